@@ -1,0 +1,66 @@
+"""Every error OptINC raises on purpose, so that a caller can catch one family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class OptINCError(Exception):
+    """Base class of all errors raised on purpose by this package."""
+
+
+class ConfigurationError(OptINCError, ValueError):
+    """A setting, or a combination of settings, is illegal; names the setting and the legal values."""
+
+
+class ArtifactError(OptINCError):
+    """A stored ONN is damaged, inconsistent or does not belong to the requested scenario."""
+
+
+class MissingONNError(OptINCError, LookupError):
+    """No trained ONN exists for the requested scenario; names the command that trains one."""
+
+
+class DatasetNotFoundError(OptINCError, FileNotFoundError):
+    """A data set is not where it was looked for; says where that was and how to get it."""
+
+
+class NonFiniteGradientError(OptINCError, FloatingPointError):
+    """A gradient holds NaN or infinity (quantiser policy ``raise``).
+
+    Attributes:
+        server: Index of the first server with a non-finite value.
+        position: Index of that value in the server's flat gradient.
+        value: The value itself (NaN, inf or -inf).
+        parameter: Name of the parameter it belongs to, where the caller knows it.
+    """
+
+    def __init__(
+        self, *, server: int, position: int, value: float, parameter: str | None = None
+    ) -> None:
+        self.server = server
+        self.position = position
+        self.value = value
+        self.parameter = parameter
+        where = f"flat position {position}"
+        if parameter is not None:
+            where += f", parameter '{parameter}'"
+        super().__init__(
+            f"gradient of server {server} is {value} at {where}; "
+            "optinc.quantization.nonfinite accepts raise | skip_step | propagate"
+        )
+
+    def with_parameter(self, names: Sequence[str], sizes: Sequence[int]) -> NonFiniteGradientError:
+        """Return the same error naming the parameter that owns the flat position."""
+        end = 0
+        for name, size in zip(names, sizes, strict=True):
+            end += size
+            if self.position < end:
+                return NonFiniteGradientError(
+                    server=self.server, position=self.position, value=self.value, parameter=name
+                )
+        raise IndexError(f"flat position {self.position} lies beyond the {end} gradient values")
+
+
+class SkipStep(OptINCError):
+    """Control flow of the quantiser policy ``skip_step``: this optimiser step must not happen."""

@@ -1,0 +1,69 @@
+"""What a reducer did: blocks, errors, bytes and seconds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from math import sqrt
+
+
+@dataclass
+class Accounting:
+    """Running totals over all reductions of one run (plain numbers, so they fit in a checkpoint).
+
+    Attributes:
+        reductions: Calls of the reducer.
+        values: Gradient values reduced (per server, not summed over servers).
+        blocks: Quantiser blocks reduced.
+        nonfinite_blocks: Blocks in which some server sent NaN or infinity.
+        onn_errors: Values whose received code differs from the ideal quantised average.
+        squared_error: Sum of (reduced - exact mean)^2 over all finite blocks.
+        squared_mean: Sum of (exact mean)^2 over all finite blocks.
+        bytes_optinc: Bytes one server sends through the switch: codes and block scales.
+        bytes_ring: Bytes one server sends in a ring all-reduce of float32 gradients, 2(N-1)/N.
+        bytes_ring_same_bits: The same ring carrying OptINC's B-bit codes and scales (Fig. 6).
+        seconds: Wall time spent inside the reducer.
+    """
+
+    reductions: int = 0
+    values: int = 0
+    blocks: int = 0
+    nonfinite_blocks: int = 0
+    onn_errors: int = 0
+    squared_error: float = 0.0
+    squared_mean: float = 0.0
+    bytes_optinc: float = 0.0
+    bytes_ring: float = 0.0
+    bytes_ring_same_bits: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def quantization_error(self) -> float:
+        """Relative L2 error of the reduced gradients against their exact mean."""
+        return sqrt(self.squared_error / self.squared_mean) if self.squared_mean > 0 else 0.0
+
+    @property
+    def onn_error_rate(self) -> float:
+        """Share of values where the switch differs from the ideal quantised average."""
+        return self.onn_errors / self.values if self.values else 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the totals as plain numbers."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from totals saved by :meth:`state_dict`."""
+        for field in fields(self):
+            setattr(self, field.name, state[field.name])
+
+    def summary(self) -> dict[str, float]:
+        """Return the figures that ``summary.json`` and the loggers carry."""
+        return {
+            "reducer_seconds": self.seconds,
+            "blocks": self.blocks,
+            "quantization_error": self.quantization_error,
+            "onn_error_rate": self.onn_error_rate,
+            "nonfinite_blocks": self.nonfinite_blocks,
+            "bytes_optinc": self.bytes_optinc,
+            "bytes_ring": self.bytes_ring,
+            "bytes_ring_same_bits": self.bytes_ring_same_bits,
+        }
