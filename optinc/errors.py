@@ -10,7 +10,7 @@ class OptINCError(Exception):
 
 
 class ConfigurationError(OptINCError, ValueError):
-    """A setting, or a combination of settings, is illegal; names the setting and the legal values."""
+    """A setting, or a combination of them, is illegal; names the setting and the legal values."""
 
 
 class ArtifactError(OptINCError):

@@ -63,6 +63,10 @@ class Reducer(nn.Module, ABC):
         self.accounting.seconds += time.perf_counter() - start
         return reduced_P
 
+    def describe(self) -> dict[str, str | None]:
+        """Return the fidelity of the switch and the hash of its ONN; None where there is none."""
+        return {"fidelity": None, "onn_sha256": None}
+
     @abstractmethod
     def _reduce(self, gradients_NP: Tensor) -> Tensor:
         """Reduce valid gradients [N, P] to [P] and update :attr:`accounting`, all but its time."""

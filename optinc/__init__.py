@@ -1,0 +1,1 @@
+"""OptINC: gradients averaged by light on their way through the network (arXiv:2603.28290)."""

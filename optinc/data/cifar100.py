@@ -1,0 +1,82 @@
+"""CIFAR-100 through torchvision, held in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.datasets import CIFAR100
+
+from optinc.data.base import OptINCDataModule
+from optinc.data.images import ImageDataset
+from optinc.errors import DatasetNotFoundError
+
+MEAN = (0.5071, 0.4865, 0.4409)
+STD = (0.2673, 0.2564, 0.2762)
+
+
+class CIFAR100DataModule(OptINCDataModule):
+    """50,000 training and 10,000 validation images of 100 classes.
+
+    Args:
+        root: Folder that holds, or shall hold, ``cifar-100-python/``.
+        download: Let torchvision fetch the data set if it is missing.
+        batch_size: Samples per batch, of all servers together.
+        augment: Random crop and horizontal flip of the training images.
+        seed: Seed of order and augmentation.
+    """
+
+    modality = "images"
+
+    def __init__(
+        self, *, root: str, download: bool, batch_size: int, augment: bool, seed: int
+    ) -> None:
+        super().__init__(batch_size=batch_size, seed=seed)
+        self.root = Path(root)
+        self.download = download
+        self.augment = augment
+
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """The number of classes."""
+        return {"num_classes": 100}
+
+    def prepare_data(self) -> None:
+        """Fetch the data set where asked to.
+
+        Raises:
+            DatasetNotFoundError: If it is not there, or damaged.
+        """
+        try:
+            CIFAR100(str(self.root), train=True, download=self.download)
+        except RuntimeError as error:
+            raise DatasetNotFoundError(
+                f"CIFAR-100 was looked for in {(self.root / CIFAR100.base_folder).resolve()} and "
+                "is missing or damaged there; set data.root to the folder that holds "
+                f"{CIFAR100.base_folder}/, or let it be fetched with data.download=true"
+            ) from error
+
+    def setup(self, stage: str) -> None:
+        """Read both splits into memory."""
+        self._train = self._read(train=True)
+        self._val = self._read(train=False)
+
+    def _read(self, *, train: bool) -> ImageDataset:
+        stored = CIFAR100(str(self.root), train=train)
+        return ImageDataset(
+            torch.from_numpy(stored.data).permute(0, 3, 1, 2).contiguous(),
+            torch.tensor(stored.targets),
+            mean=MEAN,
+            std=STD,
+            augment=self.augment and train,
+            seed=self.seed,
+        )
+
+    def train_dataset(self) -> ImageDataset:
+        """See :meth:`OptINCDataModule.train_dataset`."""
+        return self._train
+
+    def val_dataset(self) -> ImageDataset:
+        """See :meth:`OptINCDataModule.val_dataset`."""
+        return self._val

@@ -1,0 +1,1 @@
+"""LightningModules: ResNet on images, a LLaMA-style decoder on text."""

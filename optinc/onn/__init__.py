@@ -1,0 +1,1 @@
+"""The optical neural network f: structure, training, truth table, stored artefacts."""

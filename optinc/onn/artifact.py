@@ -1,0 +1,257 @@
+"""A trained ONN on disk: ``model.safetensors`` and ``card.json``, checked on loading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from optinc.errors import ArtifactError, ConfigurationError
+from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import Evaluation
+from optinc.onn.network import OpticalNetwork
+from optinc.photonics import area
+from optinc.signal.rounding import Rounding
+from optinc.signal.scenario import Scenario
+
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
+
+
+@dataclass(frozen=True)
+class ONNCard:
+    """All that is needed to use a trained ONN, and to recompute its accuracy, besides its weights.
+
+    Layer 1 receives ``A_k * input_scale + input_offset``; ReLU stands between the layers; the
+    received symbol is ``clamp(round(out * output_scale + output_offset), 0, 3)``.
+
+    Attributes:
+        bits, servers, symbols, inputs, group, rounding: The scenario (B, N, M, K, g, Q).
+        structure: Widths of all layers.
+        approximated_layers: 1-based layers in Sigma U form.
+        activation: Nonlinearity between the layers, ``relu``.
+        input_scale, input_offset, output_scale, output_offset: See above.
+        exhaustive_inputs: Number of possible inputs.
+        wrong_inputs: How many of them are received wrong.
+        error_values: Received minus ideal code, in units of the last place -> count.
+        smallest_margin: Smallest distance from a receiver threshold, in PAM4 levels.
+        mzi_count: MZIs of all layers, without units P and T.
+        interface_mzi_count: MZIs of units P and T in SVD form.
+        area_ratio: MZIs of the switch (with P and T) relative to the unapproximated one.
+        seed: Seed of the training.
+        epochs: Epochs trained.
+        seconds: Wall time of the training.
+        command: The command that trained it.
+        weights_sha256: SHA-256 of ``model.safetensors``.
+    """
+
+    bits: int
+    servers: int
+    symbols: int
+    inputs: int
+    group: int
+    rounding: Rounding
+    structure: tuple[int, ...]
+    approximated_layers: tuple[int, ...]
+    activation: str
+    input_scale: float
+    input_offset: float
+    output_scale: float
+    output_offset: float
+    exhaustive_inputs: int
+    wrong_inputs: int
+    error_values: dict[int, int]
+    smallest_margin: float
+    mzi_count: int
+    interface_mzi_count: int
+    area_ratio: float
+    seed: int
+    epochs: int
+    seconds: float
+    command: str
+    weights_sha256: str
+
+    @property
+    def scenario(self) -> Scenario:
+        """The switch this ONN is meant for."""
+        return Scenario(
+            bits=self.bits, servers=self.servers, inputs=self.inputs, rounding=self.rounding
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all possible inputs received right."""
+        return 1.0 - self.wrong_inputs / self.exhaustive_inputs
+
+    @classmethod
+    def from_json(cls, text: str) -> ONNCard:
+        """Parse and check a card.
+
+        Raises:
+            ArtifactError: If a key is missing, or the values contradict each other.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            missing = {field.name for field in fields(cls)} - values.keys()
+            if missing:
+                raise ArtifactError(f"metadata check failed: no {', '.join(sorted(missing))}")
+            values = {field.name: values[field.name] for field in fields(cls)}
+            values["structure"] = tuple(values["structure"])
+            values["approximated_layers"] = tuple(values["approximated_layers"])
+            values["error_values"] = {int(k): v for k, v in values["error_values"].items()}
+            card = cls(**values)
+            card._check()
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"metadata check failed: {error}") from error
+        return card
+
+    def _check(self) -> None:
+        scenario = self.scenario
+        expected = {
+            "symbols": scenario.symbols,
+            "group": scenario.group,
+            "exhaustive_inputs": scenario.combinations,
+            "activation": OpticalNetwork.activation,
+            "wrong_inputs": sum(self.error_values.values()),
+        }
+        for key, value in expected.items():
+            if getattr(self, key) != value:
+                raise ConfigurationError(f"{key} is {getattr(self, key)}, expected {value}")
+        if (self.structure[0], self.structure[-1]) != (self.inputs, self.symbols):
+            raise ConfigurationError(
+                f"structure {self.structure} does not map {self.inputs} inputs to "
+                f"{self.symbols} symbols"
+            )
+
+
+@dataclass(frozen=True)
+class ONNArtifact:
+    """A trained ONN: its network and its card."""
+
+    network: OpticalNetwork
+    card: ONNCard
+
+    @classmethod
+    def load(cls, folder: Path | str) -> ONNArtifact:
+        """Load and check a trained ONN.
+
+        Args:
+            folder: Holds ``model.safetensors`` and ``card.json``.
+
+        Raises:
+            ArtifactError: If a file is missing, or the check of its SHA-256, shapes, finiteness
+                or metadata fails; says which.
+        """
+        folder = Path(folder)
+        for name in (WEIGHTS_FILE, CARD_FILE):
+            if not (folder / name).is_file():
+                raise ArtifactError(f"{folder} is no ONN artifact: it has no {name}")
+        try:
+            card = ONNCard.from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
+        except (ArtifactError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{folder / CARD_FILE}: {error}") from error
+        path = folder / WEIGHTS_FILE
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != card.weights_sha256:
+            raise ArtifactError(
+                f"{path}: SHA-256 check failed: the card says {card.weights_sha256}, "
+                f"the file has {digest}"
+            )
+        try:
+            weights = safetensors.torch.load(data)
+        except safetensors.SafetensorError as error:
+            raise ArtifactError(f"{path}: format check failed: {error}") from error
+        network = network_of(card)
+        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        found = {name: tuple(value.shape) for name, value in weights.items()}
+        if found != expected:
+            raise ArtifactError(f"{path}: shape check failed: expected {expected}, found {found}")
+        for name, value in weights.items():
+            if value.dtype != torch.float32 or not torch.isfinite(value).all():
+                raise ArtifactError(
+                    f"{path}: finiteness check failed: {name} must be finite float32"
+                )
+        network.load_state_dict(weights)
+        return cls(network=network.eval().requires_grad_(False), card=card)
+
+
+def network_of(card: ONNCard) -> OpticalNetwork:
+    """Build the untrained network that a card describes."""
+    return OpticalNetwork(
+        card.structure,
+        input_scale=card.input_scale,
+        input_offset=card.input_offset,
+        output_scale=card.output_scale,
+        output_offset=card.output_offset,
+    )
+
+
+def save_artifact(
+    folder: Path | str,
+    *,
+    network: OpticalNetwork,
+    design: ONNDesign,
+    evaluation: Evaluation,
+    seed: int,
+    epochs: int,
+    seconds: float,
+    command: str,
+) -> ONNArtifact:
+    """Write a trained ONN and read it back.
+
+    Args:
+        folder: Created if missing.
+        network: The trained network, its approximated layers already projected.
+        design: Scenario, structure and approximated layers.
+        evaluation: Result of the exhaustive evaluation of exactly these weights.
+        seed: Seed of the training.
+        epochs: Epochs trained.
+        seconds: Wall time of the training.
+        command: The command that trained it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    data = safetensors.torch.save(weights)
+    scenario = design.scenario
+    card = ONNCard(
+        bits=scenario.bits,
+        servers=scenario.servers,
+        symbols=scenario.symbols,
+        inputs=scenario.inputs,
+        group=scenario.group,
+        rounding=scenario.rounding,
+        structure=design.structure,
+        approximated_layers=design.approximated_layers,
+        activation=network.activation,
+        input_scale=network.input_scale,
+        input_offset=network.input_offset,
+        output_scale=network.output_scale,
+        output_offset=network.output_offset,
+        exhaustive_inputs=evaluation.inputs,
+        wrong_inputs=evaluation.wrong_inputs,
+        error_values=evaluation.error_values,
+        smallest_margin=evaluation.smallest_margin,
+        mzi_count=area.network_mzis(design.structure, design.approximated_layers),
+        interface_mzi_count=area.interface_mzis(
+            servers=scenario.servers, symbols=scenario.symbols, inputs=scenario.inputs
+        ),
+        area_ratio=area.area_ratio(
+            design.structure, design.approximated_layers, servers=scenario.servers
+        ),
+        seed=seed,
+        epochs=epochs,
+        seconds=round(seconds, 1),
+        command=command,
+        weights_sha256=hashlib.sha256(data).hexdigest(),
+    )
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    return ONNArtifact.load(folder)

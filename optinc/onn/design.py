@@ -1,0 +1,113 @@
+"""What is to be built: the layer widths of an ONN and which layers are approximated (Table I)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from optinc.errors import ConfigurationError
+from optinc.signal.scenario import Scenario
+
+TABLE1_HIDDEN: dict[tuple[int, int], tuple[int, ...]] = {
+    (8, 4): (64, 128, 256, 128, 64),
+    (8, 8): (64, 128, 256, 512, 256, 128, 64),
+    (8, 16): (64, 128, 256, 512, 1024, 512, 256, 128, 64),
+    (16, 4): (64, 128, 256, 512, 256, 128, 64),
+}
+"""Hidden widths of Table I by (bits, servers)."""
+
+TABLE1_APPROXIMATED: dict[tuple[int, int], tuple[int, ...]] = {
+    (8, 4): (1, 2, 3, 4, 5, 6),
+    (8, 8): (2, 3, 4, 5, 6, 7),
+    (8, 16): (2, 3, 4, 5, 6, 7, 8, 9),
+    (16, 4): (4, 5, 6),
+}
+"""1-based layers that Table I approximates, by (bits, servers)."""
+
+
+@dataclass(frozen=True)
+class ONNDesign:
+    """Structure and approximation of an ONN for one scenario.
+
+    Attributes:
+        scenario: The switch it is meant for.
+        structure: Widths of all layers, K inputs first, M outputs last.
+        approximated_layers: 1-based indices of the layers in Sigma U form, ascending.
+    """
+
+    scenario: Scenario
+    structure: tuple[int, ...]
+    approximated_layers: tuple[int, ...]
+
+    @classmethod
+    def from_settings(
+        cls,
+        *,
+        scenario: Scenario,
+        hidden: Sequence[int] | Literal["table1"],
+        layers: Sequence[int] | Literal["none", "all", "table1"],
+    ) -> ONNDesign:
+        """Resolve the settings ``optinc.mesh.hidden`` and ``optinc.approximation.layers``.
+
+        Raises:
+            ConfigurationError: If Table I has no row for the scenario, or a width or layer is
+                illegal; names the setting and the legal values.
+        """
+        row = (scenario.bits, scenario.servers)
+        if isinstance(hidden, str):
+            hidden = cls._table1(TABLE1_HIDDEN, row, hidden, setting="optinc.mesh.hidden")
+        widths = tuple(hidden)
+        if not widths or min(widths) < 1:
+            raise ConfigurationError(
+                f"optinc.mesh.hidden must be a list of positive widths or table1, got {widths}"
+            )
+        structure = (scenario.inputs, *widths, scenario.symbols)
+        count = len(structure) - 1
+        if layers == "none":
+            layers = ()
+        elif layers == "all":
+            layers = range(1, count + 1)
+        elif isinstance(layers, str):
+            layers = cls._table1(
+                TABLE1_APPROXIMATED, row, layers, setting="optinc.approximation.layers"
+            )
+        chosen = tuple(sorted(set(layers)))
+        if chosen and not (chosen[0] >= 1 and chosen[-1] <= count):
+            raise ConfigurationError(
+                f"optinc.approximation.layers must be none | all | table1 or 1-based layers "
+                f"within 1..{count}, got {list(layers)}"
+            )
+        return cls(scenario=scenario, structure=structure, approximated_layers=chosen)
+
+    @staticmethod
+    def _table1(
+        table: dict[tuple[int, int], tuple[int, ...]],
+        row: tuple[int, int],
+        value: str,
+        *,
+        setting: str,
+    ) -> tuple[int, ...]:
+        if value != "table1":
+            words = "none | all | table1" if "approximation" in setting else "table1"
+            raise ConfigurationError(f"{setting} must be {words} or a list, got {value!r}")
+        if row not in table:
+            rows = ", ".join(f"{bits} bits with {servers} servers" for bits, servers in table)
+            raise ConfigurationError(
+                f"{setting}=table1, but Table I has no row for {row[0]} bits with {row[1]} "
+                f"servers (it has {rows}); give {setting} as a list"
+            )
+        return table[row]
+
+    @property
+    def train_command(self) -> str:
+        """The command that trains this ONN."""
+        scenario = self.scenario
+        hidden = ",".join(str(width) for width in self.structure[1:-1])
+        layers = ",".join(str(layer) for layer in self.approximated_layers)
+        return (
+            f"python run.py task=train_onn optinc.bits={scenario.bits} "
+            f"optinc.servers={scenario.servers} optinc.rounding={scenario.rounding} "
+            f"optinc.preprocessing.inputs={scenario.inputs} 'optinc.mesh.hidden=[{hidden}]' "
+            f"'optinc.approximation.layers=[{layers}]'"
+        )

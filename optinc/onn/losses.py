@@ -1,0 +1,124 @@
+"""Training objectives of an ONN: the two stages of eq. (7), and a loss that knows the receiver."""
+
+# Shape suffixes: P samples, M symbols.
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from optinc.errors import ConfigurationError
+
+
+class ONNLoss(ABC):
+    """Compares analog outputs with the symbols that should be received."""
+
+    @abstractmethod
+    def __call__(self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int) -> Tensor:
+        """Return the loss, a scalar.
+
+        Args:
+            levels_PM: Float tensor [P, M], outputs in PAM4 levels.
+            symbols_PM: Integer tensor [P, M], targets.
+            epoch: 0-based epoch of the training.
+        """
+
+
+class PaperLoss(ONNLoss):
+    """The two-stage loss of eq. (7).
+
+    Stage 1 is the mean over samples of the squared error of each symbol, weighted by the symbol's
+    importance W_T. Stage 2 is the mean squared error of the reconstructed gradient
+    G = sum_i 4^(M-i) o_i, in units of full scale so that both stages have like magnitudes.
+
+    Args:
+        first_stage_epochs: E1, the number of epochs of stage 1.
+        symbol_weights: W_T, as ``uniform``, ``positional`` (4^(M-i), normalised to mean 1) or a
+            list of M positive weights, most significant first. The paper does not give it.
+
+    Raises:
+        ConfigurationError: If a value is illegal.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_stage_epochs: int,
+        symbol_weights: Literal["uniform", "positional"] | Sequence[float],
+    ) -> None:
+        if first_stage_epochs < 0:
+            raise ConfigurationError(
+                f"onn_training.loss.first_stage_epochs must be at least 0, got {first_stage_epochs}"
+            )
+        if isinstance(symbol_weights, str):
+            if symbol_weights not in ("uniform", "positional"):
+                raise ConfigurationError(
+                    "onn_training.loss.symbol_weights must be uniform | positional or a list of "
+                    f"weights, got {symbol_weights!r}"
+                )
+        elif not symbol_weights or min(symbol_weights) <= 0:
+            raise ConfigurationError(
+                f"onn_training.loss.symbol_weights must be positive, got {list(symbol_weights)}"
+            )
+        self.first_stage_epochs = first_stage_epochs
+        self.symbol_weights = symbol_weights
+
+    def __call__(self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int) -> Tensor:
+        """See :meth:`ONNLoss.__call__`."""
+        error_PM = levels_PM - symbols_PM
+        if epoch < self.first_stage_epochs:
+            return (error_PM.square() * self.weights(error_PM)).mean()
+        place_M = _place_values(error_PM)
+        return ((error_PM * place_M).sum(-1) / (place_M.sum() * 3)).square().mean()
+
+    def weights(self, like_PM: Tensor) -> Tensor:
+        """Return W_T as a tensor [M] with mean 1."""
+        if self.symbol_weights == "uniform":
+            return torch.ones_like(like_PM[0])
+        if self.symbol_weights == "positional":
+            place_M = _place_values(like_PM)
+            return place_M / place_M.mean()
+        weights_M = torch.tensor(self.symbol_weights, dtype=like_PM.dtype, device=like_PM.device)
+        if weights_M.shape != like_PM.shape[-1:]:
+            raise ConfigurationError(
+                f"onn_training.loss.symbol_weights must hold {like_PM.shape[-1]} weights, one per "
+                f"symbol, got {len(weights_M)}"
+            )
+        return weights_M / weights_M.mean()
+
+
+def _place_values(like_PM: Tensor) -> Tensor:
+    """Place values 4^(M-i) of the symbols, most significant first: [M]."""
+    symbols = like_PM.shape[-1]
+    exponents = torch.arange(symbols - 1, -1, -1, dtype=like_PM.dtype, device=like_PM.device)
+    return 4.0**exponents
+
+
+class MarginLoss(ONNLoss):
+    """max(|o - target| - tolerance, 0)^2: errors that the receiver's snap forgives cost nothing.
+
+    Only the wrong inputs and those near a threshold are trained on, so the last wrong inputs go
+    much faster than with a plain squared error.
+
+    Args:
+        tolerance: In PAM4 levels, below the threshold's distance of 0.5.
+
+    Raises:
+        ConfigurationError: If the tolerance is not in [0, 0.5).
+    """
+
+    def __init__(self, *, tolerance: float) -> None:
+        if not 0 <= tolerance < 0.5:
+            raise ConfigurationError(
+                f"onn_training.loss.tolerance must be at least 0 and below 0.5, got {tolerance}"
+            )
+        self.tolerance = tolerance
+
+    def __call__(self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int) -> Tensor:
+        """See :meth:`ONNLoss.__call__`."""
+        error_PM = (levels_PM - symbols_PM).abs() - self.tolerance
+        return error_PM.clamp(min=0).square().mean()

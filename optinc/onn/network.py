@@ -1,0 +1,72 @@
+"""The multilayer perceptron f whose layers are MZI meshes (Table I, Fig. 2)."""
+
+# Shape suffixes: P samples, K ONN inputs, M symbols.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class OpticalNetwork(nn.Module):
+    """Linear layers (MZI meshes) with ReLU (optical nonlinearity) between them.
+
+    A bias is a reference beam, one more input port of the mesh: without it a ReLU network is
+    homogeneous and cannot place thresholds. Layer 1 receives ``A_k * input_scale + input_offset``;
+    the last layer emits ``(level - output_offset) / output_scale``.
+
+    Args:
+        structure: Widths of all layers, from K inputs to M outputs, for example
+            ``[4, 64, 128, 256, 128, 64, 4]`` (Table I).
+        input_scale: Factor from PAM4 levels to the amplitude fed to layer 1.
+        input_offset: Offset of that amplitude.
+        output_scale: Factor from the amplitude of the last layer to PAM4 levels.
+        output_offset: Offset of these levels.
+
+    Raises:
+        ValueError: If there is no layer or a width is not positive.
+    """
+
+    activation = "relu"
+
+    def __init__(
+        self,
+        structure: Sequence[int],
+        *,
+        input_scale: float,
+        input_offset: float,
+        output_scale: float,
+        output_offset: float,
+    ) -> None:
+        super().__init__()
+        if len(structure) < 2 or min(structure) < 1:
+            raise ValueError(f"structure must hold at least two positive widths, got {structure}")
+        self.structure = tuple(structure)
+        self.input_scale = input_scale
+        self.input_offset = input_offset
+        self.output_scale = output_scale
+        self.output_offset = output_offset
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(self.structure))
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers in order."""
+        return [cast("nn.Linear", layer) for layer in self.layers]
+
+    def forward(self, averages_PK: Tensor) -> Tensor:
+        """Map the averages A to analog outputs.
+
+        Args:
+            averages_PK: Float tensor [..., K], in PAM4 levels of a merged group.
+
+        Returns:
+            Float tensor [..., M], in PAM4 levels.
+        """
+        signal = averages_PK * self.input_scale + self.input_offset
+        for i, layer in enumerate(self.linears):
+            signal = layer(signal if i == 0 else torch.relu(signal))
+        return signal * self.output_scale + self.output_offset

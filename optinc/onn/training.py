@@ -1,0 +1,148 @@
+"""Hardware-aware training of an ONN on all of its possible inputs (Sec. III-B, eq. 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from optinc.errors import ConfigurationError
+from optinc.onn.approximation import project_layers
+from optinc.onn.dataset import ExhaustiveDataset, Samples, ShuffledIndexBatches
+from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
+from optinc.onn.losses import ONNLoss
+from optinc.onn.network import OpticalNetwork
+
+
+def new_network(design: ONNDesign) -> OpticalNetwork:
+    """Build an untrained network: input amplitudes and targets lie within -1 to 1."""
+    return OpticalNetwork(
+        design.structure,
+        input_scale=2 / design.scenario.full_scale,
+        input_offset=-1.0,
+        output_scale=1.5,
+        output_offset=1.5,
+    )
+
+
+class ONNTraining(pl.LightningModule):
+    """Trains an ONN until every possible input is received right.
+
+    The approximated layers are projected onto Sigma U every ``projection_interval`` steps and at
+    the end of every epoch, right before the exhaustive evaluation; so what is evaluated, and kept,
+    always satisfies the approximation. Training stops as soon as no input is wrong and every
+    output keeps ``min_margin`` from the receivers' thresholds: an input that is right by less than
+    float32 rounding could turn wrong on another machine.
+
+    Args:
+        design: Scenario, structure and approximated layers.
+        loss: The objective.
+        learning_rate: Peak of the one-cycle schedule.
+        batch_size: Inputs per step.
+        max_epochs: Length of the one-cycle schedule, in epochs.
+        projection_interval: Steps between projections, at least 1.
+        min_margin: Smallest margin to stop at, in PAM4 levels, at least 0 and below 0.5.
+        seed: Determines the order of the inputs.
+
+    Raises:
+        ConfigurationError: If a value is illegal; names the setting and the legal values.
+
+    Attributes:
+        evaluation: Exhaustive evaluation of the current weights, None before the first epoch ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        design: ONNDesign,
+        loss: ONNLoss,
+        learning_rate: float,
+        batch_size: int,
+        max_epochs: int,
+        projection_interval: int,
+        min_margin: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("batch_size", batch_size),
+            ("max_epochs", max_epochs),
+            ("projection_interval", projection_interval),
+        ):
+            if value < 1:
+                raise ConfigurationError(f"onn_training.{name} must be at least 1, got {value}")
+        if not learning_rate > 0:
+            raise ConfigurationError(f"onn_training.learning_rate must be > 0, got {learning_rate}")
+        if not 0 <= min_margin < 0.5:
+            raise ConfigurationError(
+                f"onn_training.min_margin must be at least 0 and below 0.5, got {min_margin}"
+            )
+        self.design = design
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.projection_interval = projection_interval
+        self.min_margin = min_margin
+        self.seed = seed
+        self.network = new_network(design)
+        self._project()
+        self.evaluation: Evaluation | None = None
+
+    def train_dataloader(self) -> DataLoader[Samples]:
+        """Batches of the full enumeration, generated from their indices."""
+        scenario = self.design.scenario
+        sampler = ShuffledIndexBatches(
+            size=scenario.combinations, batch_size=self.batch_size, seed=self.seed
+        )
+        return DataLoader(ExhaustiveDataset(scenario), batch_size=None, sampler=sampler)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam under a one-cycle learning rate over ``max_epochs``."""
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+        steps = math.ceil(self.design.scenario.combinations / self.batch_size) * self.max_epochs
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=self.learning_rate, total_steps=steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def training_step(self, batch: Samples, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        loss = self.loss(
+            self.network(batch.averages_PK), batch.symbols_PM, epoch=self.current_epoch
+        )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
+        return loss
+
+    def on_train_batch_end(
+        self, outputs: Tensor | Mapping[str, object] | None, batch: Samples, batch_idx: int
+    ) -> None:
+        """Project the approximated layers when it is time."""
+        if self.global_step % self.projection_interval == 0:
+            self._project()
+
+    def on_train_epoch_end(self) -> None:
+        """Project, evaluate all inputs, and stop if every one is received right."""
+        self._project()
+        evaluation = evaluate_exhaustively(self.network, self.design.scenario)
+        self.evaluation = evaluation
+        values = {
+            "wrong_inputs": float(evaluation.wrong_inputs),
+            "accuracy": evaluation.accuracy,
+            "smallest_margin": evaluation.smallest_margin,
+        }
+        self.log_dict(values, prog_bar=True)
+        if evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin:
+            self.trainer.should_stop = True
+
+    def _project(self) -> None:
+        project_layers(self.network.linears, self.design.approximated_layers)

@@ -1,0 +1,1 @@
+"""Light, not gradients: Mach-Zehnder interferometers, meshes and their area."""

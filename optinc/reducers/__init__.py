@@ -1,0 +1,1 @@
+"""Gradients of N servers -> one gradient."""

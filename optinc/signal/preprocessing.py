@@ -1,0 +1,100 @@
+"""Unit P: merge groups of symbols and average them over the servers (Sec. III-A).
+
+Every server's code is re-read in the mixed radix of the possible averages, so the index of a
+combination of ONN inputs is the *sum* over servers of a number that each finds from its own code.
+"""
+
+# Shape suffixes: N servers, P gradient values, M symbols, K ONN inputs.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optinc.signal import pam4
+from optinc.signal.scenario import Scenario
+
+
+def merge(symbols: Tensor, scenario: Scenario) -> Tensor:
+    """Merge groups of g consecutive symbols with positional weights, base 4.
+
+    Args:
+        symbols: Integer tensor [..., M], values 0 to 3.
+        scenario: Says which symbols form a group.
+
+    Returns:
+        Integer tensor [..., K], values 0 to 4^g - 1.
+    """
+    groups = torch.split(symbols, list(scenario.group_sizes), dim=-1)
+    return torch.stack([pam4.decode(group) for group in groups], dim=-1)
+
+
+def average(merged_NPK: Tensor) -> Tensor:
+    """Average the merged symbols over the servers: the analog inputs A of the ONN.
+
+    Args:
+        merged_NPK: Integer tensor [N, ..., K].
+
+    Returns:
+        float32 tensor [..., K], values in [0, 4^g - 1] in steps of 1/N.
+    """
+    # Summing integers first keeps A independent of the order of the servers.
+    return merged_NPK.sum(0).to(torch.float32) / merged_NPK.shape[0]
+
+
+def preprocess(codes_NP: Tensor, scenario: Scenario) -> Tensor:
+    """Turn the codes of all servers into ONN inputs: eq. (2), then unit P.
+
+    Args:
+        codes_NP: Integer tensor [N, P], values 0 to 2^B - 1.
+        scenario: Bits, servers and inputs.
+
+    Returns:
+        float32 tensor [P, K].
+    """
+    return average(merge(pam4.encode(codes_NP, symbols=scenario.symbols), scenario))
+
+
+def index_of_code(scenario: Scenario) -> Tensor:
+    """Tabulate T: the mixed-radix index that a code contributes to the sum over servers.
+
+    Returns:
+        int32 tensor [2^B]. ``sum_n T[code_n]`` is the index of the combination of averages.
+
+    Raises:
+        ValueError: If the indices do not fit into int32 (``scenario.tabulable`` is false).
+    """
+    if not scenario.tabulable:
+        raise ValueError(f"{scenario.combinations} combinations do not fit an int32 index")
+    codes = torch.arange(2**scenario.bits, dtype=torch.int64)
+    merged = merge(pam4.encode(codes, symbols=scenario.symbols), scenario)
+    return (merged * torch.tensor(scenario.strides)).sum(-1).to(torch.int32)
+
+
+def sums_of_index(index: Tensor, scenario: Scenario) -> Tensor:
+    """Invert the mixed-radix index.
+
+    Args:
+        index: int64 tensor [P], values 0 to ``scenario.combinations`` - 1.
+        scenario: Says which values the inputs take.
+
+    Returns:
+        int64 tensor [P, K]: the sums S_k = N A_k over servers.
+    """
+    strides = torch.tensor(scenario.strides, device=index.device)
+    radices = torch.tensor(scenario.radices, device=index.device)
+    return torch.div(index.unsqueeze(-1), strides, rounding_mode="floor") % radices
+
+
+def code_total(sums_PK: Tensor, scenario: Scenario) -> Tensor:
+    """Return the sum of the codes over all servers that the sums S_k stand for.
+
+    Args:
+        sums_PK: int64 tensor [P, K].
+        scenario: Says which symbols form a group.
+
+    Returns:
+        int64 tensor [P].
+    """
+    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.inputs)]
+    return (sums_PK * torch.tensor(weights, device=sums_PK.device)).sum(-1)

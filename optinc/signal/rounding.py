@@ -1,0 +1,56 @@
+"""Q of eq. (3): the quantised average of integer codes."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from optinc.errors import ConfigurationError
+
+Rounding = Literal["floor", "half_up", "half_even"]
+ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
+
+
+def check_rounding(rounding: str, *, setting: str) -> None:
+    """Raise :class:`ConfigurationError` naming ``setting`` unless ``rounding`` is legal."""
+    if rounding not in ROUNDINGS:
+        raise ConfigurationError(f"{setting} must be {' | '.join(ROUNDINGS)}, got {rounding!r}")
+
+
+def round_to_integer(values: Tensor, rounding: Rounding) -> Tensor:
+    """Round floats to integers (returned as floats of the same dtype).
+
+    Args:
+        values: Float tensor of any shape.
+        rounding: ``floor``, ``half_up`` (ties towards +inf) or ``half_even`` (ties to even).
+    """
+    if rounding == "half_even":
+        return values.round()
+    if rounding == "floor":
+        return values.floor()
+    # floor(x + 0.5) is wrong for the float just below one half; comparing the remainder is exact.
+    floor = values.floor()
+    return floor + (values - floor >= 0.5).to(values.dtype)
+
+
+def quantized_average(total: Tensor, *, servers: int, rounding: Rounding) -> Tensor:
+    """Return Q(total / servers), eq. (3), in exact integer arithmetic.
+
+    Args:
+        total: Integer tensor of any shape, the sum of the codes of all servers (not negative).
+        servers: Number of servers N.
+        rounding: The function Q.
+
+    Returns:
+        Integer tensor of the same shape and dtype.
+    """
+    quotient = torch.div(total, servers, rounding_mode="floor")
+    if rounding == "floor":
+        return quotient
+    twice_remainder = (total - quotient * servers) * 2
+    up = twice_remainder > servers
+    tie = twice_remainder == servers
+    up = up | tie if rounding == "half_up" else up | (tie & (quotient % 2 == 1))
+    return quotient + up.to(quotient.dtype)

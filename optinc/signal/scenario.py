@@ -1,0 +1,126 @@
+"""The identity of a switch: bits, servers, ONN inputs and rounding, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from math import ceil, prod
+from typing import Literal
+
+from optinc.errors import ConfigurationError
+from optinc.signal.rounding import Rounding, check_rounding
+
+DEFAULT_ROUNDING: Rounding = "half_even"
+"""Q is not given in the paper; half_even is the only one of the three without bias."""
+
+PAPER_INPUTS = 4
+"""ONN inputs K in all experiments of the paper."""
+
+MAX_TABLE_ENTRIES = 2**31 - 1
+"""A truth table is addressed with int32 indices."""
+
+
+def legal_inputs(symbols: int) -> list[int]:
+    """Return every K in 1..M for which groups of ceil(M/K) symbols fill exactly K inputs."""
+    return [k for k in range(1, symbols + 1) if ceil(symbols / ceil(symbols / k)) == k]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row of the paper's scenario table (Sec. III-A).
+
+    Args:
+        bits: Bits B of a code; even, 2 to 16.
+        servers: Number of servers N, at least 1.
+        inputs: ONN inputs K; must be one of :func:`legal_inputs`.
+        rounding: The function Q of eq. (3).
+
+    Raises:
+        ConfigurationError: If a value is illegal; names the setting and the legal values.
+    """
+
+    bits: int
+    servers: int
+    inputs: int
+    rounding: Rounding
+
+    def __post_init__(self) -> None:
+        if self.bits not in range(2, 17, 2):
+            raise ConfigurationError(
+                f"optinc.bits must be even, 2 to 16 (two bits a PAM4 symbol), got {self.bits}"
+            )
+        if self.servers < 1:
+            raise ConfigurationError(f"optinc.servers must be at least 1, got {self.servers}")
+        legal = legal_inputs(self.symbols)
+        if self.inputs not in legal:
+            raise ConfigurationError(
+                f"optinc.preprocessing.inputs={self.inputs} does not divide the {self.symbols} "
+                f"symbols of optinc.bits={self.bits} into as many groups; legal values: {legal}"
+            )
+        check_rounding(self.rounding, setting="optinc.rounding")
+
+    @property
+    def symbols(self) -> int:
+        """Number M of PAM4 symbols a code has, eq. (2)."""
+        return self.bits // 2
+
+    @property
+    def group(self) -> int:
+        """Symbols g merged into one ONN input."""
+        return ceil(self.symbols / self.inputs)
+
+    @property
+    def full_scale(self) -> int:
+        """Largest value 4^g - 1 an ONN input takes."""
+        return int(4**self.group - 1)
+
+    @cached_property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Symbols of each input [K]; only the first (most significant) may have fewer than g."""
+        return (self.symbols - self.group * (self.inputs - 1),) + (self.group,) * (self.inputs - 1)
+
+    @cached_property
+    def radices(self) -> tuple[int, ...]:
+        """Number of values each input takes [K]: N(4^g - 1) + 1, steps of 1/N."""
+        return tuple(self.servers * (4**size - 1) + 1 for size in self.group_sizes)
+
+    @cached_property
+    def strides(self) -> tuple[int, ...]:
+        """Weight of each input [K] in the mixed-radix index of a combination of inputs."""
+        return tuple(prod(self.radices[k + 1 :]) for k in range(self.inputs))
+
+    @property
+    def combinations(self) -> int:
+        """Number of possible ONN inputs, the size of the exhaustive data set."""
+        return prod(self.radices)
+
+    @property
+    def tabulable(self) -> bool:
+        """Whether a truth table of all combinations can be addressed."""
+        return self.combinations <= MAX_TABLE_ENTRIES
+
+    def __str__(self) -> str:
+        return ", ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+
+
+def make_scenario(
+    *, bits: int, servers: int, inputs: int | Literal["auto"], rounding: Rounding
+) -> Scenario:
+    """Build a scenario, choosing the number of ONN inputs where it is ``auto``.
+
+    Args:
+        bits: See :class:`Scenario`.
+        servers: See :class:`Scenario`.
+        inputs: ONN inputs K; ``auto`` is the paper's 4, or the largest legal value below.
+        rounding: See :class:`Scenario`.
+
+    Raises:
+        ConfigurationError: See :class:`Scenario`.
+    """
+    if not isinstance(inputs, int):
+        if inputs != "auto":
+            raise ConfigurationError(
+                f"optinc.preprocessing.inputs must be auto or an integer, got {inputs!r}"
+            )
+        inputs = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
+    return Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)

@@ -1,0 +1,76 @@
+"""The flat order in which gradient values travel: that of ``module.named_parameters()``."""
+
+# Shape suffixes: N servers, P gradient values.
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from optinc.errors import ConfigurationError
+
+
+class FlatParameters:
+    """Maps the gradients of a module's trainable parameters to one flat vector and back.
+
+    Args:
+        module: Its parameters with ``requires_grad`` at this moment are the trainable ones.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        self.names = [name for name, _ in named]
+        self.parameters = [p for _, p in named]
+        self.sizes = [p.numel() for p in self.parameters]
+        ends = list(accumulate(self.sizes))
+        self.slices = [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
+        self.size = ends[-1] if ends else 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype that holds every gradient exactly."""
+        dtype = self.parameters[0].dtype if self.parameters else torch.float32
+        for parameter in self.parameters:
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        return dtype
+
+    def take_gradients(self, row_P: Tensor, *, add: bool) -> list[bool]:
+        """Move the gradients into a flat row, leaving ``grad`` None.
+
+        Args:
+            row_P: Float tensor [P].
+            add: Add to the row instead of overwriting it.
+
+        Returns:
+            For each parameter, whether it had a gradient; those without count as zero.
+
+        Raises:
+            ConfigurationError: If a gradient is sparse.
+        """
+        present = []
+        for name, parameter, part in zip(self.names, self.parameters, self.slices, strict=True):
+            gradient, parameter.grad = parameter.grad, None
+            present.append(gradient is not None)
+            if gradient is None:
+                if not add:
+                    row_P[part].zero_()
+                continue
+            if gradient.layout != torch.strided:
+                raise ConfigurationError(
+                    f"parameter '{name}' has a sparse gradient, which cannot be sent as symbols; "
+                    "build its layer with sparse=False"
+                )
+            view = row_P[part].view_as(gradient)
+            if add:
+                view.add_(gradient)
+            else:
+                view.copy_(gradient)
+        return present
+
+    def set_gradients(self, reduced_P: Tensor, present: list[bool]) -> None:
+        """Give each parameter its part of the reduced gradient, and None where none was present."""
+        for parameter, part, has in zip(self.parameters, self.slices, present, strict=True):
+            view = reduced_P[part].view_as(parameter).to(parameter.dtype)
+            parameter.grad = view if has else None

@@ -1,0 +1,216 @@
+"""N virtual servers on one device: what N processes under DDP would compute, bit for bit."""
+
+# Shape suffixes: N servers, P gradient values.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
+from optinc.reducers.base import Reducer
+from optinc.strategies.buffers import ServerBuffers
+from optinc.strategies.flat_parameters import FlatParameters
+from optinc.strategies.sharding import split_batch
+
+CHECKPOINT_KEY = "optinc"
+
+
+class VirtualServersStrategy(SingleDeviceStrategy):
+    """Splits every batch over N servers, and lets a reducer average their gradients.
+
+    Server k computes on rows k, k+N, k+2N, ... of the batch, from the same weights, buffers and
+    random state as the others, as rank k under DDP would. Gradient hooks, clipping and the
+    optimiser see the reduced gradient. Over accumulated micro-batches each server sums its own
+    gradients; they are reduced once, before the optimiser step. Server 0 computes last: what it
+    leaves behind (buffers, random state, values logged per step) is what rank 0 leaves.
+
+    Works with any LightningModule that uses automatic optimisation and one optimiser.
+
+    Args:
+        reducer: Averages the gradients [N, P] of its N servers.
+        device: Device to train on; ``auto`` follows the trainer's accelerator.
+    """
+
+    strategy_name = "virtual_servers"
+
+    def __init__(self, reducer: Reducer, *, device: torch.device | str = "auto") -> None:
+        super().__init__(device="cpu" if device == "auto" else device)
+        self.reducer = reducer
+        self._follow_accelerator = device == "auto"
+        self._losses: list[Tensor] = []
+        self._gradients_NP: Tensor | None = None
+        self._present: list[bool] | None = None
+        self._synchronise = False
+
+    @property
+    def servers(self) -> int:
+        """Number of virtual servers N."""
+        return self.reducer.servers
+
+    @property
+    def root_device(self) -> torch.device:
+        """Device of the model."""
+        if self._follow_accelerator and isinstance(self.accelerator, CUDAAccelerator):
+            return torch.device("cuda", torch.cuda.current_device())
+        if self._follow_accelerator and isinstance(self.accelerator, MPSAccelerator):
+            return torch.device("mps", 0)
+        return self._root_device
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        """Check that the module can be trained by virtual servers, and lay out its gradients.
+
+        Raises:
+            ConfigurationError: If it uses manual optimisation or several optimisers.
+        """
+        module = self._module()
+        if not module.automatic_optimization:
+            raise ConfigurationError(
+                f"strategy=virtual_servers needs automatic optimisation, but "
+                f"{type(module).__name__}.automatic_optimization is False"
+            )
+        super().setup(trainer)
+        if len(self.optimizers) > 1:
+            raise ConfigurationError(
+                f"strategy=virtual_servers needs one optimiser, but {type(module).__name__} "
+                f"configures {len(self.optimizers)}"
+            )
+        self.reducer.to(self.root_device)
+        self._layout = FlatParameters(module)
+        self._gradients_NP = None
+        self._present = None
+
+    def training_step(self, batch: Any, *args: Any, **kwargs: Any) -> Tensor | dict[str, Any]:
+        """Run the training step of every server on its shard of the batch.
+
+        Returns:
+            What server 0 returned, with the mean of the losses of all servers as loss.
+
+        Raises:
+            ConfigurationError: If the batch cannot be split, or a server returns no scalar loss.
+        """
+        shards = split_batch(batch, self.servers)
+        buffers = ServerBuffers(self._module())
+        devices = [self.root_device] if self.root_device.type == "cuda" else []
+        outputs: dict[int, Any] = {}
+        for server in range(self.servers - 1, 0, -1):
+            buffers.isolate()
+            with torch.random.fork_rng(devices=devices):
+                outputs[server] = super().training_step(shards[server], *args, **kwargs)
+        buffers.isolate()
+        outputs[0] = super().training_step(shards[0], *args, **kwargs)
+        buffers.keep()
+
+        self._losses = [_loss_of(outputs[server]) for server in range(self.servers)]
+        # The value of the mean, with a gradient of exactly 1 to each server's loss.
+        mean = torch.stack([loss.detach() for loss in self._losses]).mean()
+        loss = mean + sum(loss - loss.detach() for loss in self._losses)
+        return {**outputs[0], "loss": loss} if isinstance(outputs[0], Mapping) else loss
+
+    def backward(
+        self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Compute every server's gradient, and reduce them if an optimiser step follows.
+
+        Raises:
+            NonFiniteGradientError: If a gradient holds NaN or infinity and the reducer's policy is
+                ``raise``; names server and parameter.
+        """
+        self.pre_backward(closure_loss)
+        module = self._module()
+        closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
+        # What accumulation and loss scaling made of the loss applies to each server's loss alike.
+        factors = torch.autograd.grad(closure_loss, self._losses)
+        rows_NP = self._gradient_rows()
+        accumulating = self._present is not None
+        present = self._present or [False] * len(self._layout.parameters)
+        for row_P, loss, factor in zip(rows_NP, self._losses, factors, strict=True):
+            for parameter in self._layout.parameters:
+                parameter.grad = None
+            self.precision_plugin.backward(loss * factor, module, optimizer, *args, **kwargs)
+            found = self._layout.take_gradients(row_P, add=accumulating)
+            present = [a or b for a, b in zip(present, found, strict=True)]
+        self._present = present
+        self._losses = []
+        if self._synchronise:
+            self._reduce(rows_NP)
+        closure_loss = self.precision_plugin.post_backward(closure_loss, module)
+        self.post_backward(closure_loss)
+        return closure_loss
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: pl.LightningModule | nn.Module | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Step the optimiser; the backward pass inside the closure is the one that reduces."""
+        self._synchronise = True
+        try:
+            return super().optimizer_step(optimizer, closure, model, **kwargs)
+        finally:
+            self._synchronise = False
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
+    ) -> None:
+        """Store the reducer's accounting with the checkpoint."""
+        checkpoint[CHECKPOINT_KEY] = {"accounting": self.reducer.accounting.state_dict()}
+        super().save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+
+    def load_checkpoint(
+        self, checkpoint_path: Any, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Continue the reducer's accounting from a checkpoint that holds one."""
+        checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
+        if CHECKPOINT_KEY in checkpoint:
+            self.reducer.accounting.load_state_dict(checkpoint[CHECKPOINT_KEY]["accounting"])
+        return checkpoint
+
+    def _module(self) -> pl.LightningModule:
+        module = self.lightning_module
+        assert module is not None
+        return module
+
+    def _gradient_rows(self) -> Tensor:
+        """The gradients of all servers [N, P], kept from step to step."""
+        if self._gradients_NP is None:
+            self._gradients_NP = torch.empty(
+                self.servers,
+                self._layout.size,
+                dtype=self._layout.dtype,
+                device=self.root_device,
+            )
+        return self._gradients_NP
+
+    def _reduce(self, rows_NP: Tensor) -> None:
+        """Replace the gradients of all servers [N, P] by their reduction."""
+        assert self._present is not None
+        present, self._present = self._present, None
+        try:
+            reduced_P = self.reducer(rows_NP)
+        except SkipStep:
+            # Without gradients the optimiser changes nothing, not even its own state.
+            return
+        except NonFiniteGradientError as error:
+            raise error.with_parameter(self._layout.names, self._layout.sizes) from None
+        self._layout.set_gradients(reduced_P, present)
+
+
+def _loss_of(output: Any) -> Tensor:
+    """Return the loss in what a training step returned."""
+    loss = output.get("loss") if isinstance(output, Mapping) else output
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise ConfigurationError(
+            "strategy=virtual_servers needs training_step to return a scalar loss (or a dict with "
+            f"'loss') on every server, got {type(output).__name__}; a server cannot skip a step"
+        )
+    return loss

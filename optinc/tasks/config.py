@@ -1,0 +1,125 @@
+"""Types and legal keys of the configuration, and the checks made before anything is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from optinc.errors import ConfigurationError
+from optinc.tasks.instantiate import instantiate
+
+
+@dataclass
+class MeshConfig:
+    """``optinc/mesh``: hidden widths of the ONN, a list or ``table1``."""
+
+    hidden: Any = MISSING
+
+
+@dataclass
+class QuantizationConfig:
+    """``optinc/quantization``."""
+
+    block_size: int = MISSING
+    rounding: str = MISSING
+    nonfinite: str = MISSING
+
+
+@dataclass
+class ApproximationConfig:
+    """``optinc/approximation``: layers in Sigma U form."""
+
+    layers: Any = MISSING
+
+
+@dataclass
+class PreprocessingConfig:
+    """``optinc/preprocessing``: ONN inputs K, an integer or ``auto``."""
+
+    inputs: Any = MISSING
+
+
+@dataclass
+class OptINCConfig:
+    """``optinc``: the optical switch."""
+
+    bits: int = MISSING
+    servers: int = MISSING
+    rounding: str = MISSING
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    approximation: ApproximationConfig = field(default_factory=ApproximationConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    fidelity: Any = MISSING
+    scenario: Any = MISSING
+    design: Any = MISSING
+    onn: Any = MISSING
+
+
+@dataclass
+class Config:
+    """The whole configuration; groups that name a class are checked by that class."""
+
+    task: Any = MISSING
+    model: Any = MISSING
+    data: Any = MISSING
+    optinc: OptINCConfig = field(default_factory=OptINCConfig)
+    onn_training: Any = MISSING
+    reducer: Any = MISSING
+    strategy: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = MISSING
+    callbacks: Any = MISSING
+    paths: Any = MISSING
+    choices: Any = MISSING
+    seed: int = MISSING
+    onn: str | None = None
+    ckpt_path: str | None = None
+
+
+def register() -> None:
+    """Make the schema known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def validate(cfg: DictConfig) -> None:
+    """Refuse illegal settings before anything is built.
+
+    Raises:
+        ConfigurationError: Names the setting and the legal values.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} must be given, for example {missing[0]}=VALUE"
+        )
+    instantiate(cfg.optinc.scenario)
+    if cfg.seed < 0:
+        raise ConfigurationError(f"seed must be at least 0, got {cfg.seed}")
+
+
+def validate_training(cfg: DictConfig) -> None:
+    """Refuse illegal combinations of settings for ``task=train``.
+
+    Raises:
+        ConfigurationError: Names the settings and the legal values.
+    """
+    servers, batch_size = cfg.optinc.servers, cfg.data.batch_size
+    if batch_size < servers:
+        raise ConfigurationError(
+            f"data.batch_size={batch_size} must be at least optinc.servers={servers}: every server "
+            "needs a sample"
+        )
+    if cfg.trainer.devices != 1:
+        raise ConfigurationError(
+            f"strategy=virtual_servers plays all servers on one device; trainer.devices must be 1, "
+            f"got {cfg.trainer.devices}"
+        )
+    if cfg.trainer.max_epochs == -1 and cfg.trainer.max_steps == -1:
+        raise ConfigurationError("one of trainer.max_epochs and trainer.max_steps must not be -1")
+    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
+        raise ConfigurationError(f"ckpt_path={cfg.ckpt_path} is not a file")

@@ -1,0 +1,49 @@
+"""``task=evaluate_onn``: recompute a trained ONN's accuracy on all of its possible inputs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from omegaconf import DictConfig
+
+from optinc.onn.artifact import ONNArtifact
+from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.tasks.instantiate import instantiate
+from optinc.tasks.summary import write_summary
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Evaluate the ONN of the optinc settings, or the one that ``onn=`` names.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The content of ``summary.json``; and the artifact and its evaluation.
+
+    Raises:
+        MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
+    """
+    onn: ONNArtifact = instantiate(cfg.optinc.onn)
+    evaluation = evaluate_exhaustively(onn.network, onn.card.scenario)
+    logger.info(
+        "%d of %d inputs right; smallest margin %.3f; error values %s",
+        evaluation.inputs - evaluation.wrong_inputs,
+        evaluation.inputs,
+        evaluation.smallest_margin,
+        evaluation.error_values,
+    )
+    summary = {
+        "task": "evaluate_onn",
+        "accuracy": evaluation.accuracy,
+        "exhaustive_inputs": evaluation.inputs,
+        "wrong_inputs": evaluation.wrong_inputs,
+        "error_values": evaluation.error_values,
+        "smallest_margin": evaluation.smallest_margin,
+        "onn_sha256": onn.card.weights_sha256,
+    }
+    write_summary(cfg.paths.output_dir, summary)
+    return summary, {"onn": onn, "evaluation": evaluation}

@@ -1,0 +1,56 @@
+"""The entry point behind ``run.py`` and the ``optinc`` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+import optinc
+from optinc.errors import OptINCError
+from optinc.tasks.config import register, validate
+
+
+def _conf_dir() -> Path:
+    """Return the configuration: inside an installed wheel, beside the package in a checkout."""
+    package = Path(optinc.__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+CONF = _conf_dir()
+register()
+
+
+def run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check the configuration and run its task.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The metrics written to ``summary.json``, and the objects that were built.
+
+    Raises:
+        OptINCError: If a setting is illegal or something it names is missing.
+    """
+    validate(cfg)
+    task = hydra.utils.get_method(cfg.task._target_)
+    metrics, objects = task(cfg)
+    return metrics, objects
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run one job; errors raised on purpose end it with one line and exit status 2."""
+    try:
+        run(cfg)
+    except OptINCError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Carries the random state through a checkpoint, so that resuming changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+
+class RandomState(pl.Callback):
+    """Stores torch's generators with a checkpoint and restores them at the first batch after it.
+
+    Data order and augmentation do not depend on them (see :mod:`optinc.data.base`); dropout does.
+    """
+
+    def __init__(self) -> None:
+        self._restore: dict[str, Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of a checkpoint."""
+        state = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            state["cuda"] = torch.cuda.get_rng_state()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the state until the first batch; setting up draws random numbers too."""
+        self._restore = state_dict
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore the state, once."""
+        state, self._restore = self._restore, None
+        if state is not None:
+            torch.set_rng_state(state["cpu"].cpu())
+            if "cuda" in state and torch.cuda.is_available():
+                torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -1,0 +1,101 @@
+"""``task=train``: train a network whose gradients a reducer averages."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+
+from optinc.data.base import OptINCDataModule
+from optinc.errors import ConfigurationError
+from optinc.models.base import OptINCModel
+from optinc.reducers.base import Reducer
+from optinc.reducers.optinc import OptINCReducer
+from optinc.tasks.config import validate_training
+from optinc.tasks.instantiate import instantiate
+from optinc.tasks.loggers import log_files, open_loggers
+from optinc.tasks.random_state import RandomState
+from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
+
+
+def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train, and write ``metrics.csv`` and ``summary.json``.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The content of ``summary.json``; and trainer, model, datamodule and reducer.
+
+    Raises:
+        ConfigurationError: If settings are illegal or do not fit together.
+        MissingONNError, ArtifactError, DatasetNotFoundError: Before the training starts.
+    """
+    validate_training(cfg)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    reducer: Reducer = instantiate(cfg.reducer)
+    datamodule: OptINCDataModule = instantiate(cfg.data)
+    datamodule.servers = reducer.servers
+    _check_modality(cfg, datamodule)
+    datamodule.prepare_data()
+    model: OptINCModel = instantiate(cfg.model, **datamodule.model_arguments)
+    history = ValidationHistory()
+    with open_loggers(cfg) as loggers:
+        trainer: pl.Trainer = instantiate(
+            cfg.trainer,
+            strategy=instantiate(cfg.strategy, reducer=reducer),
+            logger=loggers,
+            callbacks=[
+                *(instantiate(node) for node in cfg.callbacks.values()),
+                RandomState(),
+                history,
+            ],
+        )
+        _log_card(cfg, reducer, loggers)
+        start = time.perf_counter()
+        trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
+        seconds = time.perf_counter() - start
+        summary = {
+            "task": "train",
+            **{key: cfg.choices[key] for key in ("model", "data", "reducer", "strategy")},
+            **reducer.describe(),
+            "bits": cfg.optinc.bits,
+            "servers": reducer.servers,
+            "seed": cfg.seed,
+            "steps": trainer.global_step,
+            **history.summary(),
+            "seconds": seconds,
+            **reducer.accounting.summary(),
+            "weights_sha256": weights_sha256(model),
+        }
+        write_summary(cfg.paths.output_dir, summary)
+    objects = {"trainer": trainer, "model": model, "datamodule": datamodule, "reducer": reducer}
+    return summary, objects
+
+
+def _check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
+    """Refuse a model for images with text, and the reverse."""
+    model_class: type[OptINCModel] = hydra.utils.get_class(cfg.model._target_)
+    modality = model_class.modality
+    if modality != datamodule.modality:
+        fitting = {"images": "digits, cifar100", "text": "pydocs, text"}[modality]
+        raise ConfigurationError(
+            f"model={cfg.choices.model} takes {modality} (data={fitting}), but "
+            f"data={cfg.choices.data} holds {datamodule.modality}"
+        )
+
+
+def _log_card(cfg: DictConfig, reducer: Reducer, loggers: list[Logger]) -> None:
+    """Keep the card of the ONN in use with the run."""
+    card = reducer.switch.card if isinstance(reducer, OptINCReducer) else None
+    if card is not None:
+        path = Path(cfg.paths.output_dir) / "onn_card.json"
+        path.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+        log_files(loggers, name=f"onn-{card.weights_sha256[:12]}", kind="onn", files=[path])

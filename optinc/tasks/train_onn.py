@@ -1,0 +1,94 @@
+"""``task=train_onn``: train an optical neural network and write its artifact."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import RichProgressBar
+
+from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
+from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.onn.training import ONNTraining
+from optinc.tasks.instantiate import instantiate
+from optinc.tasks.loggers import log_files, open_loggers
+from optinc.tasks.summary import write_summary
+
+logger = logging.getLogger(__name__)
+
+
+def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train until every possible input is received right, or the schedule ends.
+
+    The artifact is written in either case, with its true accuracy in the card.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The content of ``summary.json``; and trainer, module and artifact.
+
+    Raises:
+        ConfigurationError: If a setting is illegal.
+    """
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    module: ONNTraining = instantiate(cfg.onn_training.module)
+    with open_loggers(cfg) as loggers:
+        trainer: pl.Trainer = instantiate(
+            cfg.onn_training.trainer,
+            logger=loggers,
+            callbacks=[RichProgressBar()] if cfg.trainer.enable_progress_bar else [],
+        )
+        start = time.perf_counter()
+        trainer.fit(module)
+        seconds = time.perf_counter() - start
+        network = module.network.cpu().eval()
+        onn = save_artifact(
+            cfg.onn_training.folder,
+            network=network,
+            design=module.design,
+            evaluation=evaluate_exhaustively(network, module.design.scenario),
+            seed=cfg.seed,
+            epochs=trainer.current_epoch,
+            seconds=seconds,
+            command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
+        )
+        card = onn.card
+        folder = Path(cfg.onn_training.folder)
+        log_files(
+            loggers,
+            name=f"onn-{card.weights_sha256[:12]}",
+            kind="onn",
+            files=[folder / WEIGHTS_FILE, folder / CARD_FILE],
+        )
+        right = card.exhaustive_inputs - card.wrong_inputs
+        logger.info(
+            "%d of %d inputs right after %d epochs, %.0f s; smallest margin %.3f; %s",
+            right,
+            card.exhaustive_inputs,
+            card.epochs,
+            seconds,
+            card.smallest_margin,
+            folder,
+        )
+        summary = {
+            "task": "train_onn",
+            "seed": cfg.seed,
+            "epochs": card.epochs,
+            "accuracy": card.accuracy,
+            "exhaustive_inputs": card.exhaustive_inputs,
+            "wrong_inputs": card.wrong_inputs,
+            "smallest_margin": card.smallest_margin,
+            "area_ratio": card.area_ratio,
+            "seconds": seconds,
+            "onn": str(folder),
+            "onn_sha256": card.weights_sha256,
+        }
+        write_summary(cfg.paths.output_dir, summary)
+    return summary, {"trainer": trainer, "module": module, "onn": onn}
