@@ -15,8 +15,7 @@ def approximate(weight: Tensor) -> Tensor:
 
     W is cut into blocks of size s = min(m, n) along its longer side. Of each block the unitary
     U_a = U_s V_s^T comes from its SVD, and d_i = <w_i, u_i> / <u_i, u_i> scales row i, eq. (6).
-    A last block that the longer side does not fill uses only part of the ports of its mesh: its
-    U_a has orthonormal rows, or orthonormal columns, of length less than s.
+    The paper's widths divide each other; here a rest that is not square is cut in the same way.
 
     Args:
         weight: Float tensor [m, n].
@@ -28,21 +27,16 @@ def approximate(weight: Tensor) -> Tensor:
     size = min(m, n)
     longer = 0 if m >= n else 1
     whole = weight.shape[longer] // size * size
-    blocks = weight.narrow(longer, 0, whole)
-    if longer == 0:
-        result = _approximate_blocks(blocks.view(-1, size, size)).reshape(whole, n)
-    else:
-        stacked = blocks.view(m, -1, size).transpose(0, 1)
-        result = _approximate_blocks(stacked).transpose(0, 1).reshape(m, whole)
-    if whole == weight.shape[longer]:
-        return result
-    rest = weight.narrow(longer, whole, weight.shape[longer] - whole)
-    return torch.cat([result, _approximate_blocks(rest.unsqueeze(0)).squeeze(0)], dim=longer)
+    blocks = torch.stack(torch.split(weight.narrow(longer, 0, whole), size, dim=longer))
+    parts = list(_approximate_blocks(blocks))
+    if whole < weight.shape[longer]:
+        parts.append(approximate(weight.narrow(longer, whole, weight.shape[longer] - whole)))
+    return torch.cat(parts, dim=longer)
 
 
 def _approximate_blocks(blocks: Tensor) -> Tensor:
-    """Approximate a batch of blocks [B, r, c], each by Sigma U with U from its thin SVD."""
-    left, _, right = torch.linalg.svd(blocks, full_matrices=False)
+    """Approximate a batch of square blocks [B, s, s], each by Sigma U with U from its SVD."""
+    left, _, right = torch.linalg.svd(blocks)
     unitary = left @ right
     scale = (blocks * unitary).sum(-1, keepdim=True) / unitary.square().sum(-1, keepdim=True)
     approximated: Tensor = scale * unitary

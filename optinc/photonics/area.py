@@ -23,11 +23,12 @@ def svd_mzis(outputs: int, inputs: int) -> int:
 def approximated_mzis(outputs: int, inputs: int) -> int:
     """MZIs of an m x n weight approximated by Sigma U: s(s+1)/2 for each block of size s.
 
-    A block that the longer side fills only partly still takes a whole mesh.
+    A rest that is not square is cut into smaller blocks in the same way.
     """
-    size = min(outputs, inputs)
-    blocks = -(-max(outputs, inputs) // size)
-    return blocks * size * (size + 1) // 2
+    shorter, longer = sorted((outputs, inputs))
+    blocks, rest = divmod(longer, shorter)
+    count = blocks * shorter * (shorter + 1) // 2
+    return count + (approximated_mzis(shorter, rest) if rest else 0)
 
 
 def network_mzis(structure: Sequence[int], approximated_layers: Collection[int] = ()) -> int:

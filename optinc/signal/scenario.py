@@ -117,10 +117,11 @@ def make_scenario(
     Raises:
         ConfigurationError: See :class:`Scenario`.
     """
-    if not isinstance(inputs, int):
-        if inputs != "auto":
-            raise ConfigurationError(
-                f"optinc.preprocessing.inputs must be auto or an integer, got {inputs!r}"
-            )
-        inputs = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
-    return Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    if isinstance(inputs, int):
+        return Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    if inputs != "auto":
+        raise ConfigurationError(
+            f"optinc.preprocessing.inputs must be auto or an integer, got {inputs!r}"
+        )
+    nearest = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
+    return Scenario(bits=bits, servers=servers, inputs=nearest, rounding=rounding)

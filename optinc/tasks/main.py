@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ def _conf_dir() -> Path:
 
 CONF = _conf_dir()
 register()
+# The run's folder holds Hydra's files before the logger comes; metrics.csv is all it would delete.
+warnings.filterwarnings("ignore", message="Experiment logs directory")
+# The loggers see epochs, not steps, of an ONN's training.
+warnings.filterwarnings("ignore", message="The number of training batches")
 
 
 def run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:

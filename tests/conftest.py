@@ -1,0 +1,65 @@
+"""Shared fixtures: small scenarios, a small trained ONN, and a folder for caches."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from optinc.onn.artifact import ONNArtifact, save_artifact
+from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.onn.losses import MarginLoss
+from optinc.onn.training import ONNTraining
+from optinc.signal.scenario import make_scenario
+
+DATA = "OPTINC_TEST_DATA"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep caches out of the user's home."""
+    monkeypatch.setenv("OPTINC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets."""
+    if not os.environ.get(DATA):
+        pytest.skip(f"${DATA} is not set: it names the folder with CIFAR-100 and WikiText-2")
+    return Path(os.environ[DATA])
+
+
+@pytest.fixture(scope="session")
+def small_design() -> ONNDesign:
+    """4 bits, 2 servers: 49 possible inputs."""
+    scenario = make_scenario(bits=4, servers=2, inputs="auto", rounding="half_even")
+    return ONNDesign.from_settings(scenario=scenario, hidden=[32, 32], layers=[2])
+
+
+@pytest.fixture(scope="session")
+def small_onn(small_design: ONNDesign, tmp_path_factory: pytest.TempPathFactory) -> ONNArtifact:
+    """An imperfect ONN for ``small_design``: weights as initialised, accuracy as measured."""
+    torch.manual_seed(0)
+    module = ONNTraining(
+        design=small_design,
+        loss=MarginLoss(tolerance=0.3),
+        learning_rate=1e-2,
+        batch_size=49,
+        max_epochs=1,
+        projection_interval=1,
+        min_margin=0.0,
+        seed=0,
+    )
+    return save_artifact(
+        tmp_path_factory.mktemp("onn"),
+        network=module.network,
+        design=small_design,
+        evaluation=evaluate_exhaustively(module.network, small_design.scenario),
+        seed=0,
+        epochs=0,
+        seconds=0.0,
+        command="untrained",
+    )

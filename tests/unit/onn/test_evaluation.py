@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.signal import pam4
+from optinc.signal.rounding import quantized_average
+from optinc.signal.scenario import make_scenario
+
+SCENARIO = make_scenario(bits=4, servers=2, inputs="auto", rounding="floor")
+
+
+class Oracle(nn.Module):
+    """Emits the right symbols, except where told otherwise, each ``offset`` above its level."""
+
+    def __init__(self, *, offset: float, wrong: dict[tuple[int, int], int]) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.tensor(offset))
+        self.wrong = wrong
+
+    def forward(self, averages: Tensor) -> Tensor:
+        sums = (averages * 2).round().long()
+        codes = quantized_average(sums[:, 0] * 4 + sums[:, 1], servers=2, rounding="floor")
+        for (high, low), code in self.wrong.items():
+            codes[(sums[:, 0] == high) & (sums[:, 1] == low)] = code
+        return pam4.encode(codes, symbols=2) + self.offset
+
+
+def test_a_perfect_network_has_no_wrong_input() -> None:
+    evaluation = evaluate_exhaustively(Oracle(offset=0.2, wrong={}), SCENARIO)
+    assert (evaluation.inputs, evaluation.wrong_inputs, evaluation.accuracy) == (49, 0, 1.0)
+    assert evaluation.error_values == {}
+    assert abs(evaluation.smallest_margin - 0.3) < 1e-6
+
+
+def test_errors_are_counted_in_units_of_the_last_place() -> None:
+    # Sums (6, 6) stand for code 15, (0, 0) for 0 and (1, 0) for 2.
+    wrong = {(6, 6): 11, (0, 0): 1, (1, 0): 3}
+    evaluation = evaluate_exhaustively(Oracle(offset=0.0, wrong=wrong), SCENARIO)
+    assert evaluation.wrong_inputs == 3
+    assert evaluation.error_values == {-4: 1, 1: 2}
+    assert evaluation.accuracy == 1 - 3 / 49
+    assert evaluation.smallest_margin == -0.5

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import torch
+
+from optinc.reducers.accounting import Accounting
+from optinc.reducers.ring import RingReducer
+
+
+def test_totals_go_on_from_a_saved_state() -> None:
+    reducer = RingReducer(servers=2)
+    reducer(torch.ones(2, 10))
+    state = reducer.accounting.state_dict()
+    resumed = Accounting()
+    resumed.load_state_dict(state)
+    assert resumed == reducer.accounting
+    assert all(isinstance(value, int | float) for value in state.values())
+
+
+def test_rates_of_an_unused_reducer_are_zero() -> None:
+    accounting = Accounting()
+    assert accounting.quantization_error == 0.0
+    assert accounting.onn_error_rate == 0.0

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from optinc.errors import (
+    ConfigurationError,
+    MissingONNError,
+    NonFiniteGradientError,
+    SkipStep,
+)
+from optinc.onn import zoo
+from optinc.onn.artifact import ONNArtifact
+from optinc.reducers.optinc import OptINCReducer
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.rounding import ROUNDINGS
+from optinc.signal.scenario import make_scenario
+from optinc.switch import IdealSwitch, ONNSwitch, TableSwitch
+
+
+def ideal_reducer(
+    *,
+    bits: int = 8,
+    servers: int = 4,
+    rounding: str = "half_even",
+    block_size: int = 256,
+    nonfinite: str = "raise",
+    chunk_blocks: int = 256,
+) -> OptINCReducer:
+    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
+    return OptINCReducer(
+        quantizer=quantizer, switch=IdealSwitch(scenario), chunk_blocks=chunk_blocks
+    )
+
+
+def gradients(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_three_lines_in_a_notebook() -> None:
+    reducer = OptINCReducer.from_zoo(bits=8, servers=4)
+    rows = gradients(4, 10_000)
+    reduced = reducer(rows)
+    assert reduced.shape == (10_000,)
+    error = (reduced - rows.mean(0)).norm() / rows.mean(0).norm()
+    assert error < 0.02
+    assert reducer.accounting.quantization_error == pytest.approx(error.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("approximation", ["all", "none"])
+def test_table_equals_onn_and_ideal_on_gradients(approximation: str) -> None:
+    table = OptINCReducer.from_zoo(bits=8, servers=4, approximation=approximation)
+    name = {"all": "b8_n4_half_even_all_layers", "none": "b8_n4_half_even_dense"}[approximation]
+    onn = ONNArtifact.load(zoo.ZOO / name)
+    network = OptINCReducer(quantizer=table.quantizer, switch=ONNSwitch(onn))
+    rows = gradients(4, 20_011) * torch.logspace(-20, 20, 20_011)
+    reduced = table(rows)
+    assert torch.equal(reduced, network(rows))
+    assert torch.equal(reduced, ideal_reducer()(rows))
+    assert table.accounting.onn_errors == 0
+
+
+@given(
+    bits=st.sampled_from([4, 8, 16]),
+    servers=st.integers(1, 8),
+    rounding=st.sampled_from(ROUNDINGS),
+    values=st.integers(0, 700),
+    seed=st.integers(0, 100),
+)
+def test_the_error_is_bounded_by_the_steps_of_codes_and_average(
+    bits: int, servers: int, rounding: str, values: int, seed: int
+) -> None:
+    reducer = ideal_reducer(bits=bits, servers=servers, rounding=rounding)
+    rows = gradients(servers, values, seed=seed)
+    reduced = reducer(rows)
+    step = rows.abs().max().item() / reducer.quantizer.qmax if values else 0.0
+    limit = step * (1.5 if rounding == "floor" else 1.0) * (1 + 1e-4)
+    assert ((reduced - rows.mean(0)).abs() <= limit).all()
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_zeros_reduce_to_exactly_zero(rounding: str) -> None:
+    rows = gradients(4, 1000)
+    rows[:, ::3] = 0.0
+    assert (ideal_reducer(rounding=rounding)(rows)[::3] == 0.0).all()
+
+
+def test_equal_servers_change_nothing_but_the_quantisation() -> None:
+    row = gradients(1, 500)
+    reducer = ideal_reducer()
+    scales = reducer.quantizer.scales(row)
+    expected = reducer.quantizer.decode(reducer.quantizer.encode(row, scales)[0], scales)
+    assert torch.equal(reducer(row.expand(4, -1)), expected)
+
+
+def test_the_order_of_servers_and_the_size_of_chunks_do_not_matter() -> None:
+    rows = gradients(4, 5000)
+    expected = ideal_reducer()(rows)
+    assert torch.equal(ideal_reducer()(rows[[3, 1, 0, 2]]), expected)
+    assert torch.equal(ideal_reducer(chunk_blocks=1)(rows), expected)
+    assert torch.equal(ideal_reducer(chunk_blocks=3)(rows), expected)
+
+
+@pytest.mark.parametrize("largest", [1e-45, 1e-40, 1e-30, 3e38])
+def test_denormal_and_huge_gradients(largest: float) -> None:
+    rows = gradients(4, 512).clamp(-1, 1) * largest
+    reduced = ideal_reducer()(rows)
+    assert torch.isfinite(reduced).all()
+    assert reduced.abs().max() <= rows.abs().max()
+    assert reduced.abs().max() > 0 or largest < 1e-44
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
+    rows = gradients(4, 300).to(dtype)
+    reduced = ideal_reducer()(rows)
+    assert reduced.dtype == dtype
+    assert torch.equal(reduced, ideal_reducer()(rows.float()).to(dtype))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nonfinite_raise_names_server_and_position(value: float) -> None:
+    rows = gradients(4, 1000)
+    rows[2, 777] = value
+    with pytest.raises(NonFiniteGradientError, match="gradient of server 2 is") as caught:
+        ideal_reducer()(rows)
+    assert (caught.value.server, caught.value.position) == (2, 777)
+
+
+def test_nonfinite_skip_step() -> None:
+    rows = gradients(4, 1000)
+    rows[0, 0] = math.nan
+    reducer = ideal_reducer(nonfinite="skip_step")
+    with pytest.raises(SkipStep, match="1 blocks hold NaN"):
+        reducer(rows)
+    assert reducer.accounting.nonfinite_blocks == 1
+    assert reducer.accounting.reductions == 0
+
+
+def test_nonfinite_propagate_reaches_only_its_block() -> None:
+    rows = gradients(4, 1000)
+    reducer = ideal_reducer(nonfinite="propagate")
+    clean = reducer(rows)
+    before = reducer.accounting.squared_mean
+    rows[3, 300] = math.inf
+    reduced = reducer(rows)
+    assert torch.isnan(reduced[256:512]).all()
+    assert torch.equal(reduced[:256], clean[:256])
+    assert torch.equal(reduced[512:], clean[512:])
+    assert reducer.accounting.nonfinite_blocks == 1
+    assert math.isfinite(reducer.accounting.squared_error)
+    assert before < reducer.accounting.squared_mean < 2 * before
+
+
+def test_the_accounting_counts_blocks_errors_and_bytes(small_onn: ONNArtifact) -> None:
+    reducer = OptINCReducer(
+        quantizer=BlockQuantizer(bits=4, block_size=100), switch=TableSwitch(small_onn)
+    )
+    rows = gradients(2, 1050)
+    for _ in range(2):
+        reducer(rows)
+    accounting = reducer.accounting
+    assert (accounting.reductions, accounting.values, accounting.blocks) == (2, 2100, 22)
+    assert accounting.onn_errors > 0
+    assert 0 < accounting.onn_error_rate < 1
+    # 4 bits a value and a float32 scale a block; a ring of 2 servers sends everything once.
+    assert accounting.bytes_optinc == 2 * (1050 / 2 + 11 * 4)
+    assert accounting.bytes_ring == 2 * 1050 * 4
+    assert accounting.bytes_ring_same_bits == accounting.bytes_optinc
+    assert accounting.seconds > 0
+
+
+def test_traffic_is_that_of_fig_6_and_scales_are_counted() -> None:
+    reducer = ideal_reducer(bits=16)
+    reducer(gradients(4, 256 * 100))
+    accounting = reducer.accounting
+    assert accounting.bytes_optinc / (256 * 100 * 2) == pytest.approx(1 + 2 / 256)
+    assert accounting.bytes_ring_same_bits / accounting.bytes_optinc == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.zeros(3, 5), r"expected gradients of shape \[4, P\]"),
+        (torch.zeros(4), r"expected gradients of shape \[4, P\]"),
+        (torch.zeros(4, 5, dtype=torch.int32), "expected floating-point gradients"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_are_refused(rows: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ideal_reducer()(rows)
+
+
+def test_a_quantiser_of_other_bits_is_refused(small_onn: ONNArtifact) -> None:
+    with pytest.raises(ConfigurationError, match="the quantiser has 8 bits, the switch 4"):
+        OptINCReducer(quantizer=BlockQuantizer(bits=8), switch=TableSwitch(small_onn))
+
+
+def test_from_zoo_never_falls_back_to_ideal() -> None:
+    with pytest.raises(MissingONNError, match="task=train_onn"):
+        OptINCReducer.from_zoo(bits=8, servers=8)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optinc.errors import ConfigurationError
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.rounding import ROUNDINGS
+
+FLOAT32_MAX = torch.finfo(torch.float32).max
+SMALLEST_DENORMAL = 2.0**-149
+
+
+def through(quantizer: BlockQuantizer, gradients: torch.Tensor) -> torch.Tensor:
+    """Quantise one server's gradient and decode it again."""
+    scales = quantizer.scales(gradients)
+    return quantizer.decode(quantizer.encode(gradients, scales)[0], scales)
+
+
+@given(
+    bits=st.sampled_from(range(4, 17, 2)),
+    rounding=st.sampled_from(ROUNDINGS),
+    values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=40),
+    block_size=st.integers(1, 50),
+)
+def test_codes_are_legal_and_close(
+    bits: int, rounding: str, values: list[float], block_size: int
+) -> None:
+    quantizer = BlockQuantizer(bits=bits, block_size=block_size, rounding=rounding)
+    gradients = torch.tensor([values], dtype=torch.float32)
+    scales = quantizer.scales(gradients)
+    assert len(scales) == quantizer.blocks(len(values))
+    codes = quantizer.encode(gradients, scales)
+    assert codes.dtype == torch.int32
+    assert ((codes >= 1) & (codes <= 2**bits - 1)).all()
+    decoded = quantizer.decode(codes[0], scales)
+    assert torch.isfinite(decoded).all()
+    step = scales.double().repeat_interleave(block_size)[: len(values)] / quantizer.qmax
+    # The float32 arithmetic adds a few units in the last place, and denormals round coarsely.
+    slack = 1e-6 * step * quantizer.qmax + SMALLEST_DENORMAL
+    limit = step * (1.0 if rounding == "floor" else 0.5) + slack
+    assert ((decoded.double() - gradients[0].double()).abs() <= limit).all()
+
+
+@pytest.mark.parametrize("bits", range(2, 17, 2))
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_zero_decodes_to_exactly_zero(bits: int, rounding: str) -> None:
+    quantizer = BlockQuantizer(bits=bits, rounding=rounding)
+    if bits == 2:
+        assert quantizer.qmax == 1
+    gradients = torch.tensor([[0.0, -0.0, 1.0, -1.0]])
+    assert through(quantizer, gradients)[:2].tolist() == [0.0, 0.0]
+    assert through(quantizer, torch.zeros(1, 5)).tolist() == [0.0] * 5
+
+
+def test_the_largest_value_of_a_block_is_returned_unchanged() -> None:
+    for largest in (1e-45, 1e-38, 0.1, 3.0e38, FLOAT32_MAX):
+        gradients = torch.tensor([[largest, -largest, largest / 2]])
+        decoded = through(BlockQuantizer(bits=8), gradients)
+        assert torch.equal(decoded[:2], gradients[0, :2])
+
+
+def test_scales_are_shared_over_servers_and_kept_apart_over_blocks() -> None:
+    quantizer = BlockQuantizer(bits=8, block_size=2)
+    gradients = torch.tensor([[1.0, -2.0, 0.5, 0.0, 7.0], [0.0, 1.0, -4.0, 0.0, -9.0]])
+    assert quantizer.scales(gradients).tolist() == [2.0, 4.0, 9.0]
+
+
+def test_a_last_partial_block_takes_nothing_from_padding() -> None:
+    quantizer = BlockQuantizer(bits=8, block_size=256)
+    gradients = torch.full((2, 300), -1e-3)
+    assert quantizer.scales(gradients).tolist() == [pytest.approx(1e-3)] * 2
+    assert torch.equal(through(quantizer, gradients[:1]), gradients[0])
+
+
+@pytest.mark.parametrize("values", [0, 1, 255, 256, 257, 513])
+def test_any_number_of_values(values: int) -> None:
+    quantizer = BlockQuantizer(bits=8, block_size=256)
+    gradients = torch.randn(3, values)
+    scales = quantizer.scales(gradients)
+    assert scales.shape == (-(-values // 256),)
+    assert quantizer.encode(gradients, scales).shape == (3, values)
+
+
+def test_only_the_block_of_a_nonfinite_value_becomes_nan() -> None:
+    quantizer = BlockQuantizer(bits=8, block_size=2)
+    gradients = torch.tensor([[1.0, 2.0, torch.nan, 1.0, torch.inf, 3.0, -torch.inf, 0.0, 5.0]])
+    scales = quantizer.scales(gradients)
+    assert torch.isfinite(scales).tolist() == [True, False, False, False, True]
+    codes = quantizer.encode(gradients, scales)
+    assert (codes[0, 2:8] == quantizer.zero).all()
+    decoded = quantizer.decode(codes[0], scales)
+    assert torch.isnan(decoded).tolist() == [False] * 2 + [True] * 6 + [False]
+
+
+def test_half_precision_gradients_are_quantised_in_float32() -> None:
+    gradients = torch.randn(2, 300).to(torch.bfloat16)
+    quantizer = BlockQuantizer(bits=8)
+    scales = quantizer.scales(gradients)
+    assert scales.dtype == torch.float32
+    assert torch.equal(
+        quantizer.encode(gradients, scales), quantizer.encode(gradients.float(), scales)
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bits": 9}, "optinc.bits must be even, 2 to 16, got 9"),
+        ({"block_size": 0}, "optinc.quantization.block_size must be at least 1, got 0"),
+        ({"rounding": "x"}, "optinc.quantization.rounding must be"),
+        ({"nonfinite": "x"}, r"optinc.quantization.nonfinite must be raise \| skip_step"),
+    ],
+)
+def test_illegal_settings_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        BlockQuantizer(**({"bits": 8} | settings))
