@@ -1,6 +1,6 @@
 """The demo: a ResNet50 learns while a trained optical neural network averages its gradients.
 
-    python -m experiments.demo [--folder runs/demo]
+python -m experiments.demo [--folder runs/demo]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from experiments.runs import curve, run
 
-ARMS = {"ring": "exact mean (ring all-reduce)", "optinc": "trained ONN (OptINC)"}
+ARMS = {"ring": "ring (exact mean)", "optinc": "OptINC (trained ONN)"}
 GOAL = 0.9
 
 
@@ -37,9 +37,9 @@ def main() -> None:
 def comparison(summaries: dict[str, dict[str, Any]]) -> Table:
     """Return the end points of both learning curves as a table."""
     table = Table(title="ResNet50 on handwritten digits, four virtual servers, same seed")
-    for heading in ("gradients averaged by", "val. accuracy", "val. loss", "seconds", "in reducer"):
-        table.add_column(heading, justify="left" if heading.startswith("grad") else "right")
-    table.add_column("quantisation error", justify="right")
+    for heading in ("reducer", "val. acc.", "val. loss", "seconds", "reducing"):
+        table.add_column(heading, justify="left" if heading == "reducer" else "right")
+    table.add_column("quant. error", justify="right")
     table.add_column("ONN errors", justify="right")
     for reducer, summary in summaries.items():
         optical = summary["fidelity"] is not None

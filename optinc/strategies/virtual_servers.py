@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.seed import reset_seed
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
@@ -63,6 +64,11 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         if self._follow_accelerator and isinstance(self.accelerator, MPSAccelerator):
             return torch.device("mps", 0)
         return self._root_device
+
+    def setup_environment(self) -> None:
+        """Restart the random state from the global seed, as DDP does when its processes meet."""
+        super().setup_environment()
+        reset_seed()
 
     def setup(self, trainer: pl.Trainer) -> None:
         """Check that the module can be trained by virtual servers, and lay out its gradients.

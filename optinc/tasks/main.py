@@ -25,6 +25,8 @@ CONF = _conf_dir()
 register()
 # The run's folder holds Hydra's files before the logger comes; metrics.csv is all it would delete.
 warnings.filterwarnings("ignore", message="Experiment logs directory")
+# Raised inside Lightning, by its use of torch's pytree.
+warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 # The loggers see epochs, not steps, of an ONN's training.
 warnings.filterwarnings("ignore", message="The number of training batches")
 

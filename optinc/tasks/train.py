@@ -39,12 +39,13 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         MissingONNError, ArtifactError, DatasetNotFoundError: Before the training starts.
     """
     validate_training(cfg)
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     reducer: Reducer = instantiate(cfg.reducer)
     datamodule: OptINCDataModule = instantiate(cfg.data)
     datamodule.servers = reducer.servers
     _check_modality(cfg, datamodule)
     datamodule.prepare_data()
+    # Not earlier: initial weights must not depend on what reducers and data sets drew before.
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     model: OptINCModel = instantiate(cfg.model, **datamodule.model_arguments)
     history = ValidationHistory()
     with open_loggers(cfg) as loggers:

@@ -41,7 +41,9 @@ def test_the_scales_are_those_of_least_squares() -> None:
     result = approximate(weight)
     # Any other scale of a row lies farther from the weight.
     for factor in (0.99, 1.01):
-        assert ((result * factor - weight).square().sum(1) > (result - weight).square().sum(1)).all()
+        assert (
+            (result * factor - weight).square().sum(1) > (result - weight).square().sum(1)
+        ).all()
 
 
 def test_a_rest_is_cut_into_smaller_blocks() -> None:

@@ -23,7 +23,9 @@ def exact(total: int, servers: int, rounding: str) -> int:
 
 
 @given(
-    total=st.integers(0, 16 * 65535), servers=st.integers(1, 16), rounding=st.sampled_from(ROUNDINGS)
+    total=st.integers(0, 16 * 65535),
+    servers=st.integers(1, 16),
+    rounding=st.sampled_from(ROUNDINGS),
 )
 def test_quantized_average_equals_rational_arithmetic(
     total: int, servers: int, rounding: str
