@@ -65,7 +65,7 @@ class DigitsDataModule(OptINCDataModule):
                 images[index],
                 labels[index],
                 mean=[0.305] * 3,
-                std=[0.345] * 3,
+                std=[0.324] * 3,
                 augment=False,
                 seed=self.seed,
             )

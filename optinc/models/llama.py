@@ -19,6 +19,7 @@ class LlamaLanguageModel(OptINCModel):
         hidden_size: Width.
         heads: Attention heads; must divide ``hidden_size`` into even head sizes.
         intermediate_size: Width of the feed-forward layers.
+        attention_dropout: Probability of dropping an attention weight.
         optimizer: See :class:`OptINCModel`.
         scheduler: See :class:`OptINCModel`.
 
@@ -37,6 +38,7 @@ class LlamaLanguageModel(OptINCModel):
         hidden_size: int,
         heads: int,
         intermediate_size: int,
+        attention_dropout: float,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
     ) -> None:
@@ -54,6 +56,7 @@ class LlamaLanguageModel(OptINCModel):
                 num_attention_heads=heads,
                 num_key_value_heads=heads,
                 intermediate_size=intermediate_size,
+                attention_dropout=attention_dropout,
                 use_cache=False,
             )
         )

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.onn import zoo
-from optinc.onn.design import ONNDesign
 from optinc.reducers.base import Reducer
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
@@ -72,9 +71,8 @@ class OptINCReducer(Reducer):
             MissingONNError: If no such ONN is shipped; names the command that trains it.
         """
         scenario = make_scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
-        design = ONNDesign.from_settings(scenario=scenario, hidden="table1", layers=approximation)
-        switch = TableSwitch(zoo.load(None, design=design), cache=cache)
-        return cls(quantizer=BlockQuantizer(bits=bits), switch=switch)
+        onn = zoo.load(None, scenario=scenario, hidden="table1", layers=approximation)
+        return cls(quantizer=BlockQuantizer(bits=bits), switch=TableSwitch(onn, cache=cache))
 
     def describe(self) -> dict[str, str | None]:
         """See :meth:`Reducer.describe`."""

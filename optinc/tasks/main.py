@@ -27,6 +27,8 @@ register()
 warnings.filterwarnings("ignore", message="Experiment logs directory")
 # Raised inside Lightning, by its use of torch's pytree.
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+# Resuming goes on in a folder of its own.
+warnings.filterwarnings("ignore", message="The dirpath has changed")
 # The loggers see epochs, not steps, of an ONN's training.
 warnings.filterwarnings("ignore", message="The number of training batches")
 

@@ -40,16 +40,19 @@ class ValidationHistory(pl.Callback):
     """Remembers the best of every value a model logs in validation.
 
     Attributes:
+        step: Optimiser step of the last validation, None before the first.
         final: Last values by name.
         best: Lowest values by name, and the highest of accuracies.
     """
 
     def __init__(self) -> None:
+        self.step: int | None = None
         self.final: dict[str, float] = {}
         self.best: dict[str, float] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the values of this validation."""
+        self.step = trainer.global_step
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val_"):
                 better = max if name.endswith("acc") else min
@@ -58,10 +61,11 @@ class ValidationHistory(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Part of a checkpoint."""
-        return {"final": dict(self.final), "best": dict(self.best)}
+        return {"step": self.step, "final": dict(self.final), "best": dict(self.best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
+        self.step = state_dict["step"]
         self.final, self.best = dict(state_dict["final"]), dict(state_dict["best"])
 
     def summary(self) -> dict[str, float]:

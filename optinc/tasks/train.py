@@ -21,6 +21,7 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.tasks.config import validate_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
+from optinc.tasks.progress import progress_bar
 from optinc.tasks.random_state import RandomState
 from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
 
@@ -55,6 +56,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             logger=loggers,
             callbacks=[
                 *(instantiate(node) for node in cfg.callbacks.values()),
+                *progress_bar(cfg),
                 RandomState(),
                 history,
             ],
@@ -63,6 +65,9 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         start = time.perf_counter()
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
+        if history.step != trainer.global_step:
+            # The last step did not fall on a validation.
+            trainer.validate(model, datamodule=datamodule, verbose=False)
         summary = {
             "task": "train",
             **{key: cfg.choices[key] for key in ("model", "data", "reducer", "strategy")},

@@ -11,13 +11,13 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import RichProgressBar
 
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training import ONNTraining
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
+from optinc.tasks.progress import progress_bar
 from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer: pl.Trainer = instantiate(
             cfg.onn_training.trainer,
             logger=loggers,
-            callbacks=[RichProgressBar()] if cfg.trainer.enable_progress_bar else [],
+            callbacks=progress_bar(cfg),
         )
         start = time.perf_counter()
         trainer.fit(module)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from optinc.errors import ArtifactError, MissingONNError
 from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
-from optinc.onn.design import ONNDesign
+from optinc.onn.design import TABLE1_HIDDEN, ONNDesign
+from optinc.signal.scenario import Scenario
 
 ZOO = Path(__file__).parent
 
@@ -16,35 +19,53 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in ZOO.glob(f"*/{CARD_FILE}"))
 
 
-def load(source: str | Path | None, *, design: ONNDesign) -> ONNArtifact:
-    """Load the ONN for a design, or the one asked for by name or folder.
+def load(
+    source: str | Path | None,
+    *,
+    scenario: Scenario,
+    hidden: Sequence[int] | Literal["table1"],
+    layers: Sequence[int] | Literal["none", "all", "table1"],
+) -> ONNArtifact:
+    """Load the shipped ONN of a design, or the one asked for by name or folder.
 
     Args:
-        source: Name of a shipped ONN, an artifact folder, or None to look the design up in the zoo.
-        design: Says which switch is wanted; with ``source`` only its scenario has to agree.
+        source: Name of a shipped ONN, an artifact folder, or None to look the design up.
+        scenario: The switch it is wanted for.
+        hidden: Hidden widths; matter only without ``source``.
+        layers: Approximated layers; matter only without ``source``.
 
     Raises:
         MissingONNError: If no trained ONN exists for the design; names the command that trains one.
         ArtifactError: If the ONN is damaged or belongs to another scenario.
+        ConfigurationError: If the design is illegal.
     """
     if source is None:
-        return ONNArtifact.load(ZOO / _find(design))
+        return ONNArtifact.load(ZOO / _find(scenario, hidden, layers))
     folder = ZOO / source if source in names() else Path(source)
     if not folder.is_dir():
         raise MissingONNError(
             f"onn={source} is neither a folder nor a shipped ONN ({', '.join(names())})"
         )
     onn = ONNArtifact.load(folder)
-    if onn.card.scenario != design.scenario:
+    if onn.card.scenario != scenario:
         raise ArtifactError(
             f"{folder} serves another scenario ({onn.card.scenario}) than the one requested "
-            f"({design.scenario}); change the optinc settings or choose another onn"
+            f"({scenario}); change the optinc settings or choose another onn"
         )
     return onn
 
 
-def _find(design: ONNDesign) -> str:
+def _find(
+    scenario: Scenario,
+    hidden: Sequence[int] | Literal["table1"],
+    layers: Sequence[int] | Literal["none", "all", "table1"],
+) -> str:
     """Return the name of the shipped ONN of exactly this design."""
+    if (scenario.bits, scenario.servers) not in TABLE1_HIDDEN:
+        # Table I has no structure to offer; its smallest is where a user would start.
+        hidden = TABLE1_HIDDEN[8, 4] if hidden == "table1" else hidden
+        layers = "none" if layers == "table1" else layers
+    design = ONNDesign.from_settings(scenario=scenario, hidden=hidden, layers=layers)
     for name in names():
         card = ONNCard.from_json((ZOO / name / CARD_FILE).read_text(encoding="utf-8"))
         if (card.scenario, card.structure, card.approximated_layers) == (

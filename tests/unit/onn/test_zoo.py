@@ -9,14 +9,13 @@ import safetensors.numpy
 
 from optinc.errors import ArtifactError, MissingONNError
 from optinc.onn import zoo
-from optinc.onn.design import ONNDesign
+from optinc.onn.artifact import ONNArtifact
 from optinc.signal.scenario import make_scenario
 
 
-def scenario_design(*, servers: int = 4, layers: str = "all") -> ONNDesign:
+def load(source: str | Path | None = None, *, servers: int = 4, layers: str = "all") -> ONNArtifact:
     scenario = make_scenario(bits=8, servers=servers, inputs="auto", rounding="half_even")
-    hidden = "table1" if servers == 4 else [64, 64]
-    return ONNDesign.from_settings(scenario=scenario, hidden=hidden, layers=layers)
+    return zoo.load(source, scenario=scenario, hidden="table1", layers=layers)
 
 
 def recompute(folder: Path) -> tuple[int, int]:
@@ -49,7 +48,7 @@ def test_the_cards_tell_the_truth(name: str) -> None:
 
 def test_scenario_1_is_shipped_dense_and_approximated_at_100_percent() -> None:
     for layers, ratio in (("none", 1.0), ("all", 0.3927)):
-        card = zoo.load(None, design=scenario_design(layers=layers)).card
+        card = load(layers=layers).card
         assert (card.wrong_inputs, card.exhaustive_inputs) == (0, 28_561)
         assert card.smallest_margin >= 0.01
         assert card.area_ratio == pytest.approx(ratio, abs=5e-5)
@@ -71,22 +70,21 @@ def test_the_approximated_weights_are_sigma_u_block_by_block() -> None:
 
 def test_a_missing_onn_is_an_error_that_names_the_training_command() -> None:
     with pytest.raises(MissingONNError, match=r"python run.py task=train_onn .*servers=5"):
-        zoo.load(None, design=scenario_design(servers=5))
+        load(servers=5)
 
 
 def test_an_onn_can_be_named_or_given_as_a_folder() -> None:
-    design = scenario_design(layers="all")
-    named = zoo.load("b8_n4_half_even_dense", design=design)
-    given = zoo.load(zoo.ZOO / "b8_n4_half_even_dense", design=design)
+    named = load("b8_n4_half_even_dense")
+    given = load(zoo.ZOO / "b8_n4_half_even_dense")
     assert named.card == given.card
     assert named.card.approximated_layers == ()
 
 
 def test_an_onn_of_another_scenario_is_refused() -> None:
     with pytest.raises(ArtifactError, match=r"serves another scenario .*servers=4.*servers=5"):
-        zoo.load("b8_n4_half_even_dense", design=scenario_design(servers=5))
+        load("b8_n4_half_even_dense", servers=5)
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(MissingONNError, match="b8_n4_half_even_all_layers"):
-        zoo.load("best", design=scenario_design())
+        load("best")

@@ -164,7 +164,7 @@ class Poisoned(Regression):
 
 
 def test_a_nonfinite_gradient_names_server_and_parameter() -> None:
-    with pytest.raises(NonFiniteGradientError, match="server 2 .* parameter 'used.weight'"):
+    with pytest.raises(NonFiniteGradientError, match=r"server 2 .* parameter 'used.weight'"):
         fit(Poisoned(), ideal())
 
 
@@ -237,5 +237,5 @@ def test_several_optimisers_are_refused() -> None:
         def configure_optimizers(self) -> Any:
             return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)]
 
-    with pytest.raises((ConfigurationError, RuntimeError), match="optimi[sz]er"):
+    with pytest.raises((ConfigurationError, RuntimeError), match=r"optimi[sz]er"):
         fit(Two(), ideal())

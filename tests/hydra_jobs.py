@@ -1,0 +1,45 @@
+"""Composes the configuration and runs jobs in this process, as ``run.py`` would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from optinc.tasks.main import CONF, run
+
+TINY = [
+    "model=llama_tiny",
+    "model.layers=1",
+    "model.hidden_size=16",
+    "model.heads=2",
+    "model.intermediate_size=32",
+    "data.sequence_length=16",
+    "trainer.enable_progress_bar=false",
+    "trainer.enable_model_summary=false",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+]
+"""A language model that trains for some steps within a second."""
+
+
+def composed(folder: Path, *overrides: str) -> DictConfig:
+    """Compose the configuration of a job whose output folder is ``folder``."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = str(folder)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def job(folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run a job, and return ``summary.json`` as written and the objects it built."""
+    _, objects = run(composed(folder, *overrides))
+    return json.loads((folder / "summary.json").read_text()), objects

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from optinc.onn.approximation import approximation_error
+from optinc.onn.artifact import ONNArtifact
+from tests.hydra_jobs import TINY, job
+
+# 4 bits and 2 servers: 49 possible inputs, learnt within seconds.
+SMALL = [
+    "optinc.bits=4",
+    "optinc.servers=2",
+    "optinc.mesh.hidden=[32,64,64,32]",
+    "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu",
+]
+TRAINING = ["task=train_onn", "onn_training.batch_size=7", "onn_training.max_epochs=600"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optinc/approximation=none"],
+        ["optinc/approximation=all_layers", "onn_training.projection_interval=5"],
+        ["optinc.approximation.layers=[2,3]", "optinc.rounding=floor"],
+        [
+            "optinc/approximation=none",
+            "onn_training=paper",
+            "onn_training.loss.first_stage_epochs=500",
+            "onn_training.loss.symbol_weights=uniform",
+        ],
+    ],
+)
+def test_training_stops_when_every_input_is_right(overrides: list[str], tmp_path: Path) -> None:
+    summary, objects = job(tmp_path, *SMALL, *TRAINING, *overrides)
+    assert (summary["exhaustive_inputs"], summary["wrong_inputs"]) == (49, 0)
+    assert summary["epochs"] < 600
+    assert summary["smallest_margin"] >= 0.01
+    onn = ONNArtifact.load(tmp_path / "onn")
+    assert onn.card == objects["onn"].card
+    assert onn.card.epochs == summary["epochs"]
+    assert onn.card.command.startswith("python run.py ")
+    for layer in onn.card.approximated_layers:
+        assert approximation_error(onn.network.linears[layer - 1].weight) < 1e-5
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == summary["epochs"]
+    assert float(rows[-1]["wrong_inputs"]) == 0 < float(rows[0]["wrong_inputs"])
+
+
+def test_an_unfinished_training_keeps_its_onn_with_its_true_accuracy(tmp_path: Path) -> None:
+    summary, _ = job(tmp_path, *SMALL, *TRAINING, "onn_training.max_epochs=2")
+    card = json.loads((tmp_path / "onn" / "card.json").read_text())
+    assert card["wrong_inputs"] == summary["wrong_inputs"] > 0
+    assert sum(card["error_values"].values()) == card["wrong_inputs"]
+
+
+def test_an_own_onn_is_evaluated_and_trains_a_network(tmp_path: Path) -> None:
+    job(tmp_path / "onn", *SMALL, *TRAINING, "optinc/approximation=none")
+    own = f"onn={tmp_path / 'onn' / 'onn'}"
+    evaluated, _ = job(tmp_path / "evaluated", *SMALL, "task=evaluate_onn", own)
+    assert evaluated["wrong_inputs"] == 0
+    trained, _ = job(tmp_path / "trained", *TINY, *SMALL, own, "trainer.max_steps=2")
+    assert trained["onn_sha256"] == evaluated["onn_sha256"]
+    assert trained["onn_error_rate"] == 0
+    # 4 bits are coarse, and the mean of 2 servers rounds once more.
+    assert 0.02 < trained["quantization_error"] < 0.6
+
+
+def test_an_imperfect_onn_s_errors_are_counted(tmp_path: Path) -> None:
+    job(tmp_path / "onn", *SMALL, *TRAINING, "onn_training.max_epochs=30")
+    own = f"onn={tmp_path / 'onn' / 'onn'}"
+    trained, _ = job(tmp_path / "trained", *TINY, *SMALL, own, "trainer.max_steps=2")
+    assert 0 < trained["onn_error_rate"] < 1
+
+
+def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:
+    hashes = {
+        job(tmp_path / name, *SMALL, *TRAINING, f"seed={seed}", "onn_training.max_epochs=3")[0][
+            "onn_sha256"
+        ]
+        for name, seed in (("a", 3), ("b", 3))
+    }
+    assert len(hashes) == 1

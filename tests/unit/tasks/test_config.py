@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+
+from optinc.errors import OptINCError
+from optinc.tasks.main import CONF, run
+from tests.hydra_jobs import composed
+
+GROUPS = sorted(
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for path in CONF.glob("*/**/*.yaml")
+    if path.parent.name not in ("hydra", "paths") and path.stem != "base"
+)
+ALLOWED = ("optinc.", "torch.", "torchvision.", "pytorch_lightning.", "transformers.")
+
+
+def nodes(cfg: Any) -> list[DictConfig]:
+    """All nodes that name something to call."""
+    found = []
+    if isinstance(cfg, DictConfig):
+        if "_target_" in cfg:
+            found.append(cfg)
+        for key in cfg:
+            if not OmegaConf.is_missing(cfg, key):
+                found += nodes(cfg[key])
+    return found
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_choice_composes_and_names_real_arguments(choice: str, tmp_path: Path) -> None:
+    cfg = composed(tmp_path, choice)
+    for node in nodes(cfg):
+        assert node._target_.startswith(ALLOWED)
+        target = hydra.utils.get_object(node._target_)
+        if str(choice).startswith("task"):
+            continue
+        parameters = inspect.signature(target).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            continue
+        keys = {str(key) for key in node if not str(key).startswith("_")}
+        assert keys <= set(parameters), (node._target_, keys - set(parameters))
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(GROUPS) > 25
+    assert "optinc/fidelity=table" in GROUPS
+
+
+@pytest.mark.parametrize(
+    "override", ["optinc.bit=4", "trainer.max_step=3", "optinc.mesh.width=3", "data.batchsize=3"]
+)
+def test_typos_are_refused(override: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        composed(tmp_path, override)
+
+
+@pytest.mark.parametrize("override", ["optinc.bits=eight", "seed=x", "optinc.servers=2.5"])
+def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigCompositionException, match="Error merging override"):
+        composed(tmp_path, override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optinc.bits=7"], "optinc.bits must be even, 2 to 16"),
+        (["optinc.bits=18"], "optinc.bits must be even, 2 to 16"),
+        (["optinc.bits=7", "reducer=ring"], "optinc.bits must be even, 2 to 16"),
+        (["optinc.servers=0"], "optinc.servers must be at least 1"),
+        (["optinc.preprocessing.inputs=3"], r"optinc.preprocessing.inputs=3 .* \[1, 2, 4\]"),
+        (["optinc.rounding=up"], r"optinc.rounding must be floor \| half_up \| half_even"),
+        (["optinc.quantization.nonfinite=ignore"], "optinc.quantization.nonfinite must be"),
+        (["optinc.servers=5"], r"python run.py task=train_onn optinc.bits=8 optinc.servers=5"),
+        (["task=train_onn", "optinc.servers=5"], "optinc.mesh.hidden=table1, but Table I has no"),
+        (
+            ["optinc.servers=5", "optinc/mesh=small"],
+            r"python run.py task=train_onn optinc.bits=8 optinc.servers=5",
+        ),
+        (["optinc.servers=8", "optinc/approximation=table1"], "no trained ONN is shipped for"),
+        (
+            ["optinc.servers=8", "onn=b8_n4_half_even_dense"],
+            r"serves another scenario .*servers=4.* requested .*servers=8",
+        ),
+        (["data.batch_size=3"], "data.batch_size=3 must be at least optinc.servers=4"),
+        (["trainer.devices=2"], "trainer.devices must be 1, got 2"),
+        (["trainer.max_epochs=-1"], "one of trainer.max_epochs and trainer.max_steps"),
+        (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt is not a file"),
+        (["data=text"], "data.root must be given"),
+        (["data=cifar100"], "data.root must be given"),
+        (["data=pydocs"], r"model=resnet50 takes images \(data=digits, cifar100\)"),
+        (["model=llama", "data=digits"], r"model=llama takes text \(data=pydocs, text\)"),
+        (["seed=-1"], "seed must be at least 0"),
+        (["task=train_onn", "onn_training.projection_interval=0"], "projection_interval must be"),
+        (["task=train_onn", "optinc.mesh.hidden=[0]"], "optinc.mesh.hidden must be a list"),
+        (["task=train_onn", "optinc.approximation.layers=[9]"], "1-based layers within 1..6"),
+    ],
+)
+def test_illegal_combinations_are_refused_by_name(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OptINCError, match=message):
+        run(composed(tmp_path, *overrides))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_data_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(OptINCError, match=r"CIFAR-100 was looked for in .*nowhere"):
+        run(composed(tmp_path, "data=cifar100", "data.root=nowhere"))
+
+
+@pytest.mark.parametrize("data", ["pydocs", "text"])
+def test_a_model_brings_its_default_data_and_the_command_line_wins(
+    data: str, tmp_path: Path
+) -> None:
+    overrides = ["model=llama"] + ([f"data={data}", "data.root=x"] if data == "text" else [])
+    cfg = composed(tmp_path, *overrides)
+    assert cfg.choices.data == data
+    assert cfg.choices.trainer == "steps"

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
+
+
+def test_the_hash_depends_on_names_values_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    assert weights_sha256(first) != weights_sha256(second)
+    second.load_state_dict(first.state_dict())
+    assert weights_sha256(first) == weights_sha256(second)
+    assert weights_sha256(nn.Sequential(first)) != weights_sha256(first)
+    first.to(torch.bfloat16)
+    assert len(weights_sha256(first)) == 64
+
+
+def test_values_json_lacks_become_null(tmp_path: Path) -> None:
+    path = write_summary(tmp_path / "new", {"a": math.nan, "b": math.inf, "c": 1.5, "d": None})
+    assert json.loads(path.read_text()) == {"a": None, "b": None, "c": 1.5, "d": None}
+
+
+def test_the_best_accuracy_is_the_highest_and_the_best_loss_the_lowest() -> None:
+    history = ValidationHistory()
+    module = pl.LightningModule()
+    for loss, accuracy in ((2.0, 0.5), (1.0, 0.9), (1.5, 0.8)):
+        metrics = {"val_loss": loss, "val_acc": accuracy, "train_loss": 9.0}
+        history.on_validation_end(SimpleNamespace(callback_metrics=metrics, global_step=7), module)
+    expected = {"val_loss": 1.5, "val_acc": 0.8, "best_val_loss": 1.0, "best_val_acc": 0.9}
+    assert history.summary() == pytest.approx(expected)
+    resumed = ValidationHistory()
+    resumed.load_state_dict(history.state_dict())
+    assert resumed.summary() == history.summary()
+    assert resumed.step == 7
