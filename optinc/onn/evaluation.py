@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.onn.dataset import samples_of_index
@@ -39,25 +40,37 @@ class Evaluation:
         return 1.0 - self.wrong_inputs / self.inputs
 
 
-def index_batches(size: int, *, device: torch.device) -> Iterator[Tensor]:
-    """Yield all indices 0 to size - 1 in int64 batches."""
-    for start in range(0, size, BATCH_SIZE):
+def index_batches(size: int, *, device: torch.device, progress: str | None) -> Iterator[Tensor]:
+    """Yield all indices 0 to size - 1 in int64 batches.
+
+    Args:
+        size: Number of indices.
+        device: Device of the batches.
+        progress: Title of a progress bar, shown if there are several batches; None for no bar.
+    """
+    starts = range(0, size, BATCH_SIZE)
+    hidden = progress is None or len(starts) == 1
+    for start in track(starts, description=progress or "", transient=True, disable=hidden):
         yield torch.arange(start, min(start + BATCH_SIZE, size), device=device)
 
 
 @torch.no_grad()
-def evaluate_exhaustively(network: nn.Module, scenario: Scenario) -> Evaluation:
+def evaluate_exhaustively(
+    network: nn.Module, scenario: Scenario, *, progress: bool = False
+) -> Evaluation:
     """Send every possible input through the network, in float32.
 
     Args:
         network: Maps [P, K] averages to [P, M] outputs in PAM4 levels.
         scenario: The switch the network is meant for.
+        progress: Show a progress bar; not inside another one.
     """
     device = next(network.parameters()).device
     wrong = 0
     margin = float("inf")
     errors: Counter[int] = Counter()
-    for index in index_batches(scenario.combinations, device=device):
+    title = "evaluating the ONN" if progress else None
+    for index in index_batches(scenario.combinations, device=device, progress=title):
         averages, symbols = samples_of_index(index, scenario)
         levels = network(averages)
         margin = min(margin, float(pam4.threshold_margin(levels, symbols).min()))

@@ -18,6 +18,7 @@ from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
+from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
 
 def new_network(design: ONNDesign) -> OpticalNetwork:
@@ -82,6 +83,12 @@ class ONNTraining(pl.LightningModule):
         if not 0 <= min_margin < 0.5:
             raise ConfigurationError(
                 f"onn_training.min_margin must be at least 0 and below 0.5, got {min_margin}"
+            )
+        if not design.scenario.tabulable:
+            raise ConfigurationError(
+                f"task=train_onn trains on all possible inputs, and optinc.bits="
+                f"{design.scenario.bits} with optinc.servers={design.scenario.servers} has "
+                f"{design.scenario.combinations} of them; at most {MAX_TABLE_ENTRIES} are legal"
             )
         self.design = design
         self.loss = loss

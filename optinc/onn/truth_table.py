@@ -10,13 +10,12 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index
-from optinc.onn.evaluation import BATCH_SIZE, index_batches
+from optinc.onn.evaluation import index_batches
 from optinc.signal import pam4
 from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 
@@ -95,14 +94,7 @@ def tabulate(network: nn.Module, scenario: Scenario) -> TruthTable:
     device = next(network.parameters()).device
     codes = torch.empty(scenario.combinations, dtype=torch.int32)
     wrong = 0
-    batches = track(
-        index_batches(scenario.combinations, device=device),
-        description="tabulating the ONN",
-        total=-(-scenario.combinations // BATCH_SIZE),
-        transient=True,
-        disable=scenario.combinations <= BATCH_SIZE,
-    )
-    for index in batches:
+    for index in index_batches(scenario.combinations, device=device, progress="tabulating the ONN"):
         averages, symbols = samples_of_index(index, scenario)
         received = pam4.decode(pam4.receive(network(averages)))
         wrong += int((received != pam4.decode(symbols)).sum())

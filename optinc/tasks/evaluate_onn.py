@@ -28,7 +28,9 @@ def evaluate_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
     """
     onn: ONNArtifact = instantiate(cfg.optinc.onn)
-    evaluation = evaluate_exhaustively(onn.network, onn.card.scenario)
+    evaluation = evaluate_exhaustively(
+        onn.network, onn.card.scenario, progress=cfg.trainer.enable_progress_bar
+    )
     logger.info(
         "%d of %d inputs right; smallest margin %.3f; error values %s",
         evaluation.inputs - evaluation.wrong_inputs,

@@ -69,12 +69,14 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         )
         right = card.exhaustive_inputs - card.wrong_inputs
         logger.info(
-            "%d of %d inputs right after %d epochs, %.0f s; smallest margin %.3f; %s",
+            "%d of %d inputs right after %d epochs, %.0f s; smallest margin %.3f; "
+            "error values %s; %s",
             right,
             card.exhaustive_inputs,
             card.epochs,
             seconds,
             card.smallest_margin,
+            card.error_values,
             folder,
         )
         summary = {
@@ -84,6 +86,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             "accuracy": card.accuracy,
             "exhaustive_inputs": card.exhaustive_inputs,
             "wrong_inputs": card.wrong_inputs,
+            "error_values": card.error_values,
             "smallest_margin": card.smallest_margin,
             "area_ratio": card.area_ratio,
             "seconds": seconds,

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from optinc.errors import NonFiniteGradientError
+from optinc.models.llama import LlamaLanguageModel
 from tests.hydra_jobs import TINY, job
 
 DIGITS = [
@@ -134,6 +136,8 @@ def test_images_are_classified_and_their_accuracy_reported(tmp_path: Path) -> No
     assert 0 <= summary["val_acc"] <= summary["best_val_acc"] <= 1
     assert summary["data"] == "digits"
     assert objects["model"].network.fc.out_features == 10
+    # Lightning told the sampler the epoch, or every epoch would have the same order.
+    assert objects["trainer"].train_dataloader.keys.epoch == 1
 
 
 @pytest.mark.parametrize(
@@ -168,9 +172,6 @@ def test_a_default_run_does_not_touch_the_network(
 def test_nan_in_training_is_an_error_that_names_the_parameter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from optinc.errors import NonFiniteGradientError
-    from optinc.models.llama import LlamaLanguageModel
-
     monkeypatch.setattr(LlamaLanguageModel, "forward", poison(LlamaLanguageModel.forward))
     with pytest.raises(NonFiniteGradientError, match=r"server 0 .* parameter 'network\."):
         job(tmp_path, *TINY, "trainer.max_steps=1")

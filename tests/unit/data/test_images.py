@@ -73,7 +73,7 @@ def test_the_digits_normalisation_is_that_of_the_training_set() -> None:
 
 
 def test_an_impossible_split_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="data.val_fraction must be between 0 and 1"):
+    with pytest.raises(ConfigurationError, match=r"data.val_fraction must be between 0 and 1"):
         DigitsDataModule(batch_size=8, val_fraction=1.0, seed=1)
 
 

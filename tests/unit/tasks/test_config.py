@@ -78,6 +78,10 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
         (["optinc.rounding=up"], r"optinc.rounding must be floor \| half_up \| half_even"),
         (["optinc.quantization.nonfinite=ignore"], "optinc.quantization.nonfinite must be"),
         (["optinc.servers=5"], r"python run.py task=train_onn optinc.bits=8 optinc.servers=5"),
+        (
+            ["task=train_onn", "optinc.bits=16", "optinc.servers=16", "optinc/mesh=small"],
+            "has 3373402561 of them; at most 2147483647 are legal",
+        ),
         (["task=train_onn", "optinc.servers=5"], "optinc.mesh.hidden=table1, but Table I has no"),
         (
             ["optinc.servers=5", "optinc/mesh=small"],
