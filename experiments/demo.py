@@ -38,7 +38,8 @@ def comparison(summaries: dict[str, dict[str, Any]]) -> Table:
     """Return the end points of both learning curves as a table."""
     table = Table(title="ResNet50 on handwritten digits, four virtual servers, same seed")
     for heading in ("reducer", "val. acc.", "val. loss", "seconds", "reducing"):
-        table.add_column(heading, justify="left" if heading == "reducer" else "right")
+        left = heading == "reducer"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     table.add_column("quant. error", justify="right")
     table.add_column("ONN errors", justify="right")
     for reducer, summary in summaries.items():
