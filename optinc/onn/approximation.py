@@ -5,17 +5,84 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 
-def approximate(weight: Tensor) -> Tensor:
-    """Project a weight onto matrices whose square blocks are Sigma_a U_a.
+class Block(NamedTuple):
+    """A square block of a weight.
 
-    W is cut into blocks of size s = min(m, n) along its longer side. Of each block the unitary
-    U_a = U_s V_s^T comes from its SVD, and d_i = <w_i, u_i> / <u_i, u_i> scales row i, eq. (6).
+    Attributes:
+        row: First row.
+        column: First column.
+        size: Number s of rows and of columns.
+    """
+
+    row: int
+    column: int
+    size: int
+
+
+def square_blocks(m: int, n: int) -> list[Block]:
+    """Cut an m x n weight into square blocks of size min(m, n) along its longer side.
+
     The paper's widths divide each other; here a rest that is not square is cut in the same way.
+    """
+    size = min(m, n)
+    if size == 0:
+        return []
+    if m >= n:
+        whole = [Block(row, 0, size) for row in range(0, m - size + 1, size)]
+        rest = [Block(b.row + m // size * size, b.column, b.size) for b in square_blocks(m % n, n)]
+    else:
+        whole = [Block(0, column, size) for column in range(0, n - size + 1, size)]
+        rest = [Block(b.row, b.column + n // size * size, b.size) for b in square_blocks(m, n % m)]
+    return whole + rest
+
+
+def blocks_by_size(m: int, n: int) -> dict[int, list[Block]]:
+    """Group the blocks of a weight by their size, the largest first."""
+    groups: dict[int, list[Block]] = {}
+    for block in square_blocks(m, n):
+        groups.setdefault(block.size, []).append(block)
+    return groups
+
+
+def take_blocks(weight: Tensor, blocks: Sequence[Block]) -> Tensor:
+    """Copy blocks of one size out of a weight: [m, n] -> [B, s, s]."""
+    return torch.stack(
+        [weight[b.row : b.row + b.size, b.column : b.column + b.size] for b in blocks]
+    )
+
+
+def put_blocks(weight: Tensor, blocks: Sequence[Block], values: Tensor) -> None:
+    """Write blocks [B, s, s] of one size into a weight [m, n], in place."""
+    for block, value in zip(blocks, values, strict=True):
+        rows = slice(block.row, block.row + block.size)
+        weight[rows, block.column : block.column + block.size] = value
+
+
+def factorize(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Approximate square blocks by Sigma_a U_a, eqs. (4) to (6).
+
+    U_a = U_s V_s^T comes from the SVD of a block, and d_i = <w_i, u_i> / <u_i, u_i> scales row i.
+
+    Args:
+        blocks: Float tensor [B, s, s].
+
+    Returns:
+        The scales d [B, s], none of them negative, and the unitaries [B, s, s].
+    """
+    left, _, right = torch.linalg.svd(blocks)
+    unitary = left @ right
+    scale = (blocks * unitary).sum(-1) / unitary.square().sum(-1)
+    return scale, unitary
+
+
+def approximate(weight: Tensor) -> Tensor:
+    """Project a weight onto matrices whose square blocks are Sigma_a U_a, eq. (4).
 
     Args:
         weight: Float tensor [m, n].
@@ -23,24 +90,11 @@ def approximate(weight: Tensor) -> Tensor:
     Returns:
         Float tensor [m, n] of the same dtype. Applying the function again changes nothing.
     """
-    m, n = weight.shape
-    size = min(m, n)
-    longer = 0 if m >= n else 1
-    whole = weight.shape[longer] // size * size
-    blocks = torch.stack(torch.split(weight.narrow(longer, 0, whole), size, dim=longer))
-    parts = list(_approximate_blocks(blocks))
-    if whole < weight.shape[longer]:
-        parts.append(approximate(weight.narrow(longer, whole, weight.shape[longer] - whole)))
-    return torch.cat(parts, dim=longer)
-
-
-def _approximate_blocks(blocks: Tensor) -> Tensor:
-    """Approximate a batch of square blocks [B, s, s], each by Sigma U with U from its SVD."""
-    left, _, right = torch.linalg.svd(blocks)
-    unitary = left @ right
-    scale = (blocks * unitary).sum(-1, keepdim=True) / unitary.square().sum(-1, keepdim=True)
-    approximated: Tensor = scale * unitary
-    return approximated
+    result = torch.empty_like(weight)
+    for blocks in blocks_by_size(*weight.shape).values():
+        scale, unitary = factorize(take_blocks(weight, blocks))
+        put_blocks(result, blocks, scale.unsqueeze(-1) * unitary)
+    return result
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics import area
 from optinc.signal.rounding import Rounding
-from optinc.signal.scenario import Scenario
+from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
@@ -38,10 +38,12 @@ class ONNCard:
         activation: Nonlinearity between the layers, ``relu``.
         input_scale, input_offset, output_scale, output_offset: See above.
         exhaustive_inputs: Number of possible inputs.
-        wrong_inputs: How many of them are received wrong.
+        evaluated_inputs: How many of them were evaluated: all, unless there are too many.
+        wrong_inputs: How many of those are received wrong.
         error_values: Received minus ideal code, in units of the last place -> count.
         smallest_margin: Smallest distance from a receiver threshold, in PAM4 levels.
-        mzi_count: MZIs of all layers, without units P and T.
+        mzi_count: MZIs of all layers, without biases and without units P and T.
+        honest_mzi_count: MZIs of all layers with their biases, without units P and T.
         interface_mzi_count: MZIs of units P and T in SVD form.
         area_ratio: MZIs of the switch (with P and T) relative to the unapproximated one.
         seed: Seed of the training.
@@ -65,10 +67,12 @@ class ONNCard:
     output_scale: float
     output_offset: float
     exhaustive_inputs: int
+    evaluated_inputs: int
     wrong_inputs: int
     error_values: dict[int, int]
     smallest_margin: float
     mzi_count: int
+    honest_mzi_count: int
     interface_mzi_count: int
     area_ratio: float
     seed: int
@@ -86,8 +90,8 @@ class ONNCard:
 
     @property
     def accuracy(self) -> float:
-        """Share of all possible inputs received right."""
-        return 1.0 - self.wrong_inputs / self.exhaustive_inputs
+        """Share of the evaluated inputs received right."""
+        return 1.0 - self.wrong_inputs / self.evaluated_inputs
 
     @classmethod
     def from_json(cls, text: str) -> ONNCard:
@@ -123,6 +127,11 @@ class ONNCard:
         for key, value in expected.items():
             if getattr(self, key) != value:
                 raise ConfigurationError(f"{key} is {getattr(self, key)}, expected {value}")
+        if self.evaluated_inputs < self.exhaustive_inputs <= MAX_TABLE_ENTRIES:
+            raise ConfigurationError(
+                f"evaluated_inputs is {self.evaluated_inputs}, but all {self.exhaustive_inputs} "
+                "inputs can be evaluated"
+            )
         if (self.structure[0], self.structure[-1]) != (self.inputs, self.symbols):
             raise ConfigurationError(
                 f"structure {self.structure} does not map {self.inputs} inputs to "
@@ -236,10 +245,14 @@ def save_artifact(
         output_scale=network.output_scale,
         output_offset=network.output_offset,
         exhaustive_inputs=evaluation.inputs,
+        evaluated_inputs=evaluation.evaluated_inputs,
         wrong_inputs=evaluation.wrong_inputs,
         error_values=evaluation.error_values,
         smallest_margin=evaluation.smallest_margin,
         mzi_count=area.network_mzis(design.structure, design.approximated_layers),
+        honest_mzi_count=area.network_mzis(
+            design.structure, design.approximated_layers, biases=True
+        ),
         interface_mzi_count=area.interface_mzis(
             servers=scenario.servers, symbols=scenario.symbols, inputs=scenario.inputs
         ),

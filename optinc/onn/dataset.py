@@ -36,7 +36,16 @@ def samples_of_index(index: Tensor, scenario: Scenario) -> Samples:
         index: int64 tensor [P], values 0 to ``scenario.combinations`` - 1.
         scenario: Bits, servers, inputs and rounding.
     """
-    sums_PK = preprocessing.sums_of_index(index, scenario)
+    return samples_of_sums(preprocessing.sums_of_index(index, scenario), scenario)
+
+
+def samples_of_sums(sums_PK: Tensor, scenario: Scenario) -> Samples:
+    """Generate the inputs with the given sums S_k = N A_k over the servers, and their targets.
+
+    Args:
+        sums_PK: int64 tensor [P, K], values 0 to ``scenario.radices[k]`` - 1.
+        scenario: Bits, servers, inputs and rounding.
+    """
     total_P = preprocessing.code_total(sums_PK, scenario)
     code_P = quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
     return Samples(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from optinc.onn.dataset import samples_of_index
-from optinc.signal import pam4
+from optinc.onn.dataset import Samples, samples_of_index, samples_of_sums
+from optinc.signal import pam4, preprocessing
 from optinc.signal.scenario import Scenario
 
 BATCH_SIZE = 1 << 16
@@ -19,25 +20,27 @@ BATCH_SIZE = 1 << 16
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an exhaustive evaluation found.
+    """What an evaluation found.
 
     Attributes:
-        inputs: Number of possible inputs, all evaluated.
-        wrong_inputs: Inputs for which some received symbol differs from the target's.
+        inputs: Number of possible inputs.
+        evaluated_inputs: How many of them were evaluated: all, unless there are too many.
+        wrong_inputs: Evaluated inputs for which some received symbol differs from the target's.
         error_values: Received minus ideal code, in units of the last place -> count.
         smallest_margin: Smallest distance of any output from a receiver threshold, in PAM4
             levels; negative if an input is wrong.
     """
 
     inputs: int
+    evaluated_inputs: int
     wrong_inputs: int
     error_values: dict[int, int]
     smallest_margin: float
 
     @property
     def accuracy(self) -> float:
-        """Share of inputs received right."""
-        return 1.0 - self.wrong_inputs / self.inputs
+        """Share of the evaluated inputs received right."""
+        return 1.0 - self.wrong_inputs / self.evaluated_inputs
 
 
 def index_batches(size: int, *, device: torch.device, progress: str | None) -> Iterator[Tensor]:
@@ -66,20 +69,63 @@ def evaluate_exhaustively(
         progress: Show a progress bar; not inside another one.
     """
     device = next(network.parameters()).device
-    wrong = 0
+    title = "evaluating the ONN" if progress else None
+    batches = index_batches(scenario.combinations, device=device, progress=title)
+    return _evaluate(network, scenario, (samples_of_index(index, scenario) for index in batches))
+
+
+@torch.no_grad()
+def evaluate_sampled(
+    network: nn.Module, scenario: Scenario, *, samples: int = 1 << 20, seed: int = 0
+) -> Evaluation:
+    """Evaluate inputs that are too many to enumerate: half at random, half worst cases of carries.
+
+    In the worst cases all servers send a code c of the form a 4^j - 1, its last j symbols all 3,
+    or the code next to it: the last input decides whether a carry runs through all the others.
+
+    Args:
+        network: Maps [P, K] averages to [P, M] outputs in PAM4 levels.
+        scenario: The switch the network is meant for.
+        samples: Number of inputs.
+        seed: Seed of the choice.
+    """
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    draw = partial(torch.randint, generator=generator)
+    top = 2**scenario.bits
+
+    def batches() -> Iterator[Samples]:
+        left = samples
+        while left > 0:
+            size = min(left, BATCH_SIZE)
+            left -= size
+            random_PK = torch.stack([draw(0, radix, (size // 2,)) for radix in scenario.radices], 1)
+            run_P = 4 ** draw(0, scenario.symbols + 1, (size - size // 2,))
+            base_P = draw(0, top, run_P.shape) // run_P * run_P - 1
+            next_NP = draw(0, 2, (scenario.servers, len(run_P)))
+            codes_NP = (base_P + next_NP).clamp(0, top - 1)
+            symbols_NPM = pam4.encode(codes_NP, symbols=scenario.symbols)
+            carries_PK = preprocessing.merge(symbols_NPM, scenario).sum(0)
+            yield samples_of_sums(torch.cat([random_PK, carries_PK]).to(device), scenario)
+
+    return _evaluate(network, scenario, batches())
+
+
+def _evaluate(network: nn.Module, scenario: Scenario, batches: Iterable[Samples]) -> Evaluation:
+    evaluated = wrong = 0
     margin = float("inf")
     errors: Counter[int] = Counter()
-    title = "evaluating the ONN" if progress else None
-    for index in index_batches(scenario.combinations, device=device, progress=title):
-        averages, symbols = samples_of_index(index, scenario)
+    for averages, symbols in batches:
         levels = network(averages)
         margin = min(margin, float(pam4.threshold_margin(levels, symbols).min()))
         difference = pam4.decode(pam4.receive(levels).long()) - pam4.decode(symbols)
         difference = difference[difference != 0]
+        evaluated += len(levels)
         wrong += len(difference)
         errors.update(difference.tolist())
     return Evaluation(
         inputs=scenario.combinations,
+        evaluated_inputs=evaluated,
         wrong_inputs=wrong,
         error_values=dict(sorted(errors.items())),
         smallest_margin=margin,

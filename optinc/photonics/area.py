@@ -31,17 +31,24 @@ def approximated_mzis(outputs: int, inputs: int) -> int:
     return count + (approximated_mzis(shorter, rest) if rest else 0)
 
 
-def network_mzis(structure: Sequence[int], approximated_layers: Collection[int] = ()) -> int:
+def network_mzis(
+    structure: Sequence[int], approximated_layers: Collection[int] = (), *, biases: bool = False
+) -> int:
     """MZIs of all layers of an ONN, without units P and T.
 
     Args:
         structure: Widths of all layers, inputs first.
         approximated_layers: 1-based indices of the layers in Sigma U form.
+        biases: Count them too, which the paper does not: a bias is a reference beam on one more
+            input port of an SVD mesh, or is split by one attenuator per output of a Sigma U one.
     """
-    return sum(
-        (approximated_mzis if layer in approximated_layers else svd_mzis)(outputs, inputs)
-        for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1)
-    )
+    total = 0
+    for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1):
+        if layer in approximated_layers:
+            total += approximated_mzis(outputs, inputs) + biases * outputs
+        else:
+            total += svd_mzis(outputs, inputs + biases)
+    return total
 
 
 def interface_mzis(*, servers: int, symbols: int, inputs: int) -> int:

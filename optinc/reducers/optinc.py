@@ -54,9 +54,10 @@ class OptINCReducer(Reducer):
         inputs: int | Literal["auto"] = "auto",
         rounding: Rounding = DEFAULT_ROUNDING,
         approximation: Literal["none", "all", "table1"] = "all",
+        onn: Path | str | None = None,
         cache: Path | str | None = None,
     ) -> OptINCReducer:
-        """Build a reducer around a shipped ONN of Table I's structure, tabulated.
+        """Build a reducer around a shipped ONN, by default of Table I's structure, tabulated.
 
         Args:
             bits: Bits B of a code.
@@ -64,6 +65,7 @@ class OptINCReducer(Reducer):
             inputs: ONN inputs K, ``auto`` for the paper's 4 or the nearest legal value below.
             rounding: The function Q of eq. (3).
             approximation: Layers in Sigma U form.
+            onn: Name of another shipped ONN, or an artifact folder.
             cache: Folder for the truth table; None keeps it nowhere.
 
         Raises:
@@ -71,8 +73,8 @@ class OptINCReducer(Reducer):
             MissingONNError: If no such ONN is shipped; names the command that trains it.
         """
         scenario = make_scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
-        onn = zoo.load(None, scenario=scenario, hidden="table1", layers=approximation)
-        return cls(quantizer=BlockQuantizer(bits=bits), switch=TableSwitch(onn, cache=cache))
+        trained = zoo.load(onn, scenario=scenario, hidden="table1", layers=approximation)
+        return cls(quantizer=BlockQuantizer(bits=bits), switch=TableSwitch(trained, cache=cache))
 
     def describe(self) -> dict[str, str | None]:
         """See :meth:`Reducer.describe`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.tasks.instantiate import instantiate
@@ -27,7 +28,9 @@ def evaluate_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
     """
-    onn: ONNArtifact = instantiate(cfg.optinc.onn)
+    onn: ONNArtifact = (
+        zoo.load_named(cfg.onn) if cfg.onn is not None else instantiate(cfg.optinc.onn)
+    )
     evaluation = evaluate_exhaustively(
         onn.network, onn.card.scenario, progress=cfg.trainer.enable_progress_bar
     )

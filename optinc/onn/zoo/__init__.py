@@ -41,18 +41,28 @@ def load(
     """
     if source is None:
         return ONNArtifact.load(ZOO / _find(scenario, hidden, layers))
+    onn = load_named(source)
+    if onn.card.scenario != scenario:
+        raise ArtifactError(
+            f"onn={source} serves another scenario ({onn.card.scenario}) than the one requested "
+            f"({scenario}); change the optinc settings or choose another onn"
+        )
+    return onn
+
+
+def load_named(source: str | Path) -> ONNArtifact:
+    """Load a shipped ONN by its name, or one's own from its folder, whatever it serves.
+
+    Raises:
+        MissingONNError: If there is neither.
+        ArtifactError: If the ONN is damaged.
+    """
     folder = ZOO / source if source in names() else Path(source)
     if not folder.is_dir():
         raise MissingONNError(
             f"onn={source} is neither a folder nor a shipped ONN ({', '.join(names())})"
         )
-    onn = ONNArtifact.load(folder)
-    if onn.card.scenario != scenario:
-        raise ArtifactError(
-            f"{folder} serves another scenario ({onn.card.scenario}) than the one requested "
-            f"({scenario}); change the optinc settings or choose another onn"
-        )
-    return onn
+    return ONNArtifact.load(folder)
 
 
 def _find(

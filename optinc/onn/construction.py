@@ -1,0 +1,321 @@
+"""Exact ONNs without training: staircases, carries and a long division, layer by layer.
+
+The sums S_k = N A_k over the servers are integers, and on integers two ReLUs make a step:
+``2 relu(x - t + 3/4) - 2 relu(x - t + 1/4)`` is 0 below t and 1 from t on, also where x is off by
+1/4. A step that only the largest x reaches needs one ReLU, ``relu(x - t + 1)``. Steps add up to
+staircases ``floor(x / m)``, and staircases are all that eq. (3) needs:
+
+1. From the last input to the first, carries turn the sums into base-4^g digits. Each stage needs
+   the resolution of one input only.
+2. Division by N is a shift of these digits where N is a power of two, and else a long division from
+   the first digit to the last.
+3. Digits are split into PAM4 symbols.
+
+Rounding to nearest adds N/2 before the division; ``half_even`` then takes back the 1 that a tie has
+added to an odd symbol, which never borrows. Every layer computes one staircase and passes on what
+is still needed, so that layers stay about ten wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optinc.errors import ConfigurationError
+from optinc.onn.network import OpticalNetwork
+from optinc.signal import pam4
+from optinc.signal.scenario import Scenario
+
+MAX_STEPS = 3
+"""Steps of one staircase; longer ones are cut into stages, coarse ones first."""
+
+EXACT_SUMS = 2**21
+"""float32 holds quarters of integers up to here; averages over N = 2^p servers are exact."""
+
+ROUNDED_SUMS = 2**20
+"""Up to here N times a rounded average is off by less than 1/8 of a step."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """An integer that the light carries: an affine function of the neurons of the newest layer.
+
+    Attributes:
+        weights: float64 tensor [width of the layer].
+        offset: Constant part.
+        largest: Largest value it takes; the smallest is 0.
+    """
+
+    weights: Tensor
+    offset: float
+    largest: int
+
+    def __add__(self, other: Value) -> Value:
+        return Value(
+            self.weights + other.weights, self.offset + other.offset, self.largest + other.largest
+        )
+
+    def shifted(self, constant: float) -> Value:
+        """Add a constant of any sign, for a ReLU that cuts off what becomes negative."""
+        return Value(self.weights, self.offset + constant, self.largest)
+
+    def plus(self, constant: int) -> Value:
+        """Add a constant that is not negative."""
+        return Value(self.weights, self.offset + constant, self.largest + constant)
+
+    def times(self, factor: int) -> Value:
+        """Multiply by a positive constant."""
+        return Value(self.weights * factor, self.offset * factor, self.largest * factor)
+
+    def minus(self, other: Value, *, largest: int) -> Value:
+        """Subtract a value that is never greater; the caller knows the largest difference."""
+        return Value(self.weights - other.weights, self.offset - other.offset, largest)
+
+
+class Circuit:
+    """Collects layers; holds the values that later layers still need, by name.
+
+    Args:
+        largest: Largest value of each input; inputs are named ``S1``, ``S2``, ...
+    """
+
+    def __init__(self, largest: list[int]) -> None:
+        identity = torch.eye(len(largest), dtype=torch.float64)
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.values = {f"S{i + 1}": Value(identity[i], 0.0, top) for i, top in enumerate(largest)}
+
+    def pop(self, name: str) -> Value:
+        """Take a value out: it is not passed on."""
+        return self.values.pop(name)
+
+    def layer(self, neurons: list[Value]) -> list[Value]:
+        """Append a layer of ReLUs of ``neurons``, and pass on all held values."""
+        held = {name: value for name, value in self.values.items() if value.largest > 0}
+        rows = [*neurons, *held.values()]
+        self.layers.append(
+            (
+                torch.stack([row.weights for row in rows]),
+                torch.tensor([row.offset for row in rows], dtype=torch.float64),
+            )
+        )
+        identity = torch.eye(len(rows), dtype=torch.float64)
+        fresh = [Value(identity[i], 0.0, row.largest) for i, row in enumerate(rows)]
+        zero = Value(torch.zeros(len(rows), dtype=torch.float64), 0.0, 0)
+        passed = dict(zip(held, fresh[len(neurons) :], strict=True))
+        self.values = {name: passed.get(name, zero) for name in self.values}
+        return fresh[: len(neurons)]
+
+    def divide(self, name: str, divisor: int, *, quotient: str, remainder: str | None) -> None:
+        """Replace a value x by floor(x / divisor) and, unless None, x mod divisor."""
+        total = self.values[name].largest // divisor
+        if total == 0:
+            value = self.pop(name)
+            self.values[quotient] = Value(torch.zeros_like(value.weights), 0.0, 0)
+            if remainder is not None:
+                self.values[remainder] = value
+            return
+        if total > MAX_STEPS:
+            coarse = divisor
+            while self.values[name].largest // coarse > MAX_STEPS:
+                coarse *= pam4.LEVELS
+            high_name, low_name = f"{quotient}/{coarse}", f"{quotient}%{coarse}"
+            self.divide(name, coarse, quotient=high_name, remainder=name)
+            self.divide(name, divisor, quotient=low_name, remainder=remainder)
+            high, low = self.pop(high_name), self.pop(low_name)
+            whole = high.times(coarse // divisor) + low
+            self.values[quotient] = Value(whole.weights, whole.offset, total)
+            return
+        value = self.pop(name)
+        kinks: list[tuple[float, Value]] = []
+        for t in range(divisor, value.largest + 1, divisor):
+            if t == value.largest:
+                kinks.append((1.0, value.shifted(1 - t)))
+            else:
+                kinks += [(2.0, value.shifted(0.75 - t)), (-2.0, value.shifted(0.25 - t))]
+        kept = [value] if remainder is not None else []
+        neurons = self.layer([*(kink for _, kink in kinks), *kept])
+        weights = torch.zeros_like(neurons[0].weights)
+        for (slope, _), neuron in zip(kinks, neurons, strict=False):
+            weights = weights + slope * neuron.weights
+        found = Value(weights, 0.0, total)
+        self.values[quotient] = found
+        if remainder is not None:
+            rest = min(divisor - 1, value.largest)
+            self.values[remainder] = neurons[-1].minus(found.times(divisor), largest=rest)
+
+
+def construct(scenario: Scenario) -> OpticalNetwork:
+    """Build an ONN that is right on every input, for any scenario.
+
+    Args:
+        scenario: Bits, servers, inputs and rounding.
+
+    Returns:
+        A float32 network whose layer 1 receives the sums S_k = N A_k.
+
+    Raises:
+        ConfigurationError: If the sums are too large for float32.
+    """
+    largest = [radix - 1 for radix in scenario.radices]
+    servers = scenario.servers
+    if max(largest) > (EXACT_SUMS if servers & (servers - 1) == 0 else ROUNDED_SUMS):
+        raise ConfigurationError(
+            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {max(largest)} levels, "
+            f"beyond float32; choose more inputs"
+        )
+    circuit = Circuit(largest)
+    tie = _divide_by_servers(circuit, scenario)
+    _correct_ties(circuit, scenario, tie=tie)
+    return _network(circuit, scenario)
+
+
+def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> str | None:
+    """Leave the symbols of Q(total / N) as ``d1`` to ``dM``, before ties are corrected.
+
+    Returns:
+        Name of a value that is zero exactly at ties, where ``half_even`` needs one.
+    """
+    servers = scenario.servers
+    needs_tie = scenario.rounding == "half_even" and servers % 2 == 0
+    power_of_two = servers & (servers - 1) == 0
+    shift = servers.bit_length() - 1 if power_of_two else 0
+    digits = _carry(circuit, scenario, dropped_bits=0 if needs_tie else shift)
+    if not power_of_two:
+        _long_division(circuit, scenario, digits, needs_tie=needs_tie)
+    cuts = range(shift, shift + 2 * scenario.symbols, 2)
+    pieces: list[tuple[int, str]] = []
+    # The lowest digits first: what is dropped need not be passed on.
+    for name, low in reversed(digits):
+        for bit, piece in _split(circuit, name, low, cuts=cuts, keep_dropped=needs_tie):
+            if bit >= shift:
+                pieces.append((bit, piece))
+            else:
+                _add(circuit, "rest", circuit.pop(piece))
+    _assemble(circuit, scenario, pieces, shift=shift)
+    return "rest" if needs_tie else None
+
+
+def _carry(circuit: Circuit, scenario: Scenario, *, dropped_bits: int) -> list[tuple[str, int]]:
+    """Turn the sums into base-4^g digits, the first of them unreduced.
+
+    Args:
+        circuit: Holds the sums S1 to SK.
+        scenario: Says how many symbols a digit has.
+        dropped_bits: Digits wholly below this bit are not kept.
+
+    Returns:
+        Name and lowest bit of every digit kept, the most significant first.
+    """
+    sizes = scenario.group_sizes
+    last = len(sizes)
+    if scenario.rounding != "floor":
+        circuit.values[f"S{last}"] = circuit.values[f"S{last}"].plus(scenario.servers // 2)
+    digits = []
+    low = 0
+    for k in range(last, 1, -1):
+        size = sizes[k - 1]
+        name = f"s{k}" if low + 2 * size > dropped_bits else None
+        circuit.divide(f"S{k}", 4**size, quotient="carry", remainder=name)
+        _add(circuit, f"S{k - 1}", circuit.pop("carry"))
+        if name is not None:
+            digits.append((name, low))
+        low += 2 * size
+    circuit.values["s1"] = circuit.pop("S1")
+    return [("s1", low), *reversed(digits)]
+
+
+def _add(circuit: Circuit, name: str, value: Value) -> None:
+    """Add a value to a held one, which starts at zero."""
+    held = circuit.values.get(name)
+    circuit.values[name] = value if held is None else held + value
+
+
+def _long_division(
+    circuit: Circuit, scenario: Scenario, digits: list[tuple[str, int]], *, needs_tie: bool
+) -> None:
+    """Divide the digits by N in place, from the first to the last; keep ``rest`` if needed."""
+    for (name, low), size in zip(digits, scenario.group_sizes, strict=True):
+        if "rest" in circuit.values:
+            _add(circuit, name, circuit.pop("rest").times(4**size))
+        keep = low > 0 or needs_tie
+        circuit.divide(name, scenario.servers, quotient=name, remainder="rest" if keep else None)
+
+
+def _split(
+    circuit: Circuit, name: str, low: int, *, cuts: range, keep_dropped: bool
+) -> list[tuple[int, str]]:
+    """Cut a digit at the given bits.
+
+    Args:
+        circuit: Holds the digit.
+        name: Name of the digit.
+        low: Its lowest bit.
+        cuts: Bits to cut at; below the first of them all is dropped.
+        keep_dropped: Keep what is dropped too.
+
+    Returns:
+        Lowest bit and name of every piece kept.
+    """
+    pieces = []
+    for cut in reversed(cuts):
+        if low < cut and circuit.values[name].largest >= 2 ** (cut - low):
+            piece = f"{name}.{cut}"
+            drop = cut == cuts[0] and not keep_dropped
+            circuit.divide(name, 2 ** (cut - low), quotient=piece, remainder=None if drop else name)
+            pieces.append((cut, piece))
+    return [*pieces, (low, name)] if name in circuit.values else pieces
+
+
+def _assemble(
+    circuit: Circuit, scenario: Scenario, pieces: list[tuple[int, str]], *, shift: int
+) -> None:
+    """Add up the pieces of every symbol."""
+    values = [(bit, circuit.pop(name)) for bit, name in pieces]
+    for i in range(1, scenario.symbols + 1):
+        place = shift + 2 * (scenario.symbols - i)
+        parts = [value.times(2 ** (bit - place)) for bit, value in values if 0 <= bit - place < 2]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        circuit.values[f"d{i}"] = total
+
+
+def _correct_ties(circuit: Circuit, scenario: Scenario, *, tie: str | None) -> None:
+    """Take 1 from the last symbol where rounding a tie up has made it odd."""
+    if tie is None:
+        return
+    rest = circuit.pop(tie)
+    last = f"d{scenario.symbols}"
+    symbol = circuit.pop(last)
+    no_rest = Value(-rest.weights, 1 - rest.offset, 1)
+    at_tie, above0, above1, above2 = circuit.layer(
+        [no_rest, *(symbol.shifted(-t) for t in range(3))]
+    )
+    odd_weights = above0.weights - 2 * above1.weights + 2 * above2.weights
+    both = Value(odd_weights + at_tie.weights, -1.0, 1)
+    correction, uncorrected = circuit.layer([both, above0])
+    circuit.values[last] = uncorrected.minus(correction, largest=pam4.LEVELS - 1)
+
+
+def _network(circuit: Circuit, scenario: Scenario) -> OpticalNetwork:
+    """Assemble the layers and the readout of the symbols."""
+    symbols = [circuit.values[f"d{i}"] for i in range(1, scenario.symbols + 1)]
+    readout = (
+        torch.stack([symbol.weights for symbol in symbols]),
+        torch.tensor([symbol.offset for symbol in symbols], dtype=torch.float64),
+    )
+    layers = [*circuit.layers, readout]
+    network = OpticalNetwork(
+        [scenario.inputs, *(len(offset) for _, offset in layers)],
+        input_scale=float(scenario.servers),
+        input_offset=0.0,
+        output_scale=1.0,
+        output_offset=0.0,
+    )
+    with torch.no_grad():
+        for linear, (weights, offset) in zip(network.linears, layers, strict=True):
+            linear.weight.copy_(weights)
+            linear.bias.copy_(offset)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,232 @@
+"""Unitary <-> phase settings of a rectangular mesh (Clements et al., Optica 3, 1460, 2016).
+
+Conventions (the matrix of an interferometer, ranges, order of modes) are those of
+:mod:`optinc.photonics.mzi`.
+"""
+
+# Shape suffixes: B matrices, n modes, E = n(n-1)/2 interferometers, k inputs of light.
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optinc.photonics.mzi import mesh_columns, mix
+
+SMALL_BATCH = 6
+"""Below, matrices are decomposed one by one."""
+
+
+@dataclass(frozen=True)
+class MeshPhases:
+    """Settings of a batch of rectangular meshes, ordered as :func:`mesh_columns` lists them.
+
+    Attributes:
+        theta_BE: Internal phases in rad, [0, pi/2].
+        phi_BE: External phases in rad, [0, 2 pi).
+        output_Bn: Output phases in rad, (-pi, pi].
+    """
+
+    theta_BE: Tensor
+    phi_BE: Tensor
+    output_Bn: Tensor
+
+
+class Elimination(NamedTuple):
+    """One step: an interferometer nulls one entry of the matrix.
+
+    Attributes:
+        left: Whether it mixes rows (from the left) or columns (from the right).
+        row: Row of the entry.
+        column: Column of the entry.
+        slot: Place of the interferometer in the order of :func:`mesh_columns`.
+    """
+
+    left: bool
+    row: int
+    column: int
+    slot: int
+
+    @property
+    def mode(self) -> int:
+        """Upper one of the two modes that it mixes."""
+        return self.row - 1 if self.left else self.column
+
+
+@lru_cache(maxsize=16)
+def _eliminations(size: int) -> tuple[Elimination, ...]:
+    """Anti-diagonals from the lower left corner, alternating sides."""
+    steps = [
+        Elimination(True, size + j - i - 1, j, 0)
+        if i % 2
+        else Elimination(False, size - 1 - j, i - j, 0)
+        for i in range(size - 1)
+        for j in range(i + 1)
+    ]
+    place: dict[tuple[int, int], int] = {}
+    for column, modes in enumerate(mesh_columns(size)):
+        for mode in modes.tolist():
+            place[column, mode] = len(place)
+    # Light meets the right-hand interferometers in order, then the left-hand ones in reverse; each
+    # takes the first column of its parity in which its modes are free.
+    free = [0] * size
+    slots = [0] * len(steps)
+    for i in _in_order_of_light(steps):
+        mode = steps[i].mode
+        column = max(free[mode], free[mode + 1])
+        column += (column - mode) % 2
+        slots[i] = place[column, mode]
+        free[mode] = free[mode + 1] = column + 1
+    return tuple(step._replace(slot=slot) for step, slot in zip(steps, slots, strict=True))
+
+
+def _in_order_of_light(steps: list[Elimination]) -> Iterator[int]:
+    yield from (i for i, step in enumerate(steps) if not step.left)
+    yield from (i for i in reversed(range(len(steps))) if steps[i].left)
+
+
+def decompose(unitary_Bnn: Tensor) -> MeshPhases:
+    """Find the settings of the meshes that play unitaries.
+
+    The elimination is a chain of n(n-1)/2 small rotations, each waiting for the one before, which a
+    GPU only slows down. It runs on the CPU, all matrices of the batch at once.
+
+    Args:
+        unitary_Bnn: Unitaries [B, n, n], real (orthogonal) or complex.
+
+    Returns:
+        Settings in float64 on the device of the input.
+
+    Raises:
+        ValueError: If the shape is not [B, n, n] with n >= 1, or a matrix is not unitary within
+            1e-4 (single precision and coarser sources are welcome, other matrices are not).
+    """
+    if unitary_Bnn.ndim != 3 or unitary_Bnn.shape[1] != unitary_Bnn.shape[2]:
+        raise ValueError(f"expected unitaries of shape [B, n, n], got {list(unitary_Bnn.shape)}")
+    matrices = unitary_Bnn.detach().to(torch.complex128).cpu()
+    batch, size = matrices.shape[:2]
+    error = (matrices @ matrices.mH - torch.eye(size)).abs().amax() if matrices.numel() else 0.0
+    if size < 1 or not error < 1e-4:
+        raise ValueError(f"expected unitaries, but U U^H differs from 1 by {float(error):.2g}")
+    # The batch comes last: it is what every small operation of a larger batch runs over.
+    work_nnB = np.ascontiguousarray(matrices.permute(1, 2, 0).numpy())
+    theta_EB = np.zeros((size * (size - 1) // 2, batch))
+    phi_EB = np.zeros_like(theta_EB)
+    steps = _eliminations(size)
+    if batch < SMALL_BATCH:
+        for b in range(batch):
+            work_nn = np.ascontiguousarray(work_nnB[:, :, b])
+            for step in steps:
+                theta_EB[step.slot, b], phi_EB[step.slot, b] = _null_one(work_nn, step)
+            work_nnB[:, :, b] = work_nn
+    else:
+        for step in steps:
+            theta_EB[step.slot], phi_EB[step.slot] = _null_many(work_nnB, step)
+    output_nB = np.angle(np.einsum("iib->ib", work_nnB))
+    # T^-1 D = D' T': the left-hand interferometers move to the side of the light's arrival.
+    for step in reversed(steps):
+        if step.left:
+            upper, lower = output_nB[step.mode].copy(), output_nB[step.mode + 1]
+            output_nB[step.mode] = lower - phi_EB[step.slot] + math.pi
+            phi_EB[step.slot] = upper - lower + math.pi
+
+    def to_torch(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values.T)).to(unitary_Bnn.device)
+
+    return MeshPhases(
+        theta_BE=to_torch(theta_EB),
+        phi_BE=to_torch(_wrapped(phi_EB)),
+        output_Bn=to_torch(math.pi - _wrapped(math.pi - output_nB)),
+    )
+
+
+def _wrapped(angles: NDArray[Any]) -> NDArray[Any]:
+    """Wrap angles into [0, 2 pi), those that rounding would put onto 2 pi to 0."""
+    wrapped: NDArray[Any] = np.mod(angles, 2 * math.pi)
+    wrapped[2 * math.pi - wrapped < 1e-15] = 0.0
+    return wrapped
+
+
+def _null_one(work_nn: NDArray[Any], step: Elimination) -> tuple[float, float]:
+    """Null one entry of one matrix, as :func:`_null_many` does; scalars cost less than arrays."""
+    mode = step.mode
+    if step.left:
+        pair = work_nn[mode : mode + 2, step.column :]
+        kept, nulled = complex(pair[0, 0]), complex(pair[1, 0])
+    else:
+        pair = work_nn[: step.row + 1, mode : mode + 2].T
+        kept, nulled = complex(pair[1, -1]), complex(pair[0, -1])
+    theta = math.atan2(abs(nulled), abs(kept))
+    phi = cmath.phase(nulled) - cmath.phase(kept) + (math.pi if step.left else 0.0)
+    cosine, sine = math.cos(theta), math.sin(theta)
+    phase = cmath.rect(1.0, phi if step.left else -phi)
+    pair[...] = np.array(((phase * cosine, -sine), (phase * sine, cosine))) @ pair
+    return theta, phi
+
+
+def _null_many(work_nnB: NDArray[Any], step: Elimination) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Null one entry of every matrix, by T from the left or by its inverse from the right.
+
+    Returns:
+        theta and phi of the interferometer, float64 [B] each.
+    """
+    mode = step.mode
+    if step.left:
+        # What lies further left in these rows is zero already.
+        upper, lower = work_nnB[mode, step.column :], work_nnB[mode + 1, step.column :]
+        kept, nulled = upper[0], lower[0]
+    else:
+        # Likewise what lies below in these columns.
+        upper, lower = work_nnB[: step.row + 1, mode], work_nnB[: step.row + 1, mode + 1]
+        kept, nulled = lower[-1], upper[-1]
+    theta = np.arctan2(np.abs(nulled), np.abs(kept))
+    phi = np.angle(nulled) - np.angle(kept)
+    if step.left:
+        phi += math.pi
+    sine, cosine = np.sin(theta), np.cos(theta)
+    phase = np.exp(1j * phi if step.left else -1j * phi)
+    turned = upper * phase
+    upper[...] = turned * cosine - lower * sine
+    lower *= cosine
+    lower += turned * sine
+    return theta, phi
+
+
+def rebuild(phases: MeshPhases) -> Tensor:
+    """Return the unitaries that meshes with these settings play; differentiable in all phases.
+
+    Returns:
+        complex128 tensor [B, n, n] (complex64 for float32 phases).
+    """
+    batch, size = phases.output_Bn.shape
+    dtype = torch.complex64 if phases.output_Bn.dtype == torch.float32 else torch.complex128
+    field = torch.eye(size, dtype=dtype, device=phases.output_Bn.device).expand(batch, -1, -1)
+    return propagate(field, phases)
+
+
+def propagate(field_Bnk: Tensor, phases: MeshPhases) -> Tensor:
+    """Send light through meshes.
+
+    Args:
+        field_Bnk: Complex amplitudes [B, n, k]: k inputs of n modes each.
+        phases: Settings of the meshes.
+
+    Returns:
+        Complex amplitudes [B, n, k].
+    """
+    start = 0
+    for modes in mesh_columns(phases.output_Bn.shape[1]):
+        slots = slice(start, start + len(modes))
+        start += len(modes)
+        field_Bnk = mix(field_Bnk, modes, phases.theta_BE[:, slots], phases.phi_BE[:, slots])
+    ones = torch.ones_like(phases.output_Bn)
+    return torch.polar(ones, phases.output_Bn).unsqueeze(-1) * field_Bnk

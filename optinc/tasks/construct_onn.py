@@ -1,0 +1,83 @@
+"""``task=construct_onn``: build an exact ONN without training, and prove it."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from optinc.onn.artifact import save_artifact
+from optinc.onn.construction import construct
+from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
+from optinc.signal.scenario import Scenario
+from optinc.tasks.instantiate import instantiate
+from optinc.tasks.summary import write_summary
+
+logger = logging.getLogger(__name__)
+
+
+def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Construct the ONN of a scenario; its width and depth follow from the scenario alone.
+
+    All inputs are evaluated where they can be enumerated, else samples and worst cases of carries.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The content of ``summary.json``; and the artifact.
+
+    Raises:
+        ConfigurationError: If a setting is illegal.
+    """
+    scenario: Scenario = instantiate(cfg.optinc.scenario)
+    start = time.perf_counter()
+    network = construct(scenario)
+    seconds = time.perf_counter() - start
+    evaluation = (
+        evaluate_exhaustively(network, scenario, progress=cfg.trainer.enable_progress_bar)
+        if scenario.tabulable
+        else evaluate_sampled(network, scenario)
+    )
+    folder = Path(cfg.onn_training.folder)
+    onn = save_artifact(
+        folder,
+        network=network,
+        design=ONNDesign(scenario=scenario, structure=network.structure, approximated_layers=()),
+        evaluation=evaluation,
+        seed=cfg.seed,
+        epochs=0,
+        seconds=seconds,
+        command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
+    )
+    card = onn.card
+    logger.info(
+        "%s: %d of %d evaluated inputs right, of %d possible; %d MZIs; %s",
+        "-".join(str(width) for width in card.structure),
+        card.evaluated_inputs - card.wrong_inputs,
+        card.evaluated_inputs,
+        card.exhaustive_inputs,
+        card.mzi_count,
+        folder,
+    )
+    summary = {
+        "task": "construct_onn",
+        "structure": list(card.structure),
+        "accuracy": card.accuracy,
+        "exhaustive_inputs": card.exhaustive_inputs,
+        "evaluated_inputs": card.evaluated_inputs,
+        "wrong_inputs": card.wrong_inputs,
+        "smallest_margin": card.smallest_margin,
+        "mzi_count": card.mzi_count,
+        "honest_mzi_count": card.honest_mzi_count,
+        "onn": str(folder),
+        "onn_sha256": card.weights_sha256,
+    }
+    write_summary(cfg.paths.output_dir, summary)
+    return summary, {"onn": onn}

@@ -1,0 +1,61 @@
+"""``task=map_onn``: turn an ONN into the settings of its meshes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from optinc.onn import programme, zoo
+from optinc.onn.artifact import ONNArtifact
+from optinc.tasks.instantiate import instantiate
+from optinc.tasks.summary import write_summary
+
+logger = logging.getLogger(__name__)
+
+
+def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Map the ONN of the optinc settings, or the one that ``onn=`` names, and check the result.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The content of ``summary.json``; and the artifact and its programme.
+
+    Raises:
+        MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
+    """
+    onn: ONNArtifact = (
+        zoo.load_named(cfg.onn) if cfg.onn is not None else instantiate(cfg.optinc.onn)
+    )
+    mapped = programme.map_onn(onn)
+    folder = Path(cfg.paths.output_dir) / "programme"
+    mapped.save(folder)
+    rebuilt = programme.rebuild_network(programme.MeshProgramme.load(folder))
+    weight_error = max(
+        float((a.weight - b.weight).abs().max())
+        for a, b in zip(rebuilt.linears, onn.network.linears, strict=True)
+    )
+    mzi_count = sum(layer.mzi_count for layer in mapped.layers)
+    logger.info(
+        "%d MZIs, optical depth %d, gains %s; rebuilt weights differ by at most %.1e; %s",
+        mzi_count,
+        mapped.optical_depth,
+        [round(layer.gain, 2) for layer in mapped.layers],
+        weight_error,
+        folder,
+    )
+    summary = {
+        "task": "map_onn",
+        "mzi_count": mzi_count,
+        "optical_depth": mapped.optical_depth,
+        "gains": [layer.gain for layer in mapped.layers],
+        "weight_error": weight_error,
+        "programme": str(folder),
+        "onn_sha256": onn.card.weights_sha256,
+    }
+    write_summary(cfg.paths.output_dir, summary)
+    return summary, {"onn": onn, "programme": mapped}

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from optinc.errors import MissingONNError
+from optinc.onn.artifact import ONNArtifact
+from optinc.onn.programme import MeshProgramme
+from tests.hydra_jobs import TINY, job
+
+
+def test_sixteen_bits_for_sixteen_servers_are_constructed_and_train_a_network(
+    tmp_path: Path,
+) -> None:
+    scenario = ["optinc.bits=16", "optinc.servers=16"]
+    built, _ = job(tmp_path / "built", "task=construct_onn", *scenario)
+    assert built["wrong_inputs"] == 0
+    assert built["evaluated_inputs"] == 2**20 < built["exhaustive_inputs"] == 241**4
+    onn = ONNArtifact.load(tmp_path / "built" / "onn")
+    assert onn.card.accuracy == 1.0
+    own = [f"onn={tmp_path / 'built' / 'onn'}", *scenario, "trainer.max_steps=2"]
+    through, _ = job(tmp_path / "through", *TINY, *own, "optinc/fidelity=onn")
+    ideal, _ = job(tmp_path / "ideal", *TINY, *own, "optinc/fidelity=ideal")
+    assert through["weights_sha256"] == ideal["weights_sha256"]
+    assert through["onn_error_rate"] == 0
+
+
+@pytest.mark.parametrize(
+    ("bits", "servers", "name"),
+    [
+        (8, 4, "b8_n4_half_even_smallest"),
+        (8, 8, "b8_n8_half_even_smallest"),
+        (8, 16, "b8_n16_half_even_smallest"),
+    ],
+)
+def test_the_smallest_switches_train_networks(
+    bits: int, servers: int, name: str, tmp_path: Path
+) -> None:
+    scenario = [f"optinc.bits={bits}", f"optinc.servers={servers}", "trainer.max_steps=2"]
+    table, _ = job(tmp_path / "table", *TINY, *scenario, f"onn={name}")
+    ideal, _ = job(tmp_path / "ideal", *TINY, *scenario, "optinc/fidelity=ideal")
+    assert table["weights_sha256"] == ideal["weights_sha256"]
+
+
+def test_a_named_onn_is_mapped_whatever_scenario_it_serves(tmp_path: Path) -> None:
+    summary, objects = job(tmp_path, "task=map_onn", "onn=b8_n8_half_even_smallest")
+    assert summary["mzi_count"] == objects["onn"].card.mzi_count
+    assert summary["weight_error"] < 1e-6
+    programme = MeshProgramme.load(tmp_path / "programme")
+    assert programme.card == objects["onn"].card
+    assert programme.optical_depth == summary["optical_depth"] > 13
+
+
+def test_an_unknown_onn_is_not_mapped(tmp_path: Path) -> None:
+    with pytest.raises(MissingONNError, match="onn=nothing is neither a folder nor a shipped ONN"):
+        job(tmp_path, "task=map_onn", "onn=nothing")

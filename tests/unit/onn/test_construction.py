@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optinc.errors import ConfigurationError
+from optinc.onn.construction import construct
+from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
+from optinc.photonics.area import network_mzis
+from optinc.signal.rounding import ROUNDINGS
+from optinc.signal.scenario import Scenario, legal_inputs, make_scenario
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    symbols = draw(st.integers(1, 8))
+    return Scenario(
+        bits=2 * symbols,
+        servers=draw(st.integers(1, 17)),
+        # One input of 8 symbols would need hundreds of steps and float32's last bits.
+        inputs=draw(st.sampled_from([k for k in legal_inputs(symbols) if symbols / k <= 4])),
+        rounding=draw(st.sampled_from(ROUNDINGS)),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(scenario=scenarios(), seed=st.integers(0, 1000))
+def test_any_scenario_is_exact_at_random_and_where_carries_run(
+    scenario: Scenario, seed: int
+) -> None:
+    evaluation = evaluate_sampled(construct(scenario), scenario, samples=4000, seed=seed)
+    assert evaluation.evaluated_inputs == 4000
+    assert evaluation.wrong_inputs == 0
+    assert evaluation.smallest_margin > 0.4
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("servers", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize(("bits", "inputs"), [(2, 1), (4, 1), (4, 2), (6, 2), (6, 3)])
+def test_small_scenarios_are_exact_on_all_inputs(
+    bits: int, inputs: int, servers: int, rounding: str
+) -> None:
+    scenario = Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    evaluation = evaluate_exhaustively(construct(scenario), scenario)
+    assert evaluation.wrong_inputs == 0
+
+
+@pytest.mark.parametrize(
+    ("bits", "servers", "rounding", "most"),
+    [
+        (8, 4, "floor", 340),
+        (8, 4, "half_up", 340),
+        (8, 4, "half_even", 500),
+        (8, 8, "half_even", 1000),
+        (8, 16, "half_even", 1000),
+        (16, 4, "half_even", 1500),
+    ],
+)
+def test_the_paper_s_scenarios_take_few_interferometers(
+    bits: int, servers: int, rounding: str, most: int
+) -> None:
+    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    network = construct(scenario)
+    assert network_mzis(network.structure) <= most
+    assert evaluate_sampled(network, scenario, samples=20_000).wrong_inputs == 0
+
+
+def test_sums_beyond_float32_are_refused() -> None:
+    scenario = Scenario(bits=16, servers=200, inputs=1, rounding="floor")
+    with pytest.raises(ConfigurationError, match=r"optinc.preprocessing.inputs=1 gives inputs of"):
+        construct(scenario)

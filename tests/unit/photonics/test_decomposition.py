@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import math
+
+import interferometer
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from optinc.photonics.decomposition import MeshPhases, decompose, propagate, rebuild
+from optinc.photonics.mzi import mesh_columns
+
+
+def haar(batch: int, size: int, *, real: bool = False, seed: int = 0) -> Tensor:
+    """Random unitaries."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = torch.float64 if real else torch.complex128
+    matrix = torch.randn(batch, size, size, dtype=dtype, generator=generator)
+    return torch.linalg.qr(matrix)[0]
+
+
+def error(unitary: Tensor) -> float:
+    return float((rebuild(decompose(unitary)) - unitary).abs().max())
+
+
+def check_ranges(phases: MeshPhases) -> None:
+    assert ((phases.theta_BE >= 0) & (phases.theta_BE <= math.pi / 2)).all()
+    assert ((phases.phi_BE >= 0) & (phases.phi_BE < 2 * math.pi)).all()
+    assert ((phases.output_Bn > -math.pi) & (phases.output_Bn <= math.pi)).all()
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 20), real=st.booleans(), seed=st.integers(0, 1000))
+def test_a_mesh_plays_the_unitary_it_was_set_to(size: int, real: bool, seed: int) -> None:
+    unitary = haar(3, size, real=real, seed=seed)
+    phases = decompose(unitary)
+    assert phases.theta_BE.shape == phases.phi_BE.shape == (3, size * (size - 1) // 2)
+    check_ranges(phases)
+    assert (rebuild(phases) - unitary).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("size", [128, pytest.param(512, marks=pytest.mark.slow)])
+def test_large_meshes_are_as_accurate(size: int) -> None:
+    assert error(haar(1, size)) < 1e-12
+
+
+@pytest.mark.parametrize("size", [2, 5, 8])
+def test_identity_permutations_and_determinant_minus_one(size: int) -> None:
+    identity = torch.eye(size, dtype=torch.float64)
+    reflection = identity.clone()
+    reflection[0, 0] = -1.0
+    special = [identity, -identity, reflection, identity.flip(0), identity.roll(1, 0)]
+    unitary = torch.stack([*special, haar(1, size, real=True)[0] @ reflection])
+    check_ranges(decompose(unitary))
+    assert error(unitary) < 1e-14
+
+
+def test_a_large_batch_is_decomposed_as_its_matrices_alone() -> None:
+    unitary = haar(9, 12)
+    together = decompose(unitary)
+    for i in range(9):
+        alone = decompose(unitary[i : i + 1])
+        assert torch.allclose(alone.theta_BE[0], together.theta_BE[i], atol=1e-12)
+    assert error(unitary) < 1e-13
+
+
+def test_the_identity_needs_every_interferometer_in_the_bar_state() -> None:
+    phases = decompose(torch.eye(6).unsqueeze(0))
+    assert (phases.theta_BE == 0).all()
+
+
+def test_single_precision_unitaries_are_welcome() -> None:
+    unitary = haar(2, 16).to(torch.complex64)
+    assert error(unitary) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (torch.eye(3), "expected unitaries of shape"),
+        (torch.zeros(1, 3, 2), "expected unitaries of shape"),
+        (torch.ones(1, 3, 3), r"U U\^H differs from 1 by 3"),
+        (torch.full((1, 2, 2), torch.nan), r"U U\^H differs from 1 by nan"),
+    ],
+)
+def test_what_is_not_unitary_is_refused(matrix: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decompose(matrix)
+
+
+def test_rebuilding_is_differentiable_in_all_phases() -> None:
+    phases = decompose(haar(2, 5))
+    inputs = [
+        value.clone().requires_grad_(True)
+        for value in (phases.theta_BE, phases.phi_BE, phases.output_Bn)
+    ]
+    assert torch.autograd.gradcheck(lambda *values: rebuild(MeshPhases(*values)), inputs)
+
+
+def test_light_is_propagated_as_the_matrix_says() -> None:
+    unitary = haar(2, 7)
+    field = haar(2, 7, seed=1)[:, :, :3]
+    assert torch.allclose(propagate(field, decompose(unitary)), unitary @ field)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 64])
+def test_the_author_of_the_decomposition_agrees(size: int) -> None:
+    unitary = haar(1, size)
+    phases = decompose(unitary)
+    theirs = interferometer.square_decomposition(unitary[0].numpy())
+    angles = sorted(splitter.theta for splitter in theirs.BS_list)
+    assert np.allclose(sorted(phases.theta_BE[0].tolist()), angles, atol=1e-10)
+    # Our settings in their simulation: modes count from 1 there.
+    ours = interferometer.Interferometer()
+    modes = [mode for column in mesh_columns(size) for mode in column.tolist()]
+    for mode, theta, phi in zip(modes, phases.theta_BE[0], phases.phi_BE[0], strict=True):
+        splitter = interferometer.Beamsplitter(mode + 1, mode + 2, float(theta), float(phi))
+        ours.add_BS(splitter)
+    for mode, phase in enumerate(phases.output_Bn[0].tolist(), start=1):
+        ours.add_phase(mode, phase)
+    assert np.allclose(ours.calculate_transformation(), unitary[0].numpy(), atol=1e-12)
