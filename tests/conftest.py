@@ -51,6 +51,7 @@ def small_onn(small_design: ONNDesign, tmp_path_factory: pytest.TempPathFactory)
         max_epochs=1,
         projection_interval=1,
         min_margin=0.0,
+        noise=0.0,
         seed=0,
     )
     return save_artifact(

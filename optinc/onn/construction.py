@@ -29,7 +29,7 @@ from optinc.signal import pam4
 from optinc.signal.scenario import Scenario
 
 MAX_STEPS = 3
-"""Steps of one staircase; longer ones are cut into stages, coarse ones first."""
+"""Steps of one staircase by default; longer ones are cut into stages, coarse ones first."""
 
 EXACT_SUMS = 2**21
 """float32 holds quarters of integers up to here; averages over N = 2^p servers are exact."""
@@ -79,9 +79,11 @@ class Circuit:
 
     Args:
         largest: Largest value of each input; inputs are named ``S1``, ``S2``, ...
+        max_steps: Steps of one staircase, at least 3.
     """
 
-    def __init__(self, largest: list[int]) -> None:
+    def __init__(self, largest: list[int], *, max_steps: int) -> None:
+        self.max_steps = max_steps
         identity = torch.eye(len(largest), dtype=torch.float64)
         self.layers: list[tuple[Tensor, Tensor]] = []
         self.values = {f"S{i + 1}": Value(identity[i], 0.0, top) for i, top in enumerate(largest)}
@@ -116,9 +118,9 @@ class Circuit:
             if remainder is not None:
                 self.values[remainder] = value
             return
-        if total > MAX_STEPS:
+        if total > self.max_steps:
             coarse = divisor
-            while self.values[name].largest // coarse > MAX_STEPS:
+            while self.values[name].largest // coarse > self.max_steps:
                 coarse *= pam4.LEVELS
             high_name, low_name = f"{quotient}/{coarse}", f"{quotient}%{coarse}"
             self.divide(name, coarse, quotient=high_name, remainder=name)
@@ -146,18 +148,22 @@ class Circuit:
             self.values[remainder] = neurons[-1].minus(found.times(divisor), largest=rest)
 
 
-def construct(scenario: Scenario) -> OpticalNetwork:
+def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwork:
     """Build an ONN that is right on every input, for any scenario.
 
     Args:
         scenario: Bits, servers, inputs and rounding.
+        max_steps: Steps of one staircase, at least 3: more make layers wider and fewer.
 
     Returns:
         A float32 network whose layer 1 receives the sums S_k = N A_k.
 
     Raises:
         ConfigurationError: If the sums are too large for float32.
+        ValueError: If ``max_steps`` is less than 3.
     """
+    if max_steps < MAX_STEPS:
+        raise ValueError(f"max_steps must be at least {MAX_STEPS}, got {max_steps}")
     largest = [radix - 1 for radix in scenario.radices]
     servers = scenario.servers
     if max(largest) > (EXACT_SUMS if servers & (servers - 1) == 0 else ROUNDED_SUMS):
@@ -165,7 +171,7 @@ def construct(scenario: Scenario) -> OpticalNetwork:
             f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {max(largest)} levels, "
             f"beyond float32; choose more inputs"
         )
-    circuit = Circuit(largest)
+    circuit = Circuit(largest, max_steps=max_steps)
     tie = _divide_by_servers(circuit, scenario)
     _correct_ties(circuit, scenario, tie=tie)
     return _network(circuit, scenario)

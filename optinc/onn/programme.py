@@ -111,8 +111,7 @@ def map_onn(onn: ONNArtifact) -> MeshProgramme:
     layers = []
     for i, linear in enumerate(onn.network.linears):
         approximated = i + 1 in onn.card.approximated_layers
-        mapped = _map_sigma_u(linear) if approximated else _map_svd(linear)
-        found, gain, depth = mapped
+        found, gain = _map_sigma_u(linear) if approximated else _map_svd(linear)
         bias = linear.bias.double()
         bias_gain = float(bias.abs().max()) or 1.0
         found["bias"] = bias / bias_gain
@@ -126,24 +125,26 @@ def map_onn(onn: ONNArtifact) -> MeshProgramme:
                 gain=gain,
                 bias_gain=bias_gain,
                 mzi_count=count(linear.out_features, linear.in_features),
-                optical_depth=depth,
+                optical_depth=area.layer_depth(
+                    linear.out_features, linear.in_features, approximated=approximated
+                ),
             )
         )
     return MeshProgramme(card=onn.card, layers=tuple(layers), settings=settings)
 
 
-def _map_svd(linear: nn.Linear) -> tuple[dict[str, Tensor], float, int]:
-    """Return settings, gain and optical depth of a layer in SVD form."""
+def _map_svd(linear: nn.Linear) -> tuple[dict[str, Tensor], float]:
+    """Return settings and gain of a layer in SVD form."""
     left, singular, right = torch.linalg.svd(linear.weight.double())
     gain = float(singular.max()) or 1.0
     settings = {"attenuation": singular / gain}
     settings |= _named("left", decompose(left.unsqueeze(0)))
     settings |= _named("right", decompose(right.unsqueeze(0)))
-    return settings, gain, _columns(linear.out_features) + 1 + _columns(linear.in_features)
+    return settings, gain
 
 
-def _map_sigma_u(linear: nn.Linear) -> tuple[dict[str, Tensor], float, int]:
-    """Return settings, gain and optical depth of a layer in Sigma U form."""
+def _map_sigma_u(linear: nn.Linear) -> tuple[dict[str, Tensor], float]:
+    """Return settings and gain of a layer in Sigma U form."""
     weight = linear.weight.double()
     factors = {
         size: factorize(take_blocks(weight, blocks))
@@ -154,12 +155,7 @@ def _map_sigma_u(linear: nn.Linear) -> tuple[dict[str, Tensor], float, int]:
     for size, (scale, unitary) in factors.items():
         settings[f"blocks{size}.attenuation"] = scale / gain
         settings |= _named(f"blocks{size}", decompose(unitary))
-    return settings, gain, _columns(max(factors)) + 1
-
-
-def _columns(size: int) -> int:
-    """Columns of interferometers of a mesh; two modes need one, not two."""
-    return size if size > 2 else size - 1
+    return settings, gain
 
 
 def _named(name: str, phases: MeshPhases) -> dict[str, Tensor]:

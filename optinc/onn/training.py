@@ -18,6 +18,7 @@ from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.noise import noisy_forward
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
 
@@ -49,7 +50,11 @@ class ONNTraining(pl.LightningModule):
         max_epochs: Length of the one-cycle schedule, in epochs.
         projection_interval: Steps between projections, at least 1.
         min_margin: Smallest margin to stop at, in PAM4 levels, at least 0 and below 0.5.
+        noise: Standard deviation of Gaussian noise on every layer's inputs during training, as a
+            share of the layer's full scale. With noise the whole schedule is trained, since inputs
+            that are right without it may be wrong with it.
         seed: Determines the order of the inputs.
+        initial: Network to start from; None for a random one.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -68,7 +73,9 @@ class ONNTraining(pl.LightningModule):
         max_epochs: int,
         projection_interval: int,
         min_margin: float,
+        noise: float,
         seed: int,
+        initial: OpticalNetwork | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -84,6 +91,10 @@ class ONNTraining(pl.LightningModule):
             raise ConfigurationError(
                 f"onn_training.min_margin must be at least 0 and below 0.5, got {min_margin}"
             )
+        if not 0 <= noise < 1:
+            raise ConfigurationError(
+                f"onn_training.noise must be at least 0 and below 1, got {noise}"
+            )
         if not design.scenario.tabulable:
             raise ConfigurationError(
                 f"task=train_onn trains on all possible inputs, and optinc.bits="
@@ -97,8 +108,10 @@ class ONNTraining(pl.LightningModule):
         self.max_epochs = max_epochs
         self.projection_interval = projection_interval
         self.min_margin = min_margin
+        self.noise = noise
         self.seed = seed
-        self.network = new_network(design)
+        self.network = new_network(design) if initial is None else initial
+        self.network.train().requires_grad_(True)
         self._project()
         self.evaluation: Evaluation | None = None
 
@@ -124,9 +137,11 @@ class ONNTraining(pl.LightningModule):
 
     def training_step(self, batch: Samples, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        loss = self.loss(
-            self.network(batch.averages_PK), batch.symbols_PM, epoch=self.current_epoch
-        )
+        if self.noise:
+            levels = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
+        else:
+            levels = self.network(batch.averages_PK)
+        loss = self.loss(levels, batch.symbols_PM, epoch=self.current_epoch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
         return loss
 
@@ -148,7 +163,8 @@ class ONNTraining(pl.LightningModule):
             "smallest_margin": evaluation.smallest_margin,
         }
         self.log_dict(values, prog_bar=True)
-        if evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin:
+        perfect = evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin
+        if perfect and not self.noise:
             self.trainer.should_stop = True
 
     def _project(self) -> None:

@@ -51,6 +51,26 @@ def network_mzis(
     return total
 
 
+def layer_depth(outputs: int, inputs: int, *, approximated: bool) -> int:
+    """Interferometers that light crosses in one layer, an attenuator counted as one."""
+    if approximated:
+        return mesh_depth(min(outputs, inputs)) + 1
+    return mesh_depth(inputs) + 1 + mesh_depth(outputs)
+
+
+def mesh_depth(size: int) -> int:
+    """Columns of interferometers of a rectangular mesh; two modes need one, not two."""
+    return size if size > 2 else size - 1
+
+
+def optical_depth(structure: Sequence[int], approximated_layers: Collection[int] = ()) -> int:
+    """Interferometers that light crosses from the first input to the last output of an ONN."""
+    return sum(
+        layer_depth(outputs, inputs, approximated=layer in approximated_layers)
+        for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1)
+    )
+
+
 def interface_mzis(*, servers: int, symbols: int, inputs: int) -> int:
     """MZIs of unit P, a K x NM matrix, and of unit T, an NM x M matrix, in SVD form."""
     return svd_mzis(inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)

@@ -41,3 +41,14 @@ def test_scenario_1_has_41664_mzis_after_approximation() -> None:
     assert area.network_mzis(structure, range(1, 7)) == 41_664
     assert area.network_mzis(structure) == 106_512
     assert area.interface_mzis(servers=4, symbols=4, inputs=4) == 272
+
+
+def test_optical_depth_counts_meshes_and_attenuators() -> None:
+    assert area.optical_depth([4, 8]) == 4 + 1 + 8
+    assert area.optical_depth([4, 8, 2], {1}) == (4 + 1) + (8 + 1 + 1)
+    assert area.mesh_depth(1) == 0
+
+
+def test_biases_take_one_more_port_or_one_attenuator_an_output() -> None:
+    assert area.network_mzis([4, 8], biases=True) == area.svd_mzis(8, 5)
+    assert area.network_mzis([4, 8], {1}, biases=True) == area.approximated_mzis(8, 4) + 8

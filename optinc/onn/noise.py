@@ -1,0 +1,93 @@
+"""Gaussian noise on the inputs of every layer, in units of that layer's full scale."""
+
+# Shape suffixes: P samples, K ONN inputs, M symbols.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from optinc.onn.dataset import samples_of_index
+from optinc.onn.evaluation import index_batches
+from optinc.onn.network import OpticalNetwork
+from optinc.signal import pam4
+from optinc.signal.scenario import Scenario
+
+
+def noisy_forward(
+    network: OpticalNetwork,
+    averages_PK: Tensor,
+    *,
+    noise: float,
+    full_scales: Sequence[float] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Map the averages A to analog outputs of a network with noisy layers.
+
+    Args:
+        network: The optical network.
+        averages_PK: Float tensor [P, K], in PAM4 levels of a merged group.
+        noise: Standard deviation of the noise on each layer's inputs, as a share of its full scale.
+        full_scales: Full scale of each layer's inputs, see :func:`full_scales`; None takes the
+            largest value in the batch, without a gradient.
+        generator: Source of the noise.
+
+    Returns:
+        Float tensor [P, M], in PAM4 levels.
+    """
+    signal = averages_PK * network.input_scale + network.input_offset
+    for i, layer in enumerate(network.linears):
+        signal = signal if i == 0 else torch.relu(signal)
+        scale = signal.detach().abs().max() if full_scales is None else full_scales[i]
+        random = torch.randn(signal.shape, generator=generator, device=signal.device)
+        signal = layer(signal + noise * scale * random)
+    return signal * network.output_scale + network.output_offset
+
+
+@torch.no_grad()
+def full_scales(network: OpticalNetwork, scenario: Scenario) -> list[float]:
+    """Return the largest absolute value any input signal of each layer takes, over all inputs."""
+    largest = [0.0] * len(network.linears)
+    device = next(network.parameters()).device
+    for index in index_batches(scenario.combinations, device=device, progress=None):
+        averages = samples_of_index(index, scenario).averages_PK
+        signal = averages * network.input_scale + network.input_offset
+        for i, layer in enumerate(network.linears):
+            signal = signal if i == 0 else torch.relu(signal)
+            largest[i] = max(largest[i], float(signal.abs().max()))
+            signal = layer(signal)
+    return largest
+
+
+@torch.no_grad()
+def noisy_accuracy(
+    network: OpticalNetwork,
+    scenario: Scenario,
+    *,
+    noise: float,
+    repeats: int = 1,
+    seed: int = 0,
+) -> float:
+    """Return the share of all inputs received right under noise.
+
+    Args:
+        network: The optical network.
+        scenario: The switch it is meant for.
+        noise: Standard deviation as a share of each layer's full scale.
+        repeats: Times that every input is sent.
+        seed: Seed of the noise.
+    """
+    scales = full_scales(network, scenario)
+    device = next(network.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    right = 0
+    for _ in range(repeats):
+        for index in index_batches(scenario.combinations, device=device, progress=None):
+            averages, symbols = samples_of_index(index, scenario)
+            levels = noisy_forward(
+                network, averages, noise=noise, full_scales=scales, generator=generator
+            )
+            right += int((pam4.receive(levels) == symbols).all(-1).sum())
+    return right / (repeats * scenario.combinations)

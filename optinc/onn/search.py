@@ -1,0 +1,122 @@
+"""Architecture search: interferometers against margin and tolerance of noise.
+
+The paper picked its structures by greedy search and left architecture search to future work. Trials
+are listed by a fixed schedule, so that a search can be interrupted, repeated and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from optinc.onn.construction import construct
+from optinc.onn.design import ONNDesign
+from optinc.photonics import area
+from optinc.signal.scenario import Scenario
+
+Kind = Literal["constructed", "fine_tuned", "trained"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One ONN to try.
+
+    Attributes:
+        name: Unique, usable as the name of a folder.
+        kind: How it comes about.
+        design: Structure and approximated layers.
+        max_steps: Steps of a staircase, where it starts from a construction.
+        noise: Noise in training, as a share of full scale.
+    """
+
+    name: str
+    kind: Kind
+    design: ONNDesign
+    max_steps: int | None = None
+    noise: float = 0.0
+
+    @property
+    def mzi_count(self) -> int:
+        """Interferometers of all layers, without units P and T."""
+        return area.network_mzis(self.design.structure, self.design.approximated_layers)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What is tried.
+
+    Attributes:
+        max_steps: Steps of a staircase of constructed ONNs.
+        fine_tune_noise: Noise under which constructed ONNs are trained on, a share of full scale.
+        widths: Neurons of every hidden layer of trained ONNs.
+        depths: Numbers of hidden layers of trained ONNs.
+        approximations: Which of their layers are in Sigma U form: ``none`` or ``all``.
+    """
+
+    max_steps: Sequence[int]
+    fine_tune_noise: Sequence[float]
+    widths: Sequence[int]
+    depths: Sequence[int]
+    approximations: Sequence[Literal["none", "all"]]
+
+    def trials(self, scenario: Scenario) -> list[Trial]:
+        """List all trials: constructed ones, these fine-tuned, then trained ones by their area."""
+        constructed = list(self._constructed(scenario))
+        fine_tuned = [
+            Trial(
+                name=f"{trial.name}_tuned_{noise:g}",
+                kind="fine_tuned",
+                design=trial.design,
+                max_steps=trial.max_steps,
+                noise=noise,
+            )
+            for trial in constructed
+            for noise in self.fine_tune_noise
+        ]
+        trained = [
+            Trial(
+                name=f"trained_{depth}x{width}_{layers}",
+                kind="trained",
+                design=ONNDesign.from_settings(
+                    scenario=scenario, hidden=[width] * depth, layers=layers
+                ),
+            )
+            for width in self.widths
+            for depth in self.depths
+            for layers in self.approximations
+        ]
+        return [*constructed, *fine_tuned, *sorted(trained, key=lambda trial: trial.mzi_count)]
+
+    def _constructed(self, scenario: Scenario) -> Iterator[Trial]:
+        seen = set()
+        for steps in self.max_steps:
+            structure = construct(scenario, max_steps=steps).structure
+            if structure not in seen:
+                seen.add(structure)
+                design = ONNDesign(scenario=scenario, structure=structure, approximated_layers=())
+                yield Trial(
+                    name=f"constructed_{steps}",
+                    kind="constructed",
+                    design=design,
+                    max_steps=steps,
+                )
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of points (cost, value) that no other point beats.
+
+    Args:
+        points: Costs to be small, values to be large.
+
+    Returns:
+        Indices by ascending cost; of equal points only the first.
+    """
+    front: list[int] = []
+    best = float("-inf")
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i))
+    for i in order:
+        if points[i][1] > best:
+            front.append(i)
+            best = points[i][1]
+    return front

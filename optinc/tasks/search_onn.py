@@ -1,0 +1,191 @@
+"""``task=search_onn``: search small and tolerant ONNs of a scenario."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from optinc.errors import ConfigurationError
+from optinc.onn.artifact import ONNArtifact, save_artifact
+from optinc.onn.construction import construct
+from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.onn.network import OpticalNetwork
+from optinc.onn.noise import noisy_accuracy
+from optinc.onn.search import SearchSpace, Trial, pareto_front
+from optinc.onn.training import ONNTraining
+from optinc.photonics import area
+from optinc.signal.scenario import Scenario
+from optinc.tasks.instantiate import instantiate
+from optinc.tasks.progress import progress_bar
+from optinc.tasks.summary import write_summary
+
+logger = logging.getLogger(__name__)
+
+TRIAL_FILE = "trial.json"
+
+
+def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run the trials that are not done yet, and write ``search.csv`` and ``pareto.png``.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The content of ``summary.json``; and the rows of all trials.
+
+    Raises:
+        ConfigurationError: If the inputs of the scenario cannot be enumerated.
+    """
+    scenario: Scenario = instantiate(cfg.optinc.scenario)
+    if not scenario.tabulable:
+        raise ConfigurationError(
+            f"task=search_onn evaluates all inputs, and {scenario} has {scenario.combinations}; "
+            "choose fewer optinc.bits or optinc.servers"
+        )
+    settings: dict[str, Any] = OmegaConf.to_container(cfg.search, resolve=True)  # type: ignore[assignment]
+    folder = Path(settings.pop("folder"))
+    noise_levels, epochs = settings.pop("noise"), settings.pop("epochs")
+    rows = []
+    trials = SearchSpace(**settings).trials(scenario)
+    for number, trial in enumerate(trials, start=1):
+        path = folder / trial.name / TRIAL_FILE
+        if not path.is_file():
+            onn = _run(cfg, trial, folder / trial.name, epochs=epochs)
+            path.write_text(json.dumps(_row(trial, onn, noise_levels), indent=2) + "\n")
+        row = json.loads(path.read_text())
+        rows.append(row)
+        logger.info(
+            "%d/%d %s: %d MZIs, %d wrong, margin %.3f",
+            number,
+            len(trials),
+            trial.name,
+            row["mzi_count"],
+            row["wrong_inputs"],
+            row["smallest_margin"],
+        )
+    exact = [row for row in rows if row["wrong_inputs"] == 0]
+    front = [
+        exact[i] for i in pareto_front([(r["mzi_count"], r["smallest_margin"]) for r in exact])
+    ]
+    _write(folder, rows, front)
+    summary = {
+        "task": "search_onn",
+        "trials": len(rows),
+        "exact": len(exact),
+        "fewest_mzis": front[0]["mzi_count"] if front else None,
+        "front": [row["name"] for row in front],
+        "folder": str(folder),
+    }
+    write_summary(cfg.paths.output_dir, summary)
+    return summary, {"rows": rows, "front": front}
+
+
+def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArtifact:
+    """Construct or train the ONN of a trial, and store it."""
+    start = time.perf_counter()
+    initial: OpticalNetwork | None = None
+    trained_epochs = 0
+    if trial.max_steps is not None:
+        initial = construct(trial.design.scenario, max_steps=trial.max_steps)
+    if trial.kind == "constructed":
+        assert initial is not None
+        network = initial
+    else:
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        module = ONNTraining(
+            design=trial.design,
+            loss=instantiate(cfg.onn_training.loss),
+            # A construction is a narrow valley: large steps would leave it.
+            learning_rate=cfg.onn_training.learning_rate / (1 if initial is None else 100),
+            batch_size=cfg.onn_training.batch_size,
+            max_epochs=epochs,
+            projection_interval=cfg.onn_training.projection_interval,
+            min_margin=cfg.onn_training.min_margin,
+            noise=trial.noise,
+            seed=cfg.seed,
+            initial=initial,
+        )
+        trainer: pl.Trainer = instantiate(
+            cfg.onn_training.trainer, max_epochs=epochs, logger=False, callbacks=progress_bar(cfg)
+        )
+        trainer.fit(module)
+        network, trained_epochs = module.network.cpu().eval(), trainer.current_epoch
+    return save_artifact(
+        folder,
+        network=network,
+        design=trial.design,
+        evaluation=evaluate_exhaustively(network, trial.design.scenario),
+        seed=cfg.seed,
+        epochs=trained_epochs,
+        seconds=time.perf_counter() - start,
+        command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
+    )
+
+
+def _row(trial: Trial, onn: ONNArtifact, noise_levels: list[float]) -> dict[str, Any]:
+    """Return what is known of a trial's ONN."""
+    card = onn.card
+    return {
+        "name": trial.name,
+        "kind": trial.kind,
+        "structure": "-".join(str(width) for width in card.structure),
+        "approximated_layers": list(card.approximated_layers),
+        "mzi_count": card.mzi_count,
+        "honest_mzi_count": card.honest_mzi_count,
+        "optical_depth": area.optical_depth(card.structure, card.approximated_layers),
+        "wrong_inputs": card.wrong_inputs,
+        "smallest_margin": card.smallest_margin,
+        "seconds": card.seconds,
+    } | {
+        f"accuracy_at_{level:g}": noisy_accuracy(onn.network, card.scenario, noise=level)
+        for level in noise_levels
+    }
+
+
+def _write(folder: Path, rows: list[dict[str, Any]], front: list[dict[str, Any]]) -> None:
+    """Write all trials as CSV and the front as a plot."""
+    with (folder / "search.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*rows[0], "on_front"], lineterminator="\n")
+        writer.writeheader()
+        names = {row["name"] for row in front}
+        writer.writerows(row | {"on_front": row["name"] in names} for row in rows)
+    mpl.use("agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for kind in ("constructed", "fine_tuned", "trained"):
+        points = [row for row in rows if row["kind"] == kind]
+        axes.scatter(
+            [row["mzi_count"] for row in points],
+            [row["smallest_margin"] for row in points],
+            label=kind.replace("_", "-"),
+        )
+    axes.step(
+        [row["mzi_count"] for row in front],
+        [row["smallest_margin"] for row in front],
+        where="post",
+        color="black",
+        linewidth=1,
+        label="front of exact ONNs",
+    )
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(
+        xscale="log",
+        xlabel="interferometers, without P and T",
+        ylabel="smallest margin, PAM4 levels",
+        title="Above 0 every input is received right",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(folder / "pareto.png", dpi=150)
+    plt.close(figure)
