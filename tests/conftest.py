@@ -52,6 +52,9 @@ def small_onn(small_design: ONNDesign, tmp_path_factory: pytest.TempPathFactory)
         projection_interval=1,
         min_margin=0.0,
         noise=0.0,
+        epoch_inputs=None,
+        hard_share=0.0,
+        hard_margin=0.1,
         seed=0,
     )
     return save_artifact(

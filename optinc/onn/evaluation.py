@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -16,6 +16,34 @@ from optinc.signal import pam4, preprocessing
 from optinc.signal.scenario import Scenario
 
 BATCH_SIZE = 1 << 16
+
+
+@dataclass
+class HardInputs:
+    """Collects the inputs whose outputs come closest to a threshold, or beyond.
+
+    Args:
+        below: Margin in PAM4 levels under which an input is hard.
+        limit: Most inputs kept, those of the smallest margin.
+
+    Attributes:
+        index: int64 tensor [collected], mixed-radix indices.
+        margin: float32 tensor [collected].
+    """
+
+    below: float
+    limit: int
+    index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    margin: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, index_P: Tensor, margin_P: Tensor) -> None:
+        """Take in a batch of indices and their smallest margins."""
+        hard_P = margin_P < self.below
+        self.index = torch.cat([self.index, index_P[hard_P].cpu()])
+        self.margin = torch.cat([self.margin, margin_P[hard_P].cpu()])
+        if len(self.index) > self.limit:
+            chosen = self.margin.topk(self.limit, largest=False).indices
+            self.index, self.margin = self.index[chosen], self.margin[chosen]
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,11 @@ def index_batches(size: int, *, device: torch.device, progress: str | None) -> I
 
 @torch.no_grad()
 def evaluate_exhaustively(
-    network: nn.Module, scenario: Scenario, *, progress: bool = False
+    network: nn.Module,
+    scenario: Scenario,
+    *,
+    progress: bool = False,
+    hard: HardInputs | None = None,
 ) -> Evaluation:
     """Send every possible input through the network, in float32.
 
@@ -67,11 +99,17 @@ def evaluate_exhaustively(
         network: Maps [P, K] averages to [P, M] outputs in PAM4 levels.
         scenario: The switch the network is meant for.
         progress: Show a progress bar; not inside another one.
+        hard: Takes in the hard inputs met.
     """
     device = next(network.parameters()).device
     title = "evaluating the ONN" if progress else None
     batches = index_batches(scenario.combinations, device=device, progress=title)
-    return _evaluate(network, scenario, (samples_of_index(index, scenario) for index in batches))
+
+    def samples() -> Iterator[tuple[Tensor | None, Samples]]:
+        for index in batches:
+            yield index, samples_of_index(index, scenario)
+
+    return _evaluate(network, scenario, samples(), hard=hard)
 
 
 @torch.no_grad()
@@ -94,7 +132,7 @@ def evaluate_sampled(
     draw = partial(torch.randint, generator=generator)
     top = 2**scenario.bits
 
-    def batches() -> Iterator[Samples]:
+    def batches() -> Iterator[tuple[Tensor | None, Samples]]:
         left = samples
         while left > 0:
             size = min(left, BATCH_SIZE)
@@ -106,18 +144,28 @@ def evaluate_sampled(
             codes_NP = (base_P + next_NP).clamp(0, top - 1)
             symbols_NPM = pam4.encode(codes_NP, symbols=scenario.symbols)
             carries_PK = preprocessing.merge(symbols_NPM, scenario).sum(0)
-            yield samples_of_sums(torch.cat([random_PK, carries_PK]).to(device), scenario)
+            sums_PK = torch.cat([random_PK, carries_PK]).to(device)
+            yield None, samples_of_sums(sums_PK, scenario)
 
-    return _evaluate(network, scenario, batches())
+    return _evaluate(network, scenario, batches(), hard=None)
 
 
-def _evaluate(network: nn.Module, scenario: Scenario, batches: Iterable[Samples]) -> Evaluation:
+def _evaluate(
+    network: nn.Module,
+    scenario: Scenario,
+    batches: Iterable[tuple[Tensor | None, Samples]],
+    *,
+    hard: HardInputs | None,
+) -> Evaluation:
     evaluated = wrong = 0
     margin = float("inf")
     errors: Counter[int] = Counter()
-    for averages, symbols in batches:
+    for index, (averages, symbols) in batches:
         levels = network(averages)
-        margin = min(margin, float(pam4.threshold_margin(levels, symbols).min()))
+        margin_P = pam4.threshold_margin(levels, symbols).amin(-1)
+        margin = min(margin, float(margin_P.min()))
+        if hard is not None and index is not None:
+            hard.add(index, margin_P)
         difference = pam4.decode(pam4.receive(levels).long()) - pam4.decode(symbols)
         difference = difference[difference != 0]
         evaluated += len(levels)

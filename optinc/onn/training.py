@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,13 +13,16 @@ from torch.utils.data import DataLoader
 
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import project_layers
-from optinc.onn.dataset import ExhaustiveDataset, Samples, ShuffledIndexBatches
+from optinc.onn.dataset import ExhaustiveDataset, MinedIndexBatches, Samples
 from optinc.onn.design import ONNDesign
-from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
+from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
 from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
+
+MOST_HARD_INPUTS = 1 << 17
+"""Hard inputs remembered from one evaluation to the next."""
 
 
 def new_network(design: ONNDesign) -> OpticalNetwork:
@@ -53,6 +56,10 @@ class ONNTraining(pl.LightningModule):
         noise: Standard deviation of Gaussian noise on every layer's inputs during training, as a
             share of the layer's full scale. With noise the whole schedule is trained, since inputs
             that are right without it may be wrong with it.
+        epoch_inputs: Inputs per epoch; None for all. All are evaluated after every epoch.
+        hard_share: Share of each batch drawn from the hard inputs that the last evaluation found:
+            those wrong, or with a margin below ``hard_margin``.
+        hard_margin: In PAM4 levels.
         seed: Determines the order of the inputs.
         initial: Network to start from; None for a random one.
 
@@ -74,6 +81,9 @@ class ONNTraining(pl.LightningModule):
         projection_interval: int,
         min_margin: float,
         noise: float,
+        epoch_inputs: int | None,
+        hard_share: float,
+        hard_margin: float,
         seed: int,
         initial: OpticalNetwork | None = None,
     ) -> None:
@@ -82,14 +92,19 @@ class ONNTraining(pl.LightningModule):
             ("batch_size", batch_size),
             ("max_epochs", max_epochs),
             ("projection_interval", projection_interval),
+            ("epoch_inputs", epoch_inputs),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigurationError(f"onn_training.{name} must be at least 1, got {value}")
         if not learning_rate > 0:
             raise ConfigurationError(f"onn_training.learning_rate must be > 0, got {learning_rate}")
         if not 0 <= min_margin < 0.5:
             raise ConfigurationError(
                 f"onn_training.min_margin must be at least 0 and below 0.5, got {min_margin}"
+            )
+        if not 0 <= hard_share < 1:
+            raise ConfigurationError(
+                f"onn_training.hard_share must be at least 0 and below 1, got {hard_share}"
             )
         if not 0 <= noise < 1:
             raise ConfigurationError(
@@ -109,7 +124,14 @@ class ONNTraining(pl.LightningModule):
         self.projection_interval = projection_interval
         self.min_margin = min_margin
         self.noise = noise
-        self.seed = seed
+        self.hard_margin = hard_margin
+        self.sampler = MinedIndexBatches(
+            size=design.scenario.combinations,
+            batch_size=batch_size,
+            seed=seed,
+            epoch_inputs=epoch_inputs,
+            hard_share=hard_share,
+        )
         self.network = new_network(design) if initial is None else initial
         self.network.train().requires_grad_(True)
         self._project()
@@ -117,16 +139,13 @@ class ONNTraining(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Samples]:
         """Batches of the full enumeration, generated from their indices."""
-        scenario = self.design.scenario
-        sampler = ShuffledIndexBatches(
-            size=scenario.combinations, batch_size=self.batch_size, seed=self.seed
-        )
-        return DataLoader(ExhaustiveDataset(scenario), batch_size=None, sampler=sampler)
+        dataset = ExhaustiveDataset(self.design.scenario)
+        return DataLoader(dataset, batch_size=None, sampler=self.sampler)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam under a one-cycle learning rate over ``max_epochs``."""
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
-        steps = math.ceil(self.design.scenario.combinations / self.batch_size) * self.max_epochs
+        steps = len(self.sampler) * self.max_epochs
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.learning_rate, total_steps=steps
         )
@@ -155,7 +174,9 @@ class ONNTraining(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Project, evaluate all inputs, and stop if every one is received right."""
         self._project()
-        evaluation = evaluate_exhaustively(self.network, self.design.scenario)
+        hard = HardInputs(below=self.hard_margin, limit=MOST_HARD_INPUTS)
+        evaluation = evaluate_exhaustively(self.network, self.design.scenario, hard=hard)
+        self.sampler.hard = hard.index
         self.evaluation = evaluation
         values = {
             "wrong_inputs": float(evaluation.wrong_inputs),
@@ -166,6 +187,14 @@ class ONNTraining(pl.LightningModule):
         perfect = evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin
         if perfect and not self.noise:
             self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the hard inputs, so that a resumed training draws the same ones."""
+        checkpoint["hard_inputs"] = self.sampler.hard
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the hard inputs."""
+        self.sampler.hard = checkpoint["hard_inputs"]
 
     def _project(self) -> None:
         project_layers(self.network.linears, self.design.approximated_layers)

@@ -99,6 +99,8 @@ def validate(cfg: DictConfig) -> None:
             f"{', '.join(missing)} must be given, for example {missing[0]}=VALUE"
         )
     instantiate(cfg.optinc.scenario)
+    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
+        raise ConfigurationError(f"ckpt_path={cfg.ckpt_path} is not a file")
     if cfg.seed < 0:
         raise ConfigurationError(f"seed must be at least 0, got {cfg.seed}")
 
@@ -122,5 +124,3 @@ def validate_training(cfg: DictConfig) -> None:
         )
     if cfg.trainer.max_epochs == -1 and cfg.trainer.max_steps == -1:
         raise ConfigurationError("one of trainer.max_epochs and trainer.max_steps must not be -1")
-    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
-        raise ConfigurationError(f"ckpt_path={cfg.ckpt_path} is not a file")

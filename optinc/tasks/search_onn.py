@@ -112,11 +112,18 @@ def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArti
             projection_interval=cfg.onn_training.projection_interval,
             min_margin=cfg.onn_training.min_margin,
             noise=trial.noise,
+            epoch_inputs=cfg.onn_training.epoch_inputs,
+            hard_share=cfg.onn_training.hard_share,
+            hard_margin=cfg.onn_training.hard_margin,
             seed=cfg.seed,
             initial=initial,
         )
         trainer: pl.Trainer = instantiate(
-            cfg.onn_training.trainer, max_epochs=epochs, logger=False, callbacks=progress_bar(cfg)
+            cfg.onn_training.trainer,
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            callbacks=progress_bar(cfg),
         )
         trainer.fit(module)
         network, trained_epochs = module.network.cpu().eval(), trainer.current_epoch

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
@@ -43,10 +44,18 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer: pl.Trainer = instantiate(
             cfg.onn_training.trainer,
             logger=loggers,
-            callbacks=progress_bar(cfg),
+            callbacks=[
+                *progress_bar(cfg),
+                ModelCheckpoint(
+                    dirpath=Path(cfg.paths.output_dir) / "checkpoints",
+                    save_top_k=0,
+                    save_last=True,
+                    enable_version_counter=False,
+                ),
+            ],
         )
         start = time.perf_counter()
-        trainer.fit(module)
+        trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
         network = module.network.cpu().eval()
         onn = save_artifact(

@@ -86,3 +86,19 @@ def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:
         for name, seed in (("a", 3), ("b", 3))
     }
     assert len(hashes) == 1
+
+
+def test_an_interrupted_training_goes_on_to_the_same_onn(tmp_path: Path) -> None:
+    mining = [*SMALL, *TRAINING, "onn_training.hard_share=0.3", "onn_training.min_margin=0.4"]
+    whole, objects = job(tmp_path / "whole", *mining, "onn_training.max_epochs=8")
+    assert len(objects["module"].sampler.hard) > 0
+    # The schedule is that of 8 epochs; the first job ends after 4 of them.
+    job(
+        tmp_path / "half", *mining, "onn_training.max_epochs=8", "onn_training.trainer.max_epochs=4"
+    )
+    checkpoint = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    resumed, _ = job(
+        tmp_path / "resumed", *mining, "onn_training.max_epochs=8", f"ckpt_path={checkpoint}"
+    )
+    assert resumed["epochs"] == whole["epochs"] == 8
+    assert resumed["onn_sha256"] == whole["onn_sha256"]

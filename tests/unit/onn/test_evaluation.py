@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.onn.evaluation import HardInputs, evaluate_exhaustively
 from optinc.signal import pam4
 from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import make_scenario
@@ -42,3 +42,15 @@ def test_errors_are_counted_in_units_of_the_last_place() -> None:
     assert evaluation.error_values == {-4: 1, 1: 2}
     assert evaluation.accuracy == 1 - 3 / 49
     assert evaluation.smallest_margin == -0.5
+
+
+def test_hard_inputs_are_those_of_the_smallest_margin() -> None:
+    network = Oracle(offset=0.0, wrong={(6, 6): 11, (0, 0): 1, (1, 0): 3})
+    hard = HardInputs(below=0.1, limit=10)
+    evaluate_exhaustively(network, SCENARIO, hard=hard)
+    assert sorted(hard.index.tolist()) == [0, 7, 48]
+    assert (hard.margin < 0).all()
+    few = HardInputs(below=1.0, limit=2)
+    few.add(torch.arange(4), torch.tensor([0.3, -0.2, 0.1, 2.0]))
+    few.add(torch.arange(4, 6), torch.tensor([0.0, 0.9]))
+    assert sorted(few.index.tolist()) == [1, 4]
