@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_table_1_recomputes_what_the_cards_say() -> None:
+    shown = run("experiments.table1", "--verify", "--most-inputs", "30000")
+    assert shown.count("0 of 28561") == 2
+    assert shown.count("recomputed") == 2
+    assert "39.27" in shown
+
+
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_committed_results_have_the_published_areas(name: str) -> None:
+    with (ROOT / "experiments" / "results" / f"{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == {"table1": 8, "table2": 5}[name]
+    for row in rows:
+        assert float(row["area %"]) == pytest.approx(float(row["paper area %"]), abs=0.2)
+        if row["accuracy %"]:
+            assert row["wrong inputs"].startswith("0 of ") == (float(row["accuracy %"]) == 100)
+        else:
+            assert row["source"].startswith("not trained yet: `python run.py task=train_onn")
