@@ -76,18 +76,21 @@ def _find(
         hidden = TABLE1_HIDDEN[8, 4] if hidden == "table1" else hidden
         layers = "none" if layers == "table1" else layers
     design = ONNDesign.from_settings(scenario=scenario, hidden=hidden, layers=layers)
+    serving = []
     for name in names():
         card = ONNCard.from_json((ZOO / name / CARD_FILE).read_text(encoding="utf-8"))
-        if (card.scenario, card.structure, card.approximated_layers) == (
-            design.scenario,
+        if card.scenario != scenario:
+            continue
+        if (card.structure, card.approximated_layers) == (
             design.structure,
             design.approximated_layers,
         ):
             return name
+        serving.append(name)
     raise MissingONNError(
         f"no trained ONN is shipped for {design.scenario}, structure "
         f"{'-'.join(str(width) for width in design.structure)}, approximated layers "
         f"{list(design.approximated_layers)}. Train one with\n    {design.train_command}\n"
         "and pass its folder as onn=FOLDER, or average exactly with optinc/fidelity=ideal. "
-        f"Shipped: {', '.join(names()) or 'none'}"
+        f"Shipped for this scenario: {', '.join(f'onn={name}' for name in serving) or 'none'}"
     )

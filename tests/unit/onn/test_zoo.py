@@ -104,6 +104,13 @@ def test_a_missing_onn_is_an_error_that_names_the_training_command() -> None:
         load(servers=5)
 
 
+def test_a_missing_onn_names_the_shipped_ones_of_its_scenario() -> None:
+    with pytest.raises(MissingONNError, match=r"this scenario: onn=b8_n8_half_even_smallest$"):
+        load(servers=8)
+    with pytest.raises(MissingONNError, match=r"this scenario: none$"):
+        load(servers=5)
+
+
 def test_an_onn_can_be_named_or_given_as_a_folder() -> None:
     named = load("b8_n4_half_even_dense")
     given = load(zoo.ZOO / "b8_n4_half_even_dense")
