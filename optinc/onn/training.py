@@ -140,7 +140,10 @@ class ONNTraining(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Samples]:
         """Batches of the full enumeration, generated from their indices."""
         dataset = ExhaustiveDataset(self.design.scenario)
-        return DataLoader(dataset, batch_size=None, sampler=self.sampler)
+        # A generator of its own: a new iterator would draw from the global one, and the noise after
+        # resuming would differ from that of an uninterrupted training.
+        generator = torch.Generator()
+        return DataLoader(dataset, batch_size=None, sampler=self.sampler, generator=generator)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam under a one-cycle learning rate over ``max_epochs``."""

@@ -19,6 +19,7 @@ from optinc.onn.training import ONNTraining
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
 from optinc.tasks.progress import progress_bar
+from optinc.tasks.random_state import RandomState
 from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             logger=loggers,
             callbacks=[
                 *progress_bar(cfg),
+                RandomState(),
                 ModelCheckpoint(
                     dirpath=Path(cfg.paths.output_dir) / "checkpoints",
                     save_top_k=0,

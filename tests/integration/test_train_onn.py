@@ -89,7 +89,7 @@ def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_training_goes_on_to_the_same_onn(tmp_path: Path) -> None:
-    mining = [*SMALL, *TRAINING, "onn_training.hard_share=0.3", "onn_training.min_margin=0.4"]
+    mining = [*SMALL, *TRAINING, "onn_training.hard_share=0.3", "onn_training.noise=0.002"]
     whole, objects = job(tmp_path / "whole", *mining, "onn_training.max_epochs=8")
     assert len(objects["module"].sampler.hard) > 0
     # The schedule is that of 8 epochs; the first job ends after 4 of them.
