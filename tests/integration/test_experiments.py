@@ -36,3 +36,18 @@ def test_committed_results_have_the_published_areas(name: str) -> None:
             assert row["wrong inputs"].startswith("0 of ") == (float(row["accuracy %"]) == 100)
         else:
             assert row["source"].startswith("not trained yet: `python run.py task=train_onn")
+
+
+def test_noise_is_measured_on_any_onn_by_name() -> None:
+    shown = run("experiments.noise", "b8_n4_floor_smallest")
+    assert "323" in shown
+    assert "100.00" in shown
+
+
+def test_the_committed_roundings_are_three_seeds_of_every_arm() -> None:
+    with (ROOT / "experiments" / "results" / "rounding.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    arms = {(row["bits"], row["rounding"]) for row in rows}
+    assert len(arms) == 7
+    assert len(rows) == 21
+    assert all(0 < float(row["val_loss"]) < 4 for row in rows)
