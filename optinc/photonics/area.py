@@ -17,7 +17,7 @@ def unitary_mzis(size: int) -> int:
 
 def svd_mzis(outputs: int, inputs: int) -> int:
     """MZIs of an arbitrary m x n weight as U S V^T: (m(m+1) + n(n-1))/2."""
-    return (outputs * (outputs + 1) + inputs * (inputs - 1)) // 2
+    return unitary_mzis(outputs) + outputs + unitary_mzis(inputs)
 
 
 def approximated_mzis(outputs: int, inputs: int) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.onn import zoo
 from optinc.reducers.base import Reducer
+from optinc.reducers.ring import exact_mean
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
@@ -132,7 +133,7 @@ class OptINCReducer(Reducer):
 
     def _account_error(self, gradients_NP: Tensor, reduced_P: Tensor, *, finite: bool) -> None:
         """Add the squared error against the exact mean, over finite blocks."""
-        mean_P = gradients_NP.to(torch.float32).mean(0)
+        mean_P = exact_mean(gradients_NP)
         error_P = reduced_P - mean_P
         if not finite:
             known_P = torch.isfinite(reduced_P)
@@ -144,9 +145,9 @@ class OptINCReducer(Reducer):
 
 
 def _first_nonfinite(gradients_NP: Tensor) -> NonFiniteGradientError:
-    """Describe the first non-finite value of the first server that has one."""
+    """Describe the first value beyond float32 of the first server that has one."""
     for server, gradient_P in enumerate(gradients_NP):
-        positions = (~torch.isfinite(gradient_P)).nonzero()
+        positions = (~torch.isfinite(gradient_P.to(torch.float32))).nonzero()
         if len(positions):
             position = int(positions[0])
             return NonFiniteGradientError(

@@ -4,10 +4,24 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from optinc.reducers.base import Reducer
 from optinc.reducers.traffic import ring_bytes
+
+
+def exact_mean(gradients_NP: Tensor) -> Tensor:
+    """Average over the servers: [N, P] -> [P], in float32, or float64 for such gradients.
+
+    Every server's share is scaled before it is added: sums of gradients near 3e38 would overflow,
+    and half-precision sums lose their last bits.
+    """
+    share = 1.0 / gradients_NP.shape[0]
+    mean_P = gradients_NP[0].to(torch.promote_types(gradients_NP.dtype, torch.float32)) * share
+    for gradient_P in gradients_NP[1:]:
+        mean_P.add_(gradient_P, alpha=share)
+    return mean_P
 
 
 class RingReducer(Reducer):
@@ -17,11 +31,7 @@ class RingReducer(Reducer):
     """
 
     def _reduce(self, gradients_NP: Tensor) -> Tensor:
-        # The compute dtype is float32: half-precision gradients would lose the sum's last bits.
-        share = 1.0 / self.servers
-        mean_P = gradients_NP[0].float() * share
-        for gradient_P in gradients_NP[1:]:
-            mean_P.add_(gradient_P, alpha=share)
+        mean_P = exact_mean(gradients_NP)
         accounting = self.accounting
         values = gradients_NP.shape[1]
         accounting.reductions += 1

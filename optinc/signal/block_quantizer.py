@@ -71,10 +71,6 @@ class BlockQuantizer:
         """Largest distance of a code from :attr:`zero`."""
         return self.zero - 1
 
-    def blocks(self, values: int) -> int:
-        """Return the number of blocks that hold ``values`` gradient values."""
-        return -(-values // self.block_size)
-
     def scales(self, gradients_NP: Tensor) -> Tensor:
         """Return the largest absolute value of each block over all servers.
 

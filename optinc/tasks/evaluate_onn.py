@@ -7,10 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from optinc.onn import zoo
-from optinc.onn.artifact import ONNArtifact
 from optinc.onn.evaluation import evaluate_exhaustively
-from optinc.tasks.instantiate import instantiate
+from optinc.tasks.chosen_onn import chosen_onn
 from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
@@ -28,9 +26,7 @@ def evaluate_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
     """
-    onn: ONNArtifact = (
-        zoo.load_named(cfg.onn) if cfg.onn is not None else instantiate(cfg.optinc.onn)
-    )
+    onn = chosen_onn(cfg)
     evaluation = evaluate_exhaustively(
         onn.network, onn.card.scenario, progress=cfg.trainer.enable_progress_bar
     )

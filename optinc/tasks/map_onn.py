@@ -8,9 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from optinc.onn import programme, zoo
-from optinc.onn.artifact import ONNArtifact
-from optinc.tasks.instantiate import instantiate
+from optinc.onn import programme
+from optinc.tasks.chosen_onn import chosen_onn
 from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
@@ -28,9 +27,7 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
     """
-    onn: ONNArtifact = (
-        zoo.load_named(cfg.onn) if cfg.onn is not None else instantiate(cfg.optinc.onn)
-    )
+    onn = chosen_onn(cfg)
     mapped = programme.map_onn(onn)
     folder = Path(cfg.paths.output_dir) / "programme"
     mapped.save(folder)

@@ -110,9 +110,11 @@ def test_the_order_of_servers_and_the_size_of_chunks_do_not_matter() -> None:
 @pytest.mark.parametrize("largest", [1e-45, 1e-40, 1e-30, 3e38])
 def test_denormal_and_huge_gradients(largest: float) -> None:
     rows = gradients(4, 512).clamp(-1, 1) * largest
-    reduced = ideal_reducer()(rows)
+    reducer = ideal_reducer()
+    reduced = reducer(rows)
     assert torch.isfinite(reduced).all()
     assert reduced.abs().max() <= rows.abs().max()
+    assert math.isfinite(reducer.accounting.quantization_error)
     assert reduced.abs().max() > 0 or largest < 1e-44
 
 
@@ -131,6 +133,13 @@ def test_nonfinite_raise_names_server_and_position(value: float) -> None:
     with pytest.raises(NonFiniteGradientError, match="gradient of server 2 is") as caught:
         ideal_reducer()(rows)
     assert (caught.value.server, caught.value.position) == (2, 777)
+
+
+def test_a_double_beyond_float32_is_reported_like_infinity() -> None:
+    rows = gradients(4, 1000).double()
+    rows[1, 5] = 1e300
+    with pytest.raises(NonFiniteGradientError, match="gradient of server 1 is 1e"):
+        ideal_reducer()(rows)
 
 
 def test_nonfinite_skip_step() -> None:

@@ -30,3 +30,15 @@ def test_traffic_and_description() -> None:
 def test_no_servers_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="servers must be at least 1"):
         RingReducer(servers=0)
+
+
+def test_double_precision_gradients_are_averaged_in_double_precision() -> None:
+    rows = torch.randn(4, 100, dtype=torch.float64)
+    reduced = RingReducer(servers=4)(rows)
+    assert reduced.dtype == torch.float64
+    assert torch.allclose(reduced, rows.mean(0), rtol=1e-14, atol=1e-16)
+
+
+def test_gradients_near_the_largest_float_do_not_overflow() -> None:
+    rows = torch.full((4, 3), 3e38)
+    assert torch.equal(RingReducer(servers=4)(rows), rows[0])
