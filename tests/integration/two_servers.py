@@ -128,6 +128,10 @@ def main() -> None:
     }
     if mode == "virtual" or not torch.distributed.get_rank():
         safetensors.torch.save_file(results, file)
+    if mode == "ddp":
+        # Lightning leaves a gloo group open, and on a loaded machine the interpreter may end before
+        # its threads do, which aborts the process.
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
