@@ -46,6 +46,7 @@ def small_onn(small_design: ONNDesign, tmp_path_factory: pytest.TempPathFactory)
     module = ONNTraining(
         design=small_design,
         loss=MarginLoss(tolerance=0.3),
+        optimizer="muon",
         learning_rate=1e-2,
         batch_size=49,
         max_epochs=1,

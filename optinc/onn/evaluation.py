@@ -15,7 +15,8 @@ from optinc.onn.dataset import Samples, samples_of_index, samples_of_sums
 from optinc.signal import pam4, preprocessing
 from optinc.signal.scenario import Scenario
 
-BATCH_SIZE = 1 << 16
+BATCH_SIZE = 1 << 14
+"""Inputs at a time; on a CPU larger batches leave the cache."""
 
 
 @dataclass
@@ -52,7 +53,8 @@ class Evaluation:
 
     Attributes:
         inputs: Number of possible inputs.
-        evaluated_inputs: How many of them were evaluated: all, unless there are too many.
+        evaluated_inputs: How many of them were evaluated: all, unless there are too many, or too
+            many were wrong.
         wrong_inputs: Evaluated inputs for which some received symbol differs from the target's.
         error_values: Received minus ideal code, in units of the last place -> count.
         smallest_margin: Smallest distance of any output from a receiver threshold, in PAM4
@@ -70,19 +72,26 @@ class Evaluation:
         """Share of the evaluated inputs received right."""
         return 1.0 - self.wrong_inputs / self.evaluated_inputs
 
+    @property
+    def exhaustive(self) -> bool:
+        """Whether all possible inputs were evaluated."""
+        return self.evaluated_inputs == self.inputs
+
 
 def index_batches(size: int, *, device: torch.device, progress: str | None) -> Iterator[Tensor]:
-    """Yield all indices 0 to size - 1 in int64 batches.
+    """Yield all indices 0 to size - 1 in int64 batches, each of them spread over the whole range.
+
+    So the first batches are a fair sample, where an evaluation ends early.
 
     Args:
         size: Number of indices.
         device: Device of the batches.
         progress: Title of a progress bar, shown if there are several batches; None for no bar.
     """
-    starts = range(0, size, BATCH_SIZE)
-    hidden = progress is None or len(starts) == 1
-    for start in track(starts, description=progress or "", transient=True, disable=hidden):
-        yield torch.arange(start, min(start + BATCH_SIZE, size), device=device)
+    count = -(-size // BATCH_SIZE)
+    hidden = progress is None or count == 1
+    for start in track(range(count), description=progress or "", transient=True, disable=hidden):
+        yield torch.arange(start, size, count, device=device)
 
 
 @torch.no_grad()
@@ -92,6 +101,7 @@ def evaluate_exhaustively(
     *,
     progress: bool = False,
     hard: HardInputs | None = None,
+    most_wrong: int | None = None,
 ) -> Evaluation:
     """Send every possible input through the network, in float32.
 
@@ -100,6 +110,7 @@ def evaluate_exhaustively(
         scenario: The switch the network is meant for.
         progress: Show a progress bar; not inside another one.
         hard: Takes in the hard inputs met.
+        most_wrong: End with the batch that brings so many wrong inputs; None to evaluate all.
     """
     device = next(network.parameters()).device
     title = "evaluating the ONN" if progress else None
@@ -109,7 +120,7 @@ def evaluate_exhaustively(
         for index in batches:
             yield index, samples_of_index(index, scenario)
 
-    return _evaluate(network, scenario, samples(), hard=hard)
+    return _evaluate(network, scenario, samples(), hard=hard, most_wrong=most_wrong)
 
 
 @torch.no_grad()
@@ -147,7 +158,7 @@ def evaluate_sampled(
             sums_PK = torch.cat([random_PK, carries_PK]).to(device)
             yield None, samples_of_sums(sums_PK, scenario)
 
-    return _evaluate(network, scenario, batches(), hard=None)
+    return _evaluate(network, scenario, batches(), hard=None, most_wrong=None)
 
 
 def _evaluate(
@@ -156,6 +167,7 @@ def _evaluate(
     batches: Iterable[tuple[Tensor | None, Samples]],
     *,
     hard: HardInputs | None,
+    most_wrong: int | None,
 ) -> Evaluation:
     evaluated = wrong = 0
     margin = float("inf")
@@ -171,6 +183,8 @@ def _evaluate(
         evaluated += len(levels)
         wrong += len(difference)
         errors.update(difference.tolist())
+        if most_wrong is not None and wrong >= most_wrong:
+            break
     return Evaluation(
         inputs=scenario.combinations,
         evaluated_inputs=evaluated,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 from optinc.errors import ConfigurationError
@@ -19,10 +18,14 @@ from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
 from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
+from optinc.onn.optimizers import OptimizerName, make_optimizers
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
 MOST_HARD_INPUTS = 1 << 17
 """Hard inputs remembered from one evaluation to the next."""
+
+MOST_WRONG_INPUTS = 1 << 14
+"""An evaluation between epochs ends at so many wrong inputs: it will not stop the training."""
 
 
 def new_network(design: ONNDesign) -> OpticalNetwork:
@@ -48,6 +51,7 @@ class ONNTraining(pl.LightningModule):
     Args:
         design: Scenario, structure and approximated layers.
         loss: The objective.
+        optimizer: See :func:`optinc.onn.optimizers.make_optimizers`.
         learning_rate: Peak of the one-cycle schedule.
         batch_size: Inputs per step.
         max_epochs: Length of the one-cycle schedule, in epochs.
@@ -56,7 +60,8 @@ class ONNTraining(pl.LightningModule):
         noise: Standard deviation of Gaussian noise on every layer's inputs during training, as a
             share of the layer's full scale. With noise the whole schedule is trained, since inputs
             that are right without it may be wrong with it.
-        epoch_inputs: Inputs per epoch; None for all. All are evaluated after every epoch.
+        epoch_inputs: Inputs per epoch; None for all. All are evaluated after every epoch, up to
+            :data:`MOST_WRONG_INPUTS` wrong ones.
         hard_share: Share of each batch drawn from the hard inputs that the last evaluation found:
             those wrong, or with a margin below ``hard_margin``.
         hard_margin: In PAM4 levels.
@@ -67,7 +72,8 @@ class ONNTraining(pl.LightningModule):
         ConfigurationError: If a value is illegal; names the setting and the legal values.
 
     Attributes:
-        evaluation: Exhaustive evaluation of the current weights, None before the first epoch ends.
+        evaluation: Evaluation of the current weights, None before the first epoch ends; exhaustive
+            if ``evaluated_inputs`` is all of them.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class ONNTraining(pl.LightningModule):
         *,
         design: ONNDesign,
         loss: ONNLoss,
+        optimizer: OptimizerName,
         learning_rate: float,
         batch_size: int,
         max_epochs: int,
@@ -88,6 +95,8 @@ class ONNTraining(pl.LightningModule):
         initial: OpticalNetwork | None = None,
     ) -> None:
         super().__init__()
+        # Lightning steps one optimiser by itself; here may be two.
+        self.automatic_optimization = False
         for name, value in (
             ("batch_size", batch_size),
             ("max_epochs", max_epochs),
@@ -118,6 +127,7 @@ class ONNTraining(pl.LightningModule):
             )
         self.design = design
         self.loss = loss
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_epochs = max_epochs
@@ -145,40 +155,46 @@ class ONNTraining(pl.LightningModule):
         generator = torch.Generator()
         return DataLoader(dataset, batch_size=None, sampler=self.sampler, generator=generator)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam under a one-cycle learning rate over ``max_epochs``."""
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+        """Optimisers under a one-cycle learning rate over ``max_epochs``."""
+        optimizers = make_optimizers(self.network, self.optimizer, learning_rate=self.learning_rate)
         steps = len(self.sampler) * self.max_epochs
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.learning_rate, total_steps=steps
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return optimizers, [
+            OneCycleLR(
+                optimizer,
+                max_lr=self.learning_rate,
+                total_steps=steps,
+                # Muon's steps have the same size at any momentum.
+                cycle_momentum=isinstance(optimizer, torch.optim.Adam),
+            )
+            for optimizer in optimizers
+        ]
 
-    def training_step(self, batch: Samples, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
+    def training_step(self, batch: Samples, batch_idx: int) -> None:
+        """Take one step, and project the approximated layers when it is time."""
         if self.noise:
             levels = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
         else:
             levels = self.network(batch.averages_PK)
         loss = self.loss(levels, batch.symbols_PM, epoch=self.current_epoch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
-        return loss
-
-    def on_train_batch_end(
-        self, outputs: Tensor | Mapping[str, object] | None, batch: Samples, batch_idx: int
-    ) -> None:
-        """Project the approximated layers when it is time."""
-        if self.global_step % self.projection_interval == 0:
+        optimizers = _as_list(self.optimizers())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer, scheduler in zip(optimizers, _as_list(self.lr_schedulers()), strict=True):
+            optimizer.step()
+            scheduler.step()
+        if (batch_idx + 1) % self.projection_interval == 0:
             self._project()
 
     def on_train_epoch_end(self) -> None:
         """Project, evaluate all inputs, and stop if every one is received right."""
         self._project()
         hard = HardInputs(below=self.hard_margin, limit=MOST_HARD_INPUTS)
-        evaluation = evaluate_exhaustively(self.network, self.design.scenario, hard=hard)
+        evaluation = evaluate_exhaustively(
+            self.network, self.design.scenario, hard=hard, most_wrong=MOST_WRONG_INPUTS
+        )
         self.sampler.hard = hard.index
         self.evaluation = evaluation
         values = {
@@ -201,3 +217,8 @@ class ONNTraining(pl.LightningModule):
 
     def _project(self) -> None:
         project_layers(self.network.linears, self.design.approximated_layers)
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Undo Lightning's unpacking of lists of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -105,6 +105,7 @@ def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArti
         module = ONNTraining(
             design=trial.design,
             loss=instantiate(cfg.onn_training.loss),
+            optimizer=cfg.onn_training.optimizer,
             # A construction is a narrow valley: large steps would leave it.
             learning_rate=cfg.onn_training.learning_rate / (1 if initial is None else 100),
             batch_size=cfg.onn_training.batch_size,

@@ -59,12 +59,17 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
-        network = module.network.cpu().eval()
+        evaluation = module.evaluation
+        on_gpu = trainer.strategy.root_device.type != "cpu"
+        # The verdict is that of the CPU: a GPU may sum in another order.
+        if evaluation is None or not evaluation.exhaustive or on_gpu:
+            evaluation = evaluate_exhaustively(module.network.cpu(), module.design.scenario)
+        network = module.network.eval()
         onn = save_artifact(
             cfg.onn_training.folder,
             network=network,
             design=module.design,
-            evaluation=evaluate_exhaustively(network, module.design.scenario),
+            evaluation=evaluation,
             seed=cfg.seed,
             epochs=trainer.current_epoch,
             seconds=seconds,

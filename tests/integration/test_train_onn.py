@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from optinc.errors import ArtifactError, ConfigurationError
 from optinc.onn.approximation import approximation_error
 from optinc.onn.artifact import ONNArtifact
 from tests.hydra_jobs import TINY, job
@@ -102,3 +103,29 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(tmp_path: Path) -> None
     )
     assert resumed["epochs"] == whole["epochs"] == 8
     assert resumed["onn_sha256"] == whole["onn_sha256"]
+
+
+def test_a_training_starts_from_another_onn(tmp_path: Path) -> None:
+    job(tmp_path / "dense", *SMALL, *TRAINING, "optinc/approximation=none")
+    dense = f"onn_training.initial={tmp_path / 'dense' / 'onn'}"
+    approximated = ["optinc.approximation.layers=[2,3]", "onn_training.max_epochs=1"]
+    random, _ = job(tmp_path / "random", *SMALL, *TRAINING, *approximated)
+    tuned, _ = job(tmp_path / "tuned", *SMALL, *TRAINING, *approximated, dense)
+    assert tuned["wrong_inputs"] < random["wrong_inputs"]
+    with pytest.raises(ArtifactError, match=r"onn_training.initial=.* has the structure"):
+        job(tmp_path / "x", *SMALL, *TRAINING, dense, "optinc.mesh.hidden=[32,32]")
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_both_optimizers_learn(optimizer: str, tmp_path: Path) -> None:
+    summary, objects = job(
+        tmp_path, *SMALL, *TRAINING, f"onn_training.optimizer={optimizer}", "seed=2"
+    )
+    assert summary["wrong_inputs"] == 0
+    updated = sum(len(g["params"]) for o in objects["trainer"].optimizers for g in o.param_groups)
+    assert updated == len(list(objects["module"].network.parameters()))
+
+
+def test_an_unknown_optimizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"onn_training.optimizer must be muon | adam"):
+        job(tmp_path, *SMALL, *TRAINING, "onn_training.optimizer=sgd")

@@ -9,6 +9,7 @@ from typing import Literal
 from optinc.errors import ArtifactError, MissingONNError
 from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
 from optinc.onn.design import TABLE1_HIDDEN, ONNDesign
+from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 
 ZOO = Path(__file__).parent
@@ -63,6 +64,30 @@ def load_named(source: str | Path) -> ONNArtifact:
             f"onn={source} is neither a folder nor a shipped ONN ({', '.join(names())})"
         )
     return ONNArtifact.load(folder)
+
+
+def load_initial(source: str | Path | None, *, design: ONNDesign) -> OpticalNetwork | None:
+    """Load the network that a training starts from.
+
+    Args:
+        source: Name of a shipped ONN, an artifact folder, or None for a random start.
+        design: What is to be trained; the layers approximated may differ.
+
+    Raises:
+        MissingONNError: If there is no such ONN.
+        ArtifactError: If it is damaged, or serves another scenario or has another structure.
+    """
+    if source is None:
+        return None
+    onn = load_named(source)
+    found, wanted = (onn.card.scenario, onn.card.structure), (design.scenario, design.structure)
+    if found != wanted:
+        raise ArtifactError(
+            f"onn_training.initial={source} has the structure {found[1]} for {found[0]}, but "
+            f"{wanted[1]} for {wanted[0]} is to be trained; change optinc.mesh.hidden or the "
+            "scenario"
+        )
+    return onn.network
 
 
 def _find(

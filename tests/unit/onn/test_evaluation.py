@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+import optinc.onn.evaluation as evaluation_module
 from optinc.onn.evaluation import HardInputs, evaluate_exhaustively
 from optinc.signal import pam4
 from optinc.signal.rounding import quantized_average
@@ -54,3 +56,23 @@ def test_hard_inputs_are_those_of_the_smallest_margin() -> None:
     few.add(torch.arange(4), torch.tensor([0.3, -0.2, 0.1, 2.0]))
     few.add(torch.arange(4, 6), torch.tensor([0.0, 0.9]))
     assert sorted(few.index.tolist()) == [1, 4]
+
+
+def test_an_evaluation_ends_early_when_too_much_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_module, "BATCH_SIZE", 10)
+    network = Oracle(offset=0.0, wrong={(row, column): 9 for row in range(7) for column in (0, 1)})
+    whole = evaluate_exhaustively(network, SCENARIO)
+    assert whole.exhaustive
+    part = evaluate_exhaustively(network, SCENARIO, most_wrong=4)
+    assert not part.exhaustive
+    assert 4 <= part.wrong_inputs < whole.wrong_inputs
+    assert sum(part.error_values.values()) == part.wrong_inputs
+    assert evaluate_exhaustively(network, SCENARIO, most_wrong=whole.wrong_inputs + 1) == whole
+
+
+def test_batches_cover_every_index_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_module, "BATCH_SIZE", 10)
+    batches = list(evaluation_module.index_batches(49, device=torch.device("cpu"), progress=None))
+    assert sorted(torch.cat(batches).tolist()) == list(range(49))
+    assert max(map(len, batches)) <= 10
+    assert all(int(batch[-1]) >= 44 for batch in batches)
