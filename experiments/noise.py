@@ -58,7 +58,7 @@ def measure(name: str, *, repeats: int) -> dict[str, str]:
     }
     for level in LEVELS:
         accuracy = noisy_accuracy(onn.network, card.scenario, noise=level, repeats=repeats)
-        row[f"{100 * level:g} %"] = f"{100 * accuracy:.2f}"
+        row[f"{100 * level:g} %"] = f"{100 * accuracy:.3f}"
     return row
 
 

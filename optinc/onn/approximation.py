@@ -10,6 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+FORM_TOLERANCE = 1e-6
+"""Of the largest weight: an SVD in float32 and back leaves less."""
+
 
 class Block(NamedTuple):
     """A square block of a weight.
@@ -113,3 +116,15 @@ def project_layers(layers: Sequence[nn.Linear], approximated_layers: Iterable[in
 def approximation_error(weight: Tensor) -> float:
     """Largest absolute difference between a weight and its approximation."""
     return float((weight - approximate(weight)).abs().max())
+
+
+def layers_in_form(layers: Sequence[nn.Linear]) -> tuple[int, ...]:
+    """Return the 1-based indices of the layers that are Sigma U as they stand, to float32 rounding.
+
+    Diagonal layers are: a column of attenuators without a mesh.
+    """
+    return tuple(
+        index
+        for index, layer in enumerate(layers, start=1)
+        if approximation_error(layer.weight) <= FORM_TOLERANCE * float(layer.weight.abs().max())
+    )

@@ -18,6 +18,7 @@ is still needed, so that layers stay about ten wide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -174,7 +175,7 @@ def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwo
     circuit = Circuit(largest, max_steps=max_steps)
     tie = _divide_by_servers(circuit, scenario)
     _correct_ties(circuit, scenario, tie=tie)
-    return _network(circuit, scenario)
+    return assemble([*circuit.layers, _symbols(circuit, scenario)], scenario)
 
 
 def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> str | None:
@@ -305,18 +306,27 @@ def _correct_ties(circuit: Circuit, scenario: Scenario, *, tie: str | None) -> N
     circuit.values[last] = uncorrected.minus(correction, largest=pam4.LEVELS - 1)
 
 
-def _network(circuit: Circuit, scenario: Scenario) -> OpticalNetwork:
-    """Assemble the layers and the readout of the symbols."""
+def _symbols(circuit: Circuit, scenario: Scenario) -> tuple[Tensor, Tensor]:
+    """Return the readout of the symbols."""
     symbols = [circuit.values[f"d{i}"] for i in range(1, scenario.symbols + 1)]
-    readout = (
-        torch.stack([symbol.weights for symbol in symbols]),
-        torch.tensor([symbol.offset for symbol in symbols], dtype=torch.float64),
-    )
-    layers = [*circuit.layers, readout]
+    offsets = torch.tensor([symbol.offset for symbol in symbols], dtype=torch.float64)
+    return torch.stack([symbol.weights for symbol in symbols]), offsets
+
+
+def assemble(
+    layers: Sequence[tuple[Tensor, Tensor]], scenario: Scenario, *, input_offset: float = 0.0
+) -> OpticalNetwork:
+    """Make a float32 network of float64 layers.
+
+    Args:
+        layers: Weights [m, n] and offsets [m] of all layers, the readout of the symbols last.
+        scenario: The switch it is meant for.
+        input_offset: Layer 1 receives S_k + ``input_offset``.
+    """
     network = OpticalNetwork(
         [scenario.inputs, *(len(offset) for _, offset in layers)],
         input_scale=float(scenario.servers),
-        input_offset=0.0,
+        input_offset=input_offset,
         output_scale=1.0,
         output_offset=0.0,
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optinc.errors import ConfigurationError
+from optinc.onn.approximation import layers_in_form
+from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 
 TABLE1_HIDDEN: dict[tuple[int, int], tuple[int, ...]] = {
@@ -79,6 +81,15 @@ class ONNDesign:
                 f"within 1..{count}, got {list(layers)}"
             )
         return cls(scenario=scenario, structure=structure, approximated_layers=chosen)
+
+    @classmethod
+    def of_network(cls, network: OpticalNetwork, scenario: Scenario) -> ONNDesign:
+        """Describe a constructed network; layers that are Sigma U as they stand count as such."""
+        return cls(
+            scenario=scenario,
+            structure=network.structure,
+            approximated_layers=layers_in_form(network.linears),
+        )
 
     @staticmethod
     def _table1(

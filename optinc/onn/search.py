@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from optinc.onn import zoo
 from optinc.onn.construction import construct
 from optinc.onn.design import ONNDesign
+from optinc.onn.network import OpticalNetwork
+from optinc.onn.restoring import construct_restoring
 from optinc.photonics import area
 from optinc.signal.scenario import Scenario
 
-Kind = Literal["constructed", "fine_tuned", "trained"]
+Kind = Literal["constructed", "fine_tuned", "trained", "shipped"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Trial:
         name: Unique, usable as the name of a folder.
         kind: How it comes about.
         design: Structure and approximated layers.
-        max_steps: Steps of a staircase, where it starts from a construction.
+        max_steps: Steps of a staircase, where it starts from :func:`construct`.
+        copies: Neurons of a step, where it starts from :func:`construct_restoring`.
         noise: Noise in training, as a share of full scale.
     """
 
@@ -34,7 +38,18 @@ class Trial:
     kind: Kind
     design: ONNDesign
     max_steps: int | None = None
+    copies: int | None = None
     noise: float = 0.0
+
+    def initial(self) -> OpticalNetwork | None:
+        """Return the ONN it starts from; None for random weights."""
+        if self.kind == "shipped":
+            return zoo.load_named(self.name).network
+        if self.max_steps is not None:
+            return construct(self.design.scenario, max_steps=self.max_steps)
+        if self.copies is not None:
+            return construct_restoring(self.design.scenario, copies=self.copies)
+        return None
 
     @property
     def mzi_count(self) -> int:
@@ -47,21 +62,25 @@ class SearchSpace:
     """What is tried.
 
     Attributes:
+        shipped: Evaluate the trained ONNs of the zoo too, for comparison.
         max_steps: Steps of a staircase of constructed ONNs.
+        copies: Neurons of a step of restoring ONNs.
         fine_tune_noise: Noise under which constructed ONNs are trained on, a share of full scale.
         widths: Neurons of every hidden layer of trained ONNs.
         depths: Numbers of hidden layers of trained ONNs.
         approximations: Which of their layers are in Sigma U form: ``none`` or ``all``.
     """
 
+    shipped: bool
     max_steps: Sequence[int]
+    copies: Sequence[int]
     fine_tune_noise: Sequence[float]
     widths: Sequence[int]
     depths: Sequence[int]
     approximations: Sequence[Literal["none", "all"]]
 
     def trials(self, scenario: Scenario) -> list[Trial]:
-        """List all trials: constructed ones, these fine-tuned, then trained ones by their area."""
+        """List all trials: shipped, constructed, fine-tuned, and trained ones by their area."""
         constructed = list(self._constructed(scenario))
         fine_tuned = [
             Trial(
@@ -72,6 +91,7 @@ class SearchSpace:
                 noise=noise,
             )
             for trial in constructed
+            if trial.max_steps is not None
             for noise in self.fine_tune_noise
         ]
         trained = [
@@ -86,21 +106,42 @@ class SearchSpace:
             for depth in self.depths
             for layers in self.approximations
         ]
-        return [*constructed, *fine_tuned, *sorted(trained, key=lambda trial: trial.mzi_count)]
+        trained.sort(key=lambda trial: trial.mzi_count)
+        shipped = self._shipped(scenario) if self.shipped else ()
+        return [*shipped, *constructed, *fine_tuned, *trained]
+
+    @staticmethod
+    def _shipped(scenario: Scenario) -> Iterator[Trial]:
+        for name in zoo.names():
+            card = zoo.load_named(name).card
+            if card.scenario == scenario and card.epochs > 0:
+                design = ONNDesign(
+                    scenario=scenario,
+                    structure=card.structure,
+                    approximated_layers=card.approximated_layers,
+                )
+                yield Trial(name=name, kind="shipped", design=design)
 
     def _constructed(self, scenario: Scenario) -> Iterator[Trial]:
         seen = set()
         for steps in self.max_steps:
-            structure = construct(scenario, max_steps=steps).structure
-            if structure not in seen:
-                seen.add(structure)
-                design = ONNDesign(scenario=scenario, structure=structure, approximated_layers=())
+            network = construct(scenario, max_steps=steps)
+            if network.structure not in seen:
+                seen.add(network.structure)
                 yield Trial(
                     name=f"constructed_{steps}",
                     kind="constructed",
-                    design=design,
+                    design=ONNDesign.of_network(network, scenario),
                     max_steps=steps,
                 )
+        for copies in self.copies:
+            network = construct_restoring(scenario, copies=copies)
+            yield Trial(
+                name=f"restoring_{copies}",
+                kind="constructed",
+                design=ONNDesign.of_network(network, scenario),
+                copies=copies,
+            )
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -69,6 +69,7 @@ class Config:
     data: Any = MISSING
     optinc: OptINCConfig = field(default_factory=OptINCConfig)
     onn_training: Any = MISSING
+    construction: Any = MISSING
     search: Any = MISSING
     reducer: Any = MISSING
     strategy: Any = MISSING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from optinc.onn.artifact import save_artifact
-from optinc.onn.construction import construct
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
+from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.summary import write_summary
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Construct the ONN of a scenario; its width and depth follow from the scenario alone.
+    """Construct the ONN of a scenario; its width and depth follow from scenario and construction.
 
     All inputs are evaluated where they can be enumerated, else samples and worst cases of carries.
 
@@ -37,6 +38,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         ConfigurationError: If a setting is illegal.
     """
     scenario: Scenario = instantiate(cfg.optinc.scenario)
+    construct: Callable[[Scenario], OpticalNetwork] = instantiate(cfg.construction)
     start = time.perf_counter()
     network = construct(scenario)
     seconds = time.perf_counter() - start
@@ -49,7 +51,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     onn = save_artifact(
         folder,
         network=network,
-        design=ONNDesign(scenario=scenario, structure=network.structure, approximated_layers=()),
+        design=ONNDesign.of_network(network, scenario),
         evaluation=evaluation,
         seed=cfg.seed,
         epochs=0,

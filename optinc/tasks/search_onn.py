@@ -17,9 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact, save_artifact
-from optinc.onn.construction import construct
 from optinc.onn.evaluation import evaluate_exhaustively
-from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_accuracy
 from optinc.onn.search import SearchSpace, Trial, pareto_front
 from optinc.onn.training import ONNTraining
@@ -93,11 +91,9 @@ def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArtifact:
     """Construct or train the ONN of a trial, and store it."""
     start = time.perf_counter()
-    initial: OpticalNetwork | None = None
+    initial = trial.initial()
     trained_epochs = 0
-    if trial.max_steps is not None:
-        initial = construct(trial.design.scenario, max_steps=trial.max_steps)
-    if trial.kind == "constructed":
+    if trial.kind in ("constructed", "shipped"):
         assert initial is not None
         network = initial
     else:
@@ -171,7 +167,7 @@ def _write(folder: Path, rows: list[dict[str, Any]], front: list[dict[str, Any]]
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for kind in ("constructed", "fine_tuned", "trained"):
+    for kind in ("constructed", "fine_tuned", "trained", "shipped"):
         points = [row for row in rows if row["kind"] == kind]
         axes.scatter(
             [row["mzi_count"] for row in points],

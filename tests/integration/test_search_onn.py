@@ -14,6 +14,7 @@ SMALL = [
     "optinc.bits=4",
     "optinc.servers=2",
     "search.max_steps=[3]",
+    "search.copies=[1]",
     "search.fine_tune_noise=[0.002]",
     "search.widths=[64]",
     "search.depths=[2]",
@@ -29,13 +30,14 @@ SMALL = [
 def test_a_search_finds_the_construction_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     search = f"search.folder={tmp_path / 'search'}"
     summary, objects = job(tmp_path / "first", *SMALL, search)
-    assert summary["trials"] == 3
+    assert summary["trials"] == 4
     assert summary["front"][0] == "constructed_3"
     rows = {row["name"]: row for row in objects["rows"]}
     assert rows["constructed_3"]["wrong_inputs"] == 0
     assert rows["constructed_3"]["mzi_count"] < rows["trained_2x64_none"]["mzi_count"]
     assert rows["trained_2x64_none"]["wrong_inputs"] == 0
     assert 0 < rows["constructed_3"]["accuracy_at_0.01"] < 1
+    assert rows["restoring_1"]["accuracy_at_0.01"] == 1
     ONNArtifact.load(tmp_path / "search" / "trained_2x64_none")
     with (tmp_path / "search" / "search.csv").open(newline="") as file:
         assert [row["name"] for row in csv.DictReader(file)] == list(rows)
@@ -43,7 +45,7 @@ def test_a_search_finds_the_construction_and_goes_on_where_it_stopped(tmp_path: 
     # Again, with one more trial: the others are read, not run.
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("search/*/model.safetensors")}
     summary, _ = job(tmp_path / "second", *SMALL, search, "search.depths=[1,2]")
-    assert summary["trials"] == 4
+    assert summary["trials"] == 5
     for path, stamp in stamps.items():
         assert path.stat().st_mtime_ns == stamp
 
