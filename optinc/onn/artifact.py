@@ -48,7 +48,7 @@ class ONNCard:
         area_ratio: MZIs of the switch (with P and T) relative to the unapproximated one.
         seed: Seed of the training.
         epochs: Epochs trained.
-        seconds: Wall time of the training.
+        seconds: Wall time of the training, with that of the ONN it started from.
         command: The command that trained it.
         weights_sha256: SHA-256 of ``model.safetensors``.
     """

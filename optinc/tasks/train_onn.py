@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training import ONNTraining
@@ -59,6 +60,8 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
+        if cfg.onn_training.initial is not None:
+            seconds += zoo.load_named(cfg.onn_training.initial).card.seconds
         evaluation = module.evaluation
         on_gpu = trainer.strategy.root_device.type != "cpu"
         # The verdict is that of the CPU: a GPU may sum in another order.
