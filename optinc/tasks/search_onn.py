@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 TRIAL_FILE = "trial.json"
 
+COLOURS = {"shipped": "C3", "constructed": "C0", "fine_tuned": "C1", "trained": "C2"}
+
 
 def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the trials that are not done yet, and write ``search.csv`` and ``pareto.png``.
@@ -72,16 +74,18 @@ def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             row["smallest_margin"],
         )
     exact = [row for row in rows if row["wrong_inputs"] == 0]
-    front = [
-        exact[i] for i in pareto_front([(r["mzi_count"], r["smallest_margin"]) for r in exact])
-    ]
-    _write(folder, rows, front)
+    front = _front(exact, "smallest_margin")
+    under_noise = f"accuracy_at_{noise_levels[-1]:g}" if noise_levels else None
+    noise_front = _front(exact, under_noise) if under_noise else []
+    _write_csv(folder, rows, front, noise_front)
+    _plot(folder, rows, front, noise_front, under_noise=under_noise)
     summary = {
         "task": "search_onn",
         "trials": len(rows),
         "exact": len(exact),
         "fewest_mzis": front[0]["mzi_count"] if front else None,
         "front": [row["name"] for row in front],
+        "noise_front": [row["name"] for row in noise_front],
         "folder": str(folder),
     }
     write_summary(cfg.paths.output_dir, summary)
@@ -156,40 +160,72 @@ def _row(trial: Trial, onn: ONNArtifact, noise_levels: list[float]) -> dict[str,
     }
 
 
-def _write(folder: Path, rows: list[dict[str, Any]], front: list[dict[str, Any]]) -> None:
-    """Write all trials as CSV and the front as a plot."""
+def _front(exact: list[dict[str, Any]], value: str) -> list[dict[str, Any]]:
+    """Return the exact ONNs that no other beats in interferometers and ``value``."""
+    return [exact[i] for i in pareto_front([(row["mzi_count"], row[value]) for row in exact])]
+
+
+def _write_csv(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    front: list[dict[str, Any]],
+    noise_front: list[dict[str, Any]],
+) -> None:
+    """Write all trials."""
     with (folder / "search.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*rows[0], "on_front"], lineterminator="\n")
+        columns = [*rows[0], "on_front", "on_noise_front"]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        names = {row["name"] for row in front}
-        writer.writerows(row | {"on_front": row["name"] in names} for row in rows)
+        writer.writerows(
+            row | {"on_front": row in front, "on_noise_front": row in noise_front} for row in rows
+        )
+
+
+def _plot(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    front: list[dict[str, Any]],
+    noise_front: list[dict[str, Any]],
+    *,
+    under_noise: str | None,
+) -> None:
+    """Plot interferometers against margin, and against accuracy under the strongest noise."""
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for kind in ("constructed", "fine_tuned", "trained", "shipped"):
-        points = [row for row in rows if row["kind"] == kind]
-        axes.scatter(
-            [row["mzi_count"] for row in points],
-            [row["smallest_margin"] for row in points],
-            label=kind.replace("_", "-"),
+    panels = [("smallest_margin", "smallest margin, PAM4 levels", front)]
+    if under_noise is not None:
+        level = 100 * float(under_noise.rsplit("_", 1)[1])
+        panels.append((under_noise, f"inputs received right under {level:g} % noise", noise_front))
+    figure, all_axes = plt.subplots(
+        1, len(panels), figsize=(6 * len(panels), 4.5), layout="constrained", squeeze=False
+    )
+    for axes, (value, label, best) in zip(all_axes[0], panels, strict=True):
+        for kind in ("shipped", "constructed", "fine_tuned", "trained"):
+            for exact in (True, False):
+                points = [
+                    row
+                    for row in rows
+                    if row["kind"] == kind and (row["wrong_inputs"] == 0) == exact
+                ]
+                axes.scatter(
+                    [row["mzi_count"] for row in points],
+                    [row[value] for row in points],
+                    edgecolors=COLOURS[kind],
+                    facecolors=COLOURS[kind] if exact else "none",
+                    label=kind.replace("_", "-") if exact else None,
+                )
+        axes.step(
+            [row["mzi_count"] for row in best],
+            [row[value] for row in best],
+            where="post",
+            color="black",
+            linewidth=1,
+            label="front",
         )
-    axes.step(
-        [row["mzi_count"] for row in front],
-        [row["smallest_margin"] for row in front],
-        where="post",
-        color="black",
-        linewidth=1,
-        label="front of exact ONNs",
-    )
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set(
-        xscale="log",
-        xlabel="interferometers, without P and T",
-        ylabel="smallest margin, PAM4 levels",
-        title="Above 0 every input is received right",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend()
+        axes.set(xscale="log", xlabel="interferometers, without P and T", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle("Filled: right on every input; hollow: not")
     figure.savefig(folder / "pareto.png", dpi=150)
     plt.close(figure)
