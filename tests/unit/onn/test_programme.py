@@ -16,6 +16,7 @@ from optinc.signal import pam4
 NAMES = [
     "b8_n4_half_even_all_layers",
     "b8_n4_half_even_dense",
+    "b8_n4_half_even_robust",
     "b8_n4_half_even_smallest",
 ]
 
