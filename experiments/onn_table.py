@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rich.table import Table
 from experiments.runs import ROOT
 from optinc.errors import MissingONNError
 from optinc.onn import zoo
-from optinc.onn.artifact import ONNArtifact
+from optinc.onn.artifact import CARD_FILE, ONNArtifact
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.photonics import area
@@ -35,6 +36,7 @@ COLUMNS = (
     "area %",
     "MZIs",
     "training s",
+    "hardware",
     "source",
 )
 
@@ -79,7 +81,11 @@ def run_table(name: str, title: str, rows: list[PaperRow], description: str | No
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--retrain", action="store_true", help="train every row again, into runs/")
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train every row into runs/, going on where it stopped",
+    )
     parser.add_argument("--verify", action="store_true", help="recompute exhaustive accuracy")
     parser.add_argument(
         "--most-inputs", type=int, default=None, help="leave out scenarios with more inputs"
@@ -127,6 +133,7 @@ def _measure(row: PaperRow, *, retrain: bool, verify: bool, name: str) -> dict[s
         "errors": ", ".join(f"{value:+d} ({share:.1%})" for value, share in shares.items())
         or "none",
         "training s": f"{card.seconds:.0f}",
+        "hardware": card.hardware,
         "source": source,
     }
 
@@ -141,17 +148,15 @@ def _shipped(design: ONNDesign) -> ONNArtifact:
 
 
 def _train(row: PaperRow, name: str) -> ONNArtifact:
-    """Train a row's ONN as a user would."""
+    """Train a row's ONN as a user would; go on with one that was interrupted."""
     layers = "-".join(str(layer) for layer in row.layers) or "none"
     folder = ROOT / "runs" / name / f"b{row.bits}_n{row.servers}_{layers}"
-    overrides = [
-        "task=train_onn",
-        f"optinc.bits={row.bits}",
-        f"optinc.servers={row.servers}",
-        f"optinc.approximation.layers=[{','.join(str(layer) for layer in row.layers)}]",
-        f"hydra.run.dir={folder}",
-    ]
-    subprocess.run([sys.executable, "run.py", *overrides], check=True, cwd=ROOT)
+    if not (folder / "onn" / CARD_FILE).is_file():
+        command = [sys.executable, *shlex.split(row.design.train_command)[1:]]
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        if checkpoint.is_file():
+            command.append(f"ckpt_path={checkpoint}")
+        subprocess.run([*command, f"hydra.run.dir={folder}"], check=True, cwd=ROOT)
     return ONNArtifact.load(folder / "onn")
 
 

@@ -66,5 +66,6 @@ def small_onn(small_design: ONNDesign, tmp_path_factory: pytest.TempPathFactory)
         seed=0,
         epochs=0,
         seconds=0.0,
+        device=torch.device("cpu"),
         command="untrained",
     )

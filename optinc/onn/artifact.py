@@ -15,6 +15,7 @@ import torch
 from optinc.errors import ArtifactError, ConfigurationError
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
+from optinc.onn.hardware import hardware_name
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics import area
 from optinc.signal.rounding import Rounding
@@ -49,6 +50,7 @@ class ONNCard:
         seed: Seed of the training.
         epochs: Epochs trained.
         seconds: Wall time of the training, with that of the ONN it started from.
+        hardware: What it was trained on.
         command: The command that trained it.
         weights_sha256: SHA-256 of ``model.safetensors``.
     """
@@ -78,6 +80,7 @@ class ONNCard:
     seed: int
     epochs: int
     seconds: float
+    hardware: str
     command: str
     weights_sha256: str
 
@@ -211,6 +214,7 @@ def save_artifact(
     seed: int,
     epochs: int,
     seconds: float,
+    device: torch.device,
     command: str,
 ) -> ONNArtifact:
     """Write a trained ONN and read it back.
@@ -223,6 +227,7 @@ def save_artifact(
         seed: Seed of the training.
         epochs: Epochs trained.
         seconds: Wall time of the training.
+        device: Device of the training.
         command: The command that trained it.
     """
     folder = Path(folder)
@@ -262,6 +267,7 @@ def save_artifact(
         seed=seed,
         epochs=epochs,
         seconds=round(seconds, 1),
+        hardware=hardware_name(device),
         command=command,
         weights_sha256=hashlib.sha256(data).hexdigest(),
     )

@@ -27,6 +27,9 @@ TABLE1_APPROXIMATED: dict[tuple[int, int], tuple[int, ...]] = {
 }
 """1-based layers that Table I approximates, by (bits, servers)."""
 
+LARGE = 100_000
+"""Inputs above which ``onn_training=large`` is the recipe."""
+
 
 @dataclass(frozen=True)
 class ONNDesign:
@@ -116,8 +119,9 @@ class ONNDesign:
         scenario = self.scenario
         hidden = ",".join(str(width) for width in self.structure[1:-1])
         layers = ",".join(str(layer) for layer in self.approximated_layers)
+        recipe = "onn_training=large " if scenario.combinations > LARGE else ""
         return (
-            f"python run.py task=train_onn optinc.bits={scenario.bits} "
+            f"python run.py task=train_onn {recipe}optinc.bits={scenario.bits} "
             f"optinc.servers={scenario.servers} optinc.rounding={scenario.rounding} "
             f"optinc.preprocessing.inputs={scenario.inputs} 'optinc.mesh.hidden=[{hidden}]' "
             f"'optinc.approximation.layers=[{layers}]'"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
@@ -46,7 +48,9 @@ class ONNTraining(pl.LightningModule):
     the end of every epoch, right before the exhaustive evaluation; so what is evaluated, and kept,
     always satisfies the approximation. Training stops as soon as no input is wrong and every
     output keeps ``min_margin`` from the receivers' thresholds: an input that is right by less than
-    float32 rounding could turn wrong on another machine.
+    float32 rounding could turn wrong on another machine. Else the best weights evaluated are kept,
+    those with the smallest share of wrong inputs and then the largest margin; under noise, where
+    these are not the aim, the last ones.
 
     Args:
         design: Scenario, structure and approximated layers.
@@ -73,7 +77,7 @@ class ONNTraining(pl.LightningModule):
 
     Attributes:
         evaluation: Evaluation of the current weights, None before the first epoch ends; exhaustive
-            if ``evaluated_inputs`` is all of them.
+            if ``evaluated_inputs`` is all of them. After the training, of the weights kept.
     """
 
     def __init__(
@@ -146,6 +150,7 @@ class ONNTraining(pl.LightningModule):
         self.network.train().requires_grad_(True)
         self._project()
         self.evaluation: Evaluation | None = None
+        self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
 
     def train_dataloader(self) -> DataLoader[Samples]:
         """Batches of the full enumeration, generated from their indices."""
@@ -197,6 +202,9 @@ class ONNTraining(pl.LightningModule):
         )
         self.sampler.hard = hard.index
         self.evaluation = evaluation
+        if self._best is None or _rank(evaluation) > _rank(self._best[0]):
+            weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+            self._best = evaluation, weights
         values = {
             "wrong_inputs": float(evaluation.wrong_inputs),
             "accuracy": evaluation.accuracy,
@@ -207,16 +215,32 @@ class ONNTraining(pl.LightningModule):
         if perfect and not self.noise:
             self.trainer.should_stop = True
 
+    def on_train_end(self) -> None:
+        """Keep the best weights."""
+        if self._best is not None and not self.noise:
+            self.evaluation, weights = self._best
+            self.network.load_state_dict(weights)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the hard inputs, so that a resumed training draws the same ones."""
+        """Keep the hard inputs, so that a resumed training draws the same ones, and the best."""
         checkpoint["hard_inputs"] = self.sampler.hard
+        if self._best is not None:
+            checkpoint["best"] = asdict(self._best[0]), self._best[1]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the hard inputs."""
+        """Restore the hard inputs and the best weights."""
         self.sampler.hard = checkpoint["hard_inputs"]
+        if "best" in checkpoint:
+            evaluation, weights = checkpoint["best"]
+            self._best = Evaluation(**evaluation), weights
 
     def _project(self) -> None:
         project_layers(self.network.linears, self.design.approximated_layers)
+
+
+def _rank(evaluation: Evaluation) -> tuple[float, float]:
+    """Order evaluations, the best one last."""
+    return evaluation.accuracy, evaluation.smallest_margin
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -56,6 +57,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         seed=cfg.seed,
         epochs=0,
         seconds=seconds,
+        device=torch.device("cpu"),
         command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
     )
     card = onn.card

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -96,7 +97,7 @@ def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArti
     """Construct or train the ONN of a trial, and store it."""
     start = time.perf_counter()
     initial = trial.initial()
-    trained_epochs = 0
+    trained_epochs, device = 0, torch.device("cpu")
     if trial.kind in ("constructed", "shipped"):
         assert initial is not None
         network = initial
@@ -128,6 +129,7 @@ def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArti
         )
         trainer.fit(module)
         network, trained_epochs = module.network.cpu().eval(), trainer.current_epoch
+        device = trainer.strategy.root_device
     return save_artifact(
         folder,
         network=network,
@@ -136,6 +138,7 @@ def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArti
         seed=cfg.seed,
         epochs=trained_epochs,
         seconds=time.perf_counter() - start,
+        device=device,
         command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
     )
 
@@ -147,7 +150,7 @@ def _row(trial: Trial, onn: ONNArtifact, noise_levels: list[float]) -> dict[str,
         "name": trial.name,
         "kind": trial.kind,
         "structure": "-".join(str(width) for width in card.structure),
-        "approximated_layers": list(card.approximated_layers),
+        "approximated_layers": ",".join(str(layer) for layer in card.approximated_layers),
         "mzi_count": card.mzi_count,
         "honest_mzi_count": card.honest_mzi_count,
         "optical_depth": area.optical_depth(card.structure, card.approximated_layers),

@@ -76,6 +76,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             seed=cfg.seed,
             epochs=trainer.current_epoch,
             seconds=seconds,
+            device=trainer.strategy.root_device,
             command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
         )
         card = onn.card
