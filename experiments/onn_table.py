@@ -35,7 +35,8 @@ COLUMNS = (
     "paper area %",
     "area %",
     "MZIs",
-    "training s",
+    "made by",
+    "seconds",
     "hardware",
     "source",
 )
@@ -132,7 +133,8 @@ def _measure(row: PaperRow, *, retrain: bool, verify: bool, name: str) -> dict[s
         "wrong inputs": f"{wrong} of {card.exhaustive_inputs}",
         "errors": ", ".join(f"{value:+d} ({share:.1%})" for value, share in shares.items())
         or "none",
-        "training s": f"{card.seconds:.0f}",
+        "made by": "training" if card.epochs else "construction",
+        "seconds": f"{card.seconds:.0f}",
         "hardware": card.hardware,
         "source": source,
     }

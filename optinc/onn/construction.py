@@ -160,11 +160,12 @@ def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwo
         A float32 network whose layer 1 receives the sums S_k = N A_k.
 
     Raises:
-        ConfigurationError: If the sums are too large for float32.
-        ValueError: If ``max_steps`` is less than 3.
+        ConfigurationError: If the sums are too large for float32, or ``max_steps`` less than 3.
     """
     if max_steps < MAX_STEPS:
-        raise ValueError(f"max_steps must be at least {MAX_STEPS}, got {max_steps}")
+        raise ConfigurationError(
+            f"construction.max_steps must be at least {MAX_STEPS}, got {max_steps}"
+        )
     largest = [radix - 1 for radix in scenario.radices]
     servers = scenario.servers
     if max(largest) > (EXACT_SUMS if servers & (servers - 1) == 0 else ROUNDED_SUMS):

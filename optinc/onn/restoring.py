@@ -17,54 +17,19 @@ So noise that moves x by less than 1/2 - w is gone after a stage, and does not a
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.construction import Value, assemble
 from optinc.onn.network import OpticalNetwork
-from optinc.signal import pam4
+from optinc.onn.stages import Job, Stages, Sum, largest_sums, run_stages, stack
 from optinc.signal.scenario import Scenario
 
-MOST_LEVELS = 1024
-"""Values of one sum that are told apart; beyond, layers become wider than any mesh."""
 
-Function = Callable[[int], int]
-"""A function of an integer that is not negative."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Functions wanted of one value in one stage, by the names that the results get."""
-
-    value: Value
-    functions: dict[str, Function]
-
-
-class Sum:
-    """Collects the terms of a value before the width of its layer is known."""
-
-    def __init__(self, function: Function, *, largest: int) -> None:
-        table = [function(x) for x in range(largest + 1)]
-        self.increments = [b - a for a, b in itertools.pairwise(table)]
-        self.offset = table[0]
-        self.largest = max(table)
-        self.terms: list[tuple[int, float]] = []
-
-    def value(self, width: int) -> Value:
-        """Return the value as a function of a layer of ``width`` neurons."""
-        weights = torch.zeros(width, dtype=torch.float64)
-        for neuron, weight in self.terms:
-            weights[neuron] += weight
-        return Value(weights, float(self.offset), self.largest)
-
-
-class Stages:
-    """Collects layers; holds the values that later stages need, by name.
+class RestoringStages(Stages):
+    """Three layers per stage; all values, held ones too, are restored and carried by their steps.
 
     Args:
         largest: Largest value of each input; inputs are named ``S1``, ``S2``, ...
@@ -73,17 +38,12 @@ class Stages:
         ramp: Half width w of a step, in (0, 1/2).
     """
 
+    free_functions = True
+
     def __init__(self, largest: Sequence[int], *, copies: int, ramp: float) -> None:
-        identity = torch.eye(len(largest), dtype=torch.float64)
-        self.layers: list[tuple[Tensor, Tensor]] = []
-        self.values = {f"S{i + 1}": Value(identity[i], 0.0, top) for i, top in enumerate(largest)}
+        super().__init__(largest)
         self.copies = copies
         self.ramp = ramp
-
-    def add(self, name: str, value: Value) -> None:
-        """Add a value to a held one, which starts at zero."""
-        held = self.values.get(name)
-        self.values[name] = value if held is None else held + value
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Append a stage: the functions of all jobs, and the values held so far, restored."""
@@ -131,7 +91,7 @@ class Stages:
     def _append(self, rows: list[Value], gains: list[float]) -> None:
         """Append the three layers of a stage, every neuron in ``copies``."""
         copies = self.copies
-        weights, offsets = _stack(rows)
+        weights, offsets = stack(rows)
         weights = weights.repeat_interleave(copies, 0)
         self.layers.append((weights, offsets.repeat_interleave(copies)))
         mean = torch.full((copies, copies), 1 / copies, dtype=torch.float64)
@@ -139,121 +99,6 @@ class Stages:
             diagonal = torch.diag(torch.tensor(gain, dtype=torch.float64))
             weights = -torch.kron(diagonal, mean)
             self.layers.append((weights, torch.ones(len(weights), dtype=torch.float64)))
-
-
-class Digits:
-    """Runs the stages of one scenario: the symbols of Q(total / N), as ``d1`` to ``dM``.
-
-    Args:
-        scenario: Bits, servers, inputs and rounding.
-        stages: Hold the sums S1 to SK, half a divisor already added where Q rounds to nearest.
-        ties: Also find ``tie``, 1 where a tie was rounded up to an odd code and 0 elsewhere.
-    """
-
-    def __init__(self, scenario: Scenario, stages: Stages, *, ties: bool) -> None:
-        self.scenario = scenario
-        self.stages = stages
-        self.ties = ties
-        self.parity_known = False
-
-    def shift(self, shift: int) -> None:
-        """Divide by N = 2^shift: carry from the last sum to the first, and drop the lowest bits."""
-        low = 0
-        for k in range(self.scenario.inputs, 0, -1):
-            width = 2 * self.scenario.group_sizes[k - 1]
-            # The first digit is not reduced: nothing is left to carry to.
-            digit = _digit(width if k > 1 else None)
-            functions: dict[str, Function] = {}
-            for i in range(1, self.scenario.symbols + 1):
-                bit = shift + 2 * (self.scenario.symbols - i) - low
-                if bit > -2 and (k == 1 or bit < width):
-                    functions[f"d{i}"] = _bits(digit, bit)
-            if k > 1:
-                functions["carry"] = _quotient(2**width)
-            if self.ties and low < shift:
-                functions["no tie"] = _left_over(digit, 2 ** (shift - low))
-            if self.ties and low <= shift and (k == 1 or shift < low + width):
-                functions["even"] = _even(digit, shift - low)
-            self._run(self._take(f"S{k}"), functions)
-            if k > 1:
-                self.stages.add(f"S{k - 1}", self._take("carry"))
-            low += width
-        self._finish()
-
-    def divide(self) -> None:
-        """Divide by any N: carries from the last sum to the first, then a long division back."""
-        servers, sizes = self.scenario.servers, self.scenario.group_sizes
-        for k in range(self.scenario.inputs, 1, -1):
-            width = 2 * sizes[k - 1]
-            functions = {f"digit{k}": _digit(width), "carry": _quotient(2**width)}
-            self._run(self._take(f"S{k}"), functions)
-            self.stages.add(f"S{k - 1}", self._take("carry"))
-        self.stages.values["digit1"] = self._take("S1")
-        quotient, remainder = _quotient(servers), _remainder(servers)
-        first = 1
-        for k, size in enumerate(sizes, start=1):
-            value = self._take(f"digit{k}")
-            if k > 1:
-                value = value + self._take("remainder").times(4**size)
-            functions = {f"d{first + i}": _bits(quotient, 2 * (size - 1 - i)) for i in range(size)}
-            if k < len(sizes):
-                functions["remainder"] = remainder
-            elif self.ties:
-                functions["no tie"] = _left_over(remainder, servers)
-                functions["even"] = _even(quotient, 0)
-            self._run(value, functions)
-            first += size
-        self._finish()
-
-    def _take(self, name: str) -> Value:
-        return self.stages.values.pop(name)
-
-    def _run(self, value: Value, functions: dict[str, Function]) -> None:
-        """Run a stage, and with it the search for ties once it can be made."""
-        jobs = [Job(value, {f"new {name}": function for name, function in functions.items()})]
-        if self.parity_known:
-            jobs.append(self._tie_job())
-        self.stages.run(jobs)
-        for name in functions:
-            target = "no tie" if name == "even" else name
-            self.stages.add(target, self._take(f"new {name}"))
-        self.parity_known = "even" in functions
-
-    def _tie_job(self) -> Job:
-        return Job(self._take("no tie"), {"tie": lambda x: int(x == 0)})
-
-    def _finish(self) -> None:
-        if self.parity_known:
-            self.stages.run([self._tie_job()])
-
-
-def _digit(width: int | None) -> Function:
-    """Return x -> its lowest ``width`` bits; all of them if None."""
-    return (lambda x: x) if width is None else _remainder(2**width)
-
-
-def _quotient(divisor: int) -> Function:
-    return lambda x: x // divisor
-
-
-def _remainder(divisor: int) -> Function:
-    return lambda x: x % divisor
-
-
-def _left_over(digit: Function, divisor: int) -> Function:
-    """Return x -> 0 where nothing is left over, which only a sum rounded up from a tie achieves."""
-    return lambda x: min(digit(x) % divisor, 1)
-
-
-def _bits(digit: Function, bit: int) -> Function:
-    """Return x -> the part of a symbol that a digit holds, whose two bits start at ``bit``."""
-    if bit < 0:
-        return lambda x: digit(x) % 2 * 2
-    return lambda x: (digit(x) >> bit) % pam4.LEVELS
-
-
-def _even(digit: Function, bit: int) -> Function:
-    return lambda x: 1 - (digit(x) >> bit) % 2
 
 
 def construct_restoring(
@@ -273,39 +118,13 @@ def construct_restoring(
     Raises:
         ConfigurationError: If the sums take too many values, or a setting is illegal.
     """
-    largest = [radix - 1 for radix in scenario.radices]
-    if max(largest) >= MOST_LEVELS:
-        raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {max(largest) + 1} "
-            f"levels, of which this construction tells at most {MOST_LEVELS} apart; choose more "
-            "inputs, or construction=smallest"
-        )
+    largest = largest_sums(scenario)
     if copies < 1:
         raise ConfigurationError(f"construction.copies must be at least 1, got {copies}")
     if not 0 < ramp < 0.5:
         raise ConfigurationError(f"construction.ramp must be above 0 and below 0.5, got {ramp}")
-    servers = scenario.servers
-    ties = scenario.rounding == "half_even" and servers % 2 == 0
-    stages = Stages(largest, copies=copies, ramp=ramp)
+    stages = RestoringStages(largest, copies=copies, ramp=ramp)
     # Amplitudes on both sides of zero halve the full scale, and with it the noise on the inputs.
     centre = max(largest) // 2
-    for name, value in stages.values.items():
-        half = servers // 2 if name == f"S{scenario.inputs}" and scenario.rounding != "floor" else 0
-        stages.values[name] = value.shifted(centre).plus(half)
-    digits = Digits(scenario, stages, ties=ties)
-    if servers & (servers - 1) == 0:
-        digits.shift(servers.bit_length() - 1)
-    else:
-        digits.divide()
-    if ties:
-        symbol, tie = (stages.values.pop(name) for name in (f"d{scenario.symbols}", "tie"))
-        # An odd symbol gives 1 back without borrowing.
-        stages.values[f"d{scenario.symbols}"] = symbol.minus(tie, largest=pam4.LEVELS - 1)
-    symbols = [stages.values[f"d{i}"] for i in range(1, scenario.symbols + 1)]
-    return assemble([*stages.layers, _stack(symbols)], scenario, input_offset=-centre)
-
-
-def _stack(rows: Sequence[Value]) -> tuple[Tensor, Tensor]:
-    """Return the weights [m, n] and offsets [m] of a layer."""
-    offsets = torch.tensor([row.offset for row in rows], dtype=torch.float64)
-    return torch.stack([row.weights for row in rows]), offsets
+    symbols = run_stages(stages, scenario, input_offset=-centre)
+    return assemble([*stages.layers, stack(symbols)], scenario, input_offset=-centre)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from optinc.onn.artifact import save_artifact
-from optinc.onn.design import ONNDesign
+from optinc.onn.constructions import Construction
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
-from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.summary import write_summary
@@ -39,9 +37,9 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         ConfigurationError: If a setting is illegal.
     """
     scenario: Scenario = instantiate(cfg.optinc.scenario)
-    construct: Callable[[Scenario], OpticalNetwork] = instantiate(cfg.construction)
+    construction: Construction = instantiate(cfg.construction)
     start = time.perf_counter()
-    network = construct(scenario)
+    network, design = construction.build(scenario)
     seconds = time.perf_counter() - start
     evaluation = (
         evaluate_exhaustively(network, scenario, progress=cfg.trainer.enable_progress_bar)
@@ -52,7 +50,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     onn = save_artifact(
         folder,
         network=network,
-        design=ONNDesign.of_network(network, scenario),
+        design=design,
         evaluation=evaluation,
         seed=cfg.seed,
         epochs=0,

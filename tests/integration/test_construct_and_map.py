@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from optinc.errors import MissingONNError
+from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.programme import MeshProgramme
 from tests.hydra_jobs import TINY, job
@@ -55,3 +55,37 @@ def test_a_named_onn_is_mapped_whatever_scenario_it_serves(tmp_path: Path) -> No
 def test_an_unknown_onn_is_not_mapped(tmp_path: Path) -> None:
     with pytest.raises(MissingONNError, match="onn=nothing is neither a folder nor a shipped ONN"):
         job(tmp_path, "task=map_onn", "onn=nothing")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "approximated"),
+    [
+        (["construction=smallest"], None),
+        (["construction=restoring", "construction.copies=2"], None),
+        (["construction=in_structure", "optinc.mesh.hidden=[48,96,96,48]"], [1, 2, 3, 4, 5]),
+        (
+            [
+                "construction=in_structure",
+                "optinc.mesh.hidden=[48,96,96,48]",
+                "optinc.approximation.layers=[2,4]",
+            ],
+            [2, 4],
+        ),
+    ],
+)
+def test_every_construction_is_built_by_name(
+    overrides: list[str], approximated: list[int] | None, tmp_path: Path
+) -> None:
+    summary, _ = job(
+        tmp_path, "task=construct_onn", "optinc.bits=4", "optinc.servers=2", *overrides
+    )
+    assert (summary["wrong_inputs"], summary["evaluated_inputs"]) == (0, 49)
+    card = ONNArtifact.load(tmp_path / "onn").card
+    if approximated is not None:
+        assert card.structure == (2, 48, 96, 96, 48, 2)
+        assert card.approximated_layers == tuple(approximated)
+
+
+def test_an_illegal_construction_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"construction.max_steps must be at least 3"):
+        job(tmp_path, "task=construct_onn", "construction.max_steps=2")

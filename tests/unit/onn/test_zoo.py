@@ -12,10 +12,11 @@ import safetensors.numpy
 from optinc.errors import ArtifactError, MissingONNError
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.design import TABLE1_HIDDEN
 from optinc.signal.scenario import make_scenario
 
 
-def load(source: str | Path | None = None, *, servers: int = 4, layers: str = "all") -> ONNArtifact:
+def load(source: str | Path | None = None, *, servers: int = 4, layers: Any = "all") -> ONNArtifact:
     scenario = make_scenario(bits=8, servers=servers, inputs="auto", rounding="half_even")
     return zoo.load(source, scenario=scenario, hidden="table1", layers=layers)
 
@@ -100,6 +101,25 @@ def test_scenario_1_is_shipped_dense_and_approximated_at_100_percent() -> None:
         assert card.area_ratio == pytest.approx(ratio, abs=5e-5)
 
 
+@pytest.mark.parametrize(("bits", "servers"), TABLE1_HIDDEN)
+@pytest.mark.parametrize("layers", ["none", "table1", "all"])
+def test_every_row_of_table_1_and_all_layers_are_shipped_at_100_percent(
+    bits: int, servers: int, layers: str
+) -> None:
+    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding="half_even")
+    card = zoo.load(None, scenario=scenario, hidden="table1", layers=layers).card  # type: ignore[arg-type]
+    assert (card.wrong_inputs, card.evaluated_inputs) == (0, scenario.combinations)
+
+
+@pytest.mark.parametrize(
+    "layers", [[4, 5, 6], [4, 5, 6, 7], [4, 5, 6, 7, 8], [3, 4, 5, 6], [3, 4, 5, 6, 7]], ids=str
+)
+def test_every_row_of_table_2_is_shipped_at_100_percent(layers: list[int]) -> None:
+    scenario = make_scenario(bits=16, servers=4, inputs="auto", rounding="half_even")
+    card = zoo.load(None, scenario=scenario, hidden="table1", layers=layers).card
+    assert (card.wrong_inputs, card.evaluated_inputs) == (0, 13_845_841)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -138,7 +158,7 @@ def test_a_missing_onn_is_an_error_that_names_the_training_command() -> None:
 
 def test_a_missing_onn_names_the_shipped_ones_of_its_scenario() -> None:
     with pytest.raises(MissingONNError, match=r"this scenario: .*onn=b8_n8_half_even_smallest$"):
-        load(servers=8)
+        load(servers=8, layers=[3])
     with pytest.raises(MissingONNError, match=r"this scenario: none$"):
         load(servers=5)
 

@@ -1,0 +1,252 @@
+"""The arithmetic of an exact ONN in stages: each reads all that is needed of one sum at once.
+
+Any function of an integer x is a weighted sum of its steps [x >= t], so digits, carries, the parity
+of a symbol and the remainder of a division share their neurons. What a step is made of, and how the
+values that later stages need are carried, is left to the subclasses of :class:`Stages`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from optinc.errors import ConfigurationError
+from optinc.onn.construction import Value
+from optinc.signal import pam4
+from optinc.signal.scenario import Scenario
+
+MOST_LEVELS = 1024
+"""Values of one sum that are told apart; beyond, layers become wider than any mesh."""
+
+Layer = tuple[Tensor, Tensor]
+"""Weights, float64 [m, n], and offsets, float64 [m]."""
+
+Function = Callable[[int], int]
+"""A function of an integer that is not negative."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Functions wanted of one value in one stage, by the names that the results get."""
+
+    value: Value
+    functions: dict[str, Function]
+
+
+class Sum:
+    """Collects the terms of a value before the width of its layer is known."""
+
+    def __init__(self, function: Function, *, largest: int) -> None:
+        table = [function(x) for x in range(largest + 1)]
+        self.increments = [b - a for a, b in pairwise(table)]
+        self.offset = table[0]
+        self.largest = max(table)
+        self.terms: list[tuple[int, float]] = []
+
+    def value(self, width: int) -> Value:
+        """Return the value as a function of a layer of ``width`` neurons."""
+        weights = torch.zeros(width, dtype=torch.float64)
+        for neuron, weight in self.terms:
+            weights[neuron] += weight
+        return Value(weights, float(self.offset), self.largest)
+
+
+class Stages(ABC):
+    """Collects layers; holds the values that later stages need, by name.
+
+    Args:
+        largest: Largest value of each input; inputs are named ``S1``, ``S2``, ...
+
+    Attributes:
+        layers: The layers so far.
+        values: What is held.
+        free_functions: Whether a function costs nothing where others read the same value.
+    """
+
+    free_functions: bool
+
+    def __init__(self, largest: Sequence[int]) -> None:
+        identity = torch.eye(len(largest), dtype=torch.float64)
+        self.layers: list[Layer] = []
+        self.values = {f"S{i + 1}": Value(identity[i], 0.0, top) for i, top in enumerate(largest)}
+
+    def add(self, name: str, value: Value) -> None:
+        """Add a value to a held one, which starts at zero."""
+        held = self.values.get(name)
+        self.values[name] = value if held is None else held + value
+
+    @abstractmethod
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Append a stage: the functions of all jobs, beside the values held so far."""
+
+
+class Digits:
+    """Runs the stages of one scenario: the symbols of Q(total / N), as ``d1`` to ``dM``.
+
+    Args:
+        scenario: Bits, servers, inputs and rounding.
+        stages: Hold the sums S1 to SK, half a divisor already added where Q rounds to nearest.
+        ties: Also find ``tie``, 1 where a tie was rounded up to an odd code and 0 elsewhere.
+    """
+
+    def __init__(self, scenario: Scenario, stages: Stages, *, ties: bool) -> None:
+        self.scenario = scenario
+        self.stages = stages
+        self.ties = ties
+        self.parity_known = False
+
+    def shift(self, shift: int) -> None:
+        """Divide by N = 2^shift: carry from the last sum to the first, and drop the lowest bits."""
+        low = 0
+        for k in range(self.scenario.inputs, 0, -1):
+            width = 2 * self.scenario.group_sizes[k - 1]
+            # The first digit is not reduced: nothing is left to carry to.
+            digit = _digit(width if k > 1 else None)
+            functions: dict[str, Function] = {}
+            for i in range(1, self.scenario.symbols + 1):
+                bit = shift + 2 * (self.scenario.symbols - i) - low
+                if bit > -2 and (k == 1 or bit < width):
+                    functions[f"d{i}"] = _bits(digit, bit)
+            if k > 1:
+                functions["carry"] = _quotient(2**width)
+            if self.ties and low < shift:
+                functions["no tie"] = self._left_over(digit, 2 ** (shift - low))
+            if self.ties and low <= shift and (k == 1 or shift < low + width):
+                functions["even"] = _even(digit, shift - low)
+            self._run(self._take(f"S{k}"), functions)
+            if k > 1:
+                self.stages.add(f"S{k - 1}", self._take("carry"))
+            low += width
+        self._finish()
+
+    def divide(self) -> None:
+        """Divide by any N: carries from the last sum to the first, then a long division back."""
+        servers, sizes = self.scenario.servers, self.scenario.group_sizes
+        for k in range(self.scenario.inputs, 1, -1):
+            width = 2 * sizes[k - 1]
+            functions = {f"digit{k}": _digit(width), "carry": _quotient(2**width)}
+            self._run(self._take(f"S{k}"), functions)
+            self.stages.add(f"S{k - 1}", self._take("carry"))
+        self.stages.values["digit1"] = self._take("S1")
+        quotient, remainder = _quotient(servers), _remainder(servers)
+        first = 1
+        for k, size in enumerate(sizes, start=1):
+            value = self._take(f"digit{k}")
+            if k > 1:
+                value = value + self._take("remainder").times(4**size)
+            functions = {f"d{first + i}": _bits(quotient, 2 * (size - 1 - i)) for i in range(size)}
+            if k < len(sizes):
+                functions["remainder"] = remainder
+            elif self.ties:
+                functions["no tie"] = self._left_over(remainder, servers)
+                functions["even"] = _even(quotient, 0)
+            self._run(value, functions)
+            first += size
+        self._finish()
+
+    def _left_over(self, digit: Function, divisor: int) -> Function:
+        """Return x -> 0 where nothing is left over, as only a sum rounded up from a tie leaves."""
+        if self.stages.free_functions:
+            # As few levels as can be: noise is relative to them.
+            return lambda x: min(digit(x) % divisor, 1)
+        return lambda x: digit(x) % divisor
+
+    def _take(self, name: str) -> Value:
+        return self.stages.values.pop(name)
+
+    def _run(self, value: Value, functions: dict[str, Function]) -> None:
+        """Run a stage, and with it the search for ties once it can be made."""
+        jobs = [Job(value, {f"new {name}": function for name, function in functions.items()})]
+        if self.parity_known:
+            jobs.append(self._tie_job())
+        self.stages.run(jobs)
+        for name in functions:
+            target = "no tie" if name == "even" else name
+            self.stages.add(target, self._take(f"new {name}"))
+        self.parity_known = "even" in functions
+
+    def _tie_job(self) -> Job:
+        return Job(self._take("no tie"), {"tie": lambda x: int(x == 0)})
+
+    def _finish(self) -> None:
+        if self.parity_known:
+            self.stages.run([self._tie_job()])
+
+
+def _digit(width: int | None) -> Function:
+    """Return x -> its lowest ``width`` bits; all of them if None."""
+    return (lambda x: x) if width is None else _remainder(2**width)
+
+
+def _quotient(divisor: int) -> Function:
+    return lambda x: x // divisor
+
+
+def _remainder(divisor: int) -> Function:
+    return lambda x: x % divisor
+
+
+def _bits(digit: Function, bit: int) -> Function:
+    """Return x -> the part of a symbol that a digit holds, whose two bits start at ``bit``."""
+    if bit < 0:
+        return lambda x: digit(x) % 2 * 2
+    return lambda x: (digit(x) >> bit) % pam4.LEVELS
+
+
+def _even(digit: Function, bit: int) -> Function:
+    return lambda x: 1 - (digit(x) >> bit) % 2
+
+
+def largest_sums(scenario: Scenario) -> list[int]:
+    """Return the largest value of each sum S_k = N A_k.
+
+    Raises:
+        ConfigurationError: If one takes more than :data:`MOST_LEVELS` values.
+    """
+    largest = [radix - 1 for radix in scenario.radices]
+    if max(largest) >= MOST_LEVELS:
+        raise ConfigurationError(
+            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {max(largest) + 1} "
+            f"levels, of which this construction tells at most {MOST_LEVELS} apart; choose more "
+            "inputs, or construction=smallest"
+        )
+    return largest
+
+
+def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> list[Value]:
+    """Run all stages of a scenario.
+
+    Args:
+        stages: Hold the sums S1 to SK.
+        scenario: Bits, servers, inputs and rounding.
+        input_offset: Layer 1 receives S_k + ``input_offset``.
+
+    Returns:
+        The M symbols, as values of the last layer.
+    """
+    servers = scenario.servers
+    ties = scenario.rounding == "half_even" and servers % 2 == 0
+    for name, value in stages.values.items():
+        half = servers // 2 if name == f"S{scenario.inputs}" and scenario.rounding != "floor" else 0
+        stages.values[name] = value.shifted(-input_offset).plus(half)
+    digits = Digits(scenario, stages, ties=ties)
+    if servers & (servers - 1) == 0:
+        digits.shift(servers.bit_length() - 1)
+    else:
+        digits.divide()
+    symbols = [stages.values.pop(f"d{i}") for i in range(1, scenario.symbols + 1)]
+    if ties:
+        # An odd symbol gives 1 back without borrowing.
+        symbols[-1] = symbols[-1].minus(stages.values.pop("tie"), largest=pam4.LEVELS - 1)
+    return symbols
+
+
+def stack(rows: Sequence[Value]) -> Layer:
+    """Return the layer whose outputs are ``rows``."""
+    offsets = torch.tensor([row.offset for row in rows], dtype=torch.float64)
+    return torch.stack([row.weights for row in rows]), offsets
