@@ -157,7 +157,7 @@ def test_a_missing_onn_is_an_error_that_names_the_training_command() -> None:
 
 
 def test_a_missing_onn_names_the_shipped_ones_of_its_scenario() -> None:
-    with pytest.raises(MissingONNError, match=r"this scenario: .*onn=b8_n8_half_even_smallest$"):
+    with pytest.raises(MissingONNError, match=r"this scenario: .*onn=b8_n8_half_even_smallest"):
         load(servers=8, layers=[3])
     with pytest.raises(MissingONNError, match=r"this scenario: none$"):
         load(servers=5)

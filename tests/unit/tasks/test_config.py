@@ -87,7 +87,7 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
             ["optinc.servers=5", "optinc/mesh=small"],
             r"python run.py task=train_onn optinc.bits=8 optinc.servers=5",
         ),
-        (["optinc.servers=8", "optinc/approximation=table1"], "no trained ONN is shipped for"),
+        (["optinc.servers=8", "optinc.approximation.layers=[3]"], "no trained ONN is shipped for"),
         (
             ["optinc.servers=8", "onn=b8_n4_half_even_dense"],
             r"serves another scenario .*servers=4.* requested .*servers=8",
