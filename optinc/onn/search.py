@@ -113,7 +113,7 @@ class SearchSpace:
     @staticmethod
     def _shipped(scenario: Scenario) -> Iterator[Trial]:
         for name in zoo.names():
-            card = zoo.load_named(name).card
+            card = zoo.card(name)
             if card.scenario == scenario and card.epochs > 0:
                 design = ONNDesign(
                     scenario=scenario,

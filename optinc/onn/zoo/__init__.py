@@ -20,6 +20,11 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in ZOO.glob(f"*/{CARD_FILE}"))
 
 
+def card(name: str) -> ONNCard:
+    """Read the card of a shipped ONN, without its weights."""
+    return ONNCard.from_json((ZOO / name / CARD_FILE).read_text(encoding="utf-8"))
+
+
 def load(
     source: str | Path | None,
     *,
@@ -101,17 +106,14 @@ def _find(
         hidden = TABLE1_HIDDEN[8, 4] if hidden == "table1" else hidden
         layers = "none" if layers == "table1" else layers
     design = ONNDesign.from_settings(scenario=scenario, hidden=hidden, layers=layers)
-    serving = []
-    for name in names():
-        card = ONNCard.from_json((ZOO / name / CARD_FILE).read_text(encoding="utf-8"))
-        if card.scenario != scenario:
-            continue
-        if (card.structure, card.approximated_layers) == (
+    serving = {name: card(name) for name in names()}
+    serving = {name: found for name, found in serving.items() if found.scenario == scenario}
+    for name, found in serving.items():
+        if (found.structure, found.approximated_layers) == (
             design.structure,
             design.approximated_layers,
         ):
             return name
-        serving.append(name)
     raise MissingONNError(
         f"no trained ONN is shipped for {design.scenario}, structure "
         f"{'-'.join(str(width) for width in design.structure)}, approximated layers "

@@ -12,7 +12,8 @@ from optinc.onn.design import TABLE1_HIDDEN, ONNDesign
 from optinc.onn.embedding import construct_in_structure
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.signal.rounding import ROUNDINGS
-from optinc.signal.scenario import Scenario, legal_inputs, make_scenario
+from optinc.signal.scenario import Scenario, make_scenario
+from tests.scenarios import scenarios
 
 SELECTIONS = ["none", "table1", "all", [4, 5, 6, 7], [4, 5, 6, 7, 8], [3, 4, 5, 6], [3, 4, 5, 6, 7]]
 
@@ -57,19 +58,8 @@ def test_small_scenarios_are_exact_on_all_inputs(
     assert evaluate_exhaustively(network, scenario).wrong_inputs == 0
 
 
-@st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
-    symbols = draw(st.integers(1, 8))
-    return Scenario(
-        bits=2 * symbols,
-        servers=draw(st.integers(1, 9)),
-        inputs=draw(st.sampled_from([k for k in legal_inputs(symbols) if symbols / k <= 2])),
-        rounding=draw(st.sampled_from(ROUNDINGS)),
-    )
-
-
 @settings(deadline=None, max_examples=40)
-@given(scenario=scenarios(), seed=st.integers(0, 1000))
+@given(scenario=scenarios(most_servers=9, most_symbols=2), seed=st.integers(0, 1000))
 def test_any_scenario_fits_a_deep_and_wide_structure(scenario: Scenario, seed: int) -> None:
     design = design_of(scenario, hidden=[400] * 20, layers=[3, 12])
     network = construct_in_structure(scenario, design=design)

@@ -12,23 +12,12 @@ from optinc.onn.noise import noisy_accuracy
 from optinc.onn.restoring import construct_restoring
 from optinc.photonics.area import network_mzis
 from optinc.signal.rounding import ROUNDINGS
-from optinc.signal.scenario import Scenario, legal_inputs, make_scenario
-
-
-@st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
-    symbols = draw(st.integers(1, 8))
-    return Scenario(
-        bits=2 * symbols,
-        servers=draw(st.integers(1, 9)),
-        # Three symbols in one input are 63 steps a server.
-        inputs=draw(st.sampled_from([k for k in legal_inputs(symbols) if symbols / k <= 2])),
-        rounding=draw(st.sampled_from(ROUNDINGS)),
-    )
+from optinc.signal.scenario import Scenario, make_scenario
+from tests.scenarios import scenarios
 
 
 @settings(deadline=None, max_examples=40)
-@given(scenario=scenarios(), seed=st.integers(0, 1000))
+@given(scenario=scenarios(most_servers=9, most_symbols=2), seed=st.integers(0, 1000))
 def test_any_scenario_is_exact_at_random_and_where_carries_run(
     scenario: Scenario, seed: int
 ) -> None:
