@@ -6,19 +6,23 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.accounting import Accounting
+from optinc.reducers.group import ServerGroup
 
 
 class Reducer(nn.Module, ABC):
     """Averages the flat gradients of ``servers`` servers.
 
-    A plain module: no Lightning, no Hydra, no process group. Strategies feed it the gradients of
-    virtual or real servers; a notebook may call it directly. What it did is in :attr:`accounting`.
+    A plain module: no Lightning, no Hydra. Called with the gradients of N virtual servers it needs
+    no process group either; :meth:`all_reduce` is the same reduction between N real processes.
+    What it did is in :attr:`accounting`.
 
     Args:
         servers: Number of servers N, at least 1.
@@ -29,44 +33,129 @@ class Reducer(nn.Module, ABC):
 
     def __init__(self, *, servers: int) -> None:
         super().__init__()
+        self.accounting = Accounting()
+        self.connect(servers)
+
+    def connect(self, servers: int) -> None:
+        """Set the number of servers that send gradients.
+
+        Raises:
+            ConfigurationError: If this reducer cannot average so many.
+        """
         if servers < 1:
             raise ConfigurationError(f"servers must be at least 1, got {servers}")
         self.servers = servers
-        self.accounting = Accounting()
 
-    def forward(self, gradients_NP: Tensor) -> Tensor:
-        """Reduce the gradients of all servers to one.
+    def lay_out(self, shapes: Sequence[torch.Size]) -> None:
+        """Learn the shapes of the parameters whose gradients make up [P], in flat order.
+
+        Strategies call it before the first reduction; reducers that compress every matrix on its
+        own need it.
+        """
+
+    def forward(self, gradients_NP: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Reduce the gradients of all servers, held by this process, to one.
 
         Args:
             gradients_NP: Float tensor [N, P], one row per server.
+            out: Float tensor [P] of the same dtype and device for the result; it may be a row of
+                ``gradients_NP``, which is then overwritten. None allocates one.
 
         Returns:
-            Float tensor [P] of the same dtype and device.
+            ``out``, or a new float tensor [P] of the same dtype and device.
 
         Raises:
             ValueError: If the shape is not [servers, P] or the dtype is not floating point.
-            NonFiniteGradientError, SkipStep: See :class:`optinc.reducers.optinc.OptINCReducer`.
+            NonFiniteGradientError, SkipStep: See :class:`optinc.reducers.optinc.OptINCReducer`;
+                the gradients are then unchanged.
         """
         if gradients_NP.ndim != 2 or gradients_NP.shape[0] != self.servers:
             raise ValueError(
                 f"expected gradients of shape [{self.servers}, P] (one row per server), "
                 f"got {list(gradients_NP.shape)}"
             )
-        if not gradients_NP.is_floating_point():
-            raise ValueError(f"expected floating-point gradients, got {gradients_NP.dtype}")
-        start = time.perf_counter()
-        with torch.no_grad():
-            reduced_P = self._reduce(gradients_NP)
-            if reduced_P.is_cuda:
-                # Kernels run asynchronously: without waiting, the time would be that of the launch.
-                torch.cuda.synchronize(reduced_P.device)
-        self.accounting.seconds += time.perf_counter() - start
-        return reduced_P
+        _check_float(gradients_NP)
+        out_P = torch.empty_like(gradients_NP[0]) if out is None else out
+        self._timed(lambda: self._reduce(gradients_NP, out_P), out_P)
+        return out_P
+
+    def all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> Tensor:
+        """Reduce the gradients of real servers; every one calls it with its own gradient.
+
+        The result is the same on all servers, and bit for bit that of :meth:`forward` with the
+        gradients of all servers as rows in the order of the ranks.
+
+        Args:
+            gradient_P: Float tensor [P], the gradient of this server; overwritten by the result.
+            group: The servers.
+
+        Returns:
+            ``gradient_P``.
+
+        Raises:
+            ValueError: If the shape is not [P], the dtype is not floating point, or the group has
+                not ``servers`` members.
+            NonFiniteGradientError, SkipStep: On all servers alike.
+        """
+        if gradient_P.ndim != 1:
+            raise ValueError(f"expected a gradient of shape [P], got {list(gradient_P.shape)}")
+        if group.size != self.servers:
+            raise ValueError(f"the group has {group.size} servers, the reducer {self.servers}")
+        _check_float(gradient_P)
+        self._timed(lambda: self._all_reduce(gradient_P, group), gradient_P)
+        return gradient_P
 
     def describe(self) -> dict[str, str | None]:
         """Return the fidelity of the switch and the hash of its ONN; None where there is none."""
         return {"fidelity": None, "onn_sha256": None}
 
+    def identity(self) -> dict[str, Any]:
+        """Return what all servers of a group must agree on, as plain values by name."""
+        return {"reducer": type(self).__name__, "servers": self.servers, **self.describe()}
+
+    def server_state(self) -> dict[str, Tensor]:
+        """Return what the servers of this process must remember: tensors [servers held, ...].
+
+        With virtual servers the first dimension is N, in a real server it is 1. It belongs in a
+        checkpoint, which can then be loaded by either strategy.
+        """
+        return {}
+
+    def load_server_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`server_state`, of as many servers as this process holds."""
+
+    def shared_state(self) -> dict[str, Any]:
+        """Return what all servers remember alike: tensors and plain values, for a checkpoint."""
+        return {}
+
+    def load_shared_state(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`shared_state`."""
+
     @abstractmethod
-    def _reduce(self, gradients_NP: Tensor) -> Tensor:
-        """Reduce valid gradients [N, P] to [P] and update :attr:`accounting`, all but its time."""
+    def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
+        """Reduce valid gradients [N, P] into [P] and update :attr:`accounting`, all but its time.
+
+        ``out_P`` may be a row of ``gradients_NP``.
+        """
+
+    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
+        """Reduce a valid gradient [P] in place.
+
+        By default every server gathers the gradients of all, N times the memory and traffic, and
+        reduces them for itself. Right for every reducer whose result is a function of the rows.
+        """
+        self._reduce(group.all_gather(gradient_P), gradient_P)
+
+    def _timed(self, reduction: Callable[[], None], out_P: Tensor) -> None:
+        start = time.perf_counter()
+        with torch.no_grad():
+            reduction()
+            if out_P.is_cuda:
+                # Kernels run asynchronously: without waiting, the time would be that of the launch.
+                torch.cuda.synchronize(out_P.device)
+        self.accounting.seconds += time.perf_counter() - start
+
+
+def _check_float(gradients: Tensor) -> None:
+    if not gradients.is_floating_point():
+        raise ValueError(f"expected floating-point gradients, got {gradients.dtype}")

@@ -1,11 +1,12 @@
 """The optical reduction: scale -> quantise -> encode -> P -> f -> receive -> decode (Fig. 3)."""
 
-# Shape suffixes: N servers, P gradient values, B blocks.
+# Shape suffixes: N servers, P gradient values, B blocks, W words.
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -13,12 +14,19 @@ from torch import Tensor
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.onn import zoo
 from optinc.reducers.base import Reducer
-from optinc.reducers.ring import exact_mean
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.kernels import eager
+from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
 from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
 from optinc.switch import OpticalSwitch, TableSwitch
+
+BackendName = Literal["auto", "eager", "fused"]
+
+SAMPLED_BLOCKS = 64
+"""Between real servers the error against the exact mean is measured on one block in so many."""
 
 
 class OptINCReducer(Reducer):
@@ -26,25 +34,62 @@ class OptINCReducer(Reducer):
 
     Args:
         quantizer: Float gradients <-> codes.
-        switch: Codes of N servers -> the code that all receive.
-        chunk_blocks: Blocks reduced at once. Chunks that fit the cache are several times faster
-            than whole gradients and bound the memory of codes; the result does not depend on it.
+        switch: Codes of the servers -> the code that all receive.
+        servers: Servers that send, at most the inputs N of the switch; None for all of them. Inputs
+            without a server are dark: the switch emits Q(sum / N), and decoding multiplies by
+            N / servers, so that the result is the mean over the servers in steps N / servers times
+            as coarse.
+        backend: ``fused`` kernels (numba on a CPU, Triton on CUDA), ``eager`` torch, which they
+            equal bit for bit, or ``auto``: fused where there is a kernel.
 
     Raises:
-        ConfigurationError: If quantiser and switch disagree on the bits.
+        ConfigurationError: If quantiser and switch disagree on the bits, or the switch cannot serve
+            so many servers, or zero would not be averaged to exactly zero.
     """
 
     def __init__(
-        self, *, quantizer: BlockQuantizer, switch: OpticalSwitch, chunk_blocks: int = 256
+        self,
+        *,
+        quantizer: BlockQuantizer,
+        switch: OpticalSwitch,
+        servers: int | None = None,
+        backend: BackendName = "auto",
     ) -> None:
-        super().__init__(servers=switch.scenario.servers)
         if quantizer.bits != switch.scenario.bits:
             raise ConfigurationError(
                 f"the quantiser has {quantizer.bits} bits, the switch {switch.scenario.bits}"
             )
+        if backend not in ("auto", "eager", "fused"):
+            raise ConfigurationError(
+                f"reducer.backend must be auto | eager | fused, got {backend!r}"
+            )
+        inputs = switch.scenario.servers
+        self._inputs, self._zero = inputs, quantizer.zero
+        super().__init__(servers=inputs if servers is None else servers)
         self.quantizer = quantizer
         self.switch = switch
-        self.chunk_blocks = chunk_blocks
+        self.backend = backend
+
+    def connect(self, servers: int) -> None:
+        """See :meth:`Reducer.connect`.
+
+        Raises:
+            ConfigurationError: If the switch has fewer inputs, or Q(zero * servers / N) is not
+                exact: zeros would then be averaged to something else.
+        """
+        if servers > self._inputs:
+            raise ConfigurationError(
+                f"{servers} servers do not fit a switch with optinc.servers={self._inputs} inputs; "
+                f"use an ONN with optinc.servers={servers}"
+            )
+        if servers >= 1 and self._zero * servers % self._inputs:
+            legal = [n for n in range(1, self._inputs + 1) if not self._zero * n % self._inputs]
+            raise ConfigurationError(
+                f"{servers} servers on a switch with optinc.servers={self._inputs} inputs: the "
+                f"average of zeros, {self._zero} * {servers} / {self._inputs}, is no integer code; "
+                f"legal numbers of servers: {legal}"
+            )
+        super().connect(servers)
 
     @classmethod
     def from_zoo(
@@ -85,72 +130,170 @@ class OptINCReducer(Reducer):
             "onn_sha256": None if card is None else card.weights_sha256,
         }
 
-    def _reduce(self, gradients_NP: Tensor) -> Tensor:
-        """Reduce chunk by chunk.
+    def identity(self) -> dict[str, Any]:
+        """See :meth:`Reducer.identity`."""
+        return {
+            **super().identity(),
+            "scenario": str(self.switch.scenario),
+            "quantizer": str(self.quantizer),
+            "noise": getattr(self.switch, "noise", 0.0),
+        }
+
+    @property
+    def plan(self) -> ReductionPlan:
+        """What a kernel must know."""
+        return ReductionPlan(self.quantizer, self.switch, self.servers)
+
+    def _backend(self, gradients: Tensor) -> Backend:
+        """Choose the kernels for these gradients.
+
+        Raises:
+            ConfigurationError: If ``fused`` was asked for and no kernel can do it.
+        """
+        fused = None if self.backend == "eager" else _fused(gradients.device.type, self.plan)
+        if fused is None and self.backend == "fused":
+            raise ConfigurationError(
+                f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} on "
+                f"{gradients.device.type}; use reducer.backend=auto"
+            )
+        return cast("Backend", eager if fused is None else fused)
+
+    def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
+        """Reduce in one pass over the gradients.
 
         Raises:
             NonFiniteGradientError: If a value is NaN or infinite (policy ``raise``).
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
-        scales_B = self.quantizer.scales(gradients_NP)
-        self._account(gradients_NP, scales_B)
-        reduced_P = torch.empty_like(gradients_NP[0])
-        for start in range(0, len(scales_B), self.chunk_blocks):
-            block = slice(start, start + self.chunk_blocks)
-            value = slice(start * self.quantizer.block_size, block.stop * self.quantizer.block_size)
-            reduced_P[value] = self._reduce_chunk(gradients_NP[:, value], scales_B[block])
-        return reduced_P
+        backend = self._backend(gradients_NP)
+        if backend is cast("Backend", eager):
+            number = self.accounting.reductions
+            totals = eager.reduce(gradients_NP, out_P, self.plan, reduction=number)
+        else:
+            totals = backend.reduce(gradients_NP, out_P, self.plan)
+        self.accounting.nonfinite_blocks += totals.nonfinite_blocks
+        if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise":
+            server, position, value = _first_nonfinite(gradients_NP)
+            raise NonFiniteGradientError(server=server, position=position, value=value)
+        self._skip_if(totals.nonfinite_blocks)
+        self._account(out_P.numel(), totals)
 
-    def _reduce_chunk(self, gradients_NP: Tensor, scales_B: Tensor) -> Tensor:
-        """Send one chunk of whole blocks through the switch: [N, P] -> float32 [P]."""
-        codes_NP = self.quantizer.encode(gradients_NP, scales_B)
-        received_P = self.switch(codes_NP)
-        reduced_P = self.quantizer.decode(received_P, scales_B)
-        self.accounting.onn_errors += self.switch.count_errors(codes_NP, received_P)
-        self._account_error(gradients_NP, reduced_P, finite=bool(torch.isfinite(scales_B).all()))
-        return reduced_P
+    def _skip_if(self, nonfinite_blocks: int) -> None:
+        if nonfinite_blocks and self.quantizer.nonfinite == "skip_step":
+            raise SkipStep(f"{nonfinite_blocks} blocks hold NaN or infinity")
 
-    def _account(self, gradients_NP: Tensor, scales_B: Tensor) -> None:
-        """Apply the policy for non-finite values and add up blocks and traffic."""
-        nonfinite = int((~torch.isfinite(scales_B)).sum())
-        accounting = self.accounting
-        accounting.nonfinite_blocks += nonfinite
-        if nonfinite and self.quantizer.nonfinite == "raise":
-            raise _first_nonfinite(gradients_NP)
-        if nonfinite and self.quantizer.nonfinite == "skip_step":
-            raise SkipStep(f"{nonfinite} blocks hold NaN or infinity")
-        values, bits, servers = gradients_NP.shape[1], self.quantizer.bits, self.servers
-        blocks = len(scales_B)
+    def _account(self, values: int, totals: Totals) -> None:
+        """Add up values, blocks, errors and traffic."""
+        accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
+        blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks)
         accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
+        accounting.onn_errors += totals.wrong_codes
+        accounting.squared_error += totals.squared_error
+        accounting.squared_mean += totals.squared_mean
         accounting.bytes_optinc += sent
         accounting.bytes_ring += ring_bytes(values=values, servers=servers, bytes_per_value=4)
         accounting.bytes_ring_same_bits += ring_bytes(
             values=values, servers=servers, bytes_per_value=sent / values if values else 0
         )
 
-    def _account_error(self, gradients_NP: Tensor, reduced_P: Tensor, *, finite: bool) -> None:
-        """Add the squared error against the exact mean, over finite blocks."""
-        mean_P = exact_mean(gradients_NP)
-        error_P = reduced_P - mean_P
-        if not finite:
-            known_P = torch.isfinite(reduced_P)
-            mean_P, error_P = mean_P[known_P], error_P[known_P]
-        # The squares of gradients beyond 1e19 or below 1e-23 leave float32.
-        norm = torch.linalg.vector_norm
-        self.accounting.squared_error += float(norm(error_P, dtype=torch.float64)) ** 2
-        self.accounting.squared_mean += float(norm(mean_P, dtype=torch.float64)) ** 2
+    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
+        """Exchange block scales, then one integer sum: what the fibres would carry.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers alike.
+        """
+        backend, plan = self._backend(gradient_P), self.plan
+        scale_bits_B = backend.scale_bits(gradient_P, plan)
+        group.maximum(scale_bits_B)
+        nonfinite = int((~torch.isfinite(eager.scales_of(scale_bits_B))).sum())
+        self.accounting.nonfinite_blocks += nonfinite
+        if nonfinite and self.quantizer.nonfinite == "raise":
+            raise _first_nonfinite_of(gradient_P, group)
+        self._skip_if(nonfinite)
+        sample_NS = group.all_gather(self._sample(gradient_P))
+        if self.switch.additive:
+            words_W = backend.contribute(gradient_P, scale_bits_B, plan)
+            group.sum(words_W)
+            wrong = backend.receive(words_W, scale_bits_B, gradient_P, plan)
+        else:
+            wrong = self._play_in_turn(gradient_P, scale_bits_B, group)
+        error, mean = eager.squared_norms(sample_NS, self._sample(gradient_P), finite=not nonfinite)
+        self._account(gradient_P.numel(), Totals(nonfinite, wrong, error, mean))
+
+    def _sample(self, gradient_P: Tensor) -> Tensor:
+        """Return every 64th block, on which the error is measured: [P] -> [S]."""
+        size = self.quantizer.block_size
+        return torch.cat(
+            [gradient_P[i : i + size] for i in range(0, len(gradient_P), SAMPLED_BLOCKS * size)]
+            or [gradient_P]
+        )
+
+    def _play_in_turn(self, gradient_P: Tensor, scale_bits_B: Tensor, group: ServerGroup) -> int:
+        """Let every server play the switch for its share of the chunks, for switches without sum.
+
+        The shares are whole chunks of the whole gradient, on which device noise depends, so that
+        the result is that of virtual servers.
+
+        Returns:
+            Number of received codes that differ from the ideal quantised average.
+        """
+        plan, scales_B = self.plan, eager.scales_of(scale_bits_B)
+        chunk = eager.CHUNK_BLOCKS * self.quantizer.block_size
+        share = -(-len(gradient_P) // (chunk * group.size)) * chunk
+        codes_NS = gradient_P.new_zeros(group.size * share, dtype=torch.int32)
+        for block, value in eager.chunks(len(scales_B), self.quantizer.block_size):
+            part_P = gradient_P[value]
+            codes_NS[value][: len(part_P)] = self.quantizer.encode(part_P[None], scales_B[block])[0]
+        codes_NS = group.all_to_all(codes_NS.view(group.size, share))
+        first = group.rank * share
+        length = min(max(len(gradient_P) - first, 0), share)
+        received_S, wrong = codes_NS.new_zeros(share), 0
+        for start in range(0, length, chunk):
+            stop = min(start + chunk, length)
+            codes = codes_NS[:, start:stop]
+            received = self.switch(codes, reduction=self.accounting.reductions, first=first + start)
+            wrong += self.switch.count_errors(codes, received)
+            received_S[start:stop] = received
+        received_P = group.all_gather(received_S).flatten()
+        counts = torch.tensor([wrong], device=gradient_P.device)
+        group.sum(counts)
+        for block, value in eager.chunks(len(scales_B), self.quantizer.block_size):
+            part_P = gradient_P[value]
+            part_P.copy_(
+                self.quantizer.decode(
+                    received_P[value][: len(part_P)],
+                    scales_B[block],
+                    inputs=plan.inputs,
+                    servers=plan.servers,
+                )
+            )
+        return int(counts)
 
 
-def _first_nonfinite(gradients_NP: Tensor) -> NonFiniteGradientError:
-    """Describe the first value beyond float32 of the first server that has one."""
+def _fused(device: str, plan: ReductionPlan) -> ModuleType | None:
+    """Return the module of fused kernels for a device and plan, None where there is none."""
+    return None
+
+
+def _first_nonfinite(gradients_NP: Tensor) -> tuple[int, int, float]:
+    """Return server, position and value of the first number beyond float32 of the first server."""
     for server, gradient_P in enumerate(gradients_NP):
         positions = (~torch.isfinite(gradient_P.to(torch.float32))).nonzero()
         if len(positions):
             position = int(positions[0])
-            return NonFiniteGradientError(
-                server=server, position=position, value=float(gradient_P[position])
-            )
+            return server, position, float(gradient_P[position])
+    raise AssertionError("a block scale is not finite although every gradient value is")
+
+
+def _first_nonfinite_of(gradient_P: Tensor, group: ServerGroup) -> NonFiniteGradientError:
+    """Let all servers agree on the first server with a non-finite value, and where it is."""
+    finite = bool(torch.isfinite(gradient_P.to(torch.float32)).all())
+    found = None if finite else _first_nonfinite(gradient_P.unsqueeze(0))
+    for server, place in enumerate(group.gather_objects(found)):
+        if place is not None:
+            _, position, value = place
+            return NonFiniteGradientError(server=server, position=position, value=value)
     raise AssertionError("a block scale is not finite although every gradient value is")

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.base import Reducer
+from optinc.reducers.group import ServerGroup
 from optinc.reducers.traffic import ring_bytes
+
+CHUNK = 1 << 18
+"""Values averaged at once: a chunk of a few servers stays in the cache."""
 
 
 def exact_mean(gradients_NP: Tensor) -> Tensor:
@@ -27,15 +31,23 @@ def exact_mean(gradients_NP: Tensor) -> Tensor:
 class RingReducer(Reducer):
     """Averages exactly, as ``DistributedDataParallel`` does: every server's share is scaled first.
 
-    Non-finite gradients pass through, as they do there.
+    Between real processes it *is* that all-reduce. Non-finite gradients pass through, as they do
+    there.
     """
 
-    def _reduce(self, gradients_NP: Tensor) -> Tensor:
-        mean_P = exact_mean(gradients_NP)
-        accounting = self.accounting
-        values = gradients_NP.shape[1]
-        accounting.reductions += 1
-        accounting.values += values
-        traffic = ring_bytes(values=values, servers=self.servers, bytes_per_value=4)
-        accounting.bytes_ring += traffic
-        return mean_P.to(gradients_NP.dtype)
+    def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
+        for start in range(0, out_P.numel(), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            out_P[chunk] = exact_mean(gradients_NP[:, chunk])
+        self._account(out_P)
+
+    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
+        group.sum(gradient_P.mul_(1.0 / group.size))
+        self._account(gradient_P)
+
+    def _account(self, out_P: Tensor) -> None:
+        self.accounting.reductions += 1
+        self.accounting.values += out_P.numel()
+        self.accounting.bytes_ring += ring_bytes(
+            values=out_P.numel(), servers=self.servers, bytes_per_value=4
+        )

@@ -15,6 +15,7 @@ lets every accelerated path be compared with this one bit for bit, ties included
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 from typing import Literal, get_args
 
 import torch
@@ -115,19 +116,27 @@ class BlockQuantizer:
         values_NP = round_to_integer(values_NP, self.rounding)
         return values_NP.add_(self.zero).to(torch.int32)
 
-    def decode(self, codes_P: Tensor, scales_B: Tensor) -> Tensor:
+    def decode(
+        self, codes_P: Tensor, scales_B: Tensor, *, inputs: int = 1, servers: int = 1
+    ) -> Tensor:
         """Turn codes back into gradients.
 
         Args:
             codes_P: Integer tensor [P].
             scales_B: float32 tensor [ceil(P / block_size)].
+            inputs: Inputs of the switch that averaged the codes; only the ratio to ``servers``
+                matters.
+            servers: How many of them had a server. The others were dark, so a code is
+                ``servers / inputs`` of the mean over servers, and is rescaled to that mean.
 
         Returns:
             float32 tensor [P]; NaN in every block whose scale is not finite.
         """
         scales_B = scales_B.where(torch.isfinite(scales_B), torch.nan)
-        fractions_P = (codes_P - self.zero).to(torch.float32).div_(self.qmax)
-        return fractions_P.mul_(self._expand(scales_B, codes_P.shape[0]))
+        shared = gcd(inputs, servers)
+        inputs, servers = inputs // shared, servers // shared
+        steps_P = (codes_P * inputs - self.zero * servers).to(torch.float32)
+        return steps_P.div_(self.qmax * servers).mul_(self._expand(scales_B, codes_P.shape[0]))
 
     def _expand(self, scales_B: Tensor, values: int) -> Tensor:
         """Repeat each block's scale for its values: [B] -> [P]."""

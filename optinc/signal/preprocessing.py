@@ -29,30 +29,32 @@ def merge(symbols: Tensor, scenario: Scenario) -> Tensor:
     return torch.stack([pam4.decode(group) for group in groups], dim=-1)
 
 
-def average(merged_NPK: Tensor) -> Tensor:
+def average(merged_NPK: Tensor, *, servers: int) -> Tensor:
     """Average the merged symbols over the servers: the analog inputs A of the ONN.
 
     Args:
-        merged_NPK: Integer tensor [N, ..., K].
+        merged_NPK: Integer tensor [N, ..., K] of at most N servers; the others are zero light.
+        servers: N, by which the splitter divides.
 
     Returns:
         float32 tensor [..., K], values in [0, 4^g - 1] in steps of 1/N.
     """
     # Summing integers first keeps A independent of the order of the servers.
-    return merged_NPK.sum(0).to(torch.float32) / merged_NPK.shape[0]
+    return merged_NPK.sum(0).to(torch.float32) / servers
 
 
 def preprocess(codes_NP: Tensor, scenario: Scenario) -> Tensor:
     """Turn the codes of all servers into ONN inputs: eq. (2), then unit P.
 
     Args:
-        codes_NP: Integer tensor [N, P], values 0 to 2^B - 1.
+        codes_NP: Integer tensor [N, P], values 0 to 2^B - 1, or of fewer servers: others are dark.
         scenario: Bits, servers and inputs.
 
     Returns:
         float32 tensor [P, K].
     """
-    return average(merge(pam4.encode(codes_NP, symbols=scenario.symbols), scenario))
+    merged_NPK = merge(pam4.encode(codes_NP, symbols=scenario.symbols), scenario)
+    return average(merged_NPK, servers=scenario.servers)
 
 
 def index_of_code(scenario: Scenario) -> Tensor:

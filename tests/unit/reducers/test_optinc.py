@@ -16,6 +16,7 @@ from optinc.errors import (
 )
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
+from optinc.reducers.kernels import eager
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
@@ -30,13 +31,11 @@ def ideal_reducer(
     rounding: str = "half_even",
     block_size: int = 256,
     nonfinite: str = "raise",
-    chunk_blocks: int = 256,
+    backend: str = "auto",
 ) -> OptINCReducer:
     scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
     quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
-    return OptINCReducer(
-        quantizer=quantizer, switch=IdealSwitch(scenario), chunk_blocks=chunk_blocks
-    )
+    return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario), backend=backend)
 
 
 def gradients(*shape: int, seed: int = 0) -> Tensor:
@@ -99,12 +98,15 @@ def test_equal_servers_change_nothing_but_the_quantisation() -> None:
     assert torch.equal(reducer(row.expand(4, -1)), expected)
 
 
-def test_the_order_of_servers_and_the_size_of_chunks_do_not_matter() -> None:
+def test_the_order_of_servers_and_the_size_of_chunks_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rows = gradients(4, 5000)
     expected = ideal_reducer()(rows)
     assert torch.equal(ideal_reducer()(rows[[3, 1, 0, 2]]), expected)
-    assert torch.equal(ideal_reducer(chunk_blocks=1)(rows), expected)
-    assert torch.equal(ideal_reducer(chunk_blocks=3)(rows), expected)
+    for blocks in (1, 3):
+        monkeypatch.setattr(eager, "CHUNK_BLOCKS", blocks)
+        assert torch.equal(ideal_reducer(backend="eager")(rows), expected)
 
 
 @pytest.mark.parametrize("largest", [1e-45, 1e-40, 1e-30, 3e38])

@@ -1,0 +1,68 @@
+"""The real servers of a reduction: one process each, and the collectives they exchange data by."""
+
+# Shape suffixes: N servers, P gradient values.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ServerGroup:
+    """A process group of torch (gloo, NCCL) whose ranks are the servers.
+
+    Every method is a collective: all servers must call it, with tensors of the same shape.
+
+    Args:
+        process_group: As given to the functions of :mod:`torch.distributed`.
+    """
+
+    process_group: dist.ProcessGroup
+
+    @classmethod
+    def world(cls) -> ServerGroup:
+        """Return the group of all processes."""
+        group = dist.group.WORLD
+        assert group is not None, "torch.distributed is not initialised"
+        return cls(group)
+
+    @property
+    def rank(self) -> int:
+        """Index of this server."""
+        return dist.get_rank(self.process_group)
+
+    @property
+    def size(self) -> int:
+        """Number of servers N."""
+        return dist.get_world_size(self.process_group)
+
+    def sum(self, tensor: Tensor) -> None:
+        """Add the tensors of all servers, in place."""
+        dist.all_reduce(tensor, op=dist.ReduceOp.SUM, group=self.process_group)
+
+    def maximum(self, tensor: Tensor) -> None:
+        """Take the largest element over all servers, in place."""
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.process_group)
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors [...] of all servers as [N, ...], in the order of the ranks."""
+        gathered = tensor.new_empty((self.size, *tensor.shape))
+        dist.all_gather(list(gathered.unbind(0)), tensor.contiguous(), group=self.process_group)
+        return gathered
+
+    def all_to_all(self, rows_N: Tensor) -> Tensor:
+        """Send row k of [N, ...] to server k; return what the others sent to this one, [N, ...]."""
+        received = torch.empty_like(rows_N)
+        dist.all_to_all_single(received, rows_N.contiguous(), group=self.process_group)
+        return received
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Return the plain Python values of all servers, in the order of the ranks."""
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.process_group)
+        return values

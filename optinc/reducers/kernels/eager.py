@@ -1,0 +1,113 @@
+"""The reduction in plain torch operations, on any device: the oracle of the fused kernels."""
+
+# Shape suffixes: N servers, P gradient values, B blocks, W words.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optinc.reducers.kernels.plan import ReductionPlan, Totals
+from optinc.reducers.ring import exact_mean
+
+CHUNK_BLOCKS = 256
+"""Blocks reduced at once: chunks that fit the cache are several times faster than gradients."""
+
+
+def reduce(
+    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0, first: int = 0
+) -> Totals:
+    """See :meth:`Backend.reduce`; works with every switch, additive or not.
+
+    Args:
+        gradients_NP: See there.
+        out_P: See there.
+        plan: See there.
+        reduction: Number of this reduction, see :meth:`OpticalSwitch.forward`.
+        first: Position of the first value in the whole gradient, likewise.
+    """
+    quantizer, switch = plan.quantizer, plan.switch
+    wrong, squared_error, squared_mean = 0, 0.0, 0.0
+    scales_B = quantizer.scales(gradients_NP)
+    nonfinite = int((~torch.isfinite(scales_B)).sum())
+    if nonfinite and quantizer.nonfinite != "propagate":
+        return Totals(nonfinite, 0, 0.0, 0.0)
+    for block, value in chunks(len(scales_B), quantizer.block_size):
+        rows_NP = gradients_NP[:, value]
+        codes_NP = quantizer.encode(rows_NP, scales_B[block])
+        received_P = switch(codes_NP, reduction=reduction, first=first + value.start)
+        reduced_P = quantizer.decode(
+            received_P, scales_B[block], inputs=plan.inputs, servers=plan.servers
+        )
+        wrong += switch.count_errors(codes_NP, received_P)
+        error, mean = squared_norms(rows_NP, reduced_P, finite=not nonfinite)
+        squared_error, squared_mean = squared_error + error, squared_mean + mean
+        out_P[value] = reduced_P
+    return Totals(nonfinite, wrong, squared_error, squared_mean)
+
+
+def chunks(blocks: int, block_size: int) -> list[tuple[slice, slice]]:
+    """Return the slices of blocks and of values of every chunk."""
+    starts = range(0, blocks, CHUNK_BLOCKS)
+    parts = [slice(start, start + CHUNK_BLOCKS) for start in starts]
+    return [(part, slice(part.start * block_size, part.stop * block_size)) for part in parts]
+
+
+def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
+    """See :meth:`Backend.scale_bits`."""
+    bits_B = plan.quantizer.scales(gradient_P.unsqueeze(0)).view(torch.int32)
+    # The sign bit of NaN may be set.
+    return bits_B & 0x7FFFFFFF
+
+
+def scales_of(scale_bits_B: Tensor) -> Tensor:
+    """Return the scales behind their bit patterns: int32 [B] -> float32 [B]."""
+    return scale_bits_B.view(torch.float32)
+
+
+def contribute(gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
+    """See :meth:`Backend.contribute`."""
+    scales_B = scales_of(scale_bits_B)
+    words = plan.payload_blocks(len(scales_B)) * plan.quantizer.block_size
+    fields = torch.zeros(plan.fields * words, dtype=torch.int32, device=gradient_P.device)
+    for block, value in chunks(len(scales_B), plan.quantizer.block_size):
+        codes_P = plan.quantizer.encode(gradient_P[None, value], scales_B[block])[0]
+        fields[value][: len(codes_P)] = plan.switch.contribution(codes_P)
+    fields_FW = fields.view(plan.fields, words)
+    shifts_F1 = torch.arange(plan.fields, device=fields.device).unsqueeze(1) * plan.field_bits
+    return (fields_FW << shifts_F1).sum(0, dtype=torch.int32)
+
+
+def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
+    """See :meth:`Backend.receive`."""
+    scales_B = scales_of(scale_bits_B)
+    words, mask, wrong = len(words_W), (1 << plan.field_bits) - 1, 0
+    for field in range(plan.fields):
+        part_P = out_P[field * words : (field + 1) * words]
+        first = field * words // plan.quantizer.block_size
+        blocks = -(-len(part_P) // plan.quantizer.block_size)
+        for block, value in chunks(blocks, plan.quantizer.block_size):
+            length = len(part_P[value])
+            sums_P = (words_W[value][:length] >> (field * plan.field_bits)) & mask
+            received_P = plan.switch.receive(sums_P)
+            part_P[value] = plan.quantizer.decode(
+                received_P,
+                scales_B[first + block.start : first + block.stop],
+                inputs=plan.inputs,
+                servers=plan.servers,
+            )
+            wrong += plan.switch.count_errors_of_sums(sums_P, received_P)
+    return wrong
+
+
+def squared_norms(gradients_NP: Tensor, reduced_P: Tensor, *, finite: bool) -> tuple[float, float]:
+    """Return the squared norms of error and exact mean, over finite blocks."""
+    mean_P = exact_mean(gradients_NP)
+    error_P = reduced_P - mean_P
+    if not finite:
+        known_P = torch.isfinite(reduced_P)
+        mean_P, error_P = mean_P[known_P], error_P[known_P]
+    # The squares of gradients beyond 1e19 or below 1e-23 leave float32.
+    norm = torch.linalg.vector_norm
+    error, mean = norm(error_P, dtype=torch.float64), norm(mean_P, dtype=torch.float64)
+    return float(error) ** 2, float(mean) ** 2

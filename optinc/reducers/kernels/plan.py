@@ -1,0 +1,136 @@
+"""What a kernel must know of quantiser and switch, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.rounding import Rounding
+from optinc.switch import OpticalSwitch, TableSwitch
+
+MOST_EXCEPTIONS = 0.01
+"""Share of wrong inputs up to which integer arithmetic and a bitmap of them beat the gather."""
+
+Path = Literal["integer", "exceptions", "gather"]
+
+
+@dataclass(frozen=True)
+class ReductionPlan:
+    """One reduction: quantiser, switch, and the servers that send.
+
+    Attributes:
+        quantizer: Float gradients <-> codes.
+        switch: An additive switch.
+        servers: Servers that send; at most the inputs of the switch.
+    """
+
+    quantizer: BlockQuantizer
+    switch: OpticalSwitch
+    servers: int
+
+    @property
+    def inputs(self) -> int:
+        """Inputs N of the switch, by which it divides."""
+        return self.switch.scenario.servers
+
+    @property
+    def rounding(self) -> Rounding:
+        """The switch's Q."""
+        return self.switch.scenario.rounding
+
+    @cached_property
+    def path(self) -> Path | None:
+        """How codes become the received code; None where only the switch itself can tell.
+
+        ``integer``: Q(sum of codes / N). ``exceptions``: the same, except for the few sums of
+        indices where the table differs. ``gather``: the table at the sum of indices.
+        """
+        if self.switch.exact:
+            return "integer"
+        if not isinstance(self.switch, TableSwitch):
+            return None
+        few = self.switch.wrong_inputs <= MOST_EXCEPTIONS * self.switch.scenario.combinations
+        return "exceptions" if few else "gather"
+
+    @property
+    def decode_ratio(self) -> tuple[int, int]:
+        """(inputs, servers) in lowest terms, see :meth:`BlockQuantizer.decode`."""
+        shared = gcd(self.inputs, self.servers)
+        return self.inputs // shared, self.servers // shared
+
+    @property
+    def field_bits(self) -> int:
+        """Bits that hold any sum of contributions."""
+        return self.switch.largest_sum.bit_length()
+
+    @property
+    def fields(self) -> int:
+        """Contributions packed into the 31 bits of one positive int32, so that sums never carry."""
+        return max(1, 31 // self.field_bits)
+
+    def payload_blocks(self, blocks: int) -> int:
+        """Return the blocks of words that carry ``blocks`` blocks of contributions."""
+        return -(-blocks // self.fields)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a reduction adds to the accounting.
+
+    Attributes:
+        nonfinite_blocks: Blocks in which some server sent NaN or infinity.
+        wrong_codes: Received codes that differ from the ideal quantised average.
+        squared_error: Sum of (reduced - exact mean)^2 over finite blocks.
+        squared_mean: Sum of (exact mean)^2 over finite blocks.
+    """
+
+    nonfinite_blocks: int
+    wrong_codes: int
+    squared_error: float
+    squared_mean: float
+
+
+class Backend(Protocol):
+    """The operations every backend offers; all backends return the same bits.
+
+    Words: contributions travel as int32 words of ``plan.fields`` fields of ``plan.field_bits`` bits
+    each. With W words (a whole number of blocks), field f of word w is the contribution of value
+    ``f * W + w``; fields beyond the last value are 0.
+    """
+
+    def reduce(self, gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:
+        """Reduce the gradients of all servers.
+
+        Args:
+            gradients_NP: Float tensor [servers, P].
+            out_P: Float tensor [P] of the same dtype; may be a row of ``gradients_NP``. Blocks with
+                a non-finite value become NaN under the policy ``propagate`` and are left as they
+                were under the others.
+            plan: Says how.
+        """
+
+    def scale_bits(self, gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
+        """Return the bit pattern of each block's largest absolute value: float [P] -> int32 [B].
+
+        As integers they order like the values, infinity and then NaN above all finite ones.
+        """
+
+    def contribute(self, gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
+        """Return the words one server adds to the sum: float [P] -> int32 [W].
+
+        Blocks whose scale is not finite contribute the code of zero.
+        """
+
+    def receive(
+        self, words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan
+    ) -> int:
+        """Turn summed words into gradients: int32 [W] -> float [P]; NaN where a scale is not.
+
+        Returns:
+            Number of received codes that differ from the ideal quantised average.
+        """
