@@ -64,3 +64,19 @@ class NonFiniteGradientError(OptINCError, FloatingPointError):
 
 class SkipStep(OptINCError):
     """Control flow of the quantiser policy ``skip_step``: this optimiser step must not happen."""
+
+
+class ServerLostError(OptINCError, RuntimeError):
+    """A server died or does not answer; names it."""
+
+
+class OutputError(OptINCError, OSError):
+    """A file of the run cannot be written; names it, the reason, and what is intact."""
+
+
+class CheckpointError(OptINCError):
+    """A checkpoint to resume from is damaged or holds code; names the file and the reason."""
+
+
+class DivergedError(OptINCError, FloatingPointError):
+    """Too many steps in a row had no finite gradient; names the last checkpoint, if any."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -38,10 +37,21 @@ class BatchKeys(Sampler[BatchKey]):
         shuffle: A new permutation every epoch, or the stored order.
         seed: Seed of the permutations.
         drop_smaller_than: Last batches with fewer samples are left out.
+        rank: This server; it gets rows rank, rank + world_size, ... of every batch, and no batch
+            that has none for it.
+        world_size: Number of servers with processes of their own.
     """
 
     def __init__(
-        self, *, size: int, batch_size: int, shuffle: bool, seed: int, drop_smaller_than: int = 1
+        self,
+        *,
+        size: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        drop_smaller_than: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         rest = size % batch_size
         self.size = size - rest if rest < drop_smaller_than else size
@@ -49,6 +59,8 @@ class BatchKeys(Sampler[BatchKey]):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
         self.epoch = 0
         self.yielded = 0
         self.resume: dict[str, int] | None = None
@@ -58,7 +70,8 @@ class BatchKeys(Sampler[BatchKey]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(self.size / self.batch_size)
+        whole, rest = divmod(self.size, self.batch_size)
+        return whole * (self.rank < self.batch_size) + (self.rank < rest)
 
     def __iter__(self) -> Iterator[BatchKey]:
         order = torch.arange(self.samples)
@@ -72,7 +85,9 @@ class BatchKeys(Sampler[BatchKey]):
         self.resume = None
         for number, positions in enumerate(batches[first:], start=first + 1):
             self.yielded = number
-            yield BatchKey(self.epoch, positions)
+            mine = positions[self.rank :: self.world_size]
+            if len(mine):
+                yield BatchKey(self.epoch, mine)
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -132,12 +147,22 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
         """The validation set, indexed by :class:`BatchKey`; available after ``setup``."""
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled batches; a last batch with fewer samples than servers is left out."""
-        return self._loader(self.train_dataset(), shuffle=True, at_least=self.servers)
+        """Shuffled batches; a last batch with fewer samples than servers is left out.
+
+        Where servers are processes of their own, each gets its rows of every batch.
+        """
+        servers = self._place[1] if self._place[1] > 1 else self.servers
+        return self._loader(self.train_dataset(), shuffle=True, at_least=servers)
 
     def val_dataloader(self) -> ResumableLoader:
-        """All validation samples in stored order."""
+        """All validation samples in stored order, shared among processes."""
         return self._loader(self.val_dataset(), shuffle=False, at_least=1)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process and number of processes, as the trainer in charge knows them."""
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def _loader(self, dataset: Dataset[Any], *, shuffle: bool, at_least: int) -> ResumableLoader:
         keys = BatchKeys(
@@ -146,5 +171,7 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
             shuffle=shuffle,
             seed=self.seed,
             drop_smaller_than=at_least,
+            rank=self._place[0],
+            world_size=self._place[1],
         )
         return ResumableLoader(dataset, keys)

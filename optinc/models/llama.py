@@ -75,4 +75,6 @@ class LlamaLanguageModel(OptINCModel):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the cross-entropy in nats per token."""
         loss = self(batch["input_ids"])
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
+        self.log(
+            "val_loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]), sync_dist=True
+        )

@@ -75,5 +75,8 @@ class ResNetClassifier(OptINCModel):
         loss = nn.functional.cross_entropy(logits, labels)
         accuracy = (logits.argmax(-1) == labels).to(torch.float32).mean()
         self.log_dict(
-            {"val_loss": loss, "val_acc": accuracy}, prog_bar=True, batch_size=len(labels)
+            {"val_loss": loss, "val_acc": accuracy},
+            prog_bar=True,
+            batch_size=len(labels),
+            sync_dist=True,
         )

@@ -18,6 +18,7 @@ class Accounting:
         onn_errors: Values whose received code differs from the ideal quantised average.
         squared_error: Sum of (reduced - exact mean)^2 over all finite blocks.
         squared_mean: Sum of (exact mean)^2 over all finite blocks.
+        bytes_sent: Bytes one server sends with the reducer in use, by :mod:`.traffic`.
         bytes_optinc: Bytes one server sends through the switch: codes and block scales.
         bytes_ring: Bytes one server sends in a ring all-reduce of float32 gradients, 2(N-1)/N.
         bytes_ring_same_bits: The same ring carrying OptINC's B-bit codes and scales (Fig. 6).
@@ -31,6 +32,7 @@ class Accounting:
     onn_errors: int = 0
     squared_error: float = 0.0
     squared_mean: float = 0.0
+    bytes_sent: float = 0.0
     bytes_optinc: float = 0.0
     bytes_ring: float = 0.0
     bytes_ring_same_bits: float = 0.0
@@ -53,7 +55,8 @@ class Accounting:
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Continue from totals saved by :meth:`state_dict`."""
         for field in fields(self):
-            setattr(self, field.name, state[field.name])
+            # A checkpoint from before a total was introduced does not hold it.
+            setattr(self, field.name, state.get(field.name, field.default))
 
     def summary(self) -> dict[str, float]:
         """Return the figures that ``summary.json`` and the loggers carry."""
@@ -63,6 +66,7 @@ class Accounting:
             "quantization_error": self.quantization_error,
             "onn_error_rate": self.onn_error_rate,
             "nonfinite_blocks": self.nonfinite_blocks,
+            "bytes_sent": self.bytes_sent,
             "bytes_optinc": self.bytes_optinc,
             "bytes_ring": self.bytes_ring,
             "bytes_ring_same_bits": self.bytes_ring_same_bits,

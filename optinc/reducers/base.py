@@ -36,6 +36,11 @@ class Reducer(nn.Module, ABC):
         self.accounting = Accounting()
         self.connect(servers)
 
+    @property
+    def propagates_nonfinite(self) -> bool:
+        """Whether NaN and infinity reach the reduced gradient, as loss scaling needs."""
+        return True
+
     def connect(self, servers: int) -> None:
         """Set the number of servers that send gradients.
 
@@ -67,7 +72,7 @@ class Reducer(nn.Module, ABC):
         Raises:
             ValueError: If the shape is not [servers, P] or the dtype is not floating point.
             NonFiniteGradientError, SkipStep: See :class:`optinc.reducers.optinc.OptINCReducer`;
-                the gradients are then unchanged.
+                ``out`` may by then hold results of finite blocks.
         """
         if gradients_NP.ndim != 2 or gradients_NP.shape[0] != self.servers:
             raise ValueError(
@@ -82,8 +87,9 @@ class Reducer(nn.Module, ABC):
     def all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> Tensor:
         """Reduce the gradients of real servers; every one calls it with its own gradient.
 
-        The result is the same on all servers, and bit for bit that of :meth:`forward` with the
-        gradients of all servers as rows in the order of the ranks.
+        The result is the same on all servers, and that of :meth:`forward` with the gradients of all
+        servers as rows in the order of the ranks: bit for bit where the reducer adds integers,
+        otherwise up to the order in which the group adds floats, which matters from three servers.
 
         Args:
             gradient_P: Float tensor [P], the gradient of this server; overwritten by the result.

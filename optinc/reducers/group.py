@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -40,6 +41,12 @@ class ServerGroup:
     def size(self) -> int:
         """Number of servers N."""
         return dist.get_world_size(self.process_group)
+
+    def set_timeout(self, timeout: timedelta) -> None:
+        """Let later collectives fail after so long without an answer."""
+        # Public since torch 2.13; before, under the older name.
+        older = dist.distributed_c10d._set_pg_timeout
+        getattr(dist, "set_timeout", older)(timeout, self.process_group)
 
     def sum(self, tensor: Tensor) -> None:
         """Add the tensors of all servers, in place."""

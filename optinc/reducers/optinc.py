@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
@@ -14,9 +16,11 @@ from torch import Tensor
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.onn import zoo
 from optinc.reducers.base import Reducer
+from optinc.reducers.error_measure import add_error, sample
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import eager
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
+from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
@@ -24,9 +28,6 @@ from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
 from optinc.switch import OpticalSwitch, TableSwitch
 
 BackendName = Literal["auto", "eager", "fused"]
-
-SAMPLED_BLOCKS = 64
-"""Between real servers the error against the exact mean is measured on one block in so many."""
 
 
 class OptINCReducer(Reducer):
@@ -69,6 +70,11 @@ class OptINCReducer(Reducer):
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
+
+    @property
+    def propagates_nonfinite(self) -> bool:
+        """See :meth:`Reducer.propagates_nonfinite`."""
+        return self.quantizer.nonfinite == "propagate"
 
     def connect(self, servers: int) -> None:
         """See :meth:`Reducer.connect`.
@@ -153,8 +159,8 @@ class OptINCReducer(Reducer):
         fused = None if self.backend == "eager" else _fused(gradients.device.type, self.plan)
         if fused is None and self.backend == "fused":
             raise ConfigurationError(
-                f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} on "
-                f"{gradients.device.type}; use reducer.backend=auto"
+                f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} "
+                f"on {gradients.device.type}; use reducer.backend=auto"
             )
         return cast("Backend", eager if fused is None else fused)
 
@@ -173,7 +179,7 @@ class OptINCReducer(Reducer):
             totals = backend.reduce(gradients_NP, out_P, self.plan)
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise":
-            server, position, value = _first_nonfinite(gradients_NP)
+            server, position, value = first_nonfinite(gradients_NP)
             raise NonFiniteGradientError(server=server, position=position, value=value)
         self._skip_if(totals.nonfinite_blocks)
         self._account(out_P.numel(), totals)
@@ -193,6 +199,7 @@ class OptINCReducer(Reducer):
         accounting.onn_errors += totals.wrong_codes
         accounting.squared_error += totals.squared_error
         accounting.squared_mean += totals.squared_mean
+        accounting.bytes_sent += sent
         accounting.bytes_optinc += sent
         accounting.bytes_ring += ring_bytes(values=values, servers=servers, bytes_per_value=4)
         accounting.bytes_ring_same_bits += ring_bytes(
@@ -211,25 +218,17 @@ class OptINCReducer(Reducer):
         nonfinite = int((~torch.isfinite(eager.scales_of(scale_bits_B))).sum())
         self.accounting.nonfinite_blocks += nonfinite
         if nonfinite and self.quantizer.nonfinite == "raise":
-            raise _first_nonfinite_of(gradient_P, group)
+            raise first_nonfinite_of(gradient_P, group)
         self._skip_if(nonfinite)
-        sample_NS = group.all_gather(self._sample(gradient_P))
+        sample_NS = group.all_gather(sample(gradient_P))
         if self.switch.additive:
             words_W = backend.contribute(gradient_P, scale_bits_B, plan)
             group.sum(words_W)
             wrong = backend.receive(words_W, scale_bits_B, gradient_P, plan)
         else:
             wrong = self._play_in_turn(gradient_P, scale_bits_B, group)
-        error, mean = eager.squared_norms(sample_NS, self._sample(gradient_P), finite=not nonfinite)
-        self._account(gradient_P.numel(), Totals(nonfinite, wrong, error, mean))
-
-    def _sample(self, gradient_P: Tensor) -> Tensor:
-        """Return every 64th block, on which the error is measured: [P] -> [S]."""
-        size = self.quantizer.block_size
-        return torch.cat(
-            [gradient_P[i : i + size] for i in range(0, len(gradient_P), SAMPLED_BLOCKS * size)]
-            or [gradient_P]
-        )
+        add_error(self.accounting, sample_NS, sample(gradient_P))
+        self._account(gradient_P.numel(), Totals(nonfinite, wrong, 0.0, 0.0))
 
     def _play_in_turn(self, gradient_P: Tensor, scale_bits_B: Tensor, group: ServerGroup) -> int:
         """Let every server play the switch for its share of the chunks, for switches without sum.
@@ -275,25 +274,13 @@ class OptINCReducer(Reducer):
 
 def _fused(device: str, plan: ReductionPlan) -> ModuleType | None:
     """Return the module of fused kernels for a device and plan, None where there is none."""
-    return None
-
-
-def _first_nonfinite(gradients_NP: Tensor) -> tuple[int, int, float]:
-    """Return server, position and value of the first number beyond float32 of the first server."""
-    for server, gradient_P in enumerate(gradients_NP):
-        positions = (~torch.isfinite(gradient_P.to(torch.float32))).nonzero()
-        if len(positions):
-            position = int(positions[0])
-            return server, position, float(gradient_P[position])
-    raise AssertionError("a block scale is not finite although every gradient value is")
-
-
-def _first_nonfinite_of(gradient_P: Tensor, group: ServerGroup) -> NonFiniteGradientError:
-    """Let all servers agree on the first server with a non-finite value, and where it is."""
-    finite = bool(torch.isfinite(gradient_P.to(torch.float32)).all())
-    found = None if finite else _first_nonfinite(gradient_P.unsqueeze(0))
-    for server, place in enumerate(group.gather_objects(found)):
-        if place is not None:
-            _, position, value = place
-            return NonFiniteGradientError(server=server, position=position, value=value)
-    raise AssertionError("a block scale is not finite although every gradient value is")
+    names = {"cpu": ("numba", "cpu"), "cuda": ("triton", "cuda")}
+    if device not in names or plan.path is None:
+        return None
+    compiler, name = names[device]
+    # torch brings Triton on Linux only.
+    if find_spec(compiler) is None:
+        return None
+    # Not before it is needed: compilers take a while to import.
+    module = import_module(f"optinc.reducers.kernels.{name}")
+    return module if module.supports(plan) else None

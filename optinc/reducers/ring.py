@@ -48,6 +48,6 @@ class RingReducer(Reducer):
     def _account(self, out_P: Tensor) -> None:
         self.accounting.reductions += 1
         self.accounting.values += out_P.numel()
-        self.accounting.bytes_ring += ring_bytes(
-            values=out_P.numel(), servers=self.servers, bytes_per_value=4
-        )
+        sent = ring_bytes(values=out_P.numel(), servers=self.servers, bytes_per_value=4)
+        self.accounting.bytes_sent += sent
+        self.accounting.bytes_ring += sent

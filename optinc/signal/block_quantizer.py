@@ -94,7 +94,8 @@ class BlockQuantizer:
         ]
         if not scales:
             return gradients_NP.new_empty(0, dtype=torch.float32)
-        return torch.cat(scales).to(torch.float32)
+        # Zeros may be negative, and decoding would hand their sign on.
+        return torch.cat(scales).to(torch.float32).abs_()
 
     def encode(self, gradients_NP: Tensor, scales_B: Tensor) -> Tensor:
         """Quantise the gradients of all servers.

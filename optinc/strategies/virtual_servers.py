@@ -18,10 +18,17 @@ from torch.optim import Optimizer
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
 from optinc.strategies.buffers import ServerBuffers
+from optinc.strategies.checkpoint_io import AtomicCheckpointIO
+from optinc.strategies.checkpointing import (
+    CHECKPOINT_KEY,
+    last_checkpoint,
+    reducer_state,
+    restore_reducer,
+    to_cpu,
+)
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.sharding import split_batch
-
-CHECKPOINT_KEY = "optinc"
+from optinc.strategies.step_guard import StepGuard
 
 
 class VirtualServersStrategy(SingleDeviceStrategy):
@@ -38,14 +45,24 @@ class VirtualServersStrategy(SingleDeviceStrategy):
     Args:
         reducer: Averages the gradients [N, P] of its N servers.
         device: Device to train on; ``auto`` follows the trainer's accelerator.
+        most_skipped_steps: Consecutive steps that the policy ``skip_step`` may skip.
     """
 
     strategy_name = "virtual_servers"
 
-    def __init__(self, reducer: Reducer, *, device: torch.device | str = "auto") -> None:
-        super().__init__(device="cpu" if device == "auto" else device)
+    def __init__(
+        self,
+        reducer: Reducer,
+        *,
+        device: torch.device | str = "auto",
+        most_skipped_steps: int = 10,
+    ) -> None:
+        super().__init__(
+            device="cpu" if device == "auto" else device, checkpoint_io=AtomicCheckpointIO()
+        )
         self.reducer = reducer
         self._follow_accelerator = device == "auto"
+        self._guard = StepGuard(most_skipped_steps)
         self._losses: list[Tensor] = []
         self._gradients_NP: Tensor | None = None
         self._present: list[bool] | None = None
@@ -90,6 +107,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             )
         self.reducer.to(self.root_device)
         self._layout = FlatParameters(module)
+        self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
         self._gradients_NP = None
         self._present = None
 
@@ -168,17 +186,17 @@ class VirtualServersStrategy(SingleDeviceStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
     ) -> None:
-        """Store the reducer's accounting with the checkpoint."""
-        checkpoint[CHECKPOINT_KEY] = {"accounting": self.reducer.accounting.state_dict()}
+        """Store the reducer's accounting and the state of its servers with the checkpoint."""
+        servers = to_cpu(self.reducer.server_state())
+        checkpoint[CHECKPOINT_KEY] = reducer_state(self.reducer, servers)
         super().save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Continue the reducer's accounting from a checkpoint that holds one."""
+        """Continue the reducer from a checkpoint that holds one."""
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
-        if CHECKPOINT_KEY in checkpoint:
-            self.reducer.accounting.load_state_dict(checkpoint[CHECKPOINT_KEY]["accounting"])
+        restore_reducer(self.reducer, checkpoint)
         return checkpoint
 
     def _module(self) -> pl.LightningModule:
@@ -201,14 +219,16 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         """Replace the gradients of all servers [N, P] by their reduction."""
         assert self._present is not None
         present, self._present = self._present, None
+        skipped = False
         try:
-            reduced_P = self.reducer(rows_NP)
+            # Into the first row: a tensor of its own would add a fifth to the memory of 4 servers.
+            self._layout.set_gradients(self.reducer(rows_NP, out=rows_NP[0]), present)
         except SkipStep:
             # Without gradients the optimiser changes nothing, not even its own state.
-            return
+            skipped = True
         except NonFiniteGradientError as error:
             raise error.with_parameter(self._layout.names, self._layout.sizes) from None
-        self._layout.set_gradients(reduced_P, present)
+        self._guard.note(skipped=skipped, last_checkpoint=last_checkpoint(self._module()))
 
 
 def _loss_of(output: Any) -> Tensor:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from optinc.errors import ConfigurationError
@@ -112,16 +114,38 @@ def validate_training(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: Names the settings and the legal values.
     """
-    servers, batch_size = cfg.optinc.servers, cfg.data.batch_size
+    servers, batch_size = _servers(cfg), cfg.data.batch_size
     if batch_size < servers:
         raise ConfigurationError(
-            f"data.batch_size={batch_size} must be at least optinc.servers={servers}: every server "
-            "needs a sample"
-        )
-    if cfg.trainer.devices != 1:
-        raise ConfigurationError(
-            f"strategy=virtual_servers plays all servers on one device; trainer.devices must be 1, "
-            f"got {cfg.trainer.devices}"
+            f"data.batch_size={batch_size} must be at least the number of servers, {servers}: "
+            "every server needs a sample"
         )
     if cfg.trainer.max_epochs == -1 and cfg.trainer.max_steps == -1:
         raise ConfigurationError("one of trainer.max_epochs and trainer.max_steps must not be -1")
+
+
+def _servers(cfg: DictConfig) -> int:
+    """Return the number of servers that the strategy will have.
+
+    Raises:
+        ConfigurationError: If the strategy cannot have the devices or the sweep asked for.
+    """
+    if cfg.choices.strategy != "ddp":
+        if cfg.trainer.devices != 1 or cfg.trainer.num_nodes != 1:
+            raise ConfigurationError(
+                "strategy=virtual_servers plays all servers on one device; trainer.devices and "
+                f"trainer.num_nodes must be 1, got {cfg.trainer.devices} and "
+                f"{cfg.trainer.num_nodes}; strategy=ddp makes every server a process"
+            )
+        return int(cfg.reducer.get("servers") or cfg.optinc.servers)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ConfigurationError(
+            "strategy=ddp cannot be swept with -m: every process it starts would run the whole "
+            "sweep again; use strategy=virtual_servers, or start the runs one by one"
+        )
+    if not isinstance(cfg.trainer.devices, int) or cfg.trainer.devices < 1:
+        raise ConfigurationError(
+            f"strategy=ddp needs a number of processes: trainer.devices must be an integer of at "
+            f"least 1, got {cfg.trainer.devices}"
+        )
+    return int(cfg.trainer.devices * cfg.trainer.num_nodes)

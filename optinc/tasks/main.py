@@ -12,7 +12,10 @@ from omegaconf import DictConfig
 
 import optinc
 from optinc.errors import OptINCError
+from optinc.tasks.checkpoint import check_checkpoint
 from optinc.tasks.config import register, validate
+from optinc.tasks.output import check_output
+from optinc.tasks.signals import install_sigterm, stopped_message, stopping_signal
 
 
 def _conf_dir() -> Path:
@@ -46,6 +49,9 @@ def run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         OptINCError: If a setting is illegal or something it names is missing.
     """
     validate(cfg)
+    check_output(cfg.paths.output_dir)
+    if cfg.ckpt_path is not None:
+        check_checkpoint(cfg.ckpt_path)
     task = hydra.utils.get_method(cfg.task._target_)
     metrics, objects = task(cfg)
     return metrics, objects
@@ -53,12 +59,23 @@ def run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> None:
-    """Run one job; errors raised on purpose end it with one line and exit status 2."""
+    """Run one job.
+
+    Errors raised on purpose end it with one line and exit status 2, SIGTERM with 143, and Ctrl-C
+    with 130.
+    """
+    install_sigterm()
     try:
         run(cfg)
     except OptINCError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    except (KeyboardInterrupt, SystemExit) as error:
+        stopped_by = stopping_signal(error)
+        if stopped_by is None:
+            raise
+        print(stopped_message(stopped_by, cfg), file=sys.stderr)
+        raise SystemExit(128 + stopped_by) from error
 
 
 if __name__ == "__main__":

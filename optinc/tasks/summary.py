@@ -11,6 +11,9 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
+from optinc.atomic_file import reason, write_atomically
+from optinc.errors import OutputError
+
 SUMMARY_FILE = "summary.json"
 
 
@@ -25,14 +28,24 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def write_summary(folder: Path | str, summary: dict[str, Any]) -> Path:
-    """Write ``summary.json``; NaN and infinity, which JSON lacks, become null."""
+    """Write ``summary.json``; NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+        OutputError: If it cannot be written; one that was there before is intact.
+    """
     path = Path(folder) / SUMMARY_FILE
     clean = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in summary.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(clean, indent=2) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written (paths.output_dir): {reason(error)}; its content: "
+            f"{json.dumps(clean)}"
+        ) from error
     return path
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import hydra
 import pytorch_lightning as pl
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 
 from optinc.data.base import OptINCDataModule
@@ -41,6 +43,9 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     validate_training(cfg)
     reducer: Reducer = instantiate(cfg.reducer)
+    if cfg.choices.strategy == "ddp":
+        # Before processes are started: what cannot be connected is known already.
+        reducer.connect(cfg.trainer.devices * cfg.trainer.num_nodes)
     datamodule: OptINCDataModule = instantiate(cfg.data)
     datamodule.servers = reducer.servers
     _check_modality(cfg, datamodule)
@@ -50,16 +55,14 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     model: OptINCModel = instantiate(cfg.model, **datamodule.model_arguments)
     history = ValidationHistory()
     with open_loggers(cfg) as loggers:
+        callbacks = [instantiate(node) for node in cfg.callbacks.values()]
         trainer: pl.Trainer = instantiate(
             cfg.trainer,
             strategy=instantiate(cfg.strategy, reducer=reducer),
             logger=loggers,
-            callbacks=[
-                *(instantiate(node) for node in cfg.callbacks.values()),
-                *progress_bar(cfg),
-                RandomState(),
-                history,
-            ],
+            callbacks=[*callbacks, *progress_bar(cfg), RandomState(), history],
+            # Otherwise Lightning adds a ModelCheckpoint of its own to callbacks=no_checkpoint.
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         )
         _log_card(cfg, reducer, loggers)
         start = time.perf_counter()
@@ -81,7 +84,8 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             **reducer.accounting.summary(),
             "weights_sha256": weights_sha256(model),
         }
-        write_summary(cfg.paths.output_dir, summary)
+        if trainer.is_global_zero:
+            write_summary(cfg.paths.output_dir, summary)
     objects = {"trainer": trainer, "model": model, "datamodule": datamodule, "reducer": reducer}
     return summary, objects
 
@@ -101,7 +105,7 @@ def _check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
 def _log_card(cfg: DictConfig, reducer: Reducer, loggers: list[Logger]) -> None:
     """Keep the card of the ONN in use with the run."""
     card = reducer.switch.card if isinstance(reducer, OptINCReducer) else None
-    if card is not None:
+    if card is not None and getattr(rank_zero_only, "rank", 0) == 0:
         path = Path(cfg.paths.output_dir) / "onn_card.json"
         path.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
         log_files(loggers, name=f"onn-{card.weights_sha256[:12]}", kind="onn", files=[path])

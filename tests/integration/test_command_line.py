@@ -47,7 +47,11 @@ def test_an_illegal_setting_ends_with_one_line_and_status_2(tmp_path: Path) -> N
 def test_help_explains_the_groups() -> None:
     done = python("run.py", "--help")
     assert done.returncode == 0
-    for word in ("fidelity", "table (the trained ONN, tabulated)", "reducer: optinc, ring"):
+    for word in (
+        "fidelity",
+        "table (the trained ONN, tabulated)",
+        "reducer: bf16, fp16, int8_blocks",
+    ):
         assert word in done.stdout
 
 

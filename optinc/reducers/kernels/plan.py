@@ -110,7 +110,8 @@ class Backend(Protocol):
             gradients_NP: Float tensor [servers, P].
             out_P: Float tensor [P] of the same dtype; may be a row of ``gradients_NP``. Blocks with
                 a non-finite value become NaN under the policy ``propagate`` and are left as they
-                were under the others.
+                were under the others. A kernel of one pass may by then have written other blocks:
+                with such a policy and such a value, ``out_P`` is of no use but to find the value.
             plan: Says how.
         """
 

@@ -20,3 +20,7 @@ def test_rates_of_an_unused_reducer_are_zero() -> None:
     accounting = Accounting()
     assert accounting.quantization_error == 0.0
     assert accounting.onn_error_rate == 0.0
+
+
+def test_the_summary_carries_the_bytes_of_the_reducer_in_use() -> None:
+    assert Accounting(bytes_sent=5.0).summary()["bytes_sent"] == 5.0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from optinc.errors import OutputError
 from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
 
 
@@ -27,6 +29,20 @@ def test_the_hash_depends_on_names_values_and_nothing_else() -> None:
 def test_values_json_lacks_become_null(tmp_path: Path) -> None:
     path = write_summary(tmp_path / "new", {"a": math.nan, "b": math.inf, "c": 1.5, "d": None})
     assert json.loads(path.read_text()) == {"a": None, "b": None, "c": 1.5, "d": None}
+
+
+def test_a_summary_that_cannot_be_written_leaves_the_old_one_and_is_in_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = write_summary(tmp_path, {"steps": 1})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r'summary\.json .*No space left.*"steps": 2'):
+        write_summary(tmp_path, {"steps": 2})
+    assert json.loads(path.read_text()) == {"steps": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
 
 
 def test_the_best_accuracy_is_the_highest_and_the_best_loss_the_lowest() -> None:

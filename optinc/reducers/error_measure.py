@@ -1,0 +1,49 @@
+"""The error of a reduction against the exact mean: in full, or between real servers on a sample."""
+
+# Shape suffixes: N servers, P gradient values, S sampled values.
+
+from __future__ import annotations
+
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from optinc.reducers.accounting import Accounting
+from optinc.reducers.kernels.eager import squared_norms
+
+CHUNK = 1 << 20
+"""Values measured at once."""
+
+SAMPLED_BLOCKS = 1024
+"""Between real servers the error is measured on so many blocks at least ..."""
+
+SPARSEST_SAMPLE = 64
+"""... and on one in so many of larger gradients: the samples travel as floats."""
+
+
+def add_error(accounting: Accounting, gradients_NP: Tensor, reduced_P: Tensor) -> None:
+    """Add the squared norms of error and exact mean to the totals.
+
+    Args:
+        accounting: The totals.
+        gradients_NP: Float tensor [N, P], what the servers sent.
+        reduced_P: Float tensor [P], what they received; values that are not finite are left out.
+    """
+    for start in range(0, reduced_P.numel(), CHUNK):
+        rows_NP, part_P = gradients_NP[:, start : start + CHUNK], reduced_P[start : start + CHUNK]
+        error, mean = squared_norms(rows_NP, part_P, finite=True)
+        if not isfinite(error + mean):
+            error, mean = squared_norms(rows_NP, part_P, finite=False)
+        accounting.squared_error += error
+        accounting.squared_mean += mean
+
+
+def sample(gradient_P: Tensor, *, block_size: int = 256) -> Tensor:
+    """Copy evenly spaced blocks, or all where these are few: [P] -> [S]."""
+    blocks = -(-len(gradient_P) // block_size)
+    step = min(max(blocks // SAMPLED_BLOCKS, 1), SPARSEST_SAMPLE)
+    if step == 1:
+        return gradient_P.clone()
+    starts = range(0, len(gradient_P), step * block_size)
+    return torch.cat([gradient_P[start : start + block_size] for start in starts])

@@ -1,0 +1,114 @@
+"""The integer sum of block-quantised gradients, as an electrical switch would take it."""
+
+# Shape suffixes: N servers, P gradient values, B blocks.
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optinc.errors import NonFiniteGradientError, SkipStep
+from optinc.reducers.base import Reducer
+from optinc.reducers.error_measure import add_error, sample
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.kernels.eager import chunks, scales_of
+from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of
+from optinc.reducers.traffic import code_bytes, ring_bytes
+from optinc.signal.block_quantizer import BlockQuantizer
+
+
+class Int8BlocksReducer(Reducer):
+    """Averages codes by adding them up, in the manner of SwitchML (arXiv:1903.06701).
+
+    The codes are OptINC's, with one scale a block that all servers share. The mean is their sum
+    over N, and is not rounded again: the difference to OptINC is Q of eq. (3) and the ONN's errors.
+    Sums of integers have no order, so real and virtual servers return the same bits.
+
+    Real servers send the codes as 32-bit integers; counted are the bits of a code.
+
+    Args:
+        servers: Number of servers N.
+        quantizer: Float gradients <-> codes, of 8 bits by default, and what to do about gradients
+            that are not finite.
+    """
+
+    def __init__(self, *, servers: int, quantizer: BlockQuantizer) -> None:
+        super().__init__(servers=servers)
+        self.quantizer = quantizer
+
+    @property
+    def propagates_nonfinite(self) -> bool:
+        """See :meth:`Reducer.propagates_nonfinite`."""
+        return self.quantizer.nonfinite == "propagate"
+
+    def identity(self) -> dict[str, Any]:
+        """See :meth:`Reducer.identity`."""
+        return {**super().identity(), "quantizer": str(self.quantizer)}
+
+    def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
+        """Reduce chunk by chunk.
+
+        Raises:
+            NonFiniteGradientError: If a value is NaN or infinite (policy ``raise``).
+            SkipStep: If a value is NaN or infinite (policy ``skip_step``).
+        """
+        scales_B = self.quantizer.scales(gradients_NP)
+        if self._refuses(scales_B):
+            server, position, value = first_nonfinite(gradients_NP)
+            raise NonFiniteGradientError(server=server, position=position, value=value)
+        for block, part in chunks(len(scales_B), self.quantizer.block_size):
+            codes_NP = self.quantizer.encode(gradients_NP[:, part], scales_B[block])
+            reduced_P = self._mean(codes_NP.sum(0, dtype=torch.int32), scales_B[block])
+            add_error(self.accounting, gradients_NP[:, part], reduced_P)
+            out_P[part] = reduced_P
+        self._account(out_P.numel(), len(scales_B))
+
+    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
+        """Exchange block scales, then one sum of codes.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers alike.
+        """
+        # Positive floats order like their bit patterns, NaN above all; its sign bit may be set.
+        scales_B = self.quantizer.scales(gradient_P.unsqueeze(0))
+        bits_B = scales_B.view(torch.int32) & 0x7FFFFFFF
+        group.maximum(bits_B)
+        scales_B = scales_of(bits_B)
+        if self._refuses(scales_B):
+            raise first_nonfinite_of(gradient_P, group)
+        sample_NS = group.all_gather(sample(gradient_P))
+        codes_P = torch.empty_like(gradient_P, dtype=torch.int32)
+        parts = chunks(len(scales_B), self.quantizer.block_size)
+        for block, part in parts:
+            codes_P[part] = self.quantizer.encode(gradient_P[None, part], scales_B[block])[0]
+        group.sum(codes_P)
+        for block, part in parts:
+            gradient_P[part] = self._mean(codes_P[part], scales_B[block])
+        add_error(self.accounting, sample_NS, sample(gradient_P))
+        self._account(gradient_P.numel(), len(scales_B))
+
+    def _mean(self, sums_P: Tensor, scales_B: Tensor) -> Tensor:
+        """Return (sum of codes - N zero) / (N qmax) * scale: int32 [P] -> float32 [P]."""
+        return self.quantizer.decode(sums_P, scales_B, servers=self.servers)
+
+    def _refuses(self, scales_B: Tensor) -> bool:
+        """Count blocks that are not finite, and say whether they are an error.
+
+        Raises:
+            SkipStep: Under that policy.
+        """
+        nonfinite = int((~torch.isfinite(scales_B)).sum())
+        self.accounting.nonfinite_blocks += nonfinite
+        if nonfinite and self.quantizer.nonfinite == "skip_step":
+            raise SkipStep(f"{nonfinite} blocks hold NaN or infinity")
+        return nonfinite > 0 and self.quantizer.nonfinite == "raise"
+
+    def _account(self, values: int, blocks: int) -> None:
+        accounting = self.accounting
+        accounting.reductions += 1
+        accounting.values += values
+        accounting.blocks += blocks
+        accounting.bytes_sent += code_bytes(values=values, bits=self.quantizer.bits, blocks=blocks)
+        accounting.bytes_ring += ring_bytes(values=values, servers=self.servers, bytes_per_value=4)

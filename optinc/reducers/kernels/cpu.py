@@ -1,0 +1,215 @@
+"""The reduction in one pass over the gradients on a CPU: numba loops, run by a pool of threads.
+
+Importing this module imports numba. Its loops do not hold Python's lock, so plain threads can share
+the blocks: numba's own would clash with the OpenMP of torch, and survive no fork.
+"""
+
+# Shape suffixes: N servers, P gradient values, V values in memory, B blocks, W words, R ranges.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optinc.reducers.kernels import cpu_loops as loops
+from optinc.reducers.kernels.cpu_plan import Numbers, Tables, numbers_of, tables_of
+from optinc.reducers.kernels.plan import ReductionPlan, Totals
+
+MOST_INPUTS = 128
+"""Inputs of a switch up to which float32 holds every sum of codes, and rounds averages rightly."""
+
+LEAST_SHARED = 1 << 16
+"""Values of all servers below which waking other threads takes longer than the work."""
+
+SHARES = 4
+"""Pieces of work for each thread, so that one held up by other programs delays little."""
+
+CONVERTED_VALUES = 1 << 18
+"""Values of other dtypes that are converted to float32 at once."""
+
+
+def supports(plan: ReductionPlan) -> bool:
+    """Return whether these kernels can do a reduction."""
+    return plan.path is not None and plan.inputs <= MOST_INPUTS
+
+
+def reduce(gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:
+    """See :meth:`Backend.reduce`."""
+    if not len(out_P):
+        return Totals(0, 0, 0.0, 0.0)
+    numbers, tables = numbers_of(plan), tables_of(plan)
+    if (
+        gradients_NP.dtype == torch.float32
+        and _unit_stride(gradients_NP[0])
+        and _unit_stride(out_P)
+    ):
+        totals_4 = _reduce(gradients_NP, out_P, numbers, tables).sum(0)
+    else:
+        totals_4 = np.zeros(4)
+        for value in _portions(len(out_P), unit=plan.quantizer.block_size):
+            rows_NP = gradients_NP[:, value].to(torch.float32).contiguous()
+            reduced_P = torch.empty_like(rows_NP[0])
+            part_4 = _reduce(rows_NP, reduced_P, numbers, tables).sum(0)
+            if numbers.propagate or not part_4[0]:
+                out_P[value] = reduced_P
+            totals_4 += part_4
+    nonfinite, wrong, error, mean = totals_4.tolist()
+    if nonfinite and not numbers.propagate:
+        return Totals(int(nonfinite), 0, 0.0, 0.0)
+    return Totals(int(nonfinite), int(wrong), error, mean)
+
+
+def _reduce(
+    rows_NP: Tensor, out_P: Tensor, numbers: Numbers, tables: Tables
+) -> NDArray[np.float64]:
+    """Reduce float32 rows of unit stride; return the totals of every range: float64 [R, 4]."""
+    servers, values = rows_NP.shape
+    stride = rows_NP.stride(0)
+    values_V = _array(rows_NP.as_strided(((servers - 1) * stride + values,), (1,)))
+    bits_V, reduced_P = values_V.view(np.int32), _array(out_P)
+    ranges = -(-values // int(numbers.block_size * numbers.range_blocks))
+    totals_R4 = np.empty((ranges, 4))
+
+    def work(first: int, last: int) -> None:
+        loops.reduce(values_V, bits_V, stride, reduced_P, numbers, tables, totals_R4, first, last)
+
+    _share(work, ranges, values=servers * values)
+    return totals_R4
+
+
+def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
+    """See :meth:`Backend.scale_bits`."""
+    size = plan.quantizer.block_size
+    if gradient_P.dtype == torch.float32 and _unit_stride(gradient_P):
+        return _scale_bits(gradient_P, size)
+    parts = [
+        _scale_bits(gradient_P[value].to(torch.float32).contiguous(), size)
+        for value in _portions(len(gradient_P), unit=size)
+    ]
+    return torch.cat([torch.empty(0, dtype=torch.int32), *parts])
+
+
+def _scale_bits(gradient_P: Tensor, block_size: int) -> Tensor:
+    """Do so for float32 of unit stride."""
+    bits_P = _array(gradient_P).view(np.int32)
+    out_B = np.empty(-(-len(bits_P) // block_size), np.int32)
+    _share(
+        lambda first, last: loops.scale_bits(bits_P, out_B, block_size, first, last),
+        len(out_B),
+        values=len(bits_P),
+    )
+    return torch.from_numpy(out_B)
+
+
+def contribute(gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
+    """See :meth:`Backend.contribute`."""
+    size = plan.quantizer.block_size
+    words_W = torch.empty(plan.payload_blocks(len(scale_bits_B)) * size, dtype=torch.int32)
+    if gradient_P.dtype == torch.float32 and _unit_stride(gradient_P):
+        _contribute(gradient_P, scale_bits_B, words_W, plan)
+        return words_W
+    for word, values, blocks in _word_portions(len(words_W), plan):
+        values_P = torch.cat([gradient_P[value] for value in values]).to(torch.float32)
+        bits_B = torch.cat([scale_bits_B[block] for block in blocks])
+        _contribute(values_P, bits_B, words_W[word], plan)
+    return words_W
+
+
+def _contribute(
+    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
+) -> None:
+    """Do so for float32 of unit stride."""
+    numbers, tables = numbers_of(plan), tables_of(plan)
+    values_P, bits_B, sent_W = _array(gradient_P), _array(scale_bits_B), _array(words_W)
+    _share(
+        lambda first, last: loops.contribute(
+            values_P, bits_B, sent_W, numbers, tables, first, last
+        ),
+        len(sent_W) // plan.quantizer.block_size,
+        values=len(values_P),
+    )
+
+
+def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
+    """See :meth:`Backend.receive`."""
+    if out_P.dtype == torch.float32 and _unit_stride(out_P):
+        return _receive(words_W, scale_bits_B, out_P, plan)
+    wrong = 0
+    for word, values, blocks in _word_portions(len(words_W), plan):
+        parts = [out_P[value] for value in values]
+        bits_B = torch.cat([scale_bits_B[block] for block in blocks])
+        received_P = torch.empty(sum(map(len, parts)))
+        wrong += _receive(words_W[word], bits_B, received_P, plan)
+        for part_P, part in zip(parts, torch.split(received_P, [*map(len, parts)]), strict=True):
+            part_P.copy_(part)
+    return wrong
+
+
+def _receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
+    """Do so for float32 of unit stride."""
+    numbers, tables = numbers_of(plan), tables_of(plan)
+    sums_W, bits_B, reduced_P = _array(words_W), _array(scale_bits_B), _array(out_P)
+    wrong_B = np.empty(len(sums_W) // plan.quantizer.block_size, np.int64)
+    _share(
+        lambda first, last: loops.receive(
+            sums_W, bits_B, reduced_P, numbers, tables, wrong_B, first, last
+        ),
+        len(wrong_B),
+        values=len(reduced_P),
+    )
+    return int(wrong_B.sum())
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """View a tensor of any stride but overlapping memory as an array that loops can run over."""
+    return tensor.detach().contiguous().numpy()
+
+
+def _unit_stride(values_P: Tensor) -> bool:
+    return len(values_P) < 2 or values_P.stride(0) == 1
+
+
+def _portions(length: int, *, unit: int) -> list[slice]:
+    """Cut a length into whole ``unit`` that are converted to float32 one after another."""
+    step = max(1, CONVERTED_VALUES // unit) * unit
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _word_portions(
+    words: int, plan: ReductionPlan
+) -> Iterator[tuple[slice, list[slice], list[slice]]]:
+    """Cut words into portions; yield each, and in every field its values and blocks."""
+    size = plan.quantizer.block_size
+    for word in _portions(words, unit=size):
+        starts = [field * words for field in range(plan.fields)]
+        values = [slice(start + word.start, start + word.stop) for start in starts]
+        yield word, values, [slice(value.start // size, value.stop // size) for value in values]
+
+
+def _share(work: Callable[[int, int], None], count: int, *, values: int) -> None:
+    """Do ``work(first, last)`` for all of ``count``, in as many threads as torch may use."""
+    threads = torch.get_num_threads()
+    pieces = min(count, threads * SHARES)
+    if threads == 1 or pieces < 2 or values < LEAST_SHARED:
+        work(0, count)
+        return
+    cuts = [count * piece // pieces for piece in range(pieces + 1)]
+    # The list waits for all of them, and raises what they raise.
+    list(_pool(threads).map(work, cuts[:-1], cuts[1:]))
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="optinc")
+
+
+# A forked process inherits the pool, but none of its threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -1,0 +1,397 @@
+"""The loops of the CPU kernels, compiled by numba: a block stays in the cache from scale to decode.
+
+Every loop runs over one tile of a block without a branch, so that LLVM vectorises it. Integers
+below 2^24 are kept in float32, where their sums and products are exact. Nothing but the accounting
+may be reassociated or contracted.
+"""
+
+# Shape suffixes: N servers, P gradient values, B blocks, W words, T values of a tile, R ranges.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from optinc.reducers.kernels.cpu_plan import Numbers, Tables
+
+Floats, Integers = NDArray[np.float32], NDArray[np.int32]
+
+TILE = 1024
+"""Most values handled at once: all scratch memory fits the first-level cache."""
+
+FLOOR, HALF_UP, HALF_EVEN = 0, 1, 2
+INTEGER, EXCEPTIONS, GATHER = 0, 1, 2
+
+MAGNITUDE = np.int32(0x7FFFFFFF)
+INFINITE = np.int32(0x7F800000)
+"""Bit pattern of infinity; those of NaN lie above, without their sign."""
+
+MAGIC = np.float32(1.5 * 2**23)
+"""Adding and subtracting it rounds floats below 2^22 to the nearest integer, ties to even."""
+
+ZERO, HALF, ONE, INFINITY, NAN = (np.float32(x) for x in (0, 0.5, 1, np.inf, np.nan))
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile, and keep the machine code: beside this file, or else in the user's cache folder.
+
+    The code is renewed when this file changes, so all that is compiled into it stands here.
+    """
+    try:
+        return part(function, cache=True)
+    except RuntimeError:
+        # Neither folder can be written: every process compiles for itself.
+        return part(function)
+
+
+def part(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile what other compiled functions call; it is kept with them."""
+    return numba.njit(nogil=True, error_model="numpy", **options)(function)
+
+
+def accounting(function: Callable[..., Any]) -> Any:
+    """Compile sums whose order decides no gradient."""
+    return part(function, fastmath={"reassoc", "nsz", "contract"})
+
+
+@part
+def largest_bits(bits_P: Integers) -> np.int32:
+    """Return the bit pattern of the largest magnitude."""
+    largest = np.int32(0)
+    for i in range(len(bits_P)):
+        largest = max(largest, np.int32(bits_P[i] & MAGNITUDE))
+    return largest
+
+
+@part
+def nearest(value: np.float32) -> np.float32:
+    """Round to the nearest integer, ties to even."""
+    return (value + MAGIC) - MAGIC
+
+
+@part
+def floor(value: np.float32) -> np.float32:
+    """Round down."""
+    near = (value + MAGIC) - MAGIC
+    return near - (ONE if near > value else ZERO)
+
+
+@part
+def half_up(value: np.float32) -> np.float32:
+    """Round to the nearest integer, ties towards +inf."""
+    low = floor(value)
+    # floor(x + 0.5) is wrong for the float just below one half.
+    return low + (ONE if value - low >= HALF else ZERO)
+
+
+@part
+def scale_and_round(values_T: Floats, factor: np.float32, rounding: int) -> None:
+    """Round ``values * factor`` in place."""
+    if rounding == HALF_EVEN:
+        for i in range(len(values_T)):
+            values_T[i] = nearest(values_T[i] * factor)
+    elif rounding == FLOOR:
+        for i in range(len(values_T)):
+            values_T[i] = floor(values_T[i] * factor)
+    else:
+        for i in range(len(values_T)):
+            values_T[i] = half_up(values_T[i] * factor)
+
+
+@part
+def average(total_T: Floats, received_T: Floats, numbers: Numbers) -> None:
+    """Apply eq. (3) to sums of codes.
+
+    A quotient below 2^16 of at most 128 inputs differs from every integer and half it does not
+    equal by more than its rounding error.
+    """
+    for i in range(len(total_T)):
+        received_T[i] = total_T[i] / numbers.inputs
+    scale_and_round(received_T, ONE, numbers.average_rounding)
+
+
+@part
+def count_exceptions(index_T: Integers, received_T: Floats, tables: Tables) -> int:
+    """Replace ideal codes by those of the wrong entries of the table; return how many."""
+    wrong, codes = tables.wrong, tables.codes
+    count = np.uint32(0)
+    for i in range(len(index_T)):
+        index = np.uint32(index_T[i])
+        count += (wrong[index >> np.uint32(3)] >> (index & np.uint32(7))) & np.uint32(1)
+    if count > 0:
+        for i in range(len(index_T)):
+            index = np.uint32(index_T[i])
+            if (wrong[index >> np.uint32(3)] >> (index & np.uint32(7))) & np.uint32(1):
+                received_T[i] = codes[index]
+    return np.int64(count)
+
+
+@part
+def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
+    """Replace ideal codes by those of the table; return how many differ."""
+    codes, count = tables.codes, 0
+    for i in range(len(index_T)):
+        received = np.float32(codes[np.uint32(index_T[i])])
+        count += received != received_T[i]
+        received_T[i] = received
+    return count
+
+
+@part
+def switch(
+    total_T: Floats, index_T: Integers, received_T: Floats, numbers: Numbers, tables: Tables
+) -> int:
+    """Turn sums of codes and indices into received codes; return how many are not the ideal."""
+    average(total_T, received_T, numbers)
+    if numbers.path == EXCEPTIONS:
+        return count_exceptions(index_T, received_T, tables)
+    if numbers.path == GATHER:
+        return gather(index_T, received_T, tables)
+    return 0
+
+
+@part
+def decode(received_T: Floats, out_T: Floats, scale: np.float32, numbers: Numbers) -> None:
+    """Turn codes into gradients, and the codes themselves into units of the scale."""
+    for i in range(len(received_T)):
+        steps = received_T[i] * numbers.decode_inputs - numbers.decode_zero
+        unit = steps / numbers.decode_divisor
+        received_T[i] = unit
+        out_T[i] = unit * scale
+
+
+@accounting
+def squares(sum_T: Floats, reduced_T: Floats, share: np.float32) -> tuple[np.float32, np.float32]:
+    """Return the sums of squares of error and mean, in units of the squared scale."""
+    error, mean = ZERO, ZERO
+    for i in range(len(sum_T)):
+        value = sum_T[i] * share
+        difference = reduced_T[i] - value
+        error += difference * difference
+        mean += value * value
+    return error, mean
+
+
+@part
+def add_index(value_T: Floats, index_T: Integers, zero: np.int32, tables: Tables) -> None:
+    """Add what the mixed-radix index of the codes ``value + zero`` exceeds the codes by."""
+    parts, steps, base = tables.parts, tables.steps, np.float32(zero)
+    # Three inputs at once, which is all but the last of the paper's four.
+    for k in range(0, len(steps), 3):
+        part_0, part_1, part_2 = parts[k], parts[k + 1], parts[k + 2]
+        step_0, step_1, step_2 = steps[k], steps[k + 1], steps[k + 2]
+        for i in range(len(value_T)):
+            code = value_T[i] + base
+            index_T[i] += np.int32(
+                np.int32(np.int32(code * part_0) * step_0)
+                + np.int32(np.int32(code * part_1) * step_1)
+                + np.int32(np.int32(code * part_2) * step_2)
+            )
+
+
+@part
+def total_of_index(index_T: Integers, rest_T: Integers, total_T: Floats, tables: Tables) -> None:
+    """Find the sums of codes behind sums of indices; ``rest_T`` is scratch memory."""
+    inverses, weights = tables.inverse_strides, tables.weights
+    for i in range(len(index_T)):
+        rest_T[i] = index_T[i]
+    for k in range(0, len(weights), 3):
+        inverse_0, inverse_1, inverse_2 = inverses[k], inverses[k + 1], inverses[k + 2]
+        weight_0, weight_1, weight_2 = weights[k], weights[k + 1], weights[k + 2]
+        for i in range(len(index_T)):
+            # One half keeps the products further from integers than their rounding errors.
+            index = index_T[i] + 0.5
+            rest_T[i] -= np.int32(
+                np.int32(np.int32(index * inverse_0) * weight_0)
+                + np.int32(np.int32(index * inverse_1) * weight_1)
+                + np.int32(np.int32(index * inverse_2) * weight_2)
+            )
+    for i in range(len(index_T)):
+        total_T[i] = np.float32(rest_T[i])
+
+
+@part
+def divisor(bits: np.int32, scale: np.float32) -> np.float32:
+    """Return what gradients are divided by: infinity, which makes them 0, for unusable scales."""
+    return scale if np.int32(0) < bits < INFINITE else INFINITY
+
+
+@part
+def sum_servers(
+    values_V: Floats,
+    stride: int,
+    by: np.float32,
+    numbers: Numbers,
+    tables: Tables,
+    scratch_4T: Floats,
+    index_T: Integers,
+) -> None:
+    """Quantise a tile of every server; sum values in units of the scale, codes and indices."""
+    length = len(index_T)
+    value_T, sum_T, total_T = scratch_4T[0, :length], scratch_4T[1, :length], scratch_4T[2, :length]
+    sum_T[:] = ZERO
+    total_T[:] = numbers.servers * np.float32(numbers.zero)
+    if numbers.path != INTEGER:
+        index_T[:] = 0
+    for n in range(int(numbers.servers)):
+        row_T = values_V[n * stride : n * stride + length]
+        for i in range(length):
+            unit = row_T[i] / by
+            value_T[i] = unit
+            sum_T[i] += unit
+        scale_and_round(value_T, numbers.qmax, numbers.rounding)
+        for i in range(length):
+            total_T[i] += value_T[i]
+        if numbers.path != INTEGER:
+            add_index(value_T, index_T, numbers.zero, tables)
+    if numbers.path != INTEGER:
+        for i in range(length):
+            index_T[i] += np.int32(total_T[i])
+
+
+@compiled
+def reduce(
+    values_V: Floats,
+    bits_V: Integers,
+    stride: int,
+    out_P: Floats,
+    numbers: Numbers,
+    tables: Tables,
+    totals_R4: NDArray[np.float64],
+    first: int,
+    last: int,
+) -> None:
+    """Reduce the ranges ``first`` to ``last`` of blocks.
+
+    ``values_V`` and ``bits_V`` view the memory of all rows, ``stride`` apart; ``out_P`` may be one
+    of them. Row r of ``totals_R4`` becomes the :class:`Totals` of range r.
+    """
+    tile = min(numbers.block_size, TILE)
+    scratch_4T, integers_T = np.empty((4, tile), np.float32), np.empty(tile, np.int32)
+    bits_1 = np.empty(1, np.int32)
+    scale_1 = bits_1.view(np.float32)
+    size, blocks = numbers.block_size, -(-len(out_P) // numbers.block_size)
+    for number in range(first, last):
+        totals_4 = totals_R4[number]
+        totals_4[:] = 0.0
+        start_block = number * numbers.range_blocks
+        for block in range(start_block, min(start_block + numbers.range_blocks, blocks)):
+            start, stop = block * size, min((block + 1) * size, len(out_P))
+            bits = np.int32(0)
+            for n in range(int(numbers.servers)):
+                bits = max(bits, largest_bits(bits_V[n * stride + start : n * stride + stop]))
+            if bits >= INFINITE:
+                totals_4[0] += 1
+                if numbers.propagate:
+                    out_P[start:stop] = NAN
+                    totals_4[1] += numbers.wrong_zero * (stop - start)
+                continue
+            bits_1[0] = bits
+            scale = scale_1[0]
+            by, square = divisor(bits, scale), np.float64(scale) * np.float64(scale)
+            for begin in range(start, stop, TILE):
+                end = min(begin + TILE, stop)
+                index_T, received_T = integers_T[: end - begin], scratch_4T[3, : end - begin]
+                sum_servers(values_V[begin:], stride, by, numbers, tables, scratch_4T, index_T)
+                total_T = scratch_4T[2, : end - begin]
+                totals_4[1] += switch(total_T, index_T, received_T, numbers, tables)
+                decode(received_T, out_P[begin:end], scale, numbers)
+                sum_T = scratch_4T[1, : end - begin]
+                error, mean = squares(sum_T, received_T, ONE / numbers.servers)
+                totals_4[2] += square * error
+                totals_4[3] += square * mean
+
+
+@compiled
+def scale_bits(bits_P: Integers, out_B: Integers, block_size: int, first: int, last: int) -> None:
+    """Write the bit pattern of the largest magnitude of blocks ``first`` to ``last``."""
+    for block in range(first, last):
+        out_B[block] = largest_bits(bits_P[block * block_size : (block + 1) * block_size])
+
+
+@compiled
+def contribute(
+    values_P: Floats,
+    scale_bits_B: Integers,
+    words_W: Integers,
+    numbers: Numbers,
+    tables: Tables,
+    first: int,
+    last: int,
+) -> None:
+    """Write the blocks ``first`` to ``last`` of the words one server adds to the sum."""
+    scales_B = scale_bits_B.view(np.float32)
+    tile = min(numbers.block_size, TILE)
+    scratch_T, integers_T = np.empty(tile, np.float32), np.empty(tile, np.int32)
+    for block in range(first, last):
+        start = block * numbers.block_size
+        for begin in range(start, start + numbers.block_size, TILE):
+            word_T = words_W[begin : min(begin + TILE, start + numbers.block_size)]
+            word_T[:] = 0
+            for field in range(numbers.fields):
+                offset = field * len(words_W)
+                row_T = values_P[offset + begin : offset + begin + len(word_T)]
+                length = len(row_T)
+                if length == 0:
+                    break
+                value_T, index_T = scratch_T[:length], integers_T[:length]
+                own = (offset + start) // numbers.block_size
+                by = divisor(scale_bits_B[own], scales_B[own])
+                finite = scale_bits_B[own] < INFINITE
+                for i in range(length):
+                    value_T[i] = row_T[i] / by if finite else ZERO
+                scale_and_round(value_T, numbers.qmax, numbers.rounding)
+                for i in range(length):
+                    index_T[i] = np.int32(value_T[i]) + numbers.zero
+                add_index(value_T, index_T, numbers.zero, tables)
+                shift = np.int32(field * numbers.field_bits)
+                for i in range(length):
+                    word_T[i] |= np.int32(index_T[i] << shift)
+
+
+@compiled
+def receive(
+    words_W: Integers,
+    scale_bits_B: Integers,
+    out_P: Floats,
+    numbers: Numbers,
+    tables: Tables,
+    wrong_B: NDArray[np.int64],
+    first: int,
+    last: int,
+) -> None:
+    """Turn the blocks ``first`` to ``last`` of summed words into gradients.
+
+    ``wrong_B`` becomes the number of wrong codes of each block of words.
+    """
+    scales_B = scale_bits_B.view(np.float32)
+    tile = min(numbers.block_size, TILE)
+    scratch_2T = np.empty((2, tile), np.float32)
+    integers_2T = np.empty((2, tile), np.int32)
+    mask = np.int32((1 << numbers.field_bits) - 1)
+    for block in range(first, last):
+        start, wrong = block * numbers.block_size, 0
+        for begin in range(start, start + numbers.block_size, TILE):
+            word_T = words_W[begin : min(begin + TILE, start + numbers.block_size)]
+            for field in range(numbers.fields):
+                offset = field * len(words_W)
+                part_T = out_P[offset + begin : offset + begin + len(word_T)]
+                length = len(part_T)
+                if length == 0:
+                    break
+                total_T, received_T = scratch_2T[0, :length], scratch_2T[1, :length]
+                index_T, rest_T = integers_2T[0, :length], integers_2T[1, :length]
+                shift = np.int32(field * numbers.field_bits)
+                for i in range(length):
+                    index_T[i] = np.int32(word_T[i] >> shift) & mask
+                total_of_index(index_T, rest_T, total_T, tables)
+                wrong += switch(total_T, index_T, received_T, numbers, tables)
+                own = (offset + start) // numbers.block_size
+                scale = scales_B[own] if scale_bits_B[own] < INFINITE else NAN
+                decode(received_T, part_T, scale, numbers)
+        wrong_B[block] = wrong

@@ -1,0 +1,196 @@
+"""A plan in the types that the compiled loops of the CPU take, and the arrays behind a switch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optinc.reducers.kernels import cpu_loops as loops
+from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.signal.rounding import quantized_average
+from optinc.switch import TableSwitch
+
+RANGE_VALUES = 1 << 16
+"""Values that share a partial sum of the accounting, whatever the number of threads."""
+
+COMPARED_ENTRIES = 1 << 18
+"""Table entries compared with the ideal average at once."""
+
+_ROUNDINGS = {"floor": loops.FLOOR, "half_up": loops.HALF_UP, "half_even": loops.HALF_EVEN}
+_PATHS = {"integer": loops.INTEGER, "exceptions": loops.EXCEPTIONS, "gather": loops.GATHER}
+
+
+class Numbers(NamedTuple):
+    """What the loops must know of a plan: one type for all plans, so one compilation.
+
+    Attributes:
+        block_size: Values that share a scale.
+        range_blocks: Blocks that share one partial sum of the accounting.
+        zero: Code of 0.0.
+        qmax: Largest distance of a code from it.
+        rounding: How a server rounds.
+        servers: Servers that send.
+        inputs: Inputs N of the switch.
+        average_rounding: Q, how the switch rounds.
+        path: How codes become the received code.
+        decode_inputs: Numerator of the decode ratio.
+        decode_zero: ``zero`` times its denominator.
+        decode_divisor: ``qmax`` times its denominator.
+        propagate: 1 where blocks with a non-finite value become NaN, 0 where they stay.
+        wrong_zero: 1 where the switch gets the codes of such a block wrong, which are all ``zero``.
+        field_bits: Bits of a field of a word.
+        fields: Fields of a word.
+    """
+
+    block_size: np.int64
+    range_blocks: np.int64
+    zero: np.int32
+    qmax: np.float32
+    rounding: np.int64
+    servers: np.float32
+    inputs: np.float32
+    average_rounding: np.int64
+    path: np.int64
+    decode_inputs: np.float32
+    decode_zero: np.float32
+    decode_divisor: np.float32
+    propagate: np.int64
+    wrong_zero: np.int64
+    field_bits: np.int32
+    fields: np.int64
+
+
+class Tables(NamedTuple):
+    """Arrays derived from a switch; all but empty where every input is right.
+
+    Attributes:
+        codes: uint16 [combinations]: the received code of every index.
+        wrong: uint8 [combinations / 8]: a bit for every entry that is not the ideal average.
+        parts: float32 [K - 1]: 1 / weight of each ONN input but the last in a code, a power of 2.
+            This and the following are filled up with zeros to a multiple of three.
+        steps: int32 [K - 1]: ``index = code + sum_k steps_k * floor(code * parts_k)``.
+        inverse_strides: float64 [K - 1]: 1 / stride of each input but the last in the index.
+        weights: int32 [K - 1]: ``sum of codes = index - sum_k weights_k * (index // stride_k)``.
+    """
+
+    codes: NDArray[np.uint16]
+    wrong: NDArray[np.uint8]
+    parts: NDArray[np.float32]
+    steps: NDArray[np.int32]
+    inverse_strides: NDArray[np.float64]
+    weights: NDArray[np.int32]
+
+
+def numbers_of(plan: ReductionPlan) -> Numbers:
+    """Put a plan into the types of the loops."""
+    quantizer = plan.quantizer
+    inputs, servers = plan.decode_ratio
+    assert plan.path is not None
+    return Numbers(
+        block_size=np.int64(quantizer.block_size),
+        range_blocks=np.int64(max(1, RANGE_VALUES // quantizer.block_size)),
+        zero=np.int32(quantizer.zero),
+        qmax=np.float32(quantizer.qmax),
+        rounding=np.int64(_ROUNDINGS[quantizer.rounding]),
+        servers=np.float32(plan.servers),
+        inputs=np.float32(plan.inputs),
+        average_rounding=np.int64(_ROUNDINGS[plan.rounding]),
+        path=np.int64(_PATHS[plan.path]),
+        decode_inputs=np.float32(inputs),
+        decode_zero=np.float32(quantizer.zero * servers),
+        decode_divisor=np.float32(quantizer.qmax * servers),
+        propagate=np.int64(quantizer.nonfinite == "propagate"),
+        wrong_zero=np.int64(_wrong_zero(plan)),
+        field_bits=np.int32(plan.field_bits),
+        fields=np.int64(plan.fields),
+    )
+
+
+def _wrong_zero(plan: ReductionPlan) -> int:
+    """Return 1 if the switch averages the code of zero of all servers wrongly, else 0."""
+    if plan.path == "integer":
+        return 0
+    codes_N1 = torch.full((plan.servers, 1), plan.quantizer.zero, dtype=torch.int32)
+    return plan.switch.count_errors(codes_N1, plan.switch(codes_N1))
+
+
+_tables_of_switch: WeakKeyDictionary[TableSwitch, tuple[Tensor, Tables]] = WeakKeyDictionary()
+
+
+def tables_of(plan: ReductionPlan) -> Tables:
+    """Derive the arrays of a switch, once for each; its table must not change in place."""
+    if plan.path == "integer":
+        return _NO_TABLES
+    switch = plan.switch
+    assert isinstance(switch, TableSwitch)
+    codes, tables = _tables_of_switch.get(switch, (None, _NO_TABLES))
+    if codes is not switch.codes:
+        tables = _derive(switch, bitmap=plan.path == "exceptions")
+        _tables_of_switch[switch] = switch.codes, tables
+    return tables
+
+
+_NO_TABLES = Tables(
+    codes=np.empty(0, np.uint16),
+    wrong=np.empty(0, np.uint8),
+    parts=np.empty(0, np.float32),
+    steps=np.empty(0, np.int32),
+    inverse_strides=np.empty(0, np.float64),
+    weights=np.empty(0, np.int32),
+)
+
+
+def _derive(switch: TableSwitch, *, bitmap: bool) -> Tables:
+    """Derive the arrays of a switch, with the bitmap of wrong entries if one is needed."""
+    scenario = switch.scenario
+    sizes, strides = scenario.group_sizes, scenario.strides
+    lower = [sum(sizes[k + 1 :]) for k in range(scenario.inputs)]
+    # With h_k = floor(code / weight_k), input k of a code is h_k - 4^size_k h_(k-1), and its index
+    # is linear in the inputs; q_k = index // stride_k does the same for the sum of codes.
+    rest = range(scenario.inputs - 1)
+    filling = (0, -len(rest) % 3)
+    parts = [1 / 4 ** lower[k] for k in rest]
+    steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
+    weights = [4 ** lower[k + 1] * scenario.radices[k + 1] - 4 ** lower[k] for k in rest]
+    return Tables(
+        codes=switch.codes.numpy().astype(np.uint16),
+        wrong=_wrong_entries(switch) if bitmap else _NO_TABLES.wrong,
+        parts=np.pad(np.array(parts, np.float32), filling),
+        steps=np.pad(np.array(steps, np.int32), filling),
+        inverse_strides=np.pad(np.array([1 / strides[k] for k in rest]), filling),
+        weights=np.pad(np.array(weights, np.int32), filling),
+    )
+
+
+def _wrong_entries(switch: TableSwitch) -> NDArray[np.uint8]:
+    """Return a bit for each table entry that is not the ideal average: uint8 [entries / 8]."""
+    scenario = switch.scenario
+    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.inputs)]
+    terms = [
+        np.arange(r, dtype=np.int32) * w for r, w in zip(scenario.radices, weights, strict=True)
+    ]
+    # A table may have 2^31 entries: the sums of codes are those of the first inputs plus those of
+    # the last, of which there are at most a batch.
+    split = next(k for k in range(scenario.inputs) if scenario.strides[k] <= COMPARED_ENTRIES)
+    upper, lower = _all_sums(terms[: split + 1]), _all_sums(terms[split + 1 :])
+    rows = COMPARED_ENTRIES // len(lower)
+    wrong = np.empty(len(switch.codes), np.bool_)
+    for start in range(0, len(upper), rows):
+        total = torch.from_numpy(np.add.outer(upper[start : start + rows], lower).ravel())
+        ideal = quantized_average(total, servers=scenario.servers, rounding=scenario.rounding)
+        entry = slice(start * len(lower), start * len(lower) + len(total))
+        wrong[entry] = ideal != switch.codes[entry]
+    return np.packbits(wrong, bitorder="little")
+
+
+def _all_sums(terms: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Return every sum of one element of each array, the last array's changing fastest."""
+    sums = np.zeros(1, np.int32)
+    for term in terms:
+        sums = np.add.outer(sums, term).ravel()
+    return sums

@@ -1,0 +1,201 @@
+"""The reduction in one pass over the gradients on a GPU, with Triton.
+
+Triton is imported with the first kernel, and comes with torch on Linux.
+"""
+
+# Shape suffixes: N servers, P gradient values, B blocks, W words, K ONN inputs.
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optinc.reducers.kernels.plan import ReductionPlan, Totals
+from optinc.switch import TableSwitch
+
+MOST_INPUTS = 128
+"""Inputs of a switch up to which float32 holds every step, as on a CPU."""
+
+MOST_TILE = 1024
+"""Most values handled at once by one program; larger blocks are handled in turns."""
+
+_ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
+
+
+def supports(plan: ReductionPlan) -> bool:
+    """Return whether these kernels can do a reduction."""
+    known = plan.path is not None and plan.inputs <= MOST_INPUTS
+    return known and find_spec("triton") is not None
+
+
+def reduce(gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:
+    """See :meth:`Backend.reduce`."""
+    values = len(out_P)
+    if not values:
+        return Totals(0, 0, 0.0, 0.0)
+    rows_NP = gradients_NP if _unit_stride(gradients_NP[0]) else gradients_NP.contiguous()
+    reduced_P = out_P if _unit_stride(out_P) else out_P.contiguous()
+    quantizer, blocks = plan.quantizer, _blocks(values, plan)
+    totals_4B = out_P.new_empty((4, blocks), dtype=torch.float64)
+    index_of_code, table = _tables(plan, out_P)
+    _launch(
+        "reduce",
+        blocks,
+        out_P,
+        rows_NP,
+        rows_NP.stride(0),
+        reduced_P,
+        index_of_code,
+        table,
+        totals_4B,
+        values,
+        servers=plan.servers,
+        propagate=quantizer.nonfinite == "propagate",
+        **_encoding(plan),
+        **_decoding(plan),
+        **_common(plan),
+    )
+    if reduced_P is not out_P:
+        out_P.copy_(reduced_P)
+    nonfinite, wrong, error, mean = totals_4B.sum(1).tolist()
+    if nonfinite and quantizer.nonfinite != "propagate":
+        return Totals(int(nonfinite), 0, 0.0, 0.0)
+    return Totals(int(nonfinite), int(wrong), error, mean)
+
+
+def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
+    """See :meth:`Backend.scale_bits`."""
+    values, size = len(gradient_P), plan.quantizer.block_size
+    bits_B = gradient_P.new_empty(_blocks(values, plan), dtype=torch.int32)
+    if values:
+        _launch(
+            "scale_bits",
+            len(bits_B),
+            gradient_P,
+            gradient_P.contiguous(),
+            bits_B,
+            values,
+            size,
+            TILE=_tile(plan),
+        )
+    return bits_B
+
+
+def contribute(gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
+    """See :meth:`Backend.contribute`."""
+    word_blocks = plan.payload_blocks(len(scale_bits_B))
+    size = plan.quantizer.block_size
+    words_W = gradient_P.new_empty(word_blocks * size, dtype=torch.int32)
+    if word_blocks:
+        _launch(
+            "contribute",
+            word_blocks,
+            gradient_P,
+            gradient_P.contiguous(),
+            scale_bits_B,
+            words_W,
+            _tables(plan, gradient_P)[0],
+            len(gradient_P),
+            len(scale_bits_B),
+            fields=plan.fields,
+            field_bits=plan.field_bits,
+            **_encoding(plan),
+            **_common(plan),
+        )
+    return words_W
+
+
+def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
+    """See :meth:`Backend.receive`."""
+    blocks, scenario = len(scale_bits_B), plan.switch.scenario
+    if not blocks:
+        return 0
+    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.inputs)]
+    inputs = (scenario.strides, scenario.radices, weights)
+    reduced_P = out_P if _unit_stride(out_P) else out_P.contiguous()
+    wrong_B = out_P.new_empty(blocks, dtype=torch.int32)
+    _launch(
+        "receive",
+        blocks,
+        out_P,
+        words_W,
+        scale_bits_B,
+        reduced_P,
+        _tables(plan, out_P)[1],
+        torch.tensor(inputs, dtype=torch.int32, device=out_P.device),
+        wrong_B,
+        len(out_P),
+        plan.payload_blocks(blocks),
+        field_bits=plan.field_bits,
+        onn_inputs=scenario.inputs,
+        **_decoding(plan),
+        **_common(plan),
+    )
+    if reduced_P is not out_P:
+        out_P.copy_(reduced_P)
+    return int(wrong_B.sum())
+
+
+def _launch(name: str, count: int, like: Tensor, *arguments: Any, **settings: Any) -> None:
+    """Run ``count`` programs on the device of a tensor."""
+    from optinc.reducers.kernels import cuda_programs  # noqa: PLC0415
+
+    with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]
+        # A fused multiplication and addition would round once, not twice.
+        getattr(cuda_programs, name)[(count,)](*arguments, **settings, enable_fp_fusion=False)
+
+
+def _unit_stride(values_P: Tensor) -> bool:
+    return len(values_P) < 2 or values_P.stride(0) == 1
+
+
+def _blocks(values: int, plan: ReductionPlan) -> int:
+    return -(-values // plan.quantizer.block_size)
+
+
+def _tile(plan: ReductionPlan) -> int:
+    """Return the power of two of values that a program handles at once."""
+    return min(1 << (plan.quantizer.block_size - 1).bit_length(), MOST_TILE)
+
+
+def _tables(plan: ReductionPlan, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the index of every code and the table, both unused where every input is right."""
+    if plan.path == "integer":
+        unused = torch.empty(1, dtype=torch.int32, device=like.device)
+        return unused, unused
+    assert isinstance(plan.switch, TableSwitch)
+    return plan.switch.index_of_code, plan.switch.codes
+
+
+def _encoding(plan: ReductionPlan) -> dict[str, Any]:
+    """Return the arguments for quantising."""
+    quantizer = plan.quantizer
+    return {
+        "zero": quantizer.zero,
+        "qmax": float(quantizer.qmax),
+        "rounding": _ROUNDINGS[quantizer.rounding],
+    }
+
+
+def _decoding(plan: ReductionPlan) -> dict[str, Any]:
+    """Return the arguments for averaging and decoding."""
+    inputs, servers = plan.decode_ratio
+    return {
+        "inputs": plan.inputs,
+        "decode_inputs": inputs,
+        "decode_zero": plan.quantizer.zero * servers,
+        "decode_divisor": float(plan.quantizer.qmax * servers),
+        "average_rounding": _ROUNDINGS[plan.rounding],
+    }
+
+
+def _common(plan: ReductionPlan) -> dict[str, Any]:
+    """Return what all programs that compute take."""
+    return {
+        "block_size": plan.quantizer.block_size,
+        "gathers": plan.path != "integer",
+        "TILE": _tile(plan),
+    }

@@ -1,0 +1,236 @@
+"""The programs of the CUDA kernels in Triton: one block of values (or of words) for each.
+
+Divisions are IEEE (``div_rn``), as plain ones are approximate on a GPU, and every launch must
+forbid the fusion of multiplications with additions: both would change bits.
+"""
+
+# Shape suffixes: N servers, P gradient values, B blocks, W words, T values of a tile.
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+FLOOR: Any = tl.constexpr(0)
+HALF_UP: Any = tl.constexpr(1)
+HALF_EVEN: Any = tl.constexpr(2)
+MAGNITUDE: Any = tl.constexpr(0x7FFFFFFF)
+INFINITE: Any = tl.constexpr(0x7F800000)
+MAGIC: Any = tl.constexpr(1.5 * 2**23)
+
+
+@triton.jit
+def largest_bits(values, length, TILE: tl.constexpr):
+    """Return the bit pattern of the largest magnitude of ``length`` values."""
+    lane_T = tl.arange(0, TILE)
+    largest_T = tl.zeros([TILE], tl.int32)
+    for offset in range(0, length, TILE):
+        value_T = tl.load(values + offset + lane_T, mask=offset + lane_T < length, other=0.0)
+        bits_T = value_T.to(tl.float32).to(tl.int32, bitcast=True) & MAGNITUDE
+        largest_T = tl.maximum(largest_T, bits_T)
+    return tl.max(largest_T, 0)
+
+
+@triton.jit
+def quantize(value_T, bits, qmax, rounding: tl.constexpr):
+    """Return values in units of the scale, and their codes less that of zero."""
+    finite = bits < INFINITE
+    scale = bits.to(tl.float32, bitcast=True)
+    divisor = tl.where(finite & (bits > 0), scale, float("inf"))
+    unit_T = tl.div_rn(tl.where(finite, value_T.to(tl.float32), 0.0), divisor)
+    step_T = unit_T * qmax
+    # Rounds floats below 2^22 to the nearest integer, ties to even.
+    near_T = (step_T + MAGIC) - MAGIC
+    if rounding != HALF_EVEN:
+        near_T = tl.where(near_T > step_T, near_T - 1.0, near_T)
+    if rounding == HALF_UP:
+        near_T = tl.where(step_T - near_T >= 0.5, near_T + 1.0, near_T)
+    return unit_T, near_T.to(tl.int32)
+
+
+@triton.jit
+def average(total_T, inputs, rounding: tl.constexpr):
+    """Apply eq. (3) to sums of codes."""
+    quotient_T = total_T // inputs
+    twice_T = (total_T - quotient_T * inputs) * 2
+    if rounding == HALF_UP:
+        quotient_T += (twice_T >= inputs).to(tl.int32)
+    if rounding == HALF_EVEN:
+        up_T = (twice_T > inputs) | ((twice_T == inputs) & (quotient_T % 2 == 1))
+        quotient_T += up_T.to(tl.int32)
+    return quotient_T
+
+
+@triton.jit
+def decode(received_T, bits, decode_inputs, decode_zero, decode_divisor):
+    """Return the gradients behind codes, and the same in units of the scale."""
+    scale = tl.where(bits < INFINITE, bits.to(tl.float32, bitcast=True), float("nan"))
+    step_T = (received_T * decode_inputs - decode_zero).to(tl.float32)
+    unit_T = tl.div_rn(step_T, tl.zeros_like(step_T) + decode_divisor)
+    return unit_T * scale, unit_T
+
+
+@triton.jit
+def reduce(
+    gradients_NP,
+    stride,
+    out_P,
+    index_of_code,
+    table,
+    totals_4B,
+    values,
+    block_size,
+    zero,
+    qmax,
+    servers,
+    inputs,
+    decode_inputs,
+    decode_zero,
+    decode_divisor,
+    rounding: tl.constexpr,
+    average_rounding: tl.constexpr,
+    gathers: tl.constexpr,
+    propagate: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Reduce one block, and write its :class:`Totals`."""
+    block = tl.program_id(0).to(tl.int64)
+    start = block * block_size
+    length = tl.minimum(block_size, values - start)
+    lane_T = tl.arange(0, TILE)
+    bits = tl.zeros([], tl.int32)
+    for n in range(servers):
+        bits = tl.maximum(bits, largest_bits(gradients_NP + n * stride + start, length, TILE))
+    finite = bits < INFINITE
+    wrong = tl.zeros([], tl.int32)
+    error, mean = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
+    for offset in range(0, length, TILE):
+        inside_T = offset + lane_T < length
+        total_T, index_T = tl.zeros([TILE], tl.int32), tl.zeros([TILE], tl.int32)
+        sum_T = tl.zeros([TILE], tl.float32)
+        for n in range(servers):
+            row = gradients_NP + n * stride + start + offset
+            value_T = tl.load(row + lane_T, mask=inside_T, other=0.0)
+            unit_T, step_T = quantize(value_T, bits, qmax, rounding)
+            total_T += step_T + zero
+            sum_T += unit_T
+            if gathers:
+                index_T += tl.load(index_of_code + step_T + zero)
+        ideal_T = average(total_T, inputs, average_rounding)
+        received_T = ideal_T
+        if gathers:
+            received_T = tl.load(table + index_T)
+            wrong += tl.sum(((received_T != ideal_T) & inside_T).to(tl.int32), 0)
+        reduced_T, unit_T = decode(received_T, bits, decode_inputs, decode_zero, decode_divisor)
+        mean_T = tl.where(inside_T, sum_T / servers, 0.0)
+        error_T = tl.where(inside_T, unit_T - mean_T, 0.0)
+        error += tl.sum(error_T * error_T, 0)
+        mean += tl.sum(mean_T * mean_T, 0)
+        written_T = inside_T & (finite | propagate)
+        tl.store(out_P + start + offset + lane_T, reduced_T, mask=written_T)
+    scale = tl.where(finite, bits.to(tl.float32, bitcast=True), 0.0).to(tl.float64)
+    blocks = tl.num_programs(0).to(tl.int64)
+    tl.store(totals_4B + block, tl.where(finite, 0.0, 1.0).to(tl.float64))
+    tl.store(totals_4B + blocks + block, wrong.to(tl.float64))
+    tl.store(totals_4B + 2 * blocks + block, tl.where(finite, error, 0.0) * scale * scale)
+    tl.store(totals_4B + 3 * blocks + block, mean * scale * scale)
+
+
+@triton.jit
+def scale_bits(gradient_P, bits_B, values, block_size, TILE: tl.constexpr):
+    """Write the bit pattern of the largest magnitude of one block."""
+    block = tl.program_id(0).to(tl.int64)
+    start = block * block_size
+    length = tl.minimum(block_size, values - start)
+    tl.store(bits_B + block, largest_bits(gradient_P + start, length, TILE))
+
+
+@triton.jit
+def contribute(
+    gradient_P,
+    bits_B,
+    words_W,
+    index_of_code,
+    values,
+    blocks,
+    block_size,
+    zero,
+    qmax,
+    fields,
+    field_bits,
+    rounding: tl.constexpr,
+    gathers: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Write one block of the words one server adds to the sum."""
+    block = tl.program_id(0).to(tl.int64)
+    lane_T = tl.arange(0, TILE)
+    for offset in range(0, block_size, TILE):
+        word_T = tl.zeros([TILE], tl.int32)
+        inside_T = offset + lane_T < block_size
+        for field in range(fields):
+            own = field * tl.num_programs(0).to(tl.int64) + block
+            position_T = own * block_size + offset + lane_T
+            sent_T = inside_T & (position_T < values)
+            bits = tl.load(bits_B + own, mask=own < blocks, other=0)
+            value_T = tl.load(gradient_P + position_T, mask=sent_T, other=0.0)
+            _, step_T = quantize(value_T, bits, qmax, rounding)
+            code_T = step_T + zero
+            if gathers:
+                code_T = tl.load(index_of_code + code_T)
+            word_T |= tl.where(sent_T, code_T << (field * field_bits), 0)
+        tl.store(words_W + block * block_size + offset + lane_T, word_T, mask=inside_T)
+
+
+@triton.jit
+def receive(
+    words_W,
+    bits_B,
+    out_P,
+    table,
+    inputs_3K,
+    wrong_B,
+    values,
+    word_blocks,
+    block_size,
+    inputs,
+    decode_inputs,
+    decode_zero,
+    decode_divisor,
+    field_bits,
+    average_rounding: tl.constexpr,
+    gathers: tl.constexpr,
+    onn_inputs: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Turn the fields of one block of values into gradients.
+
+    ``inputs_3K`` holds stride, radix and weight of every ONN input.
+    """
+    block = tl.program_id(0).to(tl.int64)
+    lane_T = tl.arange(0, TILE)
+    shift = ((block // word_blocks) * field_bits).to(tl.int32)
+    words = words_W + (block % word_blocks) * block_size
+    bits = tl.load(bits_B + block)
+    wrong = tl.zeros([], tl.int32)
+    length = tl.minimum(block_size, values - block * block_size)
+    for offset in range(0, length, TILE):
+        inside_T = offset + lane_T < length
+        sum_T = tl.load(words + offset + lane_T, mask=inside_T, other=0) >> shift
+        sum_T &= ((tl.full([], 1, tl.int64) << field_bits) - 1).to(tl.int32)
+        total_T = sum_T
+        if gathers:
+            total_T = tl.zeros([TILE], tl.int32)
+            for k in range(onn_inputs):
+                digit_T = (sum_T // tl.load(inputs_3K + k)) % tl.load(inputs_3K + onn_inputs + k)
+                total_T += digit_T * tl.load(inputs_3K + 2 * onn_inputs + k)
+        ideal_T = average(total_T, inputs, average_rounding)
+        received_T = ideal_T
+        if gathers:
+            received_T = tl.load(table + sum_T)
+            wrong += tl.sum(((received_T != ideal_T) & inside_T).to(tl.int32), 0)
+        reduced_T, _ = decode(received_T, bits, decode_inputs, decode_zero, decode_divisor)
+        tl.store(out_P + block * block_size + offset + lane_T, reduced_T, mask=inside_T)
+    tl.store(wrong_B + block, wrong)

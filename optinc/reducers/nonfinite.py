@@ -1,0 +1,32 @@
+"""Finds the first number in the gradients of N servers that is not finite."""
+
+# Shape suffixes: N servers, P gradient values.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optinc.errors import NonFiniteGradientError
+from optinc.reducers.group import ServerGroup
+
+
+def first_nonfinite(gradients_NP: Tensor) -> tuple[int, int, float]:
+    """Return server, position and value of the first number beyond float32 of the first server."""
+    for server, gradient_P in enumerate(gradients_NP):
+        positions = (~torch.isfinite(gradient_P.to(torch.float32))).nonzero()
+        if len(positions):
+            position = int(positions[0])
+            return server, position, float(gradient_P[position])
+    raise AssertionError("a block scale is not finite although every gradient value is")
+
+
+def first_nonfinite_of(gradient_P: Tensor, group: ServerGroup) -> NonFiniteGradientError:
+    """Let all servers agree on the first server with a non-finite value, and where it is."""
+    finite = bool(torch.isfinite(gradient_P.to(torch.float32)).all())
+    found = None if finite else first_nonfinite(gradient_P.unsqueeze(0))
+    for server, place in enumerate(group.gather_objects(found)):
+        if place is not None:
+            _, position, value = place
+            return NonFiniteGradientError(server=server, position=position, value=value)
+    raise AssertionError("a block scale is not finite although every gradient value is")

@@ -1,0 +1,357 @@
+"""N real servers, one process each: Lightning's DDP with the reducer as its communication hook."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins import CheckpointIO
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning.plugins.precision import MixedPrecision
+from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _get_default_store
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from optinc.errors import ConfigurationError, NonFiniteGradientError, OptINCError, SkipStep
+from optinc.onn import zoo
+from optinc.reducers.base import Reducer
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.optinc import OptINCReducer
+from optinc.strategies.attendance import Attendance
+from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.checkpoint_io import AtomicCheckpointIO
+from optinc.strategies.checkpointing import (
+    CHECKPOINT_KEY,
+    last_checkpoint,
+    reducer_state,
+    restore_reducer,
+    to_cpu,
+)
+from optinc.strategies.flat_parameters import FlatParameters
+from optinc.strategies.identity import agree
+from optinc.strategies.launcher import ServerLauncher
+from optinc.strategies.step_guard import StepGuard
+
+START_SECONDS = 120.0
+"""Time that the processes have to meet, at least: they start Python and read data at their pace."""
+
+DEFAULT_BITS = 8
+"""Bits of the reducer that ``Trainer(strategy="optinc_ddp")`` takes from the zoo."""
+
+
+class OptINCDDPStrategy(DDPStrategy):
+    """Averages the gradients of all processes by a reducer instead of an all-reduce.
+
+    Everything else is Lightning's DDP: launching (its own, torchrun, SLURM), gloo on CPU and NCCL
+    on CUDA, samplers, precision, accumulation, ``find_unused_parameters``,
+    ``gradient_as_bucket_view`` and the other arguments of
+    :class:`~torch.nn.parallel.DistributedDataParallel`. All servers end every step with the same
+    weights, and with those of ``VirtualServersStrategy`` on the same shards.
+
+    Works with any LightningModule that uses automatic optimisation and one optimiser. Registered as
+    ``optinc_ddp`` and ``optinc_ddp_find_unused_parameters_true`` when this module is imported.
+
+    Args:
+        reducer: The reducer; it is connected to as many servers as there are processes. None takes
+            the shipped 8-bit ONN with the fewest inputs that are enough.
+        timeout_seconds: Time after which a server that does not answer is an error.
+        most_skipped_steps: Consecutive steps that the policy ``skip_step`` may skip.
+        process_group_backend: ``gloo`` or ``nccl``; None chooses by device.
+        checkpoint_io: How checkpoints are written; None replaces files atomically.
+        **kwargs: Of :class:`~pytorch_lightning.strategies.DDPStrategy`.
+
+    Raises:
+        ConfigurationError: If a value is illegal.
+    """
+
+    strategy_name = "optinc_ddp"
+
+    def __init__(
+        self,
+        reducer: Reducer | None = None,
+        *,
+        timeout_seconds: float = 120.0,
+        most_skipped_steps: int = 10,
+        process_group_backend: Literal["gloo", "nccl"] | None = None,
+        checkpoint_io: CheckpointIO | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if timeout_seconds <= 0:
+            raise ConfigurationError(
+                f"strategy.timeout_seconds must be positive, got {timeout_seconds}"
+            )
+        for name in ("ddp_comm_hook", "ddp_comm_state", "ddp_comm_wrapper"):
+            if kwargs.get(name) is not None:
+                raise ConfigurationError(
+                    f"strategy.{name} cannot be set: the reducer is the communication hook"
+                )
+        super().__init__(
+            process_group_backend=process_group_backend,
+            timeout=timedelta(seconds=max(timeout_seconds, START_SECONDS)),
+            checkpoint_io=AtomicCheckpointIO() if checkpoint_io is None else checkpoint_io,
+            **kwargs,
+        )
+        self._reducer = reducer
+        self.timeout_seconds = timeout_seconds
+        self._guard = StepGuard(most_skipped_steps)
+        self._exchange: BucketExchange | None = None
+        self._attendance: Attendance | None = None
+        self._terminate = False
+
+    @property
+    def reducer(self) -> Reducer:
+        """The reducer, connected to this run's servers."""
+        assert self._reducer is not None, "the reducer is chosen when the processes have met"
+        return self._reducer
+
+    def _configure_launcher(self) -> None:
+        if self._start_method != "popen":
+            super()._configure_launcher()
+            return
+        assert self.cluster_environment is not None
+        self._launcher = ServerLauncher(
+            self.cluster_environment, self.num_processes, self.num_nodes
+        )
+
+    def setup_environment(self) -> None:
+        """Let the processes meet, and connect the reducer to them.
+
+        Raises:
+            ConfigurationError: If the reducer cannot average so many servers.
+        """
+        super().setup_environment()
+        ServerGroup.world().set_timeout(timedelta(seconds=self.timeout_seconds))
+        # gloo's threads must end before the interpreter does, or the process may abort.
+        atexit.register(_leave)
+        if self._reducer is None:
+            self._reducer = default_reducer(self.world_size)
+        self.reducer.connect(self.world_size)
+        if isinstance(self.reducer, OptINCReducer):
+            inputs = self.reducer.switch.scenario.servers
+            if inputs > self.world_size:
+                coarseness = inputs / self.world_size
+                rank_zero_warn(
+                    f"{self.world_size} servers on a switch with optinc.servers={inputs} inputs: "
+                    f"the others are dark, and averages {coarseness:g} times as coarse"
+                )
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        """Check what cannot be trained this way, then set up DDP.
+
+        Raises:
+            ConfigurationError: If module, precision or devices do not allow it, or the servers
+                disagree.
+        """
+        module = self._module()
+        if not module.automatic_optimization:
+            raise ConfigurationError(
+                f"strategy=ddp needs automatic optimisation, but "
+                f"{type(module).__name__}.automatic_optimization is False"
+            )
+        if self._layer_sync is not None and self.root_device.type == "cpu":
+            raise ConfigurationError(
+                "trainer.sync_batchnorm=true needs CUDA: torch's SyncBatchNorm has no CPU form"
+            )
+        scaler = getattr(self.precision_plugin, "scaler", None)
+        if (
+            isinstance(self.precision_plugin, MixedPrecision)
+            and scaler is not None
+            and not self.reducer.propagates_nonfinite
+        ):
+            raise ConfigurationError(
+                "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
+                "such steps itself; it needs optinc.quantization.nonfinite=propagate"
+            )
+        # Instead of Lightning's handler, which calls a collective whatever the other ranks do.
+        setattr(trainer._signal_connector, "_sigterm_notifier_fn", self._note_sigterm)  # noqa: B010
+        super().setup(trainer)
+        if len(self.optimizers) > 1:
+            raise ConfigurationError(
+                f"strategy=ddp needs one optimiser, but {type(module).__name__} configures "
+                f"{len(self.optimizers)}"
+            )
+
+    def configure_ddp(self) -> None:
+        """Compare the servers, wrap the module, and register the reducer as its hook.
+
+        Raises:
+            ConfigurationError: If the servers disagree.
+        """
+        group = ServerGroup.world()
+        self._layout = FlatParameters(self._module())
+        agree(self.reducer, self._layout, group)
+        self.reducer.to(self.root_device)
+        self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
+        self._attendance = Attendance(_get_default_store(), rank=group.rank, size=group.size)
+        self.barrier()
+        self._exchange = BucketExchange(
+            self.reducer,
+            self._layout,
+            group=group,
+            attendance=self._attendance,
+            device=self.root_device,
+        )
+        super().configure_ddp()
+
+    def _register_ddp_hooks(self) -> None:
+        # Lightning registers hooks on CUDA only, and says nothing elsewhere.
+        assert isinstance(self.model, DistributedDataParallel)
+        assert self._exchange is not None
+        self.model.register_comm_hook(None, self._exchange.hook)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the training step; DDP synchronises buffers in it."""
+        with self._watch():
+            return super().training_step(*args, **kwargs)
+
+    def backward(
+        self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Compute this server's gradient; the hook inside reduces it if a step follows.
+
+        Raises:
+            NonFiniteGradientError: On all servers, if a gradient of one holds NaN or infinity and
+                the policy is ``raise``; names server and parameter.
+            ServerLostError: If a server died or did not answer in time.
+            OptINCError: If DDP did not call the hook.
+        """
+        assert isinstance(self.model, DistributedDataParallel)
+        assert self._exchange is not None
+        exchange, module = self._exchange, self._module()
+        calls = exchange.calls
+        self.pre_backward(closure_loss)
+        closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
+        with self._watch():
+            self.precision_plugin.backward(closure_loss, module, optimizer, *args, **kwargs)
+            if self.model.require_backward_grad_sync:
+                if exchange.calls == calls:
+                    raise OptINCError(
+                        "DDP did not call the reducer in this backward pass: gradients of the "
+                        "servers would never be averaged"
+                    )
+                self._finish_exchange(exchange)
+        closure_loss = self.precision_plugin.post_backward(closure_loss, module)
+        self.post_backward(closure_loss)
+        return closure_loss
+
+    def _finish_exchange(self, exchange: BucketExchange) -> None:
+        skipped = False
+        try:
+            exchange.finish()
+        except SkipStep:
+            # Without gradients the optimiser changes nothing, not even its own state.
+            skipped = True
+            for parameter in self._layout.parameters:
+                parameter.grad = None
+        except NonFiniteGradientError as error:
+            raise error.with_parameter(self._layout.names, self._layout.sizes) from None
+        self._guard.note(skipped=skipped, last_checkpoint=last_checkpoint(self._module()))
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: pl.LightningModule | nn.Module | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Step the optimiser, and stop all servers together if one received SIGTERM."""
+        output = super().optimizer_step(optimizer, closure, model, **kwargs)
+        with self._watch():
+            terminate = torch.tensor([self._terminate], dtype=torch.int32, device=self.root_device)
+            ServerGroup.world().maximum(terminate)
+        if terminate.item():
+            self._module().trainer._signal_connector.received_sigterm = True
+        return output
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
+    ) -> None:
+        """Store the reducer's accounting and the state of all servers with the checkpoint."""
+        group = ServerGroup.world()
+        mine = {name: value[0] for name, value in self.reducer.server_state().items()}
+        everyone = to_cpu({name: group.all_gather(value) for name, value in mine.items()})
+        checkpoint[CHECKPOINT_KEY] = reducer_state(self.reducer, everyone)
+        super().save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+
+    def load_checkpoint(
+        self, checkpoint_path: Any, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Continue the reducer from a checkpoint that holds one."""
+        checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
+        mine = slice(self.global_rank, self.global_rank + 1)
+        restore_reducer(self.reducer, checkpoint, servers=mine)
+        return checkpoint
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the processes started here, which may be waiting for this one."""
+        super().on_exception(exception)
+        if isinstance(self._launcher, ServerLauncher):
+            self._launcher.stop(grace_seconds=10.0)
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for all servers.
+
+        Raises:
+            ServerLostError: If a server died or did not answer in time.
+        """
+        with self._watch():
+            super().barrier(*args, **kwargs)
+
+    def _note_sigterm(self, signum: int, frame: Any) -> None:
+        self._terminate = True
+
+    @contextmanager
+    def _watch(self) -> Iterator[None]:
+        if self._attendance is None:
+            yield
+            return
+        with self._attendance.watch(self.timeout_seconds):
+            yield
+
+    def _module(self) -> pl.LightningModule:
+        module = self.lightning_module
+        assert module is not None
+        return module
+
+
+def default_reducer(servers: int) -> OptINCReducer:
+    """Return a reducer around the shipped 8-bit ONN with the fewest inputs that are enough.
+
+    Raises:
+        ConfigurationError: If no shipped ONN has enough.
+    """
+    cards = [zoo.card(name) for name in zoo.names()]
+    inputs = sorted({card.servers for card in cards if card.bits == DEFAULT_BITS})
+    fitting = [number for number in inputs if number >= servers]
+    if not fitting:
+        raise ConfigurationError(
+            f"no shipped ONN of {DEFAULT_BITS} bits serves {servers} servers (at most "
+            f"{inputs[-1]}); pass OptINCDDPStrategy(reducer=...)"
+        )
+    return OptINCReducer.from_zoo(bits=DEFAULT_BITS, servers=fitting[0])
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+for _name, _unused in (
+    ("optinc_ddp", False),
+    ("optinc_ddp_find_unused_parameters_true", True),
+):
+    StrategyRegistry.register(
+        _name,
+        OptINCDDPStrategy,
+        description="DDP whose gradients an optical switch averages",
+        override=True,
+        find_unused_parameters=_unused,
+    )

@@ -1,0 +1,73 @@
+"""Checkpoints to resume from: checked before anything long starts, and found when a run stops."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from optinc.errors import CheckpointError
+
+KEYS = {"state_dict", "optimizer_states", "loops", "global_step"}
+"""What Lightning needs to go on with a training."""
+
+
+def check_checkpoint(path: Path | str) -> None:
+    """Refuse a file that is damaged, holds code, or is no checkpoint of a training.
+
+    Takes about a second for each gigabyte; tensors are not kept in memory.
+
+    Raises:
+        CheckpointError: Names the file and the reason.
+    """
+    try:
+        _check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"ckpt_path={path} is refused: it holds {_refused(error)}, and only tensors and plain "
+            "values are ever loaded"
+        ) from error
+    except Exception as error:
+        # The bytes of a damaged archive can make any part of the loader fail.
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"ckpt_path={path} cannot be read: {why}") from error
+    missing = KEYS - content.keys() if isinstance(content, dict) else KEYS
+    if missing:
+        raise CheckpointError(
+            f"ckpt_path={path} is no checkpoint of a training: it has no "
+            f"{', '.join(sorted(missing))}"
+        )
+
+
+def newest_checkpoint(cfg: DictConfig) -> Path | None:
+    """Return the checkpoint to resume a stopped run from, or None if there is none."""
+    settings = cfg.callbacks.get("checkpoint") if cfg.choices.task == "train" else None
+    folder = Path(settings.dirpath if settings else Path(cfg.paths.output_dir) / "checkpoints")
+    found = sorted(folder.glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    if found:
+        return found[-1]
+    return Path(cfg.ckpt_path) if cfg.ckpt_path is not None else None
+
+
+def _check_archive(path: Path | str) -> None:
+    """Check that all of the file is there: torch itself passes over flipped bits."""
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"ckpt_path={path} cannot be read: it is truncated, or was not written by torch.save"
+        )
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"ckpt_path={path} is damaged: wrong checksum of {damaged}")
+
+
+def _refused(error: pickle.UnpicklingError) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return f"code ({found[1]})" if found else "more than data"

@@ -1,0 +1,56 @@
+"""SIGTERM and Ctrl-C end a run as an error does: everything is closed, and the status says why."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from types import FrameType
+
+from omegaconf import DictConfig
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from optinc.tasks.checkpoint import newest_checkpoint
+
+
+def install_sigterm() -> None:
+    """Let SIGTERM unwind the stack, also before and after the training.
+
+    During a training Lightning's handler is in charge: it waits for the end of the batch.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def stopping_signal(error: BaseException) -> signal.Signals | None:
+    """Return the signal behind an exception, or None if there is none.
+
+    Lightning raises SystemExit without a status for SIGTERM, and with status 1 for Ctrl-C.
+    """
+    if isinstance(error, SIGTERMException):
+        return signal.SIGTERM
+    if isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+    ):
+        return signal.SIGINT
+    return None
+
+
+def stopped_message(stopped_by: signal.Signals, cfg: DictConfig) -> str:
+    """Return one line that says what happened, and how to go on."""
+    path = newest_checkpoint(cfg)
+    if path is None:
+        advice = "there is no checkpoint to resume from"
+    elif re.fullmatch(r"[\w./-]+", str(path)):
+        advice = f"resume with ckpt_path={path}"
+    else:
+        # Hydra's grammar takes other characters only in quotes.
+        advice = f"resume with \"ckpt_path='{path}'\""
+    return f"stopped by {stopped_by.name}; {advice}"
+
+
+def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
+    # Lightning calls the handler that it has replaced after its own.
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        raise SIGTERMException

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from optinc.errors import ConfigurationError, OptINCError
+from optinc.reducers.base import Reducer
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.optinc import OptINCReducer
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.scenario import make_scenario
+from optinc.strategies.ddp import OptINCDDPStrategy, default_reducer
+from optinc.switch import IdealSwitch
+from tests.hydra_jobs import TINY, composed, job
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone"]
+
+
+def python(
+    *arguments: str, status: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with one thread a process."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == status, done.stderr[-5000:]
+    return done
+
+
+class Results:
+    """What :mod:`tests.integration.ddp_servers` wrote for one number of servers."""
+
+    def __init__(self, folder: Path, servers: int) -> None:
+        script = str(HERE / "ddp_servers.py")
+        count = ["--servers", str(servers)]
+        python(*TORCHRUN, f"--nproc-per-node={servers}", script, "ddp", str(folder), *count)
+        python(script, "virtual", str(folder), *count)
+        names = [f"ddp-{rank}" for rank in range(servers)] + ["virtual-0"]
+        self.ranks = names[:-1]
+        self.weights = {n: safetensors.torch.load_file(folder / f"{n}.safetensors") for n in names}
+        self.notes = {n: json.loads((folder / f"{n}.json").read_text()) for n in names}
+
+    def case(self, name: str, process: str) -> dict[str, Tensor]:
+        """Weights and buffers of a case."""
+        prefix = f"{name}."
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.weights[process].items()
+            if key.startswith(prefix)
+        }
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    servers: int = request.param
+    return Results(tmp_path_factory.mktemp("ddp"), servers)
+
+
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    assert first.keys() == second.keys()
+    return all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without BatchNorm's statistics, which every rank gathers from its own data."""
+    return {key: value for key, value in state.items() if not re.search("running|batches", key)}
+
+
+@pytest.mark.slow
+def test_real_servers_train_to_the_weights_of_virtual_ones(results: Results) -> None:
+    for name in results.notes["virtual-0"]:
+        if name == "ring" and len(results.ranks) > 2:
+            continue  # gloo adds floats in an order of its own
+        assert equal(results.case(name, "ddp-0"), results.case(name, "virtual-0")), name
+
+
+@pytest.mark.slow
+def test_all_ranks_end_with_the_same_weights(results: Results) -> None:
+    for name in results.notes["ddp-0"]:
+        states = [parameters(results.case(name, rank)) for rank in results.ranks]
+        assert all(equal(states[0], state) for state in states[1:]), name
+
+
+@pytest.mark.slow
+def test_backends_buckets_and_views_change_nothing(results: Results) -> None:
+    assert equal(results.case("table", "ddp-0"), results.case("eager", "ddp-0"))
+    assert equal(results.case("table", "ddp-0"), results.case("onn", "ddp-0"))
+    assert equal(results.case("buckets", "ddp-0"), results.case("views", "ddp-0"))
+    unused = results.case("unused", "ddp-0")
+    unused = {key: value for key, value in unused.items() if not key.startswith("unused.")}
+    # The unused parameters stand last, so that no block holds other values because of them.
+    assert equal(results.case("views", "ddp-0"), unused)
+
+
+@pytest.mark.slow
+def test_wrong_tables_and_noise_do_change_something(results: Results) -> None:
+    table = results.case("table", "ddp-0")
+    assert not equal(table, results.case("imperfect", "ddp-0"))
+    assert not equal(table, results.case("noise", "ddp-0"))
+    notes = results.notes["ddp-0"]
+    assert notes["table"]["onn_errors"] == 0
+    assert notes["imperfect"]["onn_errors"] > 0
+    assert notes["noise"]["onn_errors"] > 0
+
+
+@pytest.mark.slow
+def test_real_servers_account_like_virtual_ones(results: Results) -> None:
+    for name, virtual in results.notes["virtual-0"].items():
+        real = results.notes["ddp-0"][name]
+        for key in set(virtual) - {"seconds", "squared_error", "squared_mean"}:
+            assert real[key] == virtual[key], (name, key)
+        if name != "ring":
+            # So few blocks are all in the sample.
+            assert real["squared_error"] == pytest.approx(virtual["squared_error"], rel=1e-3), name
+
+
+@pytest.mark.slow
+def test_loss_scaling_in_half_precision_is_near_exact_averaging(results: Results) -> None:
+    """The same overflows are skipped, and the rest differs by the quantisation."""
+    optinc, ring = results.case("fp16", "ddp-0"), results.case("fp16_ring", "ddp-0")
+    assert results.notes["ddp-0"]["fp16"]["reductions"] == 12
+    for key, value in parameters(optinc).items():
+        assert torch.isfinite(value).all()
+        assert torch.allclose(value, ring[key], atol=0.15), key
+    assert not equal(parameters(optinc), parameters(ring))
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process group of this process only, for tests that need no second server."""
+    before = dict(os.environ)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Line(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 1)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return self.layer(batch).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def ideal(inputs: int = 1, nonfinite: str = "raise") -> OptINCReducer:
+    scenario = make_scenario(bits=8, servers=inputs, inputs="auto", rounding="half_even")
+    quantizer = BlockQuantizer(bits=8, nonfinite=nonfinite)  # type: ignore[arg-type]
+    return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
+
+
+def fit(model: pl.LightningModule, strategy: Any, **settings: Any) -> pl.Trainer:
+    data: Any = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(1))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        strategy=strategy,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **settings,
+    )
+    trainer.fit(model, DataLoader(data, batch_size=None))
+    return trainer
+
+
+class ZeroReducer(Reducer):
+    def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
+        self.accounting.reductions += 1
+        out_P.zero_()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_reducer_that_returns_zeros_freezes_the_weights() -> None:
+    model, reducer = Line(), ZeroReducer(servers=1)
+    before = model.layer.weight.detach().clone()
+    fit(model, OptINCDDPStrategy(reducer))
+    assert reducer.accounting.reductions == 5
+    assert torch.equal(model.layer.weight, before)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_hook_that_is_not_called_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OptINCDDPStrategy, "_register_ddp_hooks", lambda self: None)
+    model = Line()
+    before = model.layer.weight.detach().clone()
+    with pytest.raises(OptINCError, match="did not call the reducer"):
+        fit(model, OptINCDDPStrategy(ideal()))
+    assert torch.equal(model.layer.weight, before)
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_reducer_is_called_once_per_optimiser_step_of_accumulated_batches() -> None:
+    reducer = ideal()
+    fit(Line(), OptINCDDPStrategy(reducer), accumulate_grad_batches=2)
+    # Four batches by two, and the last one alone.
+    assert reducer.accounting.reductions == 3
+
+
+class Manual(Line):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+
+def fp16() -> dict[str, Any]:
+    scaler = torch.amp.GradScaler("cpu")
+    return {"plugins": [MixedPrecision("16-mixed", device="cpu", scaler=scaler)]}
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (Manual, {}, "Manual.automatic_optimization is False"),
+        (Line, {"sync_batchnorm": True}, "sync_batchnorm=true needs CUDA"),
+        (Line, "fp16", "needs optinc.quantization.nonfinite=propagate"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(model: Any, settings: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        fit(model(), OptINCDDPStrategy(ideal()), **(fp16() if settings == "fp16" else settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"timeout_seconds": 0}, "strategy.timeout_seconds must be positive"),
+        ({"most_skipped_steps": 0}, "strategy.most_skipped_steps must be at least 1"),
+        ({"ddp_comm_hook": print}, "strategy.ddp_comm_hook cannot be set"),
+    ],
+)
+def test_illegal_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        OptINCDDPStrategy(ideal(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.devices=5"], "5 servers do not fit a switch with optinc.servers=4 inputs"),
+        (["trainer.devices=auto"], "trainer.devices must be an integer of at least 1, got auto"),
+        (["trainer.devices=2", "data.batch_size=1"], "data.batch_size=1 must be at least"),
+        (
+            ["trainer.devices=2", "optinc.servers=3", "optinc.bits=2", "optinc/fidelity=ideal"],
+            r"average of zeros, 2 \* 2 / 3, is no integer code; legal numbers of servers: \[3\]",
+        ),
+    ],
+)
+def test_numbers_of_servers_that_cannot_be_are_refused(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        job(tmp_path, *TINY, "strategy=ddp", *overrides)
+
+
+def test_a_sweep_of_real_servers_is_refused(tmp_path: Path) -> None:
+    done = python(
+        *["run.py", "-m", *TINY, "strategy=ddp", "trainer.devices=2", "seed=1,2"],
+        f"hydra.sweep.dir={tmp_path}",
+        status=2,
+    )
+    assert "strategy=ddp cannot be swept with -m" in done.stderr
+    assert not list(tmp_path.rglob("metrics.csv"))
+
+
+def test_the_name_alone_takes_a_shipped_onn_with_enough_inputs() -> None:
+    assert default_reducer(2).switch.scenario.servers >= 2
+    assert default_reducer(5).switch.scenario.servers == 8
+    assert default_reducer(4).switch.fidelity == "table"
+    with pytest.raises(ConfigurationError, match="no shipped ONN of 8 bits serves 17 servers"):
+        default_reducer(17)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_group_of_another_size_is_refused() -> None:
+    fit(Line(), OptINCDDPStrategy(ideal()))
+    with pytest.raises(ValueError, match="the group has 1 servers, the reducer 2"):
+        ideal(2).all_reduce(torch.zeros(3), ServerGroup.world())
+
+
+def summaries(folder: Path, *overrides: str) -> dict[str, Any]:
+    python("run.py", *TINY, *overrides, f"hydra.run.dir={folder}")
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inputs", [2, 4])
+def test_run_py_with_both_strategies_ends_in_identical_weights(inputs: int, tmp_path: Path) -> None:
+    """Also where two of four inputs are dark."""
+    steps = ["trainer.max_steps=6", f"optinc.servers={inputs}"]
+    real = summaries(tmp_path / "ddp", *steps, "strategy=ddp", "trainer.devices=2")
+    virtual = summaries(tmp_path / "virtual", *steps, "reducer.servers=2")
+    assert real["weights_sha256"] == virtual["weights_sha256"]
+    assert real["servers"] == virtual["servers"] == 2
+    assert real["onn_sha256"] == virtual["onn_sha256"]
+    assert real["val_loss"] == pytest.approx(virtual["val_loss"], rel=1e-5)
+    assert real["quantization_error"] == pytest.approx(virtual["quantization_error"], rel=1e-3)
+    # The second process wrote a log of its own and nothing else.
+    assert {path.name for path in (tmp_path / "ddp").iterdir()} >= {"metrics.csv", "summary.json"}
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same_training(tmp_path: Path) -> None:
+    overrides = [*TINY, "trainer.max_steps=3", "strategy=ddp", "trainer.devices=2"]
+    folder = f"hydra.run.dir={tmp_path}"
+    python(*TORCHRUN, "--nproc-per-node=2", "run.py", *overrides, folder)
+    started = json.loads((tmp_path / "summary.json").read_text())
+    own = summaries(tmp_path / "own", *overrides[len(TINY) :])
+    assert started["weights_sha256"] == own["weights_sha256"]
+
+
+@pytest.mark.slow
+def test_the_page_on_own_projects_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "use_in_your_project.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    script = tmp_path / "train.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 servers" in done.stdout
+
+
+def test_configurations_of_the_strategy_compose(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "strategy=ddp", "trainer.devices=2")
+    assert cfg.strategy.timeout_seconds == 120

@@ -1,0 +1,154 @@
+"""Reductions in which fused kernels must equal the eager one bit for bit."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from optinc.reducers.kernels import eager
+from optinc.reducers.kernels.plan import Backend, ReductionPlan
+from optinc.signal import preprocessing
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.rounding import ROUNDINGS
+from optinc.signal.scenario import Scenario, make_scenario
+from optinc.switch import IdealSwitch, OpticalSwitch, TableSwitch, ideal_of_index
+
+WRONG_SHARE = {"exceptions": 0.005, "gather": 0.3}
+MOST_ENTRIES = 100_000
+SPECIAL_VALUES = (torch.nan, -torch.nan, torch.inf, -torch.inf, 3.4e38, -3.4e38, 1e-45, -0.0)
+MAGNITUDES = (1e-45, 1e-42, 1e-38, 1e-20, 1.0, 1e20, 1e37)
+
+
+class PositiveScales(BlockQuantizer):
+    """Takes the magnitude of scales: the sign of a largest zero is not defined in torch."""
+
+    def scales(self, gradients_NP: Tensor) -> Tensor:
+        return super().scales(gradients_NP).abs()
+
+
+def table_switch(scenario: Scenario, *, wrong_share: float, seed: int) -> TableSwitch:
+    """A switch with the table of an ONN that gets some of its inputs wrong."""
+    generator = torch.Generator().manual_seed(seed)
+    ideal = ideal_of_index(torch.arange(scenario.combinations), scenario).to(torch.int32)
+    wrong = torch.rand(len(ideal), generator=generator) < wrong_share
+    wrong[int(torch.randint(len(ideal), (), generator=generator))] = True
+    codes = torch.where(wrong, (ideal + 1) % 2**scenario.bits, ideal)
+    switch = TableSwitch.__new__(TableSwitch)
+    OpticalSwitch.__init__(switch, scenario, card=None, exact=False)
+    switch.wrong_inputs = int(wrong.sum())
+    switch.register_buffer("codes", codes)
+    switch.register_buffer("index_of_code", preprocessing.index_of_code(scenario))
+    return switch
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plan and the gradients of its servers [N, P]."""
+
+    plan: ReductionPlan
+    gradients: Tensor
+
+
+def draw(
+    seed: int,
+    *,
+    values: tuple[int, ...] = (0, 1, 5, 255, 256, 257, 1000, 3001),
+    block_sizes: tuple[int, ...] = (1, 3, 7, 64, 256, 1500),
+    dtypes: tuple[torch.dtype, ...] = (torch.float32,) * 3
+    + (torch.float64, torch.float16, torch.bfloat16),
+) -> Case:
+    """Draw a case; the seed decides everything."""
+    choose = random.Random(seed)  # noqa: S311
+    scenario = make_scenario(
+        bits=choose.randrange(2, 17, 2),
+        servers=choose.randint(1, 8),
+        inputs="auto",
+        rounding=choose.choice(ROUNDINGS),
+    )
+    form = choose.choice(("ideal", *WRONG_SHARE))
+    if form == "ideal" or scenario.combinations > MOST_ENTRIES:
+        switch: OpticalSwitch = IdealSwitch(scenario)
+    else:
+        switch = table_switch(scenario, wrong_share=WRONG_SHARE[form], seed=seed)
+    quantizer = PositiveScales(
+        bits=scenario.bits,
+        block_size=choose.choice(block_sizes),
+        rounding=choose.choice(ROUNDINGS),
+        nonfinite=choose.choice(("propagate", "propagate", "raise", "skip_step")),
+    )
+    inputs = scenario.servers
+    legal = [n for n in range(1, inputs + 1) if not quantizer.zero * n % inputs]
+    plan = ReductionPlan(quantizer, switch, choose.choice(legal))
+    gradients = _gradients(choose, plan, choose.choice(values))
+    return Case(plan, gradients.to(choose.choice(dtypes)))
+
+
+def _gradients(choose: random.Random, plan: ReductionPlan, values: int) -> Tensor:
+    generator = torch.Generator().manual_seed(choose.randrange(2**31))
+    shape = (plan.servers, values)
+    if choose.random() < 0.3:
+        # Exact half steps of blocks whose scale is qmax: ties of quantiser and switch.
+        qmax = plan.quantizer.qmax
+        gradients = torch.randint(-2 * qmax, 2 * qmax + 1, shape, generator=generator) / 2
+        gradients[:, :: plan.quantizer.block_size] = qmax
+    else:
+        gradients = torch.randn(shape, generator=generator) * choose.choice(MAGNITUDES)
+    if values and choose.random() < 0.3:
+        gradients[:, torch.randint(values, (values // 2 + 1,), generator=generator)] = 0.0
+    if values and choose.random() < 0.4:
+        for value in choose.sample(SPECIAL_VALUES, 2):
+            gradients[choose.randrange(plan.servers), choose.randrange(values)] = value
+    return gradients
+
+
+def assert_same(one_P: Tensor, other_P: Tensor) -> None:
+    """Compare bit patterns, so that the signs of zeros count; any NaN equals any other."""
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[one_P.element_size()]
+    same = one_P.view(integer) == other_P.view(integer)
+    same |= one_P.isnan() & other_P.isnan()
+    assert bool(same.all()), (one_P[~same][:5], other_P[~same][:5])
+
+
+def check_reduce(backend: Backend, case: Case) -> None:
+    """Compare results and totals, out of place and in place."""
+    plan, gradients = case.plan, case.gradients
+    expected = torch.full_like(gradients[0], 7.0)
+    totals = eager.reduce(gradients, expected, plan)
+    finite = torch.isfinite(plan.quantizer.scales(gradients))
+    finite = finite.repeat_interleave(plan.quantizer.block_size)[: len(expected)]
+    for in_place in (False, True):
+        rows = gradients.clone()
+        out = rows[0] if in_place else torch.full_like(expected, 7.0)
+        own = backend.reduce(rows, out, plan)
+        assert own.nonfinite_blocks == totals.nonfinite_blocks
+        assert own.wrong_codes == totals.wrong_codes
+        if totals.nonfinite_blocks and plan.quantizer.nonfinite != "propagate":
+            assert_same(out[~finite], (gradients[0] if in_place else expected)[~finite])
+            assert own == totals
+        else:
+            assert_same(out, expected)
+
+
+def check_sums(backend: Backend, case: Case) -> None:
+    """Compare scales, words and what is received, and the result with that of ``reduce``."""
+    plan, gradients = case.plan, case.gradients
+    plan = replace(plan, quantizer=replace(plan.quantizer, nonfinite="propagate"))
+    for gradient in gradients:
+        own, expected = backend.scale_bits(gradient, plan), eager.scale_bits(gradient, plan)
+        assert int(own.amin() if len(own) else 0) >= 0
+        assert_same(own.view(torch.float32), expected.view(torch.float32))
+    bits = torch.stack([backend.scale_bits(gradient, plan) for gradient in gradients]).amax(0)
+    words = [backend.contribute(gradient, bits, plan) for gradient in gradients]
+    for gradient, own in zip(gradients, words, strict=True):
+        assert torch.equal(own, eager.contribute(gradient, bits, plan))
+    total = torch.stack(words).sum(0, dtype=torch.int32)
+    received, expected, reduced = (torch.empty_like(gradients[0]) for _ in range(3))
+    wrong = backend.receive(total, bits, received, plan)
+    assert wrong == eager.receive(total, bits, expected, plan)
+    assert_same(received, expected)
+    totals = backend.reduce(gradients, reduced, plan)
+    assert wrong == totals.wrong_codes
+    assert_same(received, reduced)

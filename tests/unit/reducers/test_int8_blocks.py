@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
+from optinc.reducers.int8_blocks import Int8BlocksReducer
+from optinc.reducers.kernels import eager
+from optinc.reducers.optinc import OptINCReducer
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.scenario import make_scenario
+from optinc.switch import IdealSwitch
+
+
+def reducer_of(
+    *, servers: int = 4, bits: int = 8, block_size: int = 256, nonfinite: str = "raise"
+) -> Int8BlocksReducer:
+    quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
+    return Int8BlocksReducer(servers=servers, quantizer=quantizer)
+
+
+def gradients(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@given(
+    servers=st.integers(1, 7),
+    bits=st.sampled_from([2, 8, 16]),
+    block_size=st.sampled_from([1, 100, 256]),
+    values=st.integers(0, 700),
+    seed=st.integers(0, 100),
+)
+def test_the_error_is_at_most_half_a_step_and_no_order_of_servers_matters(
+    servers: int, bits: int, block_size: int, values: int, seed: int
+) -> None:
+    reducer = reducer_of(servers=servers, bits=bits, block_size=block_size)
+    rows = gradients(servers, values, seed=seed)
+    reduced = reducer(rows)
+    step = rows.abs().max().item() / reducer.quantizer.qmax if values else 0.0
+    limit = 0.5 * step + 1e-6 * (rows.abs().max().item() if values else 0.0)
+    assert ((reduced - rows.mean(0)).abs() <= limit).all()
+    order = torch.randperm(servers, generator=torch.Generator().manual_seed(seed))
+    again = reducer_of(servers=servers, bits=bits, block_size=block_size)
+    assert torch.equal(again(rows[order]), reduced)
+
+
+def test_it_is_the_mean_of_the_codes_that_optinc_rounds() -> None:
+    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even")
+    quantizer = BlockQuantizer(bits=8)
+    optinc = OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
+    rows = gradients(4, 5000)
+    scales = quantizer.scales(rows).repeat_interleave(256)[:5000]
+    codes = quantizer.encode(rows, quantizer.scales(rows))
+    reducer = reducer_of()
+    reduced = reducer(rows)
+    assert torch.allclose(reduced, (codes.double().mean(0) - 128).float() / 127 * scales)
+    steps = (optinc(rows) - reduced) / scales * 127
+    assert steps.abs().max() <= 0.5 + 1e-4
+    assert reducer.accounting.quantization_error < optinc.accounting.quantization_error
+
+
+def test_one_server_keeps_its_largest_value() -> None:
+    row = gradients(1, 100)
+    assert reducer_of(servers=1)(row).abs().max() == row.abs().max()
+
+
+def test_the_size_of_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = gradients(4, 5000)
+    expected = reducer_of()(rows)
+    monkeypatch.setattr(eager, "CHUNK_BLOCKS", 3)
+    assert torch.equal(reducer_of()(rows), expected)
+
+
+def test_zeros_reduce_to_exact_zeros() -> None:
+    rows = gradients(3, 1000)
+    rows[:, ::3] = 0.0
+    assert (reducer_of(servers=3)(rows)[::3] == 0.0).all()
+    assert (reducer_of(servers=3)(torch.zeros(3, 1000)) == 0.0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
+    rows = gradients(4, 300).to(dtype)
+    reduced = reducer_of()(rows)
+    assert reduced.dtype == dtype
+    assert torch.equal(reduced, reducer_of()(rows.float()).to(dtype))
+
+
+def test_the_result_may_overwrite_a_row() -> None:
+    rows = gradients(4, 700)
+    expected = reducer_of()(rows)
+    reducer_of()(rows, out=rows[2])
+    assert torch.equal(rows[2], expected)
+
+
+def test_nonfinite_raise_names_server_and_position_and_changes_nothing() -> None:
+    rows = gradients(4, 1000)
+    rows[2, 777] = math.nan
+    before = rows.clone()
+    with pytest.raises(NonFiniteGradientError, match="gradient of server 2 is nan") as caught:
+        reducer_of()(rows, out=rows[0])
+    assert (caught.value.server, caught.value.position) == (2, 777)
+    assert torch.equal(rows[0], before[0])
+
+
+def test_nonfinite_skip_step() -> None:
+    rows = gradients(4, 1000)
+    rows[0, 0] = math.inf
+    reducer = reducer_of(nonfinite="skip_step")
+    with pytest.raises(SkipStep, match="1 blocks hold NaN"):
+        reducer(rows)
+    assert reducer.accounting.nonfinite_blocks == 1
+    assert reducer.accounting.reductions == 0
+
+
+def test_nonfinite_propagate_reaches_only_its_block() -> None:
+    rows = gradients(4, 1000)
+    reducer = reducer_of(nonfinite="propagate")
+    clean = reducer(rows)
+    rows[3, 300] = -math.inf
+    reduced = reducer(rows)
+    assert torch.isnan(reduced[256:512]).all()
+    assert torch.equal(reduced[:256], clean[:256])
+    assert torch.equal(reduced[512:], clean[512:])
+    assert reducer.accounting.nonfinite_blocks == 1
+    assert 0 < reducer.accounting.quantization_error < 1
+    assert reducer.propagates_nonfinite
+    assert not reducer_of().propagates_nonfinite
+
+
+def test_codes_and_scales_are_sent_once() -> None:
+    reducer = reducer_of(bits=4, block_size=100)
+    reducer(gradients(4, 1050))
+    accounting = reducer.accounting
+    assert (accounting.reductions, accounting.values, accounting.blocks) == (1, 1050, 11)
+    assert accounting.bytes_sent == 1050 / 2 + 11 * 4
+    assert accounting.bytes_ring == 1.5 * 1050 * 4
+    assert accounting.onn_errors == 0
+
+
+def test_servers_must_agree_on_every_setting() -> None:
+    assert "bits=4, block_size=100" in reducer_of(bits=4, block_size=100).identity()["quantizer"]
+
+
+def test_no_servers_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="servers must be at least 1"):
+        reducer_of(servers=0)

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numba
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optinc.onn.artifact import ONNArtifact
+from optinc.reducers.kernels import cpu, cpu_loops, cpu_plan, eager
+from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.rounding import ROUNDINGS
+from optinc.signal.scenario import Scenario, make_scenario
+from optinc.switch import IdealSwitch, ONNSwitch, TableSwitch, ideal_of_index
+from tests.scenarios import scenarios
+from tests.unit.reducers.kernel_cases import (
+    Case,
+    PositiveScales,
+    assert_same,
+    check_reduce,
+    check_sums,
+    draw,
+    table_switch,
+)
+
+ROOT = Path(__file__).parents[3]
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def ideal_plan(
+    *, bits: int = 8, servers: int = 4, rounding: str = "half_even", block_size: int = 256
+) -> ReductionPlan:
+    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite="propagate")
+    return ReductionPlan(quantizer, IdealSwitch(scenario), servers)
+
+
+def table_plan(*, bits: int, wrong_share: float, servers: int = 4) -> ReductionPlan:
+    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding="half_even")
+    switch = table_switch(scenario, wrong_share=wrong_share, seed=0)
+    return ReductionPlan(BlockQuantizer(bits=bits), switch, servers)
+
+
+@settings(deadline=None)  # the first case compiles
+@given(SEEDS)
+def test_reduce_equals_eager(seed: int) -> None:
+    check_reduce(cpu, draw(seed))
+
+
+@settings(deadline=None)  # the first case compiles
+@given(SEEDS)
+def test_sums_of_contributions_equal_eager_and_reduce(seed: int) -> None:
+    check_sums(cpu, draw(seed))
+
+
+@pytest.mark.parametrize(("bits", "wrong_share"), [(8, 0.0), (8, 0.003), (10, 0.3)])
+def test_large_gradients_are_shared_by_threads(bits: int, wrong_share: float) -> None:
+    plan = table_plan(bits=bits, wrong_share=wrong_share)
+    assert plan.path == ("gather" if wrong_share == 0.3 else "exceptions")
+    case = Case(plan, torch.randn(4, 150_001))
+    check_reduce(cpu, case)
+    check_sums(cpu, case)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
+    gradients = torch.randn(4, 200_003)
+    for plan in (ideal_plan(), table_plan(bits=8, wrong_share=0.3)):
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            out = torch.empty(200_003)
+            totals = cpu.reduce(gradients, out, plan)
+            bits = cpu.scale_bits(gradients[0], plan)
+            results.append((totals, out, bits, cpu.contribute(gradients[0], bits, plan)))
+        for totals, *tensors in results[1:]:
+            assert totals == results[0][0]
+            assert all(map(torch.equal, tensors, results[0][1:]))
+
+
+@pytest.mark.parametrize("magnitude", [1e-30, 1.0, 1e37])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("block_size", [64, 5000])
+def test_the_measured_error_is_that_of_eager(bits: int, magnitude: float, block_size: int) -> None:
+    plan = ideal_plan(bits=bits, block_size=block_size)
+    gradients = torch.randn(4, 20_003) * magnitude
+    gradients[0, 777] = torch.nan
+    out = torch.empty(20_003)
+    own, expected = cpu.reduce(gradients, out, plan), eager.reduce(gradients, out, plan)
+    assert own.squared_error == pytest.approx(expected.squared_error, rel=1e-5)
+    assert own.squared_mean == pytest.approx(expected.squared_mean, rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [1e-45, 3.4e38])
+def test_the_error_of_extreme_gradients_is_finite(value: float) -> None:
+    totals = cpu.reduce(torch.full((4, 512), value), torch.empty(512), ideal_plan())
+    assert totals.squared_error == 0.0
+    assert totals.squared_mean == pytest.approx(512 * torch.tensor(value).double().item() ** 2)
+
+
+def test_an_onn_that_is_often_wrong(small_onn: ONNArtifact) -> None:
+    switch = TableSwitch(small_onn)
+    plan = ReductionPlan(PositiveScales(bits=4, nonfinite="propagate"), switch, 2)
+    assert plan.path == "gather"
+    case = Case(plan, torch.randn(2, 5000))
+    check_reduce(cpu, case)
+    check_sums(cpu, case)
+
+
+def test_rows_may_be_strided_and_overlap() -> None:
+    plan, memory = ideal_plan(), torch.randn(4, 3000)
+    for rows in (memory[:, 500:1700], memory[:, ::2], memory[:1].expand(4, -1), memory.T[:4, :4]):
+        out, strided, expected = (torch.zeros(rows.shape[1]) for _ in range(3))
+        wide = torch.zeros(2 * rows.shape[1])
+        eager.reduce(rows.contiguous(), expected, plan)
+        cpu.reduce(rows, out, plan)
+        cpu.reduce(rows, wide[::2], plan)
+        strided.copy_(wide[::2])
+        assert_same(out, expected)
+        assert_same(strided, expected)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("servers", [1, 2, 3, 7, 100, 127, 128])
+def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
+    scenario = make_scenario(bits=16, servers=servers, inputs="auto", rounding=rounding)
+    quantizer = BlockQuantizer(bits=16, block_size=2**20)
+    plan = ReductionPlan(quantizer, IdealSwitch(scenario), servers)
+    sums = torch.arange(plan.switch.largest_sum + 1, dtype=torch.int32)
+    # The upper end is where float32 is coarsest; the lower end covers every remainder.
+    sums = torch.cat([sums[:2000], sums[-(2**20) + 2000 :]])[: 2**20]
+    words = torch.zeros(plan.payload_blocks(1) * 2**20, dtype=torch.int32)
+    words[: len(sums)] = sums
+    bits = torch.ones(1).view(torch.int32)
+    own, expected = torch.empty(len(sums)), torch.empty(len(sums))
+    cpu.receive(words, bits, own, plan)
+    eager.receive(words, bits, expected, plan)
+    assert_same(own, expected)
+
+
+@settings(deadline=None)
+@given(scenarios(most_servers=4, most_symbols=3), SEEDS)
+def test_the_bitmap_holds_the_wrong_entries(scenario: Scenario, seed: int) -> None:
+    if scenario.combinations > 100_000:
+        return
+    switch = table_switch(scenario, wrong_share=0.1, seed=seed)
+    index = torch.arange(scenario.combinations)
+    wrong = ideal_of_index(index, scenario) != switch.codes
+    bitmap = torch.from_numpy(cpu_plan._wrong_entries(switch)).int()
+    assert torch.equal((bitmap[index // 8] >> (index % 8)) & 1, wrong.int())
+
+
+def test_what_is_supported(small_onn: ONNArtifact) -> None:
+    assert cpu.supports(ideal_plan(servers=128))
+    assert not cpu.supports(ideal_plan(servers=129))
+    assert not cpu.supports(ReductionPlan(BlockQuantizer(bits=4), ONNSwitch(small_onn), 2))
+
+
+def test_servers_in_threads_may_reduce_at_once() -> None:
+    plan, gradients = ideal_plan(), torch.randn(8, 4, 100_000)
+    expected = torch.empty(8, 100_000)
+    for rows, out in zip(gradients, expected, strict=True):
+        eager.reduce(rows, out, plan)
+
+    def reduce(number: int) -> torch.Tensor:
+        out = torch.empty(100_000)
+        cpu.reduce(gradients[number], out, plan)
+        return out
+
+    with ThreadPoolExecutor(8) as pool:
+        for own, out in zip(pool.map(reduce, range(8)), expected, strict=True):
+            assert_same(own, out)
+
+
+def test_without_a_folder_for_machine_code_every_process_compiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    njit = numba.njit
+
+    def nowhere(**options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", nowhere)
+    assert cpu_loops.compiled(lambda value: value + 1)(1) == 2
+
+
+def run(*arguments: str, **environment: str) -> str:
+    settings = {**os.environ, "OMP_NUM_THREADS": "2", **environment}
+    finished = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=settings,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_importing_the_reducer_imports_no_compiler() -> None:
+    code = (
+        "import sys, optinc, optinc.reducers.optinc; print(*{'numba', 'triton'} & {*sys.modules})"
+    )
+    assert run("-c", code).split() == []
+
+
+def test_a_forked_process_has_a_pool_of_its_own() -> None:
+    code = """
+import os, torch
+from optinc.reducers.kernels import cpu
+from tests.unit.reducers.test_kernels import ideal_plan
+plan, gradient = ideal_plan(), torch.randn(100_000)
+bits = cpu.scale_bits(gradient, plan)
+child = os.fork()
+if not child:
+    os._exit(0 if torch.equal(cpu.scale_bits(gradient, plan), bits) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    run("-c", code)
+
+
+def test_cuda_kernels_equal_eager_in_the_interpreter() -> None:
+    pytest.importorskip("triton")
+    module = "tests.unit.reducers.triton_interpreter"
+    assert run("-m", module, "8", TRITON_INTERPRET="1") == "equal\n"

@@ -1,0 +1,34 @@
+"""Check the CUDA kernels without a GPU: ``TRITON_INTERPRET=1 python -m`` this module.
+
+Its bfloat16 is not rounded to nearest, so it is left to a GPU.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from optinc.reducers.kernels import cuda
+from tests.unit.reducers.kernel_cases import check_reduce, check_sums, draw
+
+VALUES, BLOCK_SIZES = (0, 1, 9, 40), (3, 8, 16)
+DTYPES = (torch.float32, torch.float32, torch.float64, torch.float16)
+
+
+def main(cases: int) -> None:
+    """Compare the kernels with eager torch in so many random cases."""
+    for seed in range(cases):
+        case = draw(seed, values=VALUES, block_sizes=BLOCK_SIZES, dtypes=DTYPES)
+        assert cuda.supports(case.plan)
+        check_reduce(cuda, case)
+        check_sums(cuda, case)
+    # Several tiles for each block.
+    large = draw(0, values=(1600,), block_sizes=(1500,), dtypes=DTYPES[:1])
+    check_reduce(cuda, large)
+    check_sums(cuda, large)
+    print("equal")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from optinc.tasks.signals import install_sigterm, stopped_message, stopping_signal
+from tests.hydra_jobs import composed
+
+
+@pytest.fixture
+def _default_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_default_handler")
+def test_sigterm_unwinds_the_stack() -> None:
+    install_sigterm()
+    with pytest.raises(SIGTERMException):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_default_handler")
+def test_sigterm_is_left_to_a_handler_that_replaces_ours() -> None:
+    install_sigterm()
+    ours = signal.getsignal(signal.SIGTERM)
+    assert callable(ours)
+    signal.signal(signal.SIGTERM, functools.partial(ours))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_default_handler")
+def test_a_handler_that_is_there_stays() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    install_sigterm()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
+def test_the_signal_behind_an_exception_is_found() -> None:
+    assert stopping_signal(SIGTERMException()) == signal.SIGTERM
+    assert stopping_signal(KeyboardInterrupt()) == signal.SIGINT
+    assert stopping_signal(SystemExit(1)) is None
+    assert stopping_signal(ValueError()) is None
+    with pytest.raises(SystemExit) as caught:
+        end_as_lightning_does()
+    assert stopping_signal(caught.value) == signal.SIGINT
+
+
+def end_as_lightning_does() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+def test_the_message_names_the_checkpoint_as_it_must_be_typed(tmp_path: Path) -> None:
+    cfg = composed(tmp_path)
+    assert stopped_message(signal.SIGTERM, cfg) == (
+        "stopped by SIGTERM; there is no checkpoint to resume from"
+    )
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
+    path.touch()
+    expected = f"stopped by SIGINT; resume with ckpt_path={path}"
+    assert stopped_message(signal.SIGINT, cfg) == expected
+    path.rename(path.with_name("at-step=3.ckpt"))
+    quoted = f"\"ckpt_path='{path.parent}/at-step=3.ckpt'\""
+    assert stopped_message(signal.SIGINT, cfg).endswith(quoted)
