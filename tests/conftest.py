@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.design import ONNDesign
@@ -16,6 +17,10 @@ from optinc.onn.training import ONNTraining
 from optinc.signal.scenario import make_scenario
 
 DATA = "OPTINC_TEST_DATA"
+
+# The first example may compile a kernel, and machines that run tests are often busy.
+settings.register_profile("optinc", deadline=None)
+settings.load_profile("optinc")
 
 
 @pytest.fixture(autouse=True)
