@@ -22,13 +22,6 @@ SPECIAL_VALUES = (torch.nan, -torch.nan, torch.inf, -torch.inf, 3.4e38, -3.4e38,
 MAGNITUDES = (1e-45, 1e-42, 1e-38, 1e-20, 1.0, 1e20, 1e37)
 
 
-class PositiveScales(BlockQuantizer):
-    """Takes the magnitude of scales: the sign of a largest zero is not defined in torch."""
-
-    def scales(self, gradients_NP: Tensor) -> Tensor:
-        return super().scales(gradients_NP).abs()
-
-
 def table_switch(scenario: Scenario, *, wrong_share: float, seed: int) -> TableSwitch:
     """A switch with the table of an ONN that gets some of its inputs wrong."""
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +66,7 @@ def draw(
         switch: OpticalSwitch = IdealSwitch(scenario)
     else:
         switch = table_switch(scenario, wrong_share=WRONG_SHARE[form], seed=seed)
-    quantizer = PositiveScales(
+    quantizer = BlockQuantizer(
         bits=scenario.bits,
         block_size=choose.choice(block_sizes),
         rounding=choose.choice(ROUNDINGS),

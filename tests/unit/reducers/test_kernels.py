@@ -23,7 +23,6 @@ from optinc.switch import IdealSwitch, ONNSwitch, TableSwitch, ideal_of_index
 from tests.scenarios import scenarios
 from tests.unit.reducers.kernel_cases import (
     Case,
-    PositiveScales,
     assert_same,
     check_reduce,
     check_sums,
@@ -116,7 +115,7 @@ def test_the_error_of_extreme_gradients_is_finite(value: float) -> None:
 
 def test_an_onn_that_is_often_wrong(small_onn: ONNArtifact) -> None:
     switch = TableSwitch(small_onn)
-    plan = ReductionPlan(PositiveScales(bits=4, nonfinite="propagate"), switch, 2)
+    plan = ReductionPlan(BlockQuantizer(bits=4, nonfinite="propagate"), switch, 2)
     assert plan.path == "gather"
     case = Case(plan, torch.randn(2, 5000))
     check_reduce(cpu, case)
