@@ -70,6 +70,7 @@ class OptINCReducer(Reducer):
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
+        self._kept_words: Tensor | None = None
 
     @property
     def propagates_nonfinite(self) -> bool:
@@ -222,13 +223,25 @@ class OptINCReducer(Reducer):
         self._skip_if(nonfinite)
         sample_NS = group.all_gather(sample(gradient_P))
         if self.switch.additive:
-            words_W = backend.contribute(gradient_P, scale_bits_B, plan)
+            words_W = self._words(plan.words(len(scale_bits_B)), gradient_P.device)
+            backend.contribute(gradient_P, scale_bits_B, words_W, plan)
             group.sum(words_W)
             wrong = backend.receive(words_W, scale_bits_B, gradient_P, plan)
         else:
             wrong = self._play_in_turn(gradient_P, scale_bits_B, group)
         add_error(self.accounting, sample_NS, sample(gradient_P))
         self._account(gradient_P.numel(), Totals(nonfinite, wrong, 0.0, 0.0))
+
+    def _words(self, length: int, device: torch.device) -> Tensor:
+        """Return the memory of the words, int32 [W], kept from step to step.
+
+        Fresh pages of this size take as long to come as the kernel that fills them.
+        """
+        words_W = self._kept_words
+        if words_W is None or len(words_W) != length or words_W.device != device:
+            words_W = torch.empty(length, dtype=torch.int32, device=device)
+            self._kept_words = words_W
+        return words_W
 
     def _play_in_turn(self, gradient_P: Tensor, scale_bits_B: Tensor, group: ServerGroup) -> int:
         """Let every server play the switch for its share of the chunks, for switches without sum.

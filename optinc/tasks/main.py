@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 import optinc
@@ -74,7 +75,8 @@ def main(cfg: DictConfig) -> None:
         stopped_by = stopping_signal(error)
         if stopped_by is None:
             raise
-        print(stopped_message(stopped_by, cfg), file=sys.stderr)
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            print(stopped_message(stopped_by, cfg), file=sys.stderr)
         raise SystemExit(128 + stopped_by) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import struct
@@ -11,6 +12,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,14 +33,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def stop_with(number: signal.Signals, folder: Path, *overrides: str) -> tuple[int, str]:
-    """Start a run, send it a signal after its first checkpoint, and return status and stderr."""
+def stop_with(
+    number: signal.Signals, folder: Path, *overrides: str, rank: int = 0, threads: int | None = None
+) -> tuple[int, str]:
+    """Start a run, signal one server after its first checkpoint; return status and stderr."""
     mark = f"OPTINC_TEST_MARK={uuid.uuid4()}"
     name, value = mark.split("=")
     process = subprocess.Popen(
         [sys.executable, "run.py", *RUN, *overrides, f"hydra.run.dir={folder}"],
         cwd=ROOT,
-        env={**os.environ, name: value, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        env={
+            **os.environ,
+            name: value,
+            "OMP_NUM_THREADS": str(threads or torch.get_num_threads()),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,27 +57,30 @@ def stop_with(number: signal.Signals, folder: Path, *overrides: str) -> tuple[in
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(number)
+        # Lightning starts the other servers with their rank in the environment.
+        pid = process.pid if rank == 0 else servers(mark, f"LOCAL_RANK={rank}")[0]
+        os.kill(pid, number)
         _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     for _ in range(100):
-        if not left(mark):
+        if not servers(mark):
             break
         time.sleep(0.1)
-    assert left(mark) == []
+    assert servers(mark) == []
     return process.returncode, stderr
 
 
-def left(mark: str) -> list[str]:
-    """Return the processes that have inherited an environment variable."""
+def servers(*variables: str) -> list[int]:
+    """Return the processes that have inherited environment variables."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         # It may end between the two.
         with contextlib.suppress(OSError):
-            if mark.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_text())
+            environment = (process / "environ").read_bytes().split(b"\0")
+            if all(variable.encode() in environment for variable in variables):
+                found.append(int(process.name))
     return found
 
 
@@ -102,6 +113,64 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_closes_the_wandb_run(tmp_path: Pat
     assert torch.load(checkpoint, weights_only=True)["global_step"] % 30 == 0
     (run,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert exit_codes(run) == [1]
+
+
+DDP = ["strategy=ddp", "trainer.devices=2", "optinc.servers=2"]
+VIRTUAL = ["strategy=virtual_servers", "optinc.servers=2"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two virtual servers come to without a signal."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder, *VIRTUAL)
+
+
+def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Run a job as a user does, on one thread like each of two servers."""
+    subprocess.run(
+        [sys.executable, "run.py", *RUN, *overrides, f"hydra.run.dir={folder}"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_to_one_server_stops_all_and_either_strategy_continues(
+    rank: int, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    stopped = tmp_path / "stopped"
+    status, stderr = stop_with(signal.SIGTERM, stopped, *DDP, "logger=wandb", rank=rank, threads=1)
+    checkpoint = stopped / "checkpoints" / "last.ckpt"
+    assert status == 143, stderr
+    assert stderr.count(f"stopped by SIGTERM; resume with ckpt_path={checkpoint}\n") == 1
+    assert "Traceback" not in stderr
+    (log,) = stopped.glob("wandb/offline-run-*/*.wandb")
+    assert exit_codes(log) == [1]
+    assert 30 <= torch.load(checkpoint, weights_only=True)["global_step"] < 90
+    for name, strategy in (("ddp", DDP), ("virtual", VIRTUAL)):
+        resumed = run(tmp_path / name, *strategy, f"ckpt_path={checkpoint}")
+        assert resumed["steps"] == whole["steps"] == 90
+        assert resumed["weights_sha256"] == whole["weights_sha256"]
+        assert resumed["blocks"] == whole["blocks"]
+
+
+@pytest.mark.slow
+def test_real_servers_continue_from_a_checkpoint_of_virtual_servers(
+    whole: dict[str, Any], tmp_path: Path
+) -> None:
+    run(tmp_path / "first", *VIRTUAL, "trainer.max_steps=40")
+    checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    state = torch.load(checkpoint, weights_only=True)
+    # The middle of an epoch.
+    assert (state["epoch"], state["global_step"]) == (0, 30)
+    resumed = run(tmp_path / "resumed", *DDP, f"ckpt_path={checkpoint}")
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
 
 
 def exit_codes(run: Path) -> list[int]:

@@ -109,18 +109,17 @@ def _scale_bits(gradient_P: Tensor, block_size: int) -> Tensor:
     return torch.from_numpy(out_B)
 
 
-def contribute(gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
+def contribute(
+    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
+) -> None:
     """See :meth:`Backend.contribute`."""
-    size = plan.quantizer.block_size
-    words_W = torch.empty(plan.payload_blocks(len(scale_bits_B)) * size, dtype=torch.int32)
     if gradient_P.dtype == torch.float32 and _unit_stride(gradient_P):
         _contribute(gradient_P, scale_bits_B, words_W, plan)
-        return words_W
+        return
     for word, values, blocks in _word_portions(len(words_W), plan):
         values_P = torch.cat([gradient_P[value] for value in values]).to(torch.float32)
         bits_B = torch.cat([scale_bits_B[block] for block in blocks])
         _contribute(values_P, bits_B, words_W[word], plan)
-    return words_W
 
 
 def _contribute(

@@ -25,7 +25,10 @@ TILE = 1024
 """Most values handled at once: all scratch memory fits the first-level cache."""
 
 FLOOR, HALF_UP, HALF_EVEN = 0, 1, 2
-INTEGER, EXCEPTIONS, GATHER = 0, 1, 2
+INTEGER, EXCEPTIONS, GATHER, GATHER_MARKED = 0, 1, 2, 3
+
+MARK_BIT, UNMARKED = np.uint16(15), np.uint16(0x7FFF)
+"""Codes of less than 16 bits leave a bit of a table's entry that says it is not the ideal."""
 
 MAGNITUDE = np.int32(0x7FFFFFFF)
 INFINITE = np.int32(0x7F800000)
@@ -116,7 +119,7 @@ def average(total_T: Floats, received_T: Floats, numbers: Numbers) -> None:
 
 
 @part
-def count_exceptions(index_T: Integers, received_T: Floats, tables: Tables) -> int:
+def exceptions(index_T: Integers, received_T: Floats, tables: Tables) -> int:
     """Replace ideal codes by those of the wrong entries of the table; return how many."""
     wrong, codes = tables.wrong, tables.codes
     count = np.uint32(0)
@@ -143,13 +146,26 @@ def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
 
 
 @part
+def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
+    """Look codes up in a table that marks what is not the ideal; return how many are not."""
+    codes, count = tables.codes, np.uint32(0)
+    for i in range(len(index_T)):
+        entry = codes[np.uint32(index_T[i])]
+        count += np.uint32(entry >> MARK_BIT)
+        received_T[i] = np.float32(entry & UNMARKED)
+    return np.int64(count)
+
+
+@part
 def switch(
     total_T: Floats, index_T: Integers, received_T: Floats, numbers: Numbers, tables: Tables
 ) -> int:
-    """Turn sums of codes and indices into received codes; return how many are not the ideal."""
+    """Turn sums of codes or indices into received codes; return how many are not the ideal."""
+    if numbers.path == GATHER_MARKED:
+        return gather_marked(index_T, received_T, tables)
     average(total_T, received_T, numbers)
     if numbers.path == EXCEPTIONS:
-        return count_exceptions(index_T, received_T, tables)
+        return exceptions(index_T, received_T, tables)
     if numbers.path == GATHER:
         return gather(index_T, received_T, tables)
     return 0
@@ -389,7 +405,8 @@ def receive(
                 shift = np.int32(field * numbers.field_bits)
                 for i in range(length):
                     index_T[i] = np.int32(word_T[i] >> shift) & mask
-                total_of_index(index_T, rest_T, total_T, tables)
+                if numbers.path != GATHER_MARKED:
+                    total_of_index(index_T, rest_T, total_T, tables)
                 wrong += switch(total_T, index_T, received_T, numbers, tables)
                 own = (offset + start) // numbers.block_size
                 scale = scales_B[own] if scale_bits_B[own] < INFINITE else NAN

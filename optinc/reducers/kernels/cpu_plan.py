@@ -69,8 +69,9 @@ class Tables(NamedTuple):
     """Arrays derived from a switch; all but empty where every input is right.
 
     Attributes:
-        codes: uint16 [combinations]: the received code of every index.
-        wrong: uint8 [combinations / 8]: a bit for every entry that is not the ideal average.
+        codes: uint16 [combinations]: the received code of every index; with the path
+            ``gather_marked``, bit 15 is set where it is not the ideal average.
+        wrong: uint8 [combinations / 8]: with the path ``exceptions``, a bit for every such entry.
         parts: float32 [K - 1]: 1 / weight of each ONN input but the last in a code, a power of 2.
             This and the following are filled up with zeros to a multiple of three.
         steps: int32 [K - 1]: ``index = code + sum_k steps_k * floor(code * parts_k)``.
@@ -90,7 +91,6 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
     """Put a plan into the types of the loops."""
     quantizer = plan.quantizer
     inputs, servers = plan.decode_ratio
-    assert plan.path is not None
     return Numbers(
         block_size=np.int64(quantizer.block_size),
         range_blocks=np.int64(max(1, RANGE_VALUES // quantizer.block_size)),
@@ -100,7 +100,7 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
         servers=np.float32(plan.servers),
         inputs=np.float32(plan.inputs),
         average_rounding=np.int64(_ROUNDINGS[plan.rounding]),
-        path=np.int64(_PATHS[plan.path]),
+        path=np.int64(_path(plan)),
         decode_inputs=np.float32(inputs),
         decode_zero=np.float32(quantizer.zero * servers),
         decode_divisor=np.float32(quantizer.qmax * servers),
@@ -109,6 +109,14 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
         field_bits=np.int32(plan.field_bits),
         fields=np.int64(plan.fields),
     )
+
+
+def _path(plan: ReductionPlan) -> int:
+    """Return how the loops turn codes into the received code."""
+    assert plan.path is not None
+    if plan.path == "gather" and plan.quantizer.bits < 16:
+        return loops.GATHER_MARKED
+    return _PATHS[plan.path]
 
 
 def _wrong_zero(plan: ReductionPlan) -> int:
@@ -130,7 +138,7 @@ def tables_of(plan: ReductionPlan) -> Tables:
     assert isinstance(switch, TableSwitch)
     codes, tables = _tables_of_switch.get(switch, (None, _NO_TABLES))
     if codes is not switch.codes:
-        tables = _derive(switch, bitmap=plan.path == "exceptions")
+        tables = _derive(switch, _path(plan))
         _tables_of_switch[switch] = switch.codes, tables
     return tables
 
@@ -145,8 +153,8 @@ _NO_TABLES = Tables(
 )
 
 
-def _derive(switch: TableSwitch, *, bitmap: bool) -> Tables:
-    """Derive the arrays of a switch, with the bitmap of wrong entries if one is needed."""
+def _derive(switch: TableSwitch, path: int) -> Tables:
+    """Derive the arrays of a switch for one of the loops' paths."""
     scenario = switch.scenario
     sizes, strides = scenario.group_sizes, scenario.strides
     lower = [sum(sizes[k + 1 :]) for k in range(scenario.inputs)]
@@ -157,9 +165,14 @@ def _derive(switch: TableSwitch, *, bitmap: bool) -> Tables:
     parts = [1 / 4 ** lower[k] for k in rest]
     steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
     weights = [4 ** lower[k + 1] * scenario.radices[k + 1] - 4 ** lower[k] for k in rest]
+    codes, wrong = switch.codes.numpy().astype(np.uint16), _NO_TABLES.wrong
+    if path == loops.EXCEPTIONS:
+        wrong = np.packbits(_wrong_entries(switch), bitorder="little")
+    elif path == loops.GATHER_MARKED:
+        codes |= _wrong_entries(switch).astype(np.uint16) << loops.MARK_BIT
     return Tables(
-        codes=switch.codes.numpy().astype(np.uint16),
-        wrong=_wrong_entries(switch) if bitmap else _NO_TABLES.wrong,
+        codes=codes,
+        wrong=wrong,
         parts=np.pad(np.array(parts, np.float32), filling),
         steps=np.pad(np.array(steps, np.int32), filling),
         inverse_strides=np.pad(np.array([1 / strides[k] for k in rest]), filling),
@@ -167,8 +180,8 @@ def _derive(switch: TableSwitch, *, bitmap: bool) -> Tables:
     )
 
 
-def _wrong_entries(switch: TableSwitch) -> NDArray[np.uint8]:
-    """Return a bit for each table entry that is not the ideal average: uint8 [entries / 8]."""
+def _wrong_entries(switch: TableSwitch) -> NDArray[np.bool_]:
+    """Return whether each table entry is not the ideal average."""
     scenario = switch.scenario
     weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.inputs)]
     terms = [
@@ -185,7 +198,7 @@ def _wrong_entries(switch: TableSwitch) -> NDArray[np.uint8]:
         ideal = quantized_average(total, servers=scenario.servers, rounding=scenario.rounding)
         entry = slice(start * len(lower), start * len(lower) + len(total))
         wrong[entry] = ideal != switch.codes[entry]
-    return np.packbits(wrong, bitorder="little")
+    return wrong
 
 
 def _all_sums(terms: list[NDArray[np.int32]]) -> NDArray[np.int32]:

@@ -84,11 +84,11 @@ def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
     return bits_B
 
 
-def contribute(gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
+def contribute(
+    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
+) -> None:
     """See :meth:`Backend.contribute`."""
-    word_blocks = plan.payload_blocks(len(scale_bits_B))
-    size = plan.quantizer.block_size
-    words_W = gradient_P.new_empty(word_blocks * size, dtype=torch.int32)
+    word_blocks = len(words_W) // plan.quantizer.block_size
     if word_blocks:
         _launch(
             "contribute",
@@ -105,7 +105,6 @@ def contribute(gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) ->
             **_encoding(plan),
             **_common(plan),
         )
-    return words_W
 
 
 def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
@@ -128,7 +127,7 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
         torch.tensor(inputs, dtype=torch.int32, device=out_P.device),
         wrong_B,
         len(out_P),
-        plan.payload_blocks(blocks),
+        len(words_W) // plan.quantizer.block_size,
         field_bits=plan.field_bits,
         onn_inputs=scenario.inputs,
         **_decoding(plan),

@@ -65,17 +65,18 @@ def scales_of(scale_bits_B: Tensor) -> Tensor:
     return scale_bits_B.view(torch.float32)
 
 
-def contribute(gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
+def contribute(
+    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
+) -> None:
     """See :meth:`Backend.contribute`."""
-    scales_B = scales_of(scale_bits_B)
-    words = plan.payload_blocks(len(scales_B)) * plan.quantizer.block_size
+    scales_B, words = scales_of(scale_bits_B), len(words_W)
     fields = torch.zeros(plan.fields * words, dtype=torch.int32, device=gradient_P.device)
     for block, value in chunks(len(scales_B), plan.quantizer.block_size):
         codes_P = plan.quantizer.encode(gradient_P[None, value], scales_B[block])[0]
         fields[value][: len(codes_P)] = plan.switch.contribution(codes_P)
     fields_FW = fields.view(plan.fields, words)
     shifts_F1 = torch.arange(plan.fields, device=fields.device).unsqueeze(1) * plan.field_bits
-    return (fields_FW << shifts_F1).sum(0, dtype=torch.int32)
+    torch.sum(fields_FW << shifts_F1, 0, dtype=torch.int32, out=words_W)
 
 
 def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:

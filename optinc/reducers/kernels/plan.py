@@ -16,6 +16,9 @@ from optinc.switch import OpticalSwitch, TableSwitch
 MOST_EXCEPTIONS = 0.01
 """Share of wrong inputs up to which integer arithmetic and a bitmap of them beat the gather."""
 
+CACHED_ENTRIES = 1 << 19
+"""Entries of a table up to which it fits a core's cache, and the gather beats everything else."""
+
 Path = Literal["integer", "exceptions", "gather"]
 
 
@@ -48,14 +51,15 @@ class ReductionPlan:
         """How codes become the received code; None where only the switch itself can tell.
 
         ``integer``: Q(sum of codes / N). ``exceptions``: the same, except for the few sums of
-        indices where the table differs. ``gather``: the table at the sum of indices.
+        indices where a large table differs. ``gather``: the table at the sum of indices.
         """
         if self.switch.exact:
             return "integer"
         if not isinstance(self.switch, TableSwitch):
             return None
-        few = self.switch.wrong_inputs <= MOST_EXCEPTIONS * self.switch.scenario.combinations
-        return "exceptions" if few else "gather"
+        entries = self.switch.scenario.combinations
+        few = self.switch.wrong_inputs <= MOST_EXCEPTIONS * entries
+        return "exceptions" if few and entries > CACHED_ENTRIES else "gather"
 
     @property
     def decode_ratio(self) -> tuple[int, int]:
@@ -73,9 +77,9 @@ class ReductionPlan:
         """Contributions packed into the 31 bits of one positive int32, so that sums never carry."""
         return max(1, 31 // self.field_bits)
 
-    def payload_blocks(self, blocks: int) -> int:
-        """Return the blocks of words that carry ``blocks`` blocks of contributions."""
-        return -(-blocks // self.fields)
+    def words(self, blocks: int) -> int:
+        """Return the words that carry ``blocks`` blocks of contributions."""
+        return -(-blocks // self.fields) * self.quantizer.block_size
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,10 @@ class Backend(Protocol):
         As integers they order like the values, infinity and then NaN above all finite ones.
         """
 
-    def contribute(self, gradient_P: Tensor, scale_bits_B: Tensor, plan: ReductionPlan) -> Tensor:
-        """Return the words one server adds to the sum: float [P] -> int32 [W].
+    def contribute(
+        self, gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
+    ) -> None:
+        """Write the words one server adds to the sum: float [P] -> int32 [W].
 
         Blocks whose scale is not finite contribute the code of zero.
         """

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numba
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.kernels import cpu, cpu_loops, cpu_plan, eager
+from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
@@ -26,6 +29,7 @@ from tests.unit.reducers.kernel_cases import (
     assert_same,
     check_reduce,
     check_sums,
+    contribution,
     draw,
     table_switch,
 )
@@ -56,25 +60,44 @@ def table_plan(*, bits: int, wrong_share: float, servers: int = 4) -> ReductionP
     return ReductionPlan(BlockQuantizer(bits=bits), switch, servers)
 
 
+@contextmanager
+def cache_of(entries: int) -> Iterator[None]:
+    """Take tables of more entries for large ones."""
+    with mock.patch.object(plan_module, "CACHED_ENTRIES", entries):
+        yield
+
+
+EVERY_SIZE = pytest.mark.parametrize("cached_entries", [0, plan_module.CACHED_ENTRIES])
+
+
+@EVERY_SIZE
 @settings(deadline=None)  # the first case compiles
 @given(SEEDS)
-def test_reduce_equals_eager(seed: int) -> None:
-    check_reduce(cpu, draw(seed))
+def test_reduce_equals_eager(cached_entries: int, seed: int) -> None:
+    with cache_of(cached_entries):
+        check_reduce(cpu, draw(seed))
 
 
+@EVERY_SIZE
 @settings(deadline=None)  # the first case compiles
 @given(SEEDS)
-def test_sums_of_contributions_equal_eager_and_reduce(seed: int) -> None:
-    check_sums(cpu, draw(seed))
+def test_sums_of_contributions_equal_eager_and_reduce(cached_entries: int, seed: int) -> None:
+    with cache_of(cached_entries):
+        check_sums(cpu, draw(seed))
 
 
+@EVERY_SIZE
 @pytest.mark.parametrize(("bits", "wrong_share"), [(8, 0.0), (8, 0.003), (10, 0.3)])
-def test_large_gradients_are_shared_by_threads(bits: int, wrong_share: float) -> None:
-    plan = table_plan(bits=bits, wrong_share=wrong_share)
-    assert plan.path == ("gather" if wrong_share == 0.3 else "exceptions")
-    case = Case(plan, torch.randn(4, 150_001))
-    check_reduce(cpu, case)
-    check_sums(cpu, case)
+def test_large_gradients_are_shared_by_threads(
+    bits: int, wrong_share: float, cached_entries: int
+) -> None:
+    with cache_of(cached_entries):
+        plan = table_plan(bits=bits, wrong_share=wrong_share)
+        few_of_many = wrong_share < 0.3 and cached_entries == 0
+        assert plan.path == ("exceptions" if few_of_many else "gather")
+        case = Case(plan, torch.randn(4, 150_001))
+        check_reduce(cpu, case)
+        check_sums(cpu, case)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -87,7 +110,8 @@ def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
             out = torch.empty(200_003)
             totals = cpu.reduce(gradients, out, plan)
             bits = cpu.scale_bits(gradients[0], plan)
-            results.append((totals, out, bits, cpu.contribute(gradients[0], bits, plan)))
+            words = contribution(cpu, gradients[0], bits, plan)
+            results.append((totals, out, bits, words))
         for totals, *tensors in results[1:]:
             assert totals == results[0][0]
             assert all(map(torch.equal, tensors, results[0][1:]))
@@ -144,7 +168,7 @@ def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
     sums = torch.arange(plan.switch.largest_sum + 1, dtype=torch.int32)
     # The upper end is where float32 is coarsest; the lower end covers every remainder.
     sums = torch.cat([sums[:2000], sums[-(2**20) + 2000 :]])[: 2**20]
-    words = torch.zeros(plan.payload_blocks(1) * 2**20, dtype=torch.int32)
+    words = torch.zeros(plan.words(1), dtype=torch.int32)
     words[: len(sums)] = sums
     bits = torch.ones(1).view(torch.int32)
     own, expected = torch.empty(len(sums)), torch.empty(len(sums))
@@ -155,14 +179,13 @@ def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
 
 @settings(deadline=None)
 @given(scenarios(most_servers=4, most_symbols=3), SEEDS)
-def test_the_bitmap_holds_the_wrong_entries(scenario: Scenario, seed: int) -> None:
+def test_the_wrong_entries_are_found(scenario: Scenario, seed: int) -> None:
     if scenario.combinations > 100_000:
         return
     switch = table_switch(scenario, wrong_share=0.1, seed=seed)
     index = torch.arange(scenario.combinations)
     wrong = ideal_of_index(index, scenario) != switch.codes
-    bitmap = torch.from_numpy(cpu_plan._wrong_entries(switch)).int()
-    assert torch.equal((bitmap[index // 8] >> (index % 8)) & 1, wrong.int())
+    assert torch.equal(torch.from_numpy(cpu_plan._wrong_entries(switch)), wrong)
 
 
 def test_what_is_supported(small_onn: ONNArtifact) -> None:
