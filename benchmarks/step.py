@@ -67,7 +67,8 @@ def time_case(model: str, data: str, batch: int, *, strategy: str, steps: int, r
 
 def run(model: str, data: str, batch: int, *, arm: str, strategy: str, steps: int) -> float:
     """Train for some steps in processes of their own; return the median seconds of a step."""
-    servers = ["strategy=ddp", "trainer.devices=2"] if strategy == "ddp" else []
+    real = ["strategy=ddp", "trainer.devices=2", "optinc.servers=2"]
+    servers = real if strategy == "ddp" else []
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *[sys.executable, "run.py", f"model={model}", f"data={data}"],
@@ -109,12 +110,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     arguments = parser.parse_args()
-    rows = [
-        time_case(*case, strategy=strategy, steps=arguments.steps, rounds=arguments.rounds)
-        for case in (QUICK_CASES if arguments.quick else CASES)
-        for strategy in ("virtual_servers", "ddp")
-    ]
-    title = "Training step"
+    title, rows = "Training step", []
+    for case in QUICK_CASES if arguments.quick else CASES:
+        for strategy in ("virtual_servers", "ddp"):
+            steps, rounds = arguments.steps, arguments.rounds
+            rows.append(time_case(*case, strategy=strategy, steps=steps, rounds=rounds))
+            show(title, COLUMNS, rows[-1:])
     show(title, COLUMNS, rows)
     if arguments.save:
         command = " ".join(["python -m benchmarks.step", *sys.argv[1:]])
