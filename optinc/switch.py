@@ -187,6 +187,12 @@ class ONNSwitch(OpticalSwitch):
         super().__init__(onn.card.scenario, card=onn.card, exact=False)
         if noise < 0:
             raise ConfigurationError(f"optinc.fidelity.noise must be at least 0, got {noise}")
+        if noise and not self.scenario.tabulable:
+            raise ConfigurationError(
+                f"optinc.fidelity.noise={noise} needs the full scale of every layer, over all "
+                f"inputs; {self.scenario} has {self.scenario.combinations:.2g}, too many to "
+                "enumerate. Legal is 0, or fewer optinc.bits or optinc.servers"
+            )
         self.network = onn.network
         self.noise = noise
         self.seed = seed

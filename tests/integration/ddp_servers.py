@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,7 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from optinc.onn import zoo
-from optinc.onn.artifact import ONNArtifact
+from optinc.onn.artifact import ONNArtifact, save_artifact
+from optinc.onn.constructions import Smallest
+from optinc.onn.evaluation import evaluate_sampled
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.ring import RingReducer
@@ -101,6 +104,27 @@ def trained() -> ONNArtifact:
     return ONNArtifact.load(zoo.ZOO / "b8_n4_half_even_all_layers")
 
 
+def untabulable() -> OptINCReducer:
+    """An ONN with more inputs than a table can have."""
+    scenario = make_scenario(bits=16, servers=16, inputs="auto", rounding="half_even")
+    network, design = Smallest().build(scenario)
+    with TemporaryDirectory() as folder:
+        onn = save_artifact(
+            Path(folder),
+            network=network,
+            design=design,
+            evaluation=evaluate_sampled(network, scenario, samples=1000),
+            seed=0,
+            epochs=0,
+            seconds=0.0,
+            device=torch.device("cpu"),
+            command="",
+        )
+    switch = ONNSwitch(onn)
+    assert not switch.additive
+    return optinc(switch)
+
+
 def imperfect_table() -> OptINCReducer:
     """A table with every seventh entry wrong by one."""
     switch = TableSwitch(trained())
@@ -123,7 +147,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ideal_16_bits": {"reducer": lambda: ideal(bits=16)},
     "onn": {"reducer": lambda: optinc(ONNSwitch(trained()))},
     "noise": {"reducer": lambda: optinc(ONNSwitch(trained(), noise=0.01, seed=3))},
-    "no_table": {"reducer": lambda: ideal(bits=16, inputs=16)},
+    "ideal_no_table": {"reducer": lambda: ideal(bits=16, inputs=16)},
+    "onn_no_table": {"reducer": untabulable},
     "clip": {"reducer": ideal, "trainer": {"gradient_clip_val": 0.3}},
     "accumulate": {"reducer": ideal, "trainer": {"accumulate_grad_batches": 3}},
     "bf16": {"reducer": ideal, "trainer": {"precision": "bf16-mixed"}},

@@ -107,6 +107,7 @@ def test_all_ranks_end_with_the_same_weights(results: Results) -> None:
 def test_backends_buckets_and_views_change_nothing(results: Results) -> None:
     assert equal(results.case("table", "ddp-0"), results.case("eager", "ddp-0"))
     assert equal(results.case("table", "ddp-0"), results.case("onn", "ddp-0"))
+    assert equal(results.case("ideal_no_table", "ddp-0"), results.case("onn_no_table", "ddp-0"))
     assert equal(results.case("buckets", "ddp-0"), results.case("views", "ddp-0"))
     unused = results.case("unused", "ddp-0")
     unused = {key: value for key, value in unused.items() if not key.startswith("unused.")}

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optinc.errors import ConfigurationError
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index
@@ -76,3 +77,12 @@ def test_a_table_finds_the_codes_of_the_data_set(small_onn: ONNArtifact) -> None
     switch = TableSwitch(small_onn)
     averages, _ = samples_of_index(torch.arange(49), small_onn.card.scenario)
     assert torch.equal(switch.codes, pam4.decode(pam4.receive(small_onn.network(averages))))
+
+
+def test_noise_is_refused_where_inputs_cannot_be_enumerated(
+    small_onn: ONNArtifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optinc.signal.scenario.MAX_TABLE_ENTRIES", 10)
+    assert not ONNSwitch(small_onn).additive
+    with pytest.raises(ConfigurationError, match=r"noise=0\.1 needs the full scale"):
+        ONNSwitch(small_onn, noise=0.1)
