@@ -42,6 +42,10 @@ class OpticalSwitch(nn.Module, ABC):
         self.card = card
         self.exact = exact
 
+    def identity(self) -> dict[str, str]:
+        """Return what decides about received codes, besides the ONN: name -> value."""
+        return {"scenario": str(self.scenario)}
+
     @abstractmethod
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """Average codes optically.
@@ -116,6 +120,16 @@ def ideal_of_index(index_P: Tensor, scenario: Scenario) -> Tensor:
     """Return eq. (3) for mixed-radix indices: int64 [P] -> int64 [P]."""
     total_P = preprocessing.code_total(preprocessing.sums_of_index(index_P, scenario), scenario)
     return quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
+
+
+def position_generator(
+    seed: int, *, reduction: int, first: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return a source of randomness that depends on seed, reduction and position alone."""
+    generator = torch.Generator(device)
+    # A large odd factor for each keeps neighbouring reductions and positions apart.
+    generator.manual_seed((seed * 0x9E3779B1 + reduction * 0x85EBCA77 + first) % 2**63)
+    return generator
 
 
 class IdealSwitch(OpticalSwitch):
@@ -199,6 +213,10 @@ class ONNSwitch(OpticalSwitch):
         self.chunk_size = chunk_size
         self.full_scales = full_scales(onn.network, self.scenario) if noise else None
 
+    def identity(self) -> dict[str, str]:
+        """See :meth:`OpticalSwitch.identity`."""
+        return {**super().identity(), "noise": str(self.noise), "noise_seed": str(self.seed)}
+
     @property
     def additive(self) -> bool:
         """See :meth:`OpticalSwitch.additive`; noise differs from value to value of one sum."""
@@ -225,9 +243,9 @@ class ONNSwitch(OpticalSwitch):
         """Send averages through the network and its receivers: float [P, K] -> int32 [P]."""
         if not self.noise:
             return pam4.decode(pam4.receive(self.network(averages_PK)))
-        generator = torch.Generator(averages_PK.device)
-        # A large odd factor for each keeps neighbouring reductions and positions apart.
-        generator.manual_seed((self.seed * 0x9E3779B1 + reduction * 0x85EBCA77 + first) % 2**63)
+        generator = position_generator(
+            self.seed, reduction=reduction, first=first, device=averages_PK.device
+        )
         levels = noisy_forward(
             self.network,
             averages_PK,

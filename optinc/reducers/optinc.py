@@ -141,9 +141,8 @@ class OptINCReducer(Reducer):
         """See :meth:`Reducer.identity`."""
         return {
             **super().identity(),
-            "scenario": str(self.switch.scenario),
+            **self.switch.identity(),
             "quantizer": str(self.quantizer),
-            "noise": getattr(self.switch, "noise", 0.0),
         }
 
     @property

@@ -57,6 +57,7 @@ class OptINCConfig:
     approximation: ApproximationConfig = field(default_factory=ApproximationConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     fidelity: Any = MISSING
+    errors: Any = MISSING
     scenario: Any = MISSING
     design: Any = MISSING
     onn: Any = MISSING

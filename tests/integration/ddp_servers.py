@@ -21,6 +21,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from optinc.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.constructions import Smallest
@@ -125,6 +126,13 @@ def untabulable() -> OptINCReducer:
     return optinc(switch)
 
 
+def injected() -> OptINCReducer:
+    """Errors drawn for every value."""
+    scenario = make_scenario(bits=16, servers=4, inputs="auto", rounding="half_even")
+    errors = ErrorDistribution(rate=0.01, values={1: 0.5, -1024: 0.5})
+    return optinc(ErrorInjectionSwitch(scenario, errors=errors, seed=3))
+
+
 def imperfect_table() -> OptINCReducer:
     """A table with every seventh entry wrong by one."""
     switch = TableSwitch(trained())
@@ -147,6 +155,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ideal_16_bits": {"reducer": lambda: ideal(bits=16)},
     "onn": {"reducer": lambda: optinc(ONNSwitch(trained()))},
     "noise": {"reducer": lambda: optinc(ONNSwitch(trained(), noise=0.01, seed=3))},
+    "injected": {"reducer": injected},
     "ideal_no_table": {"reducer": lambda: ideal(bits=16, inputs=16)},
     "onn_no_table": {"reducer": untabulable},
     "clip": {"reducer": ideal, "trainer": {"gradient_clip_val": 0.3}},

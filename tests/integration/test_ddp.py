@@ -124,6 +124,7 @@ def test_wrong_tables_and_noise_do_change_something(results: Results) -> None:
     assert notes["table"]["onn_errors"] == 0
     assert notes["imperfect"]["onn_errors"] > 0
     assert notes["noise"]["onn_errors"] > 0
+    assert notes["injected"]["onn_errors"] > 0
 
 
 @pytest.mark.slow

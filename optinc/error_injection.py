@@ -1,0 +1,157 @@
+"""ONN errors drawn at random, as in the paper's training experiments (Sec. IV, Table II)."""
+
+# Shape suffixes: N servers, P gradient values, E errors.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optinc.errors import ConfigurationError
+from optinc.onn.artifact import ONNArtifact
+from optinc.signal.scenario import Scenario
+from optinc.switch import OpticalSwitch, ideal_average, position_generator
+
+
+@dataclass(frozen=True)
+class ErrorDistribution:
+    """How often a received code is wrong, and by how much.
+
+    Attributes:
+        rate: Probability that a received code is wrong: 1 less the ONN's accuracy.
+        values: Error in units of the code's last place -> its share among errors; the shares add up
+            to 1. Empty only with a rate of 0.
+
+    Raises:
+        ConfigurationError: If this is no distribution.
+    """
+
+    rate: float
+    values: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.rate <= 1.0:
+            raise ConfigurationError(f"optinc.errors.rate must be 0 to 1, got {self.rate}")
+        shares = list(self.values.values())
+        if 0 in self.values or any(share < 0 for share in shares):
+            raise ConfigurationError(
+                f"optinc.errors.values must map errors other than 0 to shares of at least 0, got "
+                f"{dict(self.values)}"
+            )
+        if (self.rate or shares) and not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+            raise ConfigurationError(
+                f"the shares in optinc.errors.values must add up to 1, got {sum(shares):g}"
+            )
+
+    @classmethod
+    def from_settings(cls, *, rate: float, values: Mapping[int, float]) -> ErrorDistribution:
+        """Build one from a configuration, whose mappings are not plain ones."""
+        return cls(rate=rate, values={int(error): float(s) for error, s in values.items()})
+
+    @classmethod
+    def measured(cls, onn: ONNArtifact) -> ErrorDistribution:
+        """Return the errors that were counted when an ONN was evaluated, from its card."""
+        card = onn.card
+        if not card.wrong_inputs:
+            return cls(rate=0.0, values={})
+        counts = card.error_values
+        return cls(
+            rate=card.wrong_inputs / card.evaluated_inputs,
+            values={error: count / sum(counts.values()) for error, count in counts.items()},
+        )
+
+
+def draw_errors(
+    values: int, errors: ErrorDistribution, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw which of some values are wrong, each independently, and by how much.
+
+    The gaps between errors are geometric, so that this takes time for errors, not for values, and
+    rates far below the resolution of a random float are exact.
+
+    Args:
+        values: Number of values P.
+        errors: Their distribution.
+        generator: Source of randomness, on the CPU.
+
+    Returns:
+        Positions int64 [E], ascending, and errors int32 [E].
+    """
+    positions = torch.empty(0, dtype=torch.int64)
+    if errors.rate >= 1.0:
+        positions = torch.arange(values)
+    elif errors.rate > 0.0:
+        last, parts = -1, []
+        while last < values - 1:
+            expected = (values - 1 - last) * errors.rate
+            uniform = torch.rand(
+                int(expected + 4 * math.sqrt(expected)) + 1,
+                dtype=torch.float64,
+                generator=generator,
+            )
+            # 1 - u is never 0. Gaps beyond all values would overflow.
+            gaps = (torch.log1p(-uniform) / math.log1p(-errors.rate)).clamp_(max=values).long() + 1
+            parts.append(last + gaps.cumsum(0))
+            last = int(parts[-1][-1])
+        positions = torch.cat(parts) if parts else positions
+        positions = positions[positions < values]
+    if not len(positions):
+        return positions, torch.empty(0, dtype=torch.int32)
+    sizes = torch.tensor(list(errors.values), dtype=torch.int32)
+    shares = torch.tensor(list(errors.values.values()), dtype=torch.float64)
+    chosen = torch.multinomial(shares, len(positions), replacement=True, generator=generator)
+    return positions, sizes[chosen]
+
+
+class ErrorInjectionSwitch(OpticalSwitch):
+    """Emits the exact quantised average plus errors drawn for every value (Sec. IV).
+
+    The errors of a value are a function of seed, reduction and position, the same for virtual and
+    for real servers. A receiver emits no code outside 0 to 2^B - 1: errors that lead there are cut.
+
+    Args:
+        scenario: Bits, servers and rounding.
+        errors: Distribution of the errors.
+        seed: Seed of the errors.
+    """
+
+    fidelity = "error_injection"
+
+    def __init__(self, scenario: Scenario, *, errors: ErrorDistribution, seed: int = 0) -> None:
+        super().__init__(scenario, card=None, exact=errors.rate == 0.0)
+        largest = 2**scenario.bits - 1
+        beyond = [error for error in errors.values if abs(error) > largest]
+        if beyond:
+            raise ConfigurationError(
+                f"optinc.errors.values holds {beyond}, but codes of optinc.bits={scenario.bits} "
+                f"are 0 to {largest}"
+            )
+        self.errors = errors
+        self.seed = seed
+
+    @property
+    def additive(self) -> bool:
+        """See :meth:`OpticalSwitch.additive`; errors differ from value to value of one sum."""
+        return self.exact
+
+    def identity(self) -> dict[str, str]:
+        """See :meth:`OpticalSwitch.identity`."""
+        return {**super().identity(), "errors": str(self.errors), "error_seed": str(self.seed)}
+
+    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
+        """See :meth:`OpticalSwitch.forward`."""
+        received_P = ideal_average(codes_NP, self.scenario)
+        generator = position_generator(self.seed, reduction=reduction, first=first)
+        positions, errors = draw_errors(len(received_P), self.errors, generator)
+        if len(positions):
+            positions, errors = positions.to(codes_NP.device), errors.to(codes_NP.device)
+            wrong = received_P[positions] + errors
+            received_P[positions] = wrong.clamp(0, 2**self.scenario.bits - 1)
+        return received_P
+
+    def _receive_index(self, index_P: Tensor) -> Tensor:
+        raise NotImplementedError("errors are no function of a sum")
