@@ -84,6 +84,8 @@ class Config:
     seed: int = MISSING
     onn: str | None = None
     ckpt_path: str | None = None
+    scale: str | None = None
+    scales: Any = None
 
 
 def register() -> None:
@@ -97,6 +99,10 @@ def validate(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: Names the setting and the legal values.
     """
+    scales = list(cfg.scales or {})
+    if cfg.scale is not None and cfg.scale not in scales:
+        legal = " | ".join(scales) or "null, since no experiment with scales is chosen"
+        raise ConfigurationError(f"scale must be {legal}, got {cfg.scale}")
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigurationError(
