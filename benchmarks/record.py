@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import platform
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
+
+from experiments.record import conditions, write_csv
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -56,37 +53,9 @@ def save(
     lines += ["| " + " | ".join(_cells(columns, row)) + " |" for row in rows]
     lines += ["", f"![plot]({name}.png)"]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with (RESULTS / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [column.key for column in columns], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    keys = [column.key for column in columns]
+    write_csv(RESULTS / f"{name}.csv", [{key: row.get(key) for key in keys} for row in rows])
     draw(RESULTS / f"{name}.png")
-
-
-def conditions() -> str:
-    """Return date, commit, hardware and versions."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        cwd=RESULTS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return (
-        f"{date.today().isoformat()}, commit {commit or 'unknown'}, {device}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}, "
-        f"Python {platform.python_version()}"
-    )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()
 
 
 def _cells(columns: list[Column], row: Row) -> list[str]:
