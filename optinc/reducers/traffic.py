@@ -14,15 +14,15 @@ def ring_bytes(*, values: int, servers: int, bytes_per_value: float) -> float:
     return 2 * (servers - 1) / servers * values * bytes_per_value
 
 
-def code_bytes(*, values: int, bits: int, blocks: int) -> float:
-    """Bytes of one gradient as B-bit codes and one float32 scale a block, each sent once.
+def code_bytes(*, values: int, bits: int, blocks: int, scale_bytes: float = 4) -> float:
+    """Bytes of one gradient as B-bit codes and one scale a block, float32 as sent, each sent once.
 
     What a switch that adds up codes receives, of light or, in the manner of SwitchML (Sapio et al.
     2021, arXiv:1903.06701), of integers. SwitchML itself sends 32-bit integers; the B bits that a
     code needs are counted here. With 256 values a block the scales are 32 / (256 B) of the codes'
     bits.
     """
-    return values * bits / 8 + blocks * 4
+    return values * bits / 8 + blocks * scale_bytes
 
 
 def qsgd_bytes(*, values: int, servers: int, levels: int, buckets: int) -> float:

@@ -1,0 +1,97 @@
+"""What a server computes and sends in a step of the paper's trainings, counted on the models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from optinc.latency import Step, count_flops
+from optinc.models.llama import LlamaLanguageModel
+from optinc.models.resnet import ResNetClassifier
+
+SAMPLES = 2
+"""Samples that are counted: batch normalisation of a 1x1 image refuses one."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model with its data, as far as the time of a step depends on them.
+
+    Attributes:
+        name: What is trained.
+        sample: The step of one sample.
+        unit: What a sample is.
+        shapes: Shapes of the parameters.
+    """
+
+    name: str
+    sample: Step
+    unit: str
+    shapes: tuple[torch.Size, ...]
+
+
+def resnet50(*, stem: Literal["imagenet", "cifar"]) -> Workload:
+    """ResNet50 on CIFAR-100 (Sec. IV), whose stem the paper does not give."""
+    model = partial(
+        ResNetClassifier,
+        num_classes=100,
+        depth=50,
+        stem=stem,
+        label_smoothing=0.0,
+        optimizer=_untrained,
+        scheduler=_untrained,
+    )
+
+    def loss(network: nn.Module) -> Tensor:
+        labels = torch.zeros(SAMPLES, dtype=torch.long)
+        return nn.functional.cross_entropy(network(torch.zeros(SAMPLES, 3, 32, 32)), labels)
+
+    stem_name = {"imagenet": "ImageNet stem", "cifar": "CIFAR stem"}[stem]
+    return _count(f"ResNet50, CIFAR-100, {stem_name}", "image", model, loss)
+
+
+def llama(*, vocabulary: int, sequence_length: int) -> Workload:
+    """The decoder of 8 layers, hidden size 384, 8 heads; vocabulary and length are not given."""
+    model = partial(
+        LlamaLanguageModel,
+        vocab_size=vocabulary,
+        sequence_length=sequence_length,
+        layers=8,
+        hidden_size=384,
+        heads=8,
+        intermediate_size=1024,
+        attention_dropout=0.0,
+        optimizer=_untrained,
+        scheduler=_untrained,
+    )
+
+    def loss(network: nn.Module) -> Tensor:
+        value: Tensor = network(torch.zeros(SAMPLES, sequence_length, dtype=torch.long))
+        return value
+
+    name = f"LLaMA 8 x 384, {vocabulary:,} words"
+    return _count(name, f"sequence of {sequence_length} tokens", model, loss)
+
+
+def _count(
+    name: str, unit: str, model: Callable[[], nn.Module], loss: Callable[[nn.Module], Tensor]
+) -> Workload:
+    with torch.device("meta"):
+        shapes = tuple(parameter.shape for parameter in model().parameters())
+    forward, backward = count_flops(lambda: loss(model()))
+    sample = Step(
+        values=sum(shape.numel() for shape in shapes),
+        forward_flops=forward / SAMPLES,
+        backward_flops=backward / SAMPLES,
+    )
+    return Workload(name, sample, unit, shapes)
+
+
+def _untrained(*_: Any, **__: Any) -> Any:
+    """Stand in for the factories of optimiser and schedule, which counting does not call."""
+    raise AssertionError("a workload is counted, not trained")
