@@ -25,7 +25,7 @@ class Workload:
     Attributes:
         name: What is trained.
         sample: The step of one sample.
-        unit: What a sample is.
+        unit: What samples are.
         shapes: Shapes of the parameters.
     """
 
@@ -52,7 +52,7 @@ def resnet50(*, stem: Literal["imagenet", "cifar"]) -> Workload:
         return nn.functional.cross_entropy(network(torch.zeros(SAMPLES, 3, 32, 32)), labels)
 
     stem_name = {"imagenet": "ImageNet stem", "cifar": "CIFAR stem"}[stem]
-    return _count(f"ResNet50, CIFAR-100, {stem_name}", "image", model, loss)
+    return _count(f"ResNet50, CIFAR-100, {stem_name}", "images", model, loss)
 
 
 def llama(*, vocabulary: int, sequence_length: int) -> Workload:
@@ -75,7 +75,7 @@ def llama(*, vocabulary: int, sequence_length: int) -> Workload:
         return value
 
     name = f"LLaMA 8 x 384, {vocabulary:,} words"
-    return _count(name, f"sequence of {sequence_length} tokens", model, loss)
+    return _count(name, f"sequences of {sequence_length} tokens", model, loss)
 
 
 def _count(
