@@ -9,17 +9,15 @@ each layer's full scale, the largest value any of its signals takes.
 from __future__ import annotations
 
 import argparse
-import csv
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record import command_line, save
 from optinc.onn import zoo
 from optinc.onn.noise import noisy_accuracy
 from optinc.photonics import area
 
-RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.0, 0.001, 0.002, 0.005, 0.01)
 
 
@@ -40,11 +38,15 @@ def main() -> None:
         table.add_row(*row.values())
     Console().print(table)
     if not arguments.names:
-        RESULTS.mkdir(exist_ok=True)
-        with (RESULTS / "noise.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        save(
+            "noise",
+            title="Share of all inputs received right, %, by noise",
+            source="",
+            command=command_line("experiments.noise"),
+            rows=rows,
+            notes="Gaussian noise on the inputs of every layer, as a share of the layer's full "
+            f"scale; {arguments.repeats} draw(s) for each of the 28,561 inputs.",
+        )
 
 
 def measure(name: str, *, repeats: int) -> dict[str, str]:

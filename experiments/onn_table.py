@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record import RESULTS, command_line, save
 from experiments.runs import ROOT
 from optinc.errors import MissingONNError
 from optinc.onn import zoo
@@ -22,7 +21,6 @@ from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.photonics import area
 from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
 
-RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     "bits",
     "servers",
@@ -173,11 +171,14 @@ def _show(title: str, cells: list[dict[str, str]]) -> None:
 
 def _write(name: str, title: str, cells: list[dict[str, str]]) -> None:
     """Write the results as CSV and Markdown."""
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(cells)
+    save(
+        name,
+        title=f"Accuracy on all inputs and area, {title}",
+        source=title,
+        command=command_line(f"experiments.{name}"),
+        rows=cells,
+        notes="Seconds and hardware of a row are those that made its ONN.",
+    )
     lines = [
         f"# {title}",
         "",

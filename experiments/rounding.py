@@ -9,7 +9,6 @@ each rounding; the table gives the mean final validation loss over the seeds.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -19,13 +18,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record import command_line, save
 from experiments.runs import ROOT
 from optinc.signal.rounding import ROUNDINGS
 
-RESULTS = Path(__file__).parent / "results"
 BITS = (8, 4)
 SEEDS = (1, 2, 3)
-COLUMNS = ("bits", "rounding", "seed", "val_loss", "quantization_error")
 
 
 def main() -> None:
@@ -55,11 +53,15 @@ def main() -> None:
         f"optinc.rounding={','.join(ROUNDINGS)}",
     )
     rows = _collect(folder)
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "rounding.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    save(
+        "rounding",
+        title="Final validation loss by the rounding Q of eq. (3), nats",
+        source="eq. (3)",
+        command=command_line("experiments.rounding"),
+        rows=rows,
+        notes=f"A small LLaMA on Python's own documentation, {arguments.steps} steps, four "
+        "servers, exact switches.",
+    )
     _show(rows, steps=arguments.steps)
 
 
