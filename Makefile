@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs report clean
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+report: .venv/installed
+	$(BIN)/python -m experiments.report
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

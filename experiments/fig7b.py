@@ -68,8 +68,8 @@ def main() -> None:
     rows = [row for case in cases for row in bars(case, assumptions)]
     batches = [row for case in cases for row in interpretations(case, assumptions)]
     curves = [row for case in cases for row in curve_rows(case, assumptions)]
-    sentences = [sentence for case in cases for sentence in findings(case, assumptions)]
-    notes = " ".join([*sentences, *limits(assumptions)])
+    paragraphs = [findings(case, assumptions) for case in cases] + [limits(assumptions)]
+    notes = "\n".join(" ".join(sentences) for sentences in paragraphs)
     console = Console(width=110)
     console.print(bar_table(rows))
     console.print(batch_table(batches))
@@ -183,7 +183,7 @@ def interpretations(case: Case, assumptions: Assumptions) -> Iterator[Row]:
 def curve_rows(case: Case, assumptions: Assumptions) -> Iterator[Row]:
     """Yield OptINC's savings against batch, servers, link speed and bits, one changed at a time."""
     solved = solved_batch(case, assumptions)
-    batches = {"usual": case.batch} | ({"paper's saving": solved} if solved else {})
+    batches = {"usual batch": case.batch} | ({"batch solved for": solved} if solved else {})
 
     def row(curve: str, series: str, x: float, batch: float, a: Assumptions) -> Row:
         step = case.workload.sample.scaled(batch)
@@ -208,7 +208,7 @@ def curve_rows(case: Case, assumptions: Assumptions) -> Iterator[Row]:
         for curve, series, values, change in _changes():
             for x in values:
                 a = replace(assumptions, **change(x))
-                yield row(curve, f"{series}, batch: {name}", x, batch, a)
+                yield row(curve, ", ".join(filter(None, (name, series))), x, batch, a)
 
 
 def _changes() -> Iterator[tuple[str, str, tuple[float, ...], Callable[[float], dict[str, Any]]]]:
@@ -216,7 +216,7 @@ def _changes() -> Iterator[tuple[str, str, tuple[float, ...], Callable[[float], 
     yield "servers", "no latency", SERVERS, lambda x: {"servers": int(x)}
     yield "servers", "latency", SERVERS, lambda x: {"servers": int(x), **LATENCIES}
     speeds = (25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
-    yield "link_gbps", "one speed for all", speeds, lambda x: {"link_gbps": x}
+    yield "link_gbps", "", speeds, lambda x: {"link_gbps": x}
     bits = (2, 4, 6, 8, 10, 12, 14, 16, 24, 32)
     yield "bits", "ring the same", bits, lambda x: {"ring_bits": int(x), "optinc_bits": int(x)}
     yield "bits", "ring float32", bits, lambda x: {"ring_bits": 32, "optinc_bits": int(x)}

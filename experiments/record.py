@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import platform
 import shlex
@@ -11,11 +12,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from math import isfinite, nan
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from optinc.errors import OptINCError
+
 RESULTS = Path(__file__).parent / "results"
+
+ORIGIN = {"title", "source", "command", "date", "commit", "hardware", "versions", "notes"}
+"""What ``NAME.json`` holds."""
 
 Row = Mapping[str, str | float | bool | None]
 
@@ -107,6 +115,105 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+class MalformedResultError(OptINCError):
+    """A stored result cannot be read; names the file, and the column or line at fault."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A stored result.
+
+    Attributes:
+        name: Name of its files.
+        rows: Cells by column, all of them text.
+        origin: Content of ``NAME.json``; empty where there is none.
+        csv: Content of ``NAME.csv``.
+    """
+
+    name: str
+    rows: list[dict[str, str]]
+    origin: dict[str, Any]
+    csv: str
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns in their order."""
+        return list(self.rows[0])
+
+    def require(self, *columns: str) -> None:
+        """Check that columns are there.
+
+        Raises:
+            MalformedResultError: If one is not.
+        """
+        for column in columns:
+            if column not in self.rows[0]:
+                raise MalformedResultError(
+                    f"{self.name}.csv has no column {column!r}; its columns are "
+                    f"{', '.join(self.columns)}"
+                )
+
+    def number(self, row: dict[str, str], column: str) -> float:
+        """Return a cell as a finite number.
+
+        Raises:
+            MalformedResultError: If it is none.
+        """
+        self.require(column)
+        try:
+            value = float(row[column])
+        except ValueError:
+            value = nan
+        if not isfinite(value):
+            line = self.rows.index(row) + 2
+            raise MalformedResultError(
+                f"{self.name}.csv, line {line}: column {column!r} must be a number, "
+                f"got {row[column]!r}"
+            )
+        return value
+
+
+def read(name: str, *, folder: Path = RESULTS) -> Result | None:
+    """Read a result that :func:`save` wrote; None if there is none.
+
+    Raises:
+        MalformedResultError: If a file is damaged.
+    """
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MalformedResultError(f"{path.name} is no CSV file: {error}") from None
+    if not rows:
+        raise MalformedResultError(f"{path.name} has no rows")
+    for line, row in enumerate(rows, start=2):
+        # DictReader keeps surplus cells under None, and fills missing ones with None.
+        if None in row or None in row.values():
+            raise MalformedResultError(
+                f"{path.name}, row {line - 1}: expected {len(reader.fieldnames or [])} cells"
+            )
+    return Result(name=name, rows=rows, origin=_read_origin(folder / f"{name}.json"), csv=text)
+
+
+def _read_origin(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        origin = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MalformedResultError(f"{path.name} is no JSON file: {error}") from None
+    if not isinstance(origin, dict):
+        raise MalformedResultError(f"{path.name} must hold an object, got {origin!r}")
+    missing = sorted(ORIGIN - set(origin))
+    if missing:
+        raise MalformedResultError(f"{path.name} has no {', '.join(missing)}")
+    return origin
 
 
 def _commit() -> str:

@@ -1,0 +1,212 @@
+"""Figs. 6 and 7b: what :mod:`optinc.latency` models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.record import Result, read
+from experiments.report import plots
+from experiments.report.content import Plot, Section, Table, absent, difference, points
+
+SHORT = {"ResNet50, CIFAR-100, ImageNet stem": "ResNet50", "LLaMA 8 x 384, 32,000 words": "LLaMA"}
+"""Workloads that are plotted; the other stem of ResNet50 gives the same bars and curves."""
+
+
+def fig6(folder: Path) -> Section:
+    """Traffic."""
+    key, source, title = "fig6", "Fig. 6", "Traffic over the size of the gradient"
+    paper = "ring 1.5, 1.75, 1.875 with 4, 8, 16 servers; OptINC 1"
+    result = read("fig6", folder=folder)
+    if result is None:
+        command = "python -m experiments.fig6"
+        return absent(key, source=source, title=title, paper=paper, command=command)
+    result.require("model", "servers", "method", "over_gradient", "over_float32", "paper")
+    model = result.rows[0]["model"]
+    rows = [row for row in result.rows if row["model"] == model]
+    published = [row for row in rows if row["paper"]]
+    cells = [
+        [
+            row["servers"],
+            row["method"],
+            f"{result.number(row, 'paper'):g}",
+            f"{result.number(row, 'over_gradient'):.6g}",
+            difference(row["paper"], row["over_gradient"]),
+        ]
+        for row in published
+    ]
+    servers = list(dict.fromkeys(row["servers"] for row in published))
+    methods = list(dict.fromkeys(row["method"] for row in published))
+    heights = {
+        method: [
+            result.number(row, "over_gradient") for row in published if row["method"] == method
+        ]
+        for method in methods
+    }
+    all_methods = {
+        method: points(
+            result, [r for r in rows if r["method"] == method], "servers", "over_float32"
+        )
+        for method in dict.fromkeys(row["method"] for row in rows)
+        # The rest lies upon these.
+        if method not in {*methods, "OptINC, 16-bit scales", "int8 blocks"}
+    }
+    ours = "; ".join(
+        f"{method} {', '.join(f'{height:.4g}' for height in heights[method])}" for method in methods
+    )
+    ticks = sorted({result.number(row, "servers") for row in rows})
+    return Section(
+        key=key,
+        source=source,
+        title=title,
+        paper=paper,
+        ours=ours,
+        state="modelled",
+        tables=[
+            Table("Paper and ours", ["servers", "method", "paper", "ours", "difference"], cells)
+        ],
+        plots=[
+            Plot(
+                "Bytes sent over the size of the gradient",
+                plots.bars(
+                    [f"{number} servers" for number in servers], heights, y="ratio", form=".4g"
+                ),
+            ),
+            Plot(
+                f"All methods, over the float32 gradient ({model}); block scales counted",
+                plots.lines(
+                    all_methods,
+                    x="servers",
+                    y="bytes sent / float32 gradient",
+                    logarithmic="xy",
+                    markers=True,
+                    ticks=ticks,
+                ),
+            ),
+        ],
+        results=[result],
+    )
+
+
+def fig7b(folder: Path) -> Section:
+    """Step time."""
+    key, source, title = "fig7b", "Fig. 7b", "Time of a training step"
+    paper = "OptINC saves over 25 % (ResNet50) and about 17 % (LLaMA) of a ring's step"
+    command = "python -m experiments.fig7b"
+    results = [read(name, folder=folder) for name in ("fig7b", "fig7b_batches", "fig7b_curves")]
+    present = [result for result in results if result is not None]
+    if len(present) < len(results):
+        return absent(key, source=source, title=title, paper=paper, command=command)
+    bars, batches, curves = present
+    bars.require("workload", "batch", "batch_is", "method", "over_ring", "saving", "paper_saving")
+    optinc = [row for row in bars.rows if row["method"] == "optinc"]
+    usual = [row for row in optinc if row["batch_is"] == "usual"]
+    cells = [
+        [
+            row["workload"],
+            f"{bars.number(row, 'batch'):.3g} ({row['batch_is']})",
+            f"{100 * bars.number(row, 'paper_saving'):.0f}",
+            f"{100 * bars.number(row, 'saving'):.1f}",
+            f"{_points_apart(bars, row):+.1f}",
+        ]
+        for row in optinc
+    ]
+    groups = [
+        f"{SHORT[row['workload']]}, {bars.number(row, 'batch'):.3g}<br>{row['batch_is']}"
+        for row in optinc
+        if row["workload"] in SHORT
+    ]
+    heights = {
+        method: [
+            bars.number(row, "over_ring")
+            for row in bars.rows
+            if row["method"] == method and row["workload"] in SHORT
+        ]
+        for method in dict.fromkeys(row["method"] for row in bars.rows)
+    }
+    savings = ", ".join(
+        f"{100 * bars.number(row, 'saving'):.1f} % ({row['workload']}, {float(row['batch']):g})"
+        for row in usual
+    )
+    return Section(
+        key=key,
+        source=source,
+        title=title,
+        paper=paper,
+        ours="both only at the batches solved for; at usual ones " + savings,
+        state="modelled",
+        tables=[
+            Table(
+                "Saved of a ring's step, %; batches of a server are solved for or usual",
+                ["workload", "batch", "paper", "ours", "difference"],
+                cells,
+            ),
+            _batches(batches),
+        ],
+        plots=[
+            Plot(
+                "Time of a step over that with a ring, by batch of a server",
+                plots.bars(groups, heights, y="step / step with a ring"),
+            ),
+            *_curves(curves),
+        ],
+        results=present,
+    )
+
+
+def _points_apart(bars: Result, row: dict[str, str]) -> float:
+    """Return by how many points ours exceeds the paper's saving, to a tenth and never -0."""
+    apart = 100 * (bars.number(row, "saving") - bars.number(row, "paper_saving"))
+    return round(apart, 1) + 0.0
+
+
+def _batches(result: Result) -> Table:
+    """Return the batches by what is sent, workloads side by side."""
+    sent = ("ring_bits", "optinc_bits", "transceivers")
+    result.require("workload", "batch", "tokens", *sent)
+    cells: dict[tuple[str, ...], list[str]] = {}
+    headings: list[str] = []
+    for row in result.rows:
+        heading = f"{row['workload']}, {'tokens' if row['tokens'] else 'images'}"
+        if heading not in headings:
+            headings.append(heading)
+        column = "tokens" if row["tokens"] else "batch"
+        batch = f"{float(f'{result.number(row, column):.3g}'):g}" if row["batch"] else "none"
+        cells.setdefault(tuple(row[name] for name in sent), []).append(batch)
+    return Table(
+        "Batch of a server at which OptINC saves what the paper says, by what is sent",
+        ["ring bits", "OptINC bits", "transceivers", *headings],
+        [[*key, *batches] for key, batches in cells.items()],
+    )
+
+
+def _curves(result: Result) -> Iterator[Plot]:
+    """Yield the savings over a ring against each assumption."""
+    result.require("curve", "workload", "series", "x", "saving_over_ring")
+    axes = {
+        "batch": ("samples of a server in a step", "batch", ()),
+        "servers": ("servers", "number of servers", (2, 4, 16, 64, 256, 1024)),
+        "link_gbps": ("Gb/s of a transceiver", "link speed", (25, 100, 400, 1600)),
+        "bits": ("bits of an OptINC code", "bits", (2, 8, 16, 24, 32)),
+    }
+    for curve, (x, caption, ticks) in axes.items():
+        rows = [r for r in result.rows if r["curve"] == curve and r["workload"] in SHORT]
+        series, groups = {}, {}
+        names = list(dict.fromkeys(row["series"] for row in rows))
+        for colour, (workload, short) in enumerate(SHORT.items()):
+            for dash, name in enumerate(names):
+                chosen = [r for r in rows if r["workload"] == workload and r["series"] == name]
+                label = f"{short}, {name}"
+                series[label] = points(result, chosen, "x", "saving_over_ring", scale=100)
+                groups[label] = (colour, dash)
+        yield Plot(
+            f"Saved of a ring's step against {caption}",
+            plots.lines(
+                series,
+                x=x,
+                y="saved over a ring, %",
+                logarithmic="" if curve == "bits" else "x",
+                groups=groups,
+                ticks=ticks,
+            ),
+        )

@@ -1,0 +1,87 @@
+"""The page: sections, their plots and where every number comes from, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.io
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from experiments.record import RESULTS, Result, conditions
+from experiments.report.content import Section, download, raw
+from experiments.report.sections import sections
+
+MOST_ROWS = 200
+"""Rows of data that are shown; longer files can be downloaded."""
+CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False, "scrollZoom": False}
+
+
+def build(folder: Path = RESULTS) -> str:
+    """Return the page as HTML that loads nothing.
+
+    Args:
+        folder: Folder of the results.
+
+    Raises:
+        MalformedResultError: If a result is damaged.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["number_like"] = _is_number
+    shown = list(sections(folder))
+    return environment.get_template("page.html").render(
+        sections=shown,
+        plots={section.key: _draw(section) for section in shown},
+        plotly=Markup(get_plotlyjs()),  # noqa: S704  (the library's own script)
+        conditions=conditions(),
+        download=download,
+        origins=_origins,
+        raw=raw,
+        most_rows=MOST_ROWS,
+    )
+
+
+def _draw(section: Section) -> list[tuple[str, Markup]]:
+    """Return caption and HTML of every plot."""
+    drawn = []
+    for number, plot in enumerate(section.plots):
+        html = plotly.io.to_html(
+            plot.figure,
+            config=CONFIG,
+            include_plotlyjs=False,
+            full_html=False,
+            div_id=f"{section.key}-plot-{number}",
+            default_width="100%",
+        )
+        drawn.append((plot.caption, Markup(html)))  # noqa: S704  (Plotly escapes its data)
+    return drawn
+
+
+def _origins(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Result]]]:
+    """Group the results that one run of a command made."""
+    groups: list[tuple[dict[str, Any], list[Result]]] = []
+    for result in results:
+        origin = {key: value for key, value in result.origin.items() if key != "title"}
+        if groups and groups[-1][0] == origin:
+            groups[-1][1].append(result)
+        else:
+            groups.append((origin, [result]))
+    return groups
+
+
+def _is_number(cell: str) -> bool:
+    """Say whether a cell stands right-aligned."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

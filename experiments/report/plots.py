@@ -1,0 +1,144 @@
+"""Plots that are interactive on a screen, and print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+COLOURS = ("#0b6e99", "#d9730d", "#4d7c3a", "#8a4fbf", "#c23b5a", "#7a6a4f", "#2a9d8f", "#64748b")
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+Points = tuple[Sequence[float], Sequence[float]]
+
+
+def bars(
+    groups: Sequence[str],
+    series: Mapping[str, Sequence[float | None]],
+    *,
+    y: str,
+    form: str = ".3g",
+) -> Any:
+    """Return grouped bars with their values above them.
+
+    Args:
+        groups: Names of the groups; line breaks are ``<br>``.
+        series: Heights by name, one for each group.
+        y: What the bars measure.
+        form: Format of the values.
+    """
+    figure = go.Figure()
+    # On a phone, more groups leave no room for their names side by side.
+    flat = len(groups) > 3
+    for number, (name, heights) in enumerate(series.items()):
+        along, across = list(heights), list(groups)
+        figure.add_bar(
+            name=name,
+            x=along if flat else across,
+            y=across if flat else along,
+            orientation="h" if flat else "v",
+            text=["" if height is None else format(height, form) for height in heights],
+            textposition="outside",
+            textangle=0,
+            cliponaxis=False,
+            marker_color=COLOURS[number % len(COLOURS)],
+        )
+    most = max((height or 0 for heights in series.values() for height in heights), default=0)
+    _style(figure, names=len(series))
+    figure.update_layout(barmode="group")
+    if flat:
+        # The last few per cent are for the values at the bars' ends.
+        figure.update_xaxes(title=y, range=[0, 1.15 * most])
+        figure.update_yaxes(autorange="reversed")
+        figure.update_layout(height=110 + len(groups) * (18 * len(series) + 14))
+    else:
+        figure.update_yaxes(title=y)
+    return figure
+
+
+def lines(
+    series: Mapping[str, Points],
+    *,
+    x: str,
+    y: str,
+    logarithmic: str = "",
+    markers: bool = False,
+    ticks: Sequence[float] = (),
+    groups: Mapping[str, tuple[int, int]] | None = None,
+) -> Any:
+    """Return lines.
+
+    Args:
+        series: Points by name.
+        x: Title of the x axis.
+        y: Title of the y axis.
+        logarithmic: Which axes are, such as ``xy``.
+        markers: Mark the points.
+        ticks: Ticks of the x axis; none lets Plotly choose.
+        groups: Numbers of colour and dash by name; otherwise every line has a colour of its own.
+    """
+    figure = go.Figure()
+    for number, (name, (xs, ys)) in enumerate(series.items()):
+        colour, dash = (groups or {}).get(name, (number, number // len(COLOURS)))
+        figure.add_scatter(
+            name=name,
+            x=list(xs),
+            y=list(ys),
+            mode="lines+markers" if markers else "lines",
+            line={"color": COLOURS[colour % len(COLOURS)], "dash": DASHES[dash % len(DASHES)]},
+        )
+    _axes(figure, x=x, y=y, logarithmic=logarithmic)
+    if ticks:
+        figure.update_xaxes(tickvals=list(ticks), ticktext=[f"{tick:g}" for tick in ticks])
+    return _style(figure, names=len(series))
+
+
+def scatter(
+    series: Mapping[str, Points],
+    labels: Mapping[str, Sequence[str]],
+    *,
+    x: str,
+    y: str,
+    logarithmic: str = "",
+) -> Any:
+    """Return points whose labels show when they are touched."""
+    figure = go.Figure()
+    for number, (name, (xs, ys)) in enumerate(series.items()):
+        figure.add_scatter(
+            name=name,
+            x=list(xs),
+            y=list(ys),
+            text=list(labels[name]),
+            mode="markers",
+            marker={"size": 10, "color": COLOURS[number % len(COLOURS)]},
+        )
+    _axes(figure, x=x, y=y, logarithmic=logarithmic)
+    return _style(figure, names=len(series))
+
+
+def _axes(figure: Any, *, x: str, y: str, logarithmic: str) -> None:
+    figure.update_xaxes(title=x, type="log" if "x" in logarithmic else "linear")
+    figure.update_yaxes(title=y, type="log" if "y" in logarithmic else "linear")
+    # Powers of ten alone: between them, Plotly writes single digits.
+    for axis in logarithmic:
+        figure.update_layout({f"{axis}axis": {"dtick": 1, "exponentformat": "none"}})
+
+
+def _style(figure: Any, *, names: int) -> Any:
+    """Set what all plots share; the legend stands above the plot and takes the rows it needs."""
+    figure.update_layout(
+        template="plotly_white",
+        height=370 + 14 * names,
+        margin={"l": 10, "r": 20, "t": 10, "b": 10},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        hovermode="closest",
+        dragmode=False,
+        showlegend=names > 1,
+    )
+    figure.update_xaxes(
+        automargin=True, linecolor="#888", ticks="outside", ticklabeloverflow="allow"
+    )
+    figure.update_yaxes(automargin=True, linecolor="#888")
+    return figure

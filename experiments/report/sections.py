@@ -1,0 +1,112 @@
+"""The sections of the page: tables and figures of the paper, then the project's own studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.record import read
+from experiments.report import plots
+from experiments.report.content import Missing, Plot, Section, absent, paired
+from experiments.report.fig7a import fig7a
+from experiments.report.latency import fig6, fig7b
+from experiments.report.studies import noise, rounding, search
+
+
+def sections(folder: Path) -> Iterator[Section]:
+    """Yield all sections in the order of the paper.
+
+    Args:
+        folder: Folder of the results.
+
+    Raises:
+        MalformedResultError: If a result is damaged.
+    """
+    yield onn_table(folder, "table1", "Table I", "accuracy 100 % in every row")
+    yield onn_table(
+        folder, "table2", "Table II", "accuracy 99.98891 to 100 % by the layers approximated"
+    )
+    yield fig6(folder)
+    yield from fig7a(folder)
+    yield fig7b(folder)
+    yield cascade(folder)
+    for study in (noise, rounding, search):
+        yield study(folder)
+
+
+def onn_table(folder: Path, name: str, source: str, paper: str) -> Section:
+    """Tables I and II."""
+    title = {"table1": "Accuracy and area by scenario", "table2": "Accuracy by layers"}[name]
+    command = f"python -m experiments.{name}"
+    result = read(name, folder=folder)
+    if result is None:
+        return absent(name, source=source, title=title, paper=paper, command=command)
+    table = paired(result, describe=("bits", "servers", "layers approximated"))
+    result.require("accuracy %", "area %", "paper area %")
+    trained = [row for row in result.rows if row["accuracy %"]]
+    perfect = sum(result.number(row, "accuracy %") == 100 for row in trained)
+    groups = [
+        f"{row['bits']} bits, {row['servers']} servers<br>{_layers(row['layers approximated'])}"
+        for row in result.rows
+    ]
+    areas = {
+        label: [result.number(row, column) for row in result.rows]
+        for label, column in (("paper", "paper area %"), ("ours", "area %"))
+    }
+    apart = max(abs(a - b) for a, b in zip(*areas.values(), strict=True))
+    return Section(
+        key=name,
+        source=source,
+        title=title,
+        paper=paper,
+        ours=f"{perfect} of {len(result.rows)} rows at 100 %; areas within {apart:.2g} points",
+        state="measured",
+        tables=[table],
+        plots=[
+            Plot(
+                "Area over that of the dense ONN, %",
+                plots.bars(groups, areas, y="area, %", form=".4g"),
+            )
+        ],
+        results=[result],
+        missing=[
+            Missing(f"ONN of {groups[i].replace('<br>', ', ')}", row["source"])
+            for i, row in enumerate(result.rows)
+            if not row["accuracy %"]
+        ],
+    )
+
+
+def _layers(layers: str) -> str:
+    """Shorten 2,3,4,5 to 2-5."""
+    numbers = layers.split(",")
+    if layers == "none":
+        return "dense"
+    return f"layers {numbers[0]}-{numbers[-1]}"
+
+
+def cascade(folder: Path) -> Section:
+    """Switches feeding a switch."""
+    key, source, title = "cascade", "Sec. III-C, Fig. 5", "Cascade of two levels"
+    paper = "100 % accuracy with about 10.5 % more hardware"
+    result = read("cascade", folder=folder)
+    if result is None:
+        command = "python -m experiments.cascade"
+        return absent(key, source=source, title=title, paper=paper, command=command)
+    pairs = {column.removeprefix("paper ") for column in result.columns if "paper " in column}
+    describe = [c for c in result.columns if c not in pairs and not c.startswith("paper ")]
+    return Section(
+        key=key,
+        source=source,
+        title=title,
+        paper=paper,
+        ours="; ".join(
+            f"{name}: {', '.join(dict.fromkeys(row[name] for row in result.rows))}"
+            for name in result.columns
+            if name in pairs
+        )
+        or f"{len(result.rows)} rows",
+        state="measured",
+        tables=[paired(result, describe=describe)],
+        results=[result],
+    )

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.record import RESULTS, MalformedResultError, read, save
+from experiments.report import __main__ as report
+from experiments.report.content import Plot, difference, paired
+from experiments.report.page import build
+from experiments.report.sections import sections
+
+KEYS = [
+    *("table1", "table2", "fig6", "fig7a_resnet50", "fig7a_llama", "fig7b", "cascade"),
+    *("noise", "rounding", "search"),
+]
+
+
+@pytest.fixture
+def committed(tmp_path: Path) -> Path:
+    """A copy of the committed results."""
+    for path in [*RESULTS.glob("*.csv"), *RESULTS.glob("*.json")]:
+        shutil.copy(path, tmp_path)
+    for path in tmp_path.glob("fig7a_*"):
+        path.unlink()
+    return tmp_path
+
+
+def runs(folder: Path, name: str, values: dict[str, list[float]], metric: str) -> None:
+    save(
+        name,
+        title="runs",
+        source="Fig. 7a",
+        command=f"python run.py -m experiment={name}",
+        rows=[
+            {"arm": arm, "seed": seed, "metric": metric, "value": value}
+            for arm, of_arm in values.items()
+            for seed, value in enumerate(of_arm)
+        ],
+        folder=folder,
+    )
+
+
+def body(page: str) -> str:
+    """The page without scripts, whose text is not shown."""
+    return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
+    built = list(sections(tmp_path))
+    assert [section.key for section in built] == KEYS
+    assert {section.state for section in built} == {"missing"}
+    page = body(build(tmp_path))
+    for command in (
+        *("python -m experiments.table1", "python -m experiments.fig6"),
+        *("python -m experiments.fig7b", "python -m experiments.cascade"),
+        "python run.py -m experiment=fig7a_resnet50 scale=smoke",
+        "python run.py task=search_onn optinc.bits=8 optinc.servers=4",
+    ):
+        assert command in page
+
+
+def test_committed_results_are_shown_with_their_origin(committed: Path) -> None:
+    built = {section.key: section for section in sections(committed)}
+    for key in ("table1", "table2", "noise", "rounding", "search"):
+        assert built[key].state == "measured"
+        assert all(isinstance(plot, Plot) for plot in built[key].plots)
+    assert built["table1"].ours.startswith("8 of 8 rows at 100 %")
+    assert built["fig6"].ours == "ring 1.5, 1.75, 1.875; OptINC 1, 1, 1"
+    assert built["fig7b"].state == "modelled"
+    page = body(build(committed))
+    for name in ("table1", "fig7b_curves", "rounding"):
+        assert f'download="{name}.csv"' in page
+    assert "commit 7a499b5" in page
+    assert "not recorded: the .json" not in page
+    assert 'name="viewport"' in page
+
+
+def test_the_page_loads_nothing(committed: Path) -> None:
+    page = body(build(committed))
+    assert not re.search(r'<(?:script|img|link|iframe)[^>]*(?:src|href)="(?!data:)', page)
+    assert re.findall(r'href="(http[^"]*)"', page) == ["https://arxiv.org/abs/2603.28290"]
+
+
+def test_a_result_without_origin_says_so(committed: Path) -> None:
+    (committed / "noise.json").unlink()
+    assert "not recorded: the .json" in body(build(committed))
+
+
+def test_short_runs_are_labelled_and_the_papers_stay_missing(tmp_path: Path) -> None:
+    values = {"ring": [0.4, 0.5], "optinc": [0.44, 0.44], "inject_row2": [0.4, 0.4]}
+    runs(tmp_path, "fig7a_resnet50_smoke", values, "val_acc")
+    section = next(s for s in sections(tmp_path) if s.key == "fig7a_resnet50_smoke")
+    assert section.state == "smoke"
+    assert section.ours == (
+        "smoke run, not the paper's training: ring 45 %; optinc -1; inject_row2 -5"
+    )
+    assert "scale=paper" in section.missing[0].command
+    assert "difference" not in section.tables[0].columns
+    assert section.tables[0].rows[1] == ["optinc", "2", "44.0000", "-0.03", "-1.0000"]
+
+
+def test_runs_of_the_papers_length_are_compared_with_it(tmp_path: Path) -> None:
+    values = {"ring": [2.93], "optinc": [2.95], "inject_row2": [2.97]}
+    runs(tmp_path, "fig7a_llama_paper", values, "val_loss")
+    runs(tmp_path, "fig7a_llama_smoke", values, "val_loss")
+    built = [s for s in sections(tmp_path) if s.key.startswith("fig7a_llama")]
+    assert [section.state for section in built] == ["measured", "smoke"]
+    assert built[0].tables[0].rows[1][-3:] == ["+0.018", "+0.0200", "+0.0020"]
+    assert built[0].missing == []
+
+
+def test_runs_without_exact_averaging_are_refused(tmp_path: Path) -> None:
+    runs(tmp_path, "fig7a_llama_smoke", {"optinc": [3.0]}, "val_loss")
+    with pytest.raises(MalformedResultError, match="needs runs of arm 'ring'"):
+        build(tmp_path)
+
+
+def test_a_cascade_s_pairs_of_columns_are_compared(tmp_path: Path) -> None:
+    row = {"level": "both", "accuracy %": 100, "paper accuracy %": 100}
+    row |= {"overhead %": 10, "paper overhead %": 10.5}
+    save("cascade", title="t", source="Fig. 5", command="c", rows=[row], folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "cascade")
+    assert section.ours == "accuracy %: 100; overhead %: 10"
+    assert section.tables[0].rows == [["both", "100", "100", "0", "10.5", "10", "-0.5"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("fig6.csv", "model,servers\na,4\n", "fig6.csv has no column 'method'"),
+        ("fig6.csv", "", "fig6.csv has no rows"),
+        ("noise.csv", "ONN,MZIs,0 %,1 %\nx,3,100\n", "noise.csv, row 1: expected 4 cells"),
+        ("noise.csv", "ONN,MZIs,0 %,1 %\nx,3,100,99,98\n", "noise.csv, row 1: expected 4 cells"),
+        ("noise.csv", "ONN,MZIs,0 %,1 %\nx,3,100,nan\n", "line 2: column '1 %' must be a number"),
+        ("noise.json", "{", "noise.json is no JSON file"),
+        ("noise.json", "[]", "noise.json must hold an object"),
+        ("noise.json", '{"title": "t"}', "noise.json has no command, commit"),
+    ],
+)
+def test_damaged_results_are_named(
+    name: str,
+    text: str,
+    message: str,
+    committed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (committed / name).write_text(text)
+    with pytest.raises(MalformedResultError, match=re.escape(message)):
+        build(committed)
+    monkeypatch.setattr(sys, "argv", ["report", "--results", str(committed)])
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        report.main()
+    assert not (committed / "report.html").exists()
+
+
+def test_bytes_that_are_no_text_are_named(committed: Path) -> None:
+    (committed / "noise.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MalformedResultError, match=r"noise\.csv is no CSV file"):
+        build(committed)
+
+
+def test_text_of_results_is_not_markup(tmp_path: Path) -> None:
+    row = {"level": "<b>x</b>"}
+    save("cascade", title="t", source="", command="<i>", rows=[row], folder=tmp_path)
+    page = body(build(tmp_path))
+    assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert "<i>" not in page
+
+
+def test_the_command_writes_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "page.html"
+    arguments = ["report", "--results", str(tmp_path), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    report.main()
+    assert str(output) in capsys.readouterr().out
+    assert output.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    monkeypatch.setattr(sys, "argv", ["report", "--results", str(output)])
+    with pytest.raises(SystemExit):
+        report.main()
+    assert "--results must be a folder" in capsys.readouterr().err
+
+
+def test_pairs_and_differences() -> None:
+    assert difference("1.5", "1.5") == "0"
+    assert difference("39.3", "39.27") == "-0.03"
+    assert difference("none", "none") == difference("100", "") == ""
+    result = read("table2")
+    assert result is not None
+    table = paired(result, describe=("layers approximated",))
+    assert list(table.columns) == [
+        *("layers approximated", "accuracy %, paper", "accuracy %, ours", "difference"),
+        *("errors, paper", "errors, ours", "area %, paper", "area %, ours", "difference"),
+    ]
