@@ -2,7 +2,7 @@
 
 Results are ``fig7a_MODEL_SCALE.csv`` with the columns arm, seed, metric and value, one row a run,
 and ``fig7a_MODEL_SCALE_curves.csv`` with arm, seed, step and value. The arm ``ring`` is exact
-averaging; arms whose name holds ``inject`` draw the errors of Table II.
+averaging; the arms ``table2_LAYERS`` draw the errors of Table II.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from experiments.report.content import Missing, Plot, Section, Table
 SOURCE = "Fig. 7a"
 PAPER_SCALE = "paper"
 BASELINE = "ring"
+INJECTED = "table2_"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _missing(training: Published, scale: str) -> Missing:
     kind = "training of the paper" if scale == PAPER_SCALE else "short run that shows the path"
     return Missing(
         f"{training.title}: {kind}",
-        f"python run.py -m experiment=fig7a_{training.model} scale={scale}",
+        f"python -m experiments.fig7a {training.model} --scale {scale} data.root=FOLDER",
     )
 
 
@@ -146,7 +147,7 @@ def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bo
     baseline = arms[BASELINE][0]
     rows = []
     for arm, (value, seeds) in arms.items():
-        published = training.injected if "inject" in arm else training.optinc
+        published = training.injected if arm.startswith(INJECTED) else training.optinc
         change = value - baseline
         row = [arm, str(seeds), f"{value:.4f}"]
         if arm == BASELINE:

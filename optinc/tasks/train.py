@@ -27,6 +27,9 @@ from optinc.tasks.progress import progress_bar
 from optinc.tasks.random_state import RandomState
 from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
 
+CHOICES = ("experiment", "arm", "model", "data", "reducer", "strategy")
+"""Groups whose option is noted in the summary."""
+
 
 def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train, and write ``metrics.csv`` and ``summary.json``.
@@ -73,7 +76,8 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             trainer.validate(model, datamodule=datamodule, verbose=False)
         summary = {
             "task": "train",
-            **{key: cfg.choices[key] for key in ("model", "data", "reducer", "strategy")},
+            **{key: cfg.choices.get(key) for key in CHOICES},
+            "scale": cfg.scale,
             **reducer.describe(),
             "bits": cfg.optinc.bits,
             "servers": reducer.servers,

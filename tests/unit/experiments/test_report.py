@@ -57,7 +57,7 @@ def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
     for command in (
         *("python -m experiments.table1", "python -m experiments.fig6"),
         *("python -m experiments.fig7b", "python -m experiments.cascade"),
-        "python run.py -m experiment=fig7a_resnet50 scale=smoke",
+        "python -m experiments.fig7a resnet50 --scale smoke data.root=FOLDER",
         "python run.py task=search_onn optinc.bits=8 optinc.servers=4",
     ):
         assert command in page
@@ -91,20 +91,20 @@ def test_a_result_without_origin_says_so(committed: Path) -> None:
 
 
 def test_short_runs_are_labelled_and_the_papers_stay_missing(tmp_path: Path) -> None:
-    values = {"ring": [0.4, 0.5], "optinc": [0.44, 0.44], "inject_row2": [0.4, 0.4]}
+    values = {"ring": [0.4, 0.5], "optinc": [0.44, 0.44], "table2_3_4_5_6": [0.4, 0.4]}
     runs(tmp_path, "fig7a_resnet50_smoke", values, "val_acc")
     section = next(s for s in sections(tmp_path) if s.key == "fig7a_resnet50_smoke")
     assert section.state == "smoke"
     assert section.ours == (
-        "smoke run, not the paper's training: ring 45 %; optinc -1; inject_row2 -5"
+        "smoke run, not the paper's training: ring 45 %; optinc -1; table2_3_4_5_6 -5"
     )
-    assert "scale=paper" in section.missing[0].command
+    assert "--scale paper" in section.missing[0].command
     assert "difference" not in section.tables[0].columns
     assert section.tables[0].rows[1] == ["optinc", "2", "44.0000", "-0.03", "-1.0000"]
 
 
 def test_runs_of_the_papers_length_are_compared_with_it(tmp_path: Path) -> None:
-    values = {"ring": [2.93], "optinc": [2.95], "inject_row2": [2.97]}
+    values = {"ring": [2.93], "optinc": [2.95], "table2_3_4_5_6": [2.97]}
     runs(tmp_path, "fig7a_llama_paper", values, "val_loss")
     runs(tmp_path, "fig7a_llama_smoke", values, "val_loss")
     built = [s for s in sections(tmp_path) if s.key.startswith("fig7a_llama")]

@@ -1,0 +1,141 @@
+"""Fig. 7a's experiments: every file runs, arms differ in nothing but the average."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optinc.strategies.virtual_servers import VirtualServersStrategy
+from optinc.tasks.main import CONF
+from optinc.tasks.summary import weights_sha256
+from tests.hydra_jobs import TINY, job
+
+ROOT = Path(__file__).parent.parent.parent
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
+SMALL = [*TINY, "data=pydocs", "callbacks=no_checkpoint"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_on_two_batches(experiment: str, tmp_path: Path) -> None:
+    """On data that come with the packages, and whatever scale it has."""
+    settings = [f"experiment={experiment}", "debug=two_batches", "trainer.accelerator=cpu"]
+    if experiment.startswith("fig7a"):
+        data = "pydocs" if experiment == "fig7a_llama" else "digits"
+        settings += ["scale=smoke", f"data={data}", "data.batch_size=8", "arm=onn_8"]
+    summary, _ = job(tmp_path, *settings, "trainer.enable_progress_bar=false")
+    assert summary["experiment"] == experiment
+    assert summary["steps"] == 2
+    assert summary["onn_errors"] == 0
+
+
+def test_there_are_arms() -> None:
+    assert {"ring", "ideal_16", "onn_8", "onn_16", "table2_3_4_5_6"} <= set(ARMS)
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, dict[str, Any]]:
+    """What each arm has started from, seen and become."""
+    return {}
+
+
+def train(arm: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Train one arm, and note initial weights and all batches."""
+    batches = hashlib.sha256()
+    start: list[str] = []
+    original = VirtualServersStrategy.training_step
+
+    def noting(self: VirtualServersStrategy, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        if not start:
+            start.append(weights_sha256(self.lightning_module))
+        batches.update(batch["input_ids"].numpy().tobytes())
+        return original(self, batch, *args, **kwargs)
+
+    monkeypatch.setattr(VirtualServersStrategy, "training_step", noting)
+    scale = ["experiment=fig7a_llama", "scale=smoke", "trainer.max_steps=5", f"arm={arm}"]
+    limits = ["trainer.val_check_interval=5", "trainer.limit_val_batches=1"]
+    summary, _ = job(folder, *SMALL, *scale, *limits)
+    return {"start": start[0], "batches": batches.hexdigest(), **summary}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_arms_share_weights_and_samples(
+    arm: str,
+    seen: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not seen:
+        seen["ring"] = train("ring", tmp_path / "ring", monkeypatch)
+    baseline = seen["ring"]
+    summary = seen.get(arm) or train(arm, tmp_path / arm, monkeypatch)
+    seen[arm] = summary
+    assert summary["start"] == baseline["start"]
+    assert summary["batches"] == baseline["batches"]
+    assert summary["arm"] == arm
+    assert (summary["weights_sha256"] == baseline["weights_sha256"]) == (arm == "ring")
+
+
+def test_our_onns_do_what_a_perfect_one_does(seen: dict[str, dict[str, Any]]) -> None:
+    if len(seen) < len(ARMS):
+        pytest.skip("needs the arms trained above")
+    for bits in (8, 16):
+        ours, ideal = seen[f"onn_{bits}"], seen[f"ideal_{bits}"]
+        assert ours["weights_sha256"] == ideal["weights_sha256"]
+        assert ours["onn_errors"] == 0
+    assert seen["table2_4_5_6"]["weights_sha256"] == seen["ideal_16"]["weights_sha256"]
+    assert seen["table2_3_4_5_6"]["onn_errors"] > 0
+
+
+def test_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    from optinc.errors import ConfigurationError  # noqa: PLC0415
+
+    with pytest.raises(ConfigurationError, match=r"scale must be paper \| day \| smoke, got big"):
+        job(tmp_path, "experiment=fig7a_resnet50", "scale=big", "data.root=x")
+    with pytest.raises(ConfigurationError, match="scale must be null, since no experiment"):
+        job(tmp_path, "scale=smoke")
+
+
+def test_fig7a_trains_what_is_missing_and_gathers_all(tmp_path: Path) -> None:
+    command = [
+        *[sys.executable, "-m", "experiments.fig7a", "llama", "--scale", "smoke"],
+        *["--arms", "ring", "table2_3_4_5_6", "--seeds", "1", "2"],
+        *["--folder", str(tmp_path / "runs"), "--results", str(tmp_path / "results")],
+        *[*SMALL, "trainer.max_steps=2", "trainer.val_check_interval=1"],
+        "trainer.limit_val_batches=1",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "results" / "fig7a_llama_smoke.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Arms that draw errors are trained with one seed.
+    arms = [(row["arm"], row["seed"], row["metric"], row["steps"]) for row in rows]
+    assert arms == [
+        ("ring", "1", "val_loss", "2"),
+        ("ring", "2", "val_loss", "2"),
+        ("table2_3_4_5_6", "1", "val_loss", "2"),
+    ]
+    assert all(float(row["value"]) > 0 for row in rows)
+    with (tmp_path / "results" / "fig7a_llama_smoke_curves.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 6
+    origin = json.loads((tmp_path / "results" / "fig7a_llama_smoke.json").read_text())
+    assert origin["source"] == "Fig. 7a"
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert "$ python run.py" not in again.stdout
+
+
+def test_gathering_nothing_is_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.fig7a", "llama", "--scale", "day"]
+    done = subprocess.run(
+        [*command, "--collect", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no finished run of fig7a_llama with scale=day" in done.stderr
