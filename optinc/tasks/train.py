@@ -99,7 +99,7 @@ def _check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
     model_class: type[OptINCModel] = hydra.utils.get_class(cfg.model._target_)
     modality = model_class.modality
     if modality != datamodule.modality:
-        fitting = {"images": "digits, cifar100", "text": "pydocs, text"}[modality]
+        fitting = {"images": "digits, cifar100", "text": "pydocs, text, wikipedia"}[modality]
         raise ConfigurationError(
             f"model={cfg.choices.model} takes {modality} (data={fitting}), but "
             f"data={cfg.choices.data} holds {datamodule.modality}"

@@ -99,7 +99,10 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
         (["data=text"], "data.root must be given"),
         (["data=cifar100"], "data.root must be given"),
         (["data=pydocs"], r"model=resnet50 takes images \(data=digits, cifar100\)"),
-        (["model=llama", "data=digits"], r"model=llama takes text \(data=pydocs, text\)"),
+        (
+            ["model=llama", "data=digits"],
+            r"model=llama takes text \(data=pydocs, text, wikipedia\)",
+        ),
         (["seed=-1"], "seed must be at least 0"),
         (["task=train_onn", "onn_training.projection_interval=0"], "projection_interval must be"),
         (["task=train_onn", "optinc.mesh.hidden=[0]"], "optinc.mesh.hidden must be a list"),
