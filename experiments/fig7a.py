@@ -38,7 +38,7 @@ INJECTED_ARMS = (
 )
 """Arms that draw errors; Table II's first row has none and is arm ``ideal_16``."""
 
-COLUMNS = ("steps", "quantization_error", "onn_errors", "values", "seconds")
+COLUMNS = ("steps", "quantization_error", "onn_error_rate", "blocks", "seconds")
 
 
 def main() -> None:
