@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from optinc.errors import ConfigurationError
 from optinc.tasks.instantiate import instantiate
 
 
@@ -18,16 +19,19 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
     """Build the loggers of ``cfg.logger``, hand them the configuration, and close them.
 
     A W&B run that is left open would take in the next run of a sweep.
+
+    Raises:
+        ConfigurationError: If W&B cannot start a run, for want of an account or of a network.
     """
     loggers: list[Logger] = []
     status = "failed"
     try:
-        # One by one: those built before a failing one must be closed too.
-        for node in cfg.logger.values():
-            loggers.append(instantiate(node))  # noqa: PERF401
         settings = OmegaConf.to_container(cfg, resolve=True)
-        for logger in loggers:
-            logger.log_hyperparams(settings)  # type: ignore[arg-type]
+        for node in cfg.logger.values():
+            logger: Logger = instantiate(node)
+            _start(logger, settings)
+            # Now, not at the end: those before a failing one must be closed, and it must not.
+            loggers.append(logger)
         yield loggers
         status = "success"
     finally:
@@ -37,8 +41,30 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
                 logger.experiment.finish(exit_code=0 if status == "success" else 1)
 
 
+def _start(logger: Logger, settings: Any) -> None:
+    """Store the configuration, which opens a logger's files or starts its run."""
+    failures: tuple[type[Exception], ...] = ()
+    if isinstance(logger, WandbLogger):
+        import wandb  # noqa: PLC0415  (only where logger=wandb asks for it)
+
+        failures = (wandb.errors.Error,)
+    try:
+        logger.log_hyperparams(settings)
+    except failures as error:
+        raise ConfigurationError(
+            f"logger=wandb cannot start a run ({error}); logger.wandb.offline=true needs no account"
+        ) from error
+
+
 def log_files(loggers: list[Logger], *, name: str, kind: str, files: list[Path]) -> None:
-    """Store files as an artifact in the trackers that have such a thing (W&B)."""
+    """Store files as an artifact in the trackers that have such a thing (W&B).
+
+    Args:
+        loggers: Loggers of a run that has not ended.
+        name: Of the artifact; the same name with other content is a new version.
+        kind: Its type, such as ``onn`` or ``report``.
+        files: Each is stored under its own name.
+    """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb  # noqa: PLC0415  (only where logger=wandb asks for it)
