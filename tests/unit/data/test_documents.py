@@ -20,8 +20,10 @@ TEXTS = make_articles(100)
 
 
 @pytest.fixture(autouse=True)
-def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(documents, "DOCUMENTS_PER_BATCH", 8)
+    # Data sets made from generators keep lock files there.
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hub"))
 
 
 def find(name: Path | str) -> DocumentSource:
