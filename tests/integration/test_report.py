@@ -37,7 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     about = {"title": "t", "source": "Fig. 7a", "command": "python x", "folder": folder}
     runs = [
         {"arm": arm, "seed": 1, "metric": "val_acc", "value": value}
-        for arm, value in (("ring", 0.31), ("optinc", 0.3), ("inject_4-5-6-7", 0.29))
+        for arm, value in (("ring", 0.31), ("optinc", 0.3), ("table2_4_5_6_7", 0.29))
     ]
     save("fig7a_resnet50_smoke", rows=runs, **about)  # type: ignore[arg-type]
     curve = [{**run, "step": step} for run in runs for step in (0, 10)]
@@ -160,4 +160,4 @@ def test_short_runs_are_not_passed_off_as_the_papers(browser) -> None:  # type: 
         "return document.querySelector('#fig7a_resnet50_smoke').textContent"
     )
     assert "smoke run, not the paper's training" in text
-    assert "scale=paper" in text
+    assert "--scale paper" in text
