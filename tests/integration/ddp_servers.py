@@ -172,9 +172,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 def train(mode: str, servers: int, case: dict[str, Any]) -> tuple[dict[str, Tensor], Reducer]:
     """Train one case; return its final weights and buffers, and the reducer."""
+    reducer: Reducer = case["reducer"]()
+    # Not earlier: making an ONN draws random numbers.
     pl.seed_everything(7, verbose=False)
     dataset = Images(BATCH * STEPS * servers)
-    reducer: Reducer = case["reducer"]()
     settings = dict(case.get("trainer", {}))
     if case.get("fp16"):
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
