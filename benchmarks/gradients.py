@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from optinc.models.llama import LlamaLanguageModel
-from optinc.models.resnet import ResNetClassifier
+from experiments.workloads import llama_model, resnet50_model
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.base import Reducer
@@ -28,30 +26,11 @@ def shapes_of(model: str) -> list[torch.Size]:
     Args:
         model: ``resnet50`` (10 classes) or ``llama`` (8 layers, hidden 384).
     """
-    none = partial(torch.optim.SGD, lr=0.0)
-    schedule = partial(torch.optim.lr_scheduler.ConstantLR)
     with torch.device("meta"):
         network = (
-            ResNetClassifier(
-                num_classes=10,
-                depth=50,
-                stem="imagenet",
-                label_smoothing=0.0,
-                optimizer=none,
-                scheduler=schedule,
-            )
+            resnet50_model(classes=10, stem="imagenet")
             if model == "resnet50"
-            else LlamaLanguageModel(
-                vocab_size=256,
-                sequence_length=128,
-                layers=8,
-                hidden_size=384,
-                heads=8,
-                intermediate_size=1024,
-                attention_dropout=0.0,
-                optimizer=none,
-                scheduler=schedule,
-            )
+            else llama_model(vocabulary=256, sequence_length=128)
         )
     return [parameter.shape for parameter in network.parameters()]
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from benchmarks.record import Column, Row, save, show
+from benchmarks.record import Column, Row, publish
 from experiments.runs import run
 
 INPUTS = 28_561
@@ -86,18 +85,14 @@ def main() -> None:
     rows = [measure(arm, overrides, quick=arguments.quick) for arm, overrides in ARMS.items()]
     for row in rows:
         row["ratio"] = float(rows[0]["speed"] or 0) / float(row["speed"] or 1)
-    title = "Hardware-aware training, scenario 1"
-    show(title, COLUMNS, rows)
-    if arguments.save:
-        command = " ".join(["python -m benchmarks.onn_training", *sys.argv[1:]])
-        save(
-            "onn_training",
-            title=title,
-            command=command,
-            columns=COLUMNS,
-            rows=rows,
-            draw=lambda path: draw(rows, path),
-        )
+    publish(
+        "onn_training",
+        title="Hardware-aware training, scenario 1",
+        columns=COLUMNS,
+        rows=rows,
+        draw=draw,
+        keep=arguments.save,
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import conditions, write_csv
+from experiments.record import command_line, conditions, write_csv
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -36,18 +36,21 @@ def show(title: str, columns: list[Column], rows: list[Row]) -> None:
     Console().print(table)
 
 
-def save(
+def publish(
     name: str,
     *,
     title: str,
-    command: str,
     columns: list[Column],
     rows: list[Row],
-    draw: Callable[[Path], None],
+    draw: Callable[[list[Row], Path], None],
+    keep: bool,
 ) -> None:
-    """Write ``results/NAME.md``, ``.csv`` and ``.png``."""
+    """Print a table; if it is to be kept, write ``results/NAME.md``, ``.csv`` and ``.png``."""
+    show(title, columns, rows)
+    if not keep:
+        return
     RESULTS.mkdir(exist_ok=True)
-    lines = [f"# {title}", "", f"`{command}`, {conditions()}.", ""]
+    lines = [f"# {title}", "", f"`{command_line(f'benchmarks.{name}')}`, {conditions()}.", ""]
     lines.append("| " + " | ".join(column.heading for column in columns) + " |")
     lines.append("|" + " --- |" * len(columns))
     lines += ["| " + " | ".join(_cells(columns, row)) + " |" for row in rows]
@@ -55,7 +58,7 @@ def save(
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     keys = [column.key for column in columns]
     write_csv(RESULTS / f"{name}.csv", [{key: row.get(key) for key in keys} for row in rows])
-    draw(RESULTS / f"{name}.png")
+    draw(rows, RESULTS / f"{name}.png")
 
 
 def _cells(columns: list[Column], row: Row) -> list[str]:

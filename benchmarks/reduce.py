@@ -38,7 +38,7 @@ from benchmarks.gradients import (
     shipped,
 )
 from benchmarks.memory import peak_extra_bytes
-from benchmarks.record import Column, Row, save, show
+from benchmarks.record import Column, Row, publish
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.hooks import FlatBucket
@@ -314,18 +314,14 @@ def main() -> None:
         rows += time_virtual(model, **settings)
         for servers in (2,) if arguments.quick else (2, 4):
             rows += time_real(model, servers=servers, **settings)
-    title = "Reduction"
-    show(title, COLUMNS, rows)
-    if arguments.save:
-        command = " ".join(["python -m benchmarks.reduce", *sys.argv[1:]])
-        save(
-            "reduce",
-            title=title,
-            command=command,
-            columns=COLUMNS,
-            rows=rows,
-            draw=lambda path: draw(rows, path),
-        )
+    publish(
+        "reduce",
+        title="Reduction",
+        columns=COLUMNS,
+        rows=rows,
+        draw=draw,
+        keep=arguments.save,
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from benchmarks.clock import STEPS_FILE
-from benchmarks.record import Column, Row, save, show
+from benchmarks.record import Column, Row, publish, show
 
 COLUMNS = [
     Column("model", "model"),
@@ -116,17 +116,14 @@ def main() -> None:
             steps, rounds = arguments.steps, arguments.rounds
             rows.append(time_case(*case, strategy=strategy, steps=steps, rounds=rounds))
             show(title, COLUMNS, rows[-1:])
-    show(title, COLUMNS, rows)
-    if arguments.save:
-        command = " ".join(["python -m benchmarks.step", *sys.argv[1:]])
-        save(
-            "step",
-            title=title,
-            command=command,
-            columns=COLUMNS,
-            rows=rows,
-            draw=lambda path: draw(rows, path),
-        )
+    publish(
+        "step",
+        title=title,
+        columns=COLUMNS,
+        rows=rows,
+        draw=draw,
+        keep=arguments.save,
+    )
 
 
 if __name__ == "__main__":

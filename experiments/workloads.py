@@ -35,11 +35,10 @@ class Workload:
     shapes: tuple[torch.Size, ...]
 
 
-def resnet50(*, stem: Literal["imagenet", "cifar"]) -> Workload:
-    """ResNet50 on CIFAR-100 (Sec. IV), whose stem the paper does not give."""
-    model = partial(
-        ResNetClassifier,
-        num_classes=100,
+def resnet50_model(*, classes: int, stem: Literal["imagenet", "cifar"]) -> ResNetClassifier:
+    """Build ResNet50, not to be trained."""
+    return ResNetClassifier(
+        num_classes=classes,
         depth=50,
         stem=stem,
         label_smoothing=0.0,
@@ -47,18 +46,10 @@ def resnet50(*, stem: Literal["imagenet", "cifar"]) -> Workload:
         scheduler=_untrained,
     )
 
-    def loss(network: nn.Module) -> Tensor:
-        labels = torch.zeros(SAMPLES, dtype=torch.long)
-        return nn.functional.cross_entropy(network(torch.zeros(SAMPLES, 3, 32, 32)), labels)
 
-    stem_name = {"imagenet": "ImageNet stem", "cifar": "CIFAR stem"}[stem]
-    return _count(f"ResNet50, CIFAR-100, {stem_name}", "images", model, loss)
-
-
-def llama(*, vocabulary: int, sequence_length: int) -> Workload:
-    """The decoder of 8 layers, hidden size 384, 8 heads; vocabulary and length are not given."""
-    model = partial(
-        LlamaLanguageModel,
+def llama_model(*, vocabulary: int, sequence_length: int) -> LlamaLanguageModel:
+    """Build the decoder of 8 layers, hidden size 384, 8 heads (Sec. IV), not to be trained."""
+    return LlamaLanguageModel(
         vocab_size=vocabulary,
         sequence_length=sequence_length,
         layers=8,
@@ -69,6 +60,23 @@ def llama(*, vocabulary: int, sequence_length: int) -> Workload:
         optimizer=_untrained,
         scheduler=_untrained,
     )
+
+
+def resnet50(*, stem: Literal["imagenet", "cifar"]) -> Workload:
+    """ResNet50 on CIFAR-100 (Sec. IV), whose stem the paper does not give."""
+    model = partial(resnet50_model, classes=100, stem=stem)
+
+    def loss(network: nn.Module) -> Tensor:
+        labels = torch.zeros(SAMPLES, dtype=torch.long)
+        return nn.functional.cross_entropy(network(torch.zeros(SAMPLES, 3, 32, 32)), labels)
+
+    stem_name = {"imagenet": "ImageNet stem", "cifar": "CIFAR stem"}[stem]
+    return _count(f"ResNet50, CIFAR-100, {stem_name}", "images", model, loss)
+
+
+def llama(*, vocabulary: int, sequence_length: int) -> Workload:
+    """The decoder of Sec. IV; vocabulary and length are not given."""
+    model = partial(llama_model, vocabulary=vocabulary, sequence_length=sequence_length)
 
     def loss(network: nn.Module) -> Tensor:
         value: Tensor = network(torch.zeros(SAMPLES, sequence_length, dtype=torch.long))

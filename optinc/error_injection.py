@@ -13,8 +13,9 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
+from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
-from optinc.switch import OpticalSwitch, ideal_average, position_generator
+from optinc.switch import OpticalSwitch, ideal_average
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class ErrorInjectionSwitch(OpticalSwitch):
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""
         received_P = ideal_average(codes_NP, self.scenario)
-        generator = position_generator(self.seed, reduction=reduction, first=first)
+        generator = generator_of(self.seed, reduction=reduction, place=first)
         positions, errors = draw_errors(len(received_P), self.errors, generator)
         if len(positions):
             positions, errors = positions.to(codes_NP.device), errors.to(codes_NP.device)

@@ -15,6 +15,7 @@ from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.noise import full_scales, noisy_forward
 from optinc.onn.truth_table import TruthTable
 from optinc.signal import pam4, preprocessing
+from optinc.signal.randomness import generator_of
 from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import Scenario
 
@@ -120,16 +121,6 @@ def ideal_of_index(index_P: Tensor, scenario: Scenario) -> Tensor:
     """Return eq. (3) for mixed-radix indices: int64 [P] -> int64 [P]."""
     total_P = preprocessing.code_total(preprocessing.sums_of_index(index_P, scenario), scenario)
     return quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
-
-
-def position_generator(
-    seed: int, *, reduction: int, first: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
-    """Return a source of randomness that depends on seed, reduction and position alone."""
-    generator = torch.Generator(device)
-    # A large odd factor for each keeps neighbouring reductions and positions apart.
-    generator.manual_seed((seed * 0x9E3779B1 + reduction * 0x85EBCA77 + first) % 2**63)
-    return generator
 
 
 class IdealSwitch(OpticalSwitch):
@@ -243,8 +234,8 @@ class ONNSwitch(OpticalSwitch):
         """Send averages through the network and its receivers: float [P, K] -> int32 [P]."""
         if not self.noise:
             return pam4.decode(pam4.receive(self.network(averages_PK)))
-        generator = position_generator(
-            self.seed, reduction=reduction, first=first, device=averages_PK.device
+        generator = generator_of(
+            self.seed, reduction=reduction, place=first, device=averages_PK.device
         )
         levels = noisy_forward(
             self.network,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import abstractmethod
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -15,6 +14,7 @@ from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from optinc.atomic_file import write_atomically
 from optinc.data.base import BatchKey, OptINCDataModule
 from optinc.errors import ConfigurationError, DatasetNotFoundError
 
@@ -140,10 +140,7 @@ class TextDataModule(OptINCDataModule):
             bpe.train_from_iterator(
                 text.splitlines(keepends=True), vocab_size=self.vocab_size, show_progress=False
             )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}.tmp")
-            bpe.save(str(aside))
-            aside.replace(path)
+            write_atomically(path, bpe.to_str().encode())
         return Tokenizer.from_file(str(path))
 
     def train_dataset(self) -> SequenceDataset:

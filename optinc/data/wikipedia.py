@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
 from optinc.data.base import OptINCDataModule
 from optinc.data.documents import DOCUMENTS_PER_BATCH, DocumentSource, DocumentStream
@@ -38,17 +38,11 @@ def train_tokenizer(texts: Iterator[str], *, vocab_size: int) -> Tokenizer:
     Returns:
         A tokeniser whose token 0 is :data:`END_OF_TEXT`.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(
+        texts, vocab_size=vocab_size, special_tokens=[END_OF_TEXT], show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer=trainer)
-    return tokenizer
+    return Tokenizer.from_str(tokenizer.to_str())
 
 
 class Packer:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optinc.errors import NonFiniteGradientError, SkipStep
+from optinc.errors import NonFiniteGradientError
 from optinc.reducers.base import Reducer
 from optinc.reducers.error_measure import add_error, sample
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.kernels.eager import chunks, scales_of
-from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of
+from optinc.reducers.kernels.eager import bits_of, chunks, scales_of
+from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 
@@ -71,9 +71,7 @@ class Int8BlocksReducer(Reducer):
         Raises:
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers alike.
         """
-        # Positive floats order like their bit patterns, NaN above all; its sign bit may be set.
-        scales_B = self.quantizer.scales(gradient_P.unsqueeze(0))
-        bits_B = scales_B.view(torch.int32) & 0x7FFFFFFF
+        bits_B = bits_of(self.quantizer.scales(gradient_P.unsqueeze(0)))
         group.maximum(bits_B)
         scales_B = scales_of(bits_B)
         if self._refuses(scales_B):
@@ -94,16 +92,10 @@ class Int8BlocksReducer(Reducer):
         return self.quantizer.decode(sums_P, scales_B, servers=self.servers)
 
     def _refuses(self, scales_B: Tensor) -> bool:
-        """Count blocks that are not finite, and say whether they are an error.
-
-        Raises:
-            SkipStep: Under that policy.
-        """
+        """Count blocks that are not finite, and say whether they are an error."""
         nonfinite = int((~torch.isfinite(scales_B)).sum())
         self.accounting.nonfinite_blocks += nonfinite
-        if nonfinite and self.quantizer.nonfinite == "skip_step":
-            raise SkipStep(f"{nonfinite} blocks hold NaN or infinity")
-        return nonfinite > 0 and self.quantizer.nonfinite == "raise"
+        return refuses(nonfinite, self.quantizer.nonfinite)
 
     def _account(self, values: int, blocks: int) -> None:
         accounting = self.accounting

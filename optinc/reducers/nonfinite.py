@@ -7,8 +7,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optinc.errors import NonFiniteGradientError
+from optinc.errors import NonFiniteGradientError, SkipStep
 from optinc.reducers.group import ServerGroup
+from optinc.signal.block_quantizer import NonFinitePolicy
+
+
+def refuses(nonfinite_blocks: int, policy: NonFinitePolicy) -> bool:
+    """Return whether blocks with a value that is not finite are an error.
+
+    Raises:
+        SkipStep: Under that policy, if there are any.
+    """
+    if nonfinite_blocks and policy == "skip_step":
+        raise SkipStep(f"{nonfinite_blocks} blocks hold NaN or infinity")
+    return nonfinite_blocks > 0 and policy == "raise"
 
 
 def first_nonfinite(gradients_NP: Tensor) -> tuple[int, int, float]:

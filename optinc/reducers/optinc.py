@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,14 +14,14 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
+from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.onn import zoo
 from optinc.reducers.base import Reducer
 from optinc.reducers.error_measure import add_error, sample
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import eager
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
-from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of
+from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
@@ -178,15 +179,10 @@ class OptINCReducer(Reducer):
         else:
             totals = backend.reduce(gradients_NP, out_P, self.plan)
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
-        if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise":
+        if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
             server, position, value = first_nonfinite(gradients_NP)
             raise NonFiniteGradientError(server=server, position=position, value=value)
-        self._skip_if(totals.nonfinite_blocks)
         self._account(out_P.numel(), totals)
-
-    def _skip_if(self, nonfinite_blocks: int) -> None:
-        if nonfinite_blocks and self.quantizer.nonfinite == "skip_step":
-            raise SkipStep(f"{nonfinite_blocks} blocks hold NaN or infinity")
 
     def _account(self, values: int, totals: Totals) -> None:
         """Add up values, blocks, errors and traffic."""
@@ -217,9 +213,8 @@ class OptINCReducer(Reducer):
         group.maximum(scale_bits_B)
         nonfinite = int((~torch.isfinite(eager.scales_of(scale_bits_B))).sum())
         self.accounting.nonfinite_blocks += nonfinite
-        if nonfinite and self.quantizer.nonfinite == "raise":
+        if refuses(nonfinite, self.quantizer.nonfinite):
             raise first_nonfinite_of(gradient_P, group)
-        self._skip_if(nonfinite)
         sample_NS = group.all_gather(sample(gradient_P))
         if self.switch.additive:
             words_W = self._words(plan.words(len(scale_bits_B)), gradient_P.device)
@@ -286,13 +281,16 @@ class OptINCReducer(Reducer):
 
 def _fused(device: str, plan: ReductionPlan) -> ModuleType | None:
     """Return the module of fused kernels for a device and plan, None where there is none."""
+    # Compilers are not imported before they are needed: they take a while.
+    module = None if plan.path is None else _kernels(device)
+    return module if module is not None and module.supports(plan) else None
+
+
+@lru_cache
+def _kernels(device: str) -> ModuleType | None:
+    """Import the kernels for a device, where there are any and their compiler is installed."""
     names = {"cpu": ("numba", "cpu"), "cuda": ("triton", "cuda")}
-    if device not in names or plan.path is None:
-        return None
-    compiler, name = names[device]
     # torch brings Triton on Linux only.
-    if find_spec(compiler) is None:
+    if device not in names or find_spec(names[device][0]) is None:
         return None
-    # Not before it is needed: compilers take a while to import.
-    module = import_module(f"optinc.reducers.kernels.{name}")
-    return module if module.supports(plan) else None
+    return import_module(f"optinc.reducers.kernels.{names[device][1]}")

@@ -14,6 +14,7 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.error_measure import add_error, sample
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.traffic import qsgd_bytes, ring_bytes
+from optinc.signal.randomness import generator_of
 
 MOST_LEVELS = 2**15 - 1
 
@@ -82,9 +83,9 @@ class QSGDReducer(Reducer):
         # Values that are not finite belong to buckets that become NaN by their norm.
         scaled_P.mul_(self.levels).nan_to_num_(nan=0.0, posinf=0.0)
         levels_P = scaled_P.floor()
-        generator = torch.Generator(values_P.device)
-        # A large odd factor for each keeps neighbouring reductions and servers apart.
-        generator.manual_seed((self.seed * 0x9E3779B1 + reduction * 0x85EBCA77 + server) % 2**63)
+        generator = generator_of(
+            self.seed, reduction=reduction, place=server, device=values_P.device
+        )
         random_P = torch.rand(values_P.shape, generator=generator, device=values_P.device)
         levels_P.add_(random_P < scaled_P - levels_P).clamp_(max=self.levels).copysign_(values_P)
         return levels_P.to(torch.int8 if self.levels <= 127 else torch.int16), norms_B

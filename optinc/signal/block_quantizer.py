@@ -137,7 +137,9 @@ class BlockQuantizer:
         shared = gcd(inputs, servers)
         inputs, servers = inputs // shared, servers // shared
         steps_P = (codes_P * inputs - self.zero * servers).to(torch.float32)
-        return steps_P.div_(self.qmax * servers).mul_(self._expand(scales_B, codes_P.shape[0]))
+        # A number, where a tensor on the device stands, would make CUDA multiply by its reciprocal.
+        divisor = torch.tensor(self.qmax * servers, dtype=torch.float32, device=steps_P.device)
+        return steps_P.div_(divisor).mul_(self._expand(scales_B, codes_P.shape[0]))
 
     def _expand(self, scales_B: Tensor, values: int) -> Tensor:
         """Repeat each block's scale for its values: [B] -> [P]."""

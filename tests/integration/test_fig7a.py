@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from experiments import fig7a
 from optinc.errors import ConfigurationError
 from optinc.strategies.virtual_servers import VirtualServersStrategy
 from optinc.tasks.main import CONF
@@ -43,12 +45,6 @@ def test_there_are_arms() -> None:
     assert {"ring", "ideal_16", "onn_8", "onn_16", "table2_3_4_5_6"} <= set(ARMS)
 
 
-@pytest.fixture(scope="module")
-def seen() -> dict[str, dict[str, Any]]:
-    """What each arm has started from, seen and become."""
-    return {}
-
-
 def train(arm: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Train one arm, and note initial weights and all batches."""
     batches = hashlib.sha256()
@@ -68,31 +64,37 @@ def train(arm: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     return {"start": start[0], "batches": batches.hexdigest(), **summary}
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each arm has started from, seen and become."""
+    results = {}
+    for arm in TRAINED_ARMS:
+        with pytest.MonkeyPatch.context() as patch:
+            results[arm] = train(arm, tmp_path_factory.mktemp(arm), patch)
+    return results
+
+
 @pytest.mark.parametrize("arm", TRAINED_ARMS)
-def test_arms_share_weights_and_samples(
-    arm: str,
-    seen: dict[str, dict[str, Any]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if not seen:
-        seen["ring"] = train("ring", tmp_path / "ring", monkeypatch)
-    baseline = seen["ring"]
-    summary = seen.get(arm) or train(arm, tmp_path / arm, monkeypatch)
-    seen[arm] = summary
+def test_arms_share_weights_and_samples(arm: str, trained: dict[str, dict[str, Any]]) -> None:
+    summary, baseline = trained[arm], trained["ring"]
     assert summary["start"] == baseline["start"]
     assert summary["batches"] == baseline["batches"]
     assert summary["arm"] == arm
     assert (summary["weights_sha256"] == baseline["weights_sha256"]) == (arm == "ring")
 
 
-def test_our_onns_do_what_a_perfect_one_does(seen: dict[str, dict[str, Any]]) -> None:
-    if len(seen) < len(TRAINED_ARMS):
-        pytest.skip("needs the arms trained above")
-    assert seen["onn_8"]["weights_sha256"] == seen["ideal_8"]["weights_sha256"]
-    assert seen["onn_8"]["onn_error_rate"] == 0
-    assert seen["table2_4_5_6"]["weights_sha256"] == seen["ideal_16"]["weights_sha256"]
-    assert seen["table2_3_4_5_6"]["onn_error_rate"] > 0
+def test_our_onns_do_what_a_perfect_one_does(trained: dict[str, dict[str, Any]]) -> None:
+    assert trained["onn_8"]["weights_sha256"] == trained["ideal_8"]["weights_sha256"]
+    assert trained["onn_8"]["onn_error_rate"] == 0
+    assert trained["table2_4_5_6"]["weights_sha256"] == trained["ideal_16"]["weights_sha256"]
+    assert trained["table2_3_4_5_6"]["onn_error_rate"] > 0
+
+
+@pytest.mark.parametrize("experiment", ["fig7a_resnet50", "fig7a_llama"])
+def test_a_multirun_takes_the_arms_of_the_experiment(experiment: str) -> None:
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    arms = yaml.safe_load(text)["hydra"]["sweeper"]["params"]["arm"]
+    assert arms.split(",") == [*fig7a.ARMS, *fig7a.INJECTED_ARMS]
 
 
 def test_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -55,9 +55,13 @@ def chunks(blocks: int, block_size: int) -> list[tuple[slice, slice]]:
 
 def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
     """See :meth:`Backend.scale_bits`."""
-    bits_B = plan.quantizer.scales(gradient_P.unsqueeze(0)).view(torch.int32)
+    return bits_of(plan.quantizer.scales(gradient_P.unsqueeze(0)))
+
+
+def bits_of(scales_B: Tensor) -> Tensor:
+    """Return bit patterns that order like the scales, NaN above all: float32 [B] -> int32 [B]."""
     # The sign bit of NaN may be set.
-    return bits_B & 0x7FFFFFFF
+    return scales_B.view(torch.int32) & 0x7FFFFFFF
 
 
 def scales_of(scale_bits_B: Tensor) -> Tensor:
