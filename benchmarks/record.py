@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from rich.table import Table
 from experiments.record import command_line, conditions, write_csv
 
 RESULTS = Path(__file__).parent / "results"
+
+LOG_WIDTH = 140
+"""Characters of a line where the output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ def show(title: str, columns: list[Column], rows: list[Row]) -> None:
         table.add_column(column.heading, justify="left" if column.form == "s" else "right")
     for row in rows:
         table.add_row(*_cells(columns, row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 
 def publish(
