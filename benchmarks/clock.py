@@ -1,4 +1,4 @@
-"""A callback that notes the time of every training step."""
+"""Lets two reducers take turns in one training, and notes the time of every step."""
 
 from __future__ import annotations
 
@@ -9,21 +9,45 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from optinc.reducers.base import Reducer
+from optinc.strategies.ddp import OptINCDDPStrategy
+from optinc.strategies.virtual_servers import VirtualServersStrategy
+
 STEPS_FILE = "steps.json"
 
 
-class Clock(pl.Callback):
-    """Writes the seconds of every step to ``steps.json`` in the run's folder."""
+class TakingTurns(pl.Callback):
+    """Reduces every other step by the baseline, and writes the seconds of all to ``steps.json``.
 
-    def __init__(self) -> None:
+    What else the machine does changes within seconds, more than the reducers differ: only
+    neighbouring steps of one process can be compared.
+
+    Args:
+        baseline: Takes the first step, the third, ...; the strategy's own reducer the others.
+    """
+
+    def __init__(self, baseline: Reducer) -> None:
+        self.baseline = baseline
         self.seconds: list[float] = []
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Start the clock."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Connect the baseline to the servers of the strategy's reducer."""
+        assert isinstance(trainer.strategy, OptINCDDPStrategy | VirtualServersStrategy)
+        self.own = trainer.strategy.reducer
+        self.baseline.connect(self.own.servers)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Give the turn to the other reducer, and start the clock."""
+        reducer = self.own if len(self.seconds) % 2 else self.baseline
+        if isinstance(trainer.strategy, VirtualServersStrategy):
+            trainer.strategy.reducer = reducer
+        elif isinstance(trainer.strategy, OptINCDDPStrategy):
+            assert trainer.strategy._exchange is not None
+            trainer.strategy._exchange.reducer = reducer
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop it."""
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop the clock."""
         self.seconds.append(time.perf_counter() - self._start)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

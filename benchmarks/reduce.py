@@ -210,6 +210,7 @@ def work(result: Path, model: str, *, quick: bool, rounds: int, cache: str) -> N
         reducer = make()
         reducer.lay_out(shapes)
         names.append(name)
+        reducer.all_reduce(buffer.copy_(gradient), group)  # compiles, allocates, starts PowerSGD
         jobs.append(lambda r=reducer: r.all_reduce(buffer, group))
     if dist.get_backend() == "nccl":
         names.append(QUANTIZATION_HOOK)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.step [--quick] [--save]
 
-Virtual servers: 4 in one process. Real servers: 2 processes of one thread each. The two arms run
-one after the other, round after round. ``--quick`` takes small networks.
+Virtual servers: 4 in one process. Real servers: 2 processes of one thread each. The two reducers
+take turns, step by step, in one training. ``--quick`` takes small networks.
 """
 
 from __future__ import annotations
@@ -40,46 +40,46 @@ WARM_UP = 2
 ROOT = Path(__file__).parent.parent
 
 
-def time_case(model: str, data: str, batch: int, *, strategy: str, steps: int, rounds: int) -> Row:
-    """Time both arms of one model under one strategy.
+def time_case(model: str, data: str, batch: int, *, strategy: str, steps: int) -> Row:
+    """Train with the two reducers taking turns.
 
     Returns:
-        Median seconds of a step in the fastest round of each, as other work on the machine only
-        ever adds to them, and their ratio less one.
+        Median seconds of a step of each, and the median over pairs of neighbouring steps of their
+        ratio, less one.
     """
-    medians: dict[str, list[float]] = {"ring": [], "optinc": []}
-    for number in range(rounds):
-        for arm in list(medians)[:: 1 if number % 2 == 0 else -1]:
-            seconds = run(model, data, batch, arm=arm, strategy=strategy, steps=steps)
-            medians[arm].append(seconds)
-    ring, optinc = (min(of_arm) for of_arm in medians.values())
+    times = run(model, data, batch, strategy=strategy, steps=2 * (steps + WARM_UP))
+    ring, optinc = times[2 * WARM_UP :: 2], times[2 * WARM_UP + 1 :: 2]
+    ratios = [b / a for a, b in zip(ring, optinc, strict=True)]
     return {
         "model": model,
         "strategy": strategy,
         "batch": batch,
-        "ring": ring,
-        "optinc": optinc,
-        "more": optinc / ring - 1,
+        "ring": statistics.median(ring),
+        "optinc": statistics.median(optinc),
+        "more": statistics.median(ratios) - 1,
     }
 
 
-def run(model: str, data: str, batch: int, *, arm: str, strategy: str, steps: int) -> float:
-    """Train for some steps in processes of their own; return the median seconds of a step."""
+def run(model: str, data: str, batch: int, *, strategy: str, steps: int) -> list[float]:
+    """Train in processes of their own; return the seconds of every step, exact averaging first."""
     real = ["strategy=ddp", "trainer.devices=2", "optinc.servers=2"]
     servers = real if strategy == "ddp" else []
+    clock = "+callbacks.clock"
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            *[sys.executable, "run.py", f"model={model}", f"data={data}"],
-            *[f"data.batch_size={batch}", f"reducer={arm}", *servers],
-            *[f"trainer.max_steps={steps + WARM_UP}", "trainer.max_epochs=-1"],
+            *[sys.executable, "run.py", f"model={model}", f"data={data}", *servers],
+            *[f"data.batch_size={batch}", f"trainer.max_steps={steps}", "trainer.max_epochs=-1"],
             *["trainer.limit_val_batches=1", "callbacks=no_checkpoint"],
             *["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"],
-            *["+callbacks.clock._target_=benchmarks.clock.Clock", f"hydra.run.dir={folder}"],
+            f"{clock}._target_=benchmarks.clock.TakingTurns",
+            f"{clock}.baseline._target_=optinc.reducers.ring.RingReducer",
+            f"{clock}.baseline.servers=1",
+            f"hydra.run.dir={folder}",
         ]
         environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if servers else {})}
         subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-        times = json.loads((Path(folder) / STEPS_FILE).read_text(encoding="utf-8"))
-    return statistics.median(times[WARM_UP:])
+        times: list[float] = json.loads((Path(folder) / STEPS_FILE).read_text(encoding="utf-8"))
+    return times
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -105,14 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small networks, few steps")
     parser.add_argument("--save", action="store_true", help="keep table and plot")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=20, help="of each reducer")
     arguments = parser.parse_args()
     title, rows = "Training step", []
     for case in QUICK_CASES if arguments.quick else CASES:
         for strategy in ("virtual_servers", "ddp"):
-            steps, rounds = arguments.steps, arguments.rounds
-            rows.append(time_case(*case, strategy=strategy, steps=steps, rounds=rounds))
+            rows.append(time_case(*case, strategy=strategy, steps=arguments.steps))
             show(title, COLUMNS, rows[-1:])
     publish(
         "step",

@@ -403,9 +403,13 @@ def receive(
                 total_T, received_T = scratch_2T[0, :length], scratch_2T[1, :length]
                 index_T, rest_T = integers_2T[0, :length], integers_2T[1, :length]
                 shift = np.int32(field * numbers.field_bits)
-                for i in range(length):
-                    index_T[i] = np.int32(word_T[i] >> shift) & mask
-                if numbers.path != GATHER_MARKED:
+                if numbers.path == INTEGER:
+                    for i in range(length):
+                        total_T[i] = np.float32(np.int32(word_T[i] >> shift) & mask)
+                else:
+                    for i in range(length):
+                        index_T[i] = np.int32(word_T[i] >> shift) & mask
+                if numbers.path in (EXCEPTIONS, GATHER):
                     total_of_index(index_T, rest_T, total_T, tables)
                 wrong += switch(total_T, index_T, received_T, numbers, tables)
                 own = (offset + start) // numbers.block_size
