@@ -55,7 +55,16 @@ class ErrorDistribution:
 
     @classmethod
     def measured(cls, onn: ONNArtifact) -> ErrorDistribution:
-        """Return the errors that were counted when an ONN was evaluated, from its card."""
+        """Return the errors that were counted when an ONN was evaluated, from its card.
+
+        Raises:
+            ConfigurationError: If it is not a single ONN.
+        """
+        if not isinstance(onn, ONNArtifact):
+            raise ConfigurationError(
+                "optinc/errors=measured takes the errors of a single ONN; with "
+                "optinc/topology=cascade choose a row of Table II, or set optinc.errors.rate"
+            )
         card = onn.card
         if not card.wrong_inputs:
             return cls(rate=0.0, values={})
@@ -123,7 +132,7 @@ class ErrorInjectionSwitch(OpticalSwitch):
     fidelity = "error_injection"
 
     def __init__(self, scenario: Scenario, *, errors: ErrorDistribution, seed: int = 0) -> None:
-        super().__init__(scenario, card=None, exact=errors.rate == 0.0)
+        super().__init__(scenario, cards=(), exact=errors.rate == 0.0)
         largest = 2**scenario.bits - 1
         beyond = [error for error in errors.values if abs(error) > largest]
         if beyond:

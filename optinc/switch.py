@@ -31,17 +31,22 @@ class OpticalSwitch(nn.Module, ABC):
     Attributes:
         scenario: Bits, inputs for N servers, and rounding of the switch.
         fidelity: Name of the way it is played, as in ``optinc/fidelity``.
-        card: Card of the trained ONN, None where none is used.
+        cards: Cards of the trained ONNs; none where none is used.
         exact: Whether it is known to agree with eq. (3) on every input.
     """
 
     fidelity: str
 
-    def __init__(self, scenario: Scenario, *, card: ONNCard | None, exact: bool) -> None:
+    def __init__(self, scenario: Scenario, *, cards: tuple[ONNCard, ...], exact: bool) -> None:
         super().__init__()
         self.scenario = scenario
-        self.card = card
+        self.cards = cards
         self.exact = exact
+
+    @property
+    def servers(self) -> int:
+        """Servers that are connected; :meth:`forward` takes fewer too."""
+        return self.scenario.connected
 
     def identity(self) -> dict[str, str]:
         """Return what decides about received codes, besides the ONN: name -> value."""
@@ -129,7 +134,7 @@ class IdealSwitch(OpticalSwitch):
     fidelity = "ideal"
 
     def __init__(self, scenario: Scenario) -> None:
-        super().__init__(scenario, card=None, exact=True)
+        super().__init__(scenario, cards=(), exact=True)
 
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""
@@ -151,7 +156,7 @@ class TableSwitch(OpticalSwitch):
 
     def __init__(self, onn: ONNArtifact, *, cache: Path | str | None = None) -> None:
         table = TruthTable.of(onn, cache=cache)
-        super().__init__(onn.card.scenario, card=onn.card, exact=table.wrong_inputs == 0)
+        super().__init__(onn.card.scenario, cards=(onn.card,), exact=table.wrong_inputs == 0)
         self.wrong_inputs = table.wrong_inputs
         self.register_buffer("codes", table.codes, persistent=False)
         index = preprocessing.index_of_code(self.scenario)
@@ -189,7 +194,7 @@ class ONNSwitch(OpticalSwitch):
     def __init__(
         self, onn: ONNArtifact, *, noise: float = 0.0, seed: int = 0, chunk_size: int = 1 << 16
     ) -> None:
-        super().__init__(onn.card.scenario, card=onn.card, exact=False)
+        super().__init__(onn.card.scenario, cards=(onn.card,), exact=False)
         if noise < 0:
             raise ConfigurationError(f"optinc.fidelity.noise must be at least 0, got {noise}")
         if noise and not self.scenario.tabulable:

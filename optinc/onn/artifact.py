@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ class ONNCard:
     """All that is needed to use a trained ONN, and to recompute its accuracy, besides its weights.
 
     Layer 1 receives ``A_k * input_scale + input_offset``; ReLU stands between the layers; the
-    received symbol is ``clamp(round(out * output_scale + output_offset), 0, 3)``.
+    received symbol is ``clamp(round(out * output_scale + output_offset), 0, 3)``. Where the decimal
+    part is kept, the last output is received in steps of 1/d with d = servers^level:
+    ``clamp(round((out * output_scale + output_offset) * d), 0, 4 d - 1) / d``.
 
     Attributes:
         bits, servers, symbols, inputs, group, rounding: The scenario (B, N, M, K, g, Q).
@@ -53,6 +55,8 @@ class ONNCard:
         hardware: What it was trained on.
         command: The command that trained it.
         weights_sha256: SHA-256 of ``model.safetensors``.
+        level: 1-based level in a cascade, 1 where there is none.
+        keeps_decimal: Whether it stands below the top of a cascade (eq. 10).
     """
 
     bits: int
@@ -83,12 +87,19 @@ class ONNCard:
     hardware: str
     command: str
     weights_sha256: str
+    level: int = 1
+    keeps_decimal: bool = False
 
     @property
     def scenario(self) -> Scenario:
         """The switch this ONN is meant for."""
         return Scenario(
-            bits=self.bits, servers=self.servers, inputs=self.inputs, rounding=self.rounding
+            bits=self.bits,
+            servers=self.servers,
+            inputs=self.inputs,
+            rounding=self.rounding,
+            level=self.level,
+            keeps_decimal=self.keeps_decimal,
         )
 
     @property
@@ -105,10 +116,12 @@ class ONNCard:
         """
         try:
             values: dict[str, Any] = json.loads(text)
-            missing = {field.name for field in fields(cls)} - values.keys()
+            # Cards of switches that stand alone need not say so.
+            required = {field.name for field in fields(cls) if field.default is MISSING}
+            missing = required - values.keys()
             if missing:
                 raise ArtifactError(f"metadata check failed: no {', '.join(sorted(missing))}")
-            values = {field.name: values[field.name] for field in fields(cls)}
+            values = {f.name: values[f.name] for f in fields(cls) if f.name in values}
             values["structure"] = tuple(values["structure"])
             values["approximated_layers"] = tuple(values["approximated_layers"])
             values["error_values"] = {int(k): v for k, v in values["error_values"].items()}
@@ -270,6 +283,8 @@ def save_artifact(
         hardware=hardware_name(device),
         command=command,
         weights_sha256=hashlib.sha256(data).hexdigest(),
+        level=scenario.level,
+        keeps_decimal=scenario.keeps_decimal,
     )
     (folder / WEIGHTS_FILE).write_bytes(data)
     (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")

@@ -11,9 +11,12 @@ staircases ``floor(x / m)``, and staircases are all that eq. (3) needs:
    the first digit to the last.
 3. Digits are split into PAM4 symbols.
 
-Rounding to nearest adds N/2 before the division; ``half_even`` then takes back the 1 that a tie has
-added to an odd symbol, which never borrows. Every layer computes one staircase and passes on what
-is still needed, so that layers stay about ten wide.
+In a cascade the last sum is finer, in steps of 1/N^l, so that its digit is longer and the division
+is by N^l; below the top, what is left of it becomes the decimal part of the last symbol (eq. 10).
+
+Rounding to nearest adds half the divisor before the division; ``half_even`` then takes back the 1
+that a tie has added to an odd symbol, which never borrows. Every layer computes one staircase and
+passes on what is still needed, so that layers stay about ten wide.
 """
 
 from __future__ import annotations
@@ -75,19 +78,36 @@ class Value:
         return Value(self.weights - other.weights, self.offset - other.offset, largest)
 
 
+def input_sums(scenario: Scenario) -> dict[str, Value]:
+    """Return the sums S_k as values of amplitudes N A_k, by name: ``S1``, ``S2``, ..."""
+    identity = torch.eye(scenario.inputs, dtype=torch.float64)
+    return {
+        f"S{k + 1}": Value(identity[k] * (steps // scenario.servers), 0.0, radix - 1)
+        for k, (steps, radix) in enumerate(zip(scenario.input_steps, scenario.radices, strict=True))
+    }
+
+
+def decimal_readout(symbol: Value, rest: Value, *, scenario: Scenario) -> Value:
+    """Merge the decimal part into the last symbol (eq. 10): what is left of the division by N^l."""
+    return Value(
+        symbol.weights + rest.weights / scenario.divisor,
+        symbol.offset + rest.offset / scenario.divisor,
+        symbol.largest,
+    )
+
+
 class Circuit:
     """Collects layers; holds the values that later layers still need, by name.
 
     Args:
-        largest: Largest value of each input; inputs are named ``S1``, ``S2``, ...
+        scenario: Its inputs are named ``S1``, ``S2``, ...
         max_steps: Steps of one staircase, at least 3.
     """
 
-    def __init__(self, largest: list[int], *, max_steps: int) -> None:
+    def __init__(self, scenario: Scenario, *, max_steps: int) -> None:
         self.max_steps = max_steps
-        identity = torch.eye(len(largest), dtype=torch.float64)
         self.layers: list[tuple[Tensor, Tensor]] = []
-        self.values = {f"S{i + 1}": Value(identity[i], 0.0, top) for i, top in enumerate(largest)}
+        self.values = input_sums(scenario)
 
     def pop(self, name: str) -> Value:
         """Take a value out: it is not passed on."""
@@ -157,7 +177,7 @@ def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwo
         max_steps: Steps of one staircase, at least 3: more make layers wider and fewer.
 
     Returns:
-        A float32 network whose layer 1 receives the sums S_k = N A_k.
+        A float32 network whose layer 1 receives N A_k, the sums S_k.
 
     Raises:
         ConfigurationError: If the sums are too large for float32, or ``max_steps`` less than 3.
@@ -166,43 +186,70 @@ def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwo
         raise ConfigurationError(
             f"construction.max_steps must be at least {MAX_STEPS}, got {max_steps}"
         )
-    largest = [radix - 1 for radix in scenario.radices]
-    servers = scenario.servers
-    if max(largest) > (EXACT_SUMS if servers & (servers - 1) == 0 else ROUNDED_SUMS):
+    largest, servers = max(scenario.radices) - 1, scenario.servers
+    if largest > (EXACT_SUMS if servers & (servers - 1) == 0 else ROUNDED_SUMS):
         raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {max(largest)} levels, "
+            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {largest} levels, "
             f"beyond float32; choose more inputs"
         )
-    circuit = Circuit(largest, max_steps=max_steps)
-    tie = _divide_by_servers(circuit, scenario)
-    _correct_ties(circuit, scenario, tie=tie)
+    circuit = Circuit(scenario, max_steps=max_steps)
+    _divide_by_servers(circuit, scenario)
+    _correct_ties(circuit, scenario)
+    _saturate(circuit, scenario)
     return assemble([*circuit.layers, _symbols(circuit, scenario)], scenario)
 
 
-def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> str | None:
-    """Leave the symbols of Q(total / N) as ``d1`` to ``dM``, before ties are corrected.
+def has_ties(scenario: Scenario) -> bool:
+    """Whether averages halfway between two codes must be told from the others."""
+    return scenario.rounding == "half_even" and scenario.servers % 2 == 0
 
-    Returns:
-        Name of a value that is zero exactly at ties, where ``half_even`` needs one.
+
+def may_overflow(scenario: Scenario) -> bool:
+    """Whether an input, one that no servers can send, rounds to a code beyond the largest."""
+    return scenario.level > 1 and scenario.rounding != "floor"
+
+
+def half_divisor(scenario: Scenario) -> int:
+    """What is added to a total before the division, so that rounding down rounds to nearest."""
+    return 0 if scenario.rounding == "floor" else scenario.divisor // 2
+
+
+def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> None:
+    """Leave the symbols of Q(total / N^l) as ``d1`` to ``dM``, before ties are corrected.
+
+    Also ``rest``, where it is needed: the remainder where the decimal part is kept, else a value
+    that is zero exactly at ties.
     """
     servers = scenario.servers
-    needs_tie = scenario.rounding == "half_even" and servers % 2 == 0
+    keep_rest = has_ties(scenario) or scenario.keeps_decimal
     power_of_two = servers & (servers - 1) == 0
-    shift = servers.bit_length() - 1 if power_of_two else 0
-    digits = _carry(circuit, scenario, dropped_bits=0 if needs_tie else shift)
+    shift = scenario.divisor.bit_length() - 1 if power_of_two else 0
+    digits = _carry(circuit, scenario, dropped_bits=0 if keep_rest else shift)
     if not power_of_two:
-        _long_division(circuit, scenario, digits, needs_tie=needs_tie)
+        _long_division(circuit, scenario, digits, keep_rest=keep_rest)
+        digits = [
+            (name, 2 * sum(scenario.group_sizes[k + 1 :])) for k, (name, _) in enumerate(digits)
+        ]
     cuts = range(shift, shift + 2 * scenario.symbols, 2)
     pieces: list[tuple[int, str]] = []
     # The lowest digits first: what is dropped need not be passed on.
     for name, low in reversed(digits):
-        for bit, piece in _split(circuit, name, low, cuts=cuts, keep_dropped=needs_tie):
+        for bit, piece in _split(circuit, name, low, cuts=cuts, keep_dropped=keep_rest):
             if bit >= shift:
                 pieces.append((bit, piece))
             else:
-                _add(circuit, "rest", circuit.pop(piece))
+                # Ties only ask whether all is zero.
+                factor = 2**bit if scenario.keeps_decimal else 1
+                _add(circuit, "rest", circuit.pop(piece).times(factor))
     _assemble(circuit, scenario, pieces, shift=shift)
-    return "rest" if needs_tie else None
+    if keep_rest and "rest" not in circuit.values:
+        circuit.values["rest"] = Value(torch.zeros_like(circuit.values["d1"].weights), 0.0, 0)
+
+
+def digit_base(scenario: Scenario, k: int) -> int:
+    """Return the values that the digit of input k (1-based) takes once carries are passed on."""
+    base: int = 4 ** scenario.group_sizes[k - 1]
+    return base * scenario.refinement if k == scenario.inputs else base
 
 
 def _carry(circuit: Circuit, scenario: Scenario, *, dropped_bits: int) -> list[tuple[str, int]]:
@@ -210,26 +257,26 @@ def _carry(circuit: Circuit, scenario: Scenario, *, dropped_bits: int) -> list[t
 
     Args:
         circuit: Holds the sums S1 to SK.
-        scenario: Says how many symbols a digit has.
-        dropped_bits: Digits wholly below this bit are not kept.
+        scenario: Says how many symbols a digit has; the last also has the decimal places.
+        dropped_bits: Digits wholly below this bit are not kept; for a power of two only.
 
     Returns:
-        Name and lowest bit of every digit kept, the most significant first.
+        Name and lowest bit of every digit kept, the most significant first; the bit has a meaning
+        for a power of two only.
     """
-    sizes = scenario.group_sizes
-    last = len(sizes)
-    if scenario.rounding != "floor":
-        circuit.values[f"S{last}"] = circuit.values[f"S{last}"].plus(scenario.servers // 2)
+    last = scenario.inputs
+    circuit.values[f"S{last}"] = circuit.values[f"S{last}"].plus(half_divisor(scenario))
     digits = []
     low = 0
     for k in range(last, 1, -1):
-        size = sizes[k - 1]
-        name = f"s{k}" if low + 2 * size > dropped_bits else None
-        circuit.divide(f"S{k}", 4**size, quotient="carry", remainder=name)
+        base = digit_base(scenario, k)
+        width = base.bit_length() - 1
+        name = f"s{k}" if low + width > dropped_bits else None
+        circuit.divide(f"S{k}", base, quotient="carry", remainder=name)
         _add(circuit, f"S{k - 1}", circuit.pop("carry"))
         if name is not None:
             digits.append((name, low))
-        low += 2 * size
+        low += width
     circuit.values["s1"] = circuit.pop("S1")
     return [("s1", low), *reversed(digits)]
 
@@ -241,14 +288,15 @@ def _add(circuit: Circuit, name: str, value: Value) -> None:
 
 
 def _long_division(
-    circuit: Circuit, scenario: Scenario, digits: list[tuple[str, int]], *, needs_tie: bool
+    circuit: Circuit, scenario: Scenario, digits: list[tuple[str, int]], *, keep_rest: bool
 ) -> None:
-    """Divide the digits by N in place, from the first to the last; keep ``rest`` if needed."""
-    for (name, low), size in zip(digits, scenario.group_sizes, strict=True):
+    """Divide the digits by N in place, from the first to the last, that by N^l; keep ``rest``."""
+    for k, (name, _) in enumerate(digits, start=1):
         if "rest" in circuit.values:
-            _add(circuit, name, circuit.pop("rest").times(4**size))
-        keep = low > 0 or needs_tie
-        circuit.divide(name, scenario.servers, quotient=name, remainder="rest" if keep else None)
+            _add(circuit, name, circuit.pop("rest").times(digit_base(scenario, k)))
+        divisor = scenario.input_steps[k - 1]
+        keep = k < len(digits) or keep_rest
+        circuit.divide(name, divisor, quotient=name, remainder="rest" if keep else None)
 
 
 def _split(
@@ -290,26 +338,38 @@ def _assemble(
         circuit.values[f"d{i}"] = total
 
 
-def _correct_ties(circuit: Circuit, scenario: Scenario, *, tie: str | None) -> None:
+def _correct_ties(circuit: Circuit, scenario: Scenario) -> None:
     """Take 1 from the last symbol where rounding a tie up has made it odd."""
-    if tie is None:
+    if not has_ties(scenario):
         return
-    rest = circuit.pop(tie)
+    rest = circuit.pop("rest")
     last = f"d{scenario.symbols}"
     symbol = circuit.pop(last)
     no_rest = Value(-rest.weights, 1 - rest.offset, 1)
-    at_tie, above0, above1, above2 = circuit.layer(
-        [no_rest, *(symbol.shifted(-t) for t in range(3))]
-    )
-    odd_weights = above0.weights - 2 * above1.weights + 2 * above2.weights
+    # A zigzag through the parities of the values that the symbol takes.
+    kinks = min(symbol.largest, pam4.LEVELS)
+    at_tie, *above = circuit.layer([no_rest, *(symbol.shifted(-t) for t in range(kinks))])
+    odd_weights = sum((2.0 * (-1) ** t * v.weights for t, v in enumerate(above)), -above[0].weights)
     both = Value(odd_weights + at_tie.weights, -1.0, 1)
-    correction, uncorrected = circuit.layer([both, above0])
+    correction, uncorrected = circuit.layer([both, above[0]])
     circuit.values[last] = uncorrected.minus(correction, largest=pam4.LEVELS - 1)
+
+
+def _saturate(circuit: Circuit, scenario: Scenario) -> None:
+    """Set the other symbols to 3 where the first is 4, which a receiver takes for 3."""
+    if may_overflow(scenario) and circuit.values["d1"].largest >= pam4.LEVELS:
+        first = circuit.values["d1"]
+        (over,) = circuit.layer([Value(first.weights, first.offset - 3, 1)])
+        for i in range(2, scenario.symbols + 1):
+            symbol = circuit.values[f"d{i}"] + over.times(pam4.LEVELS - 1)
+            circuit.values[f"d{i}"] = symbol
 
 
 def _symbols(circuit: Circuit, scenario: Scenario) -> tuple[Tensor, Tensor]:
     """Return the readout of the symbols."""
     symbols = [circuit.values[f"d{i}"] for i in range(1, scenario.symbols + 1)]
+    if scenario.keeps_decimal:
+        symbols[-1] = decimal_readout(symbols[-1], circuit.values["rest"], scenario=scenario)
     offsets = torch.tensor([symbol.offset for symbol in symbols], dtype=torch.float64)
     return torch.stack([symbol.weights for symbol in symbols]), offsets
 
@@ -322,7 +382,7 @@ def assemble(
     Args:
         layers: Weights [m, n] and offsets [m] of all layers, the readout of the symbols last.
         scenario: The switch it is meant for.
-        input_offset: Layer 1 receives S_k + ``input_offset``.
+        input_offset: Layer 1 receives N A_k + ``input_offset``.
     """
     network = OpticalNetwork(
         [scenario.inputs, *(len(offset) for _, offset in layers)],

@@ -1,4 +1,4 @@
-"""Every possible ONN input with its target, generated from its index (eq. 3)."""
+"""Every possible ONN input with its target, generated from its index (eqs. 3, 10)."""
 
 # Shape suffixes: P samples, K ONN inputs, M symbols.
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from optinc.signal import pam4, preprocessing
-from optinc.signal.rounding import quantized_average
+from optinc.signal import outputs, preprocessing
 from optinc.signal.scenario import Scenario
 
 
@@ -22,7 +21,8 @@ class Samples(NamedTuple):
 
     Attributes:
         averages_PK: float32 [P, K], the analog inputs A.
-        symbols_PM: int64 [P, M], the PAM4 symbols of the quantised average.
+        symbols_PM: int64 [P, M], the PAM4 symbols of the quantised average; in a cascade below the
+            top, the last one with its decimal part, in steps of 1/N^l (eq. 10).
     """
 
     averages_PK: Tensor
@@ -40,17 +40,17 @@ def samples_of_index(index: Tensor, scenario: Scenario) -> Samples:
 
 
 def samples_of_sums(sums_PK: Tensor, scenario: Scenario) -> Samples:
-    """Generate the inputs with the given sums S_k = N A_k over the servers, and their targets.
+    """Generate the inputs with the given sums S_k over the servers, and their targets.
 
     Args:
-        sums_PK: int64 tensor [P, K], values 0 to ``scenario.radices[k]`` - 1.
+        sums_PK: int64 tensor [P, K] in ``input_steps``, values 0 to ``scenario.radices[k]`` - 1.
         scenario: Bits, servers, inputs and rounding.
     """
     total_P = preprocessing.code_total(sums_PK, scenario)
-    code_P = quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
+    steps = torch.tensor(scenario.input_steps, dtype=torch.float32, device=sums_PK.device)
     return Samples(
-        averages_PK=sums_PK.to(torch.float32) / scenario.servers,
-        symbols_PM=pam4.encode(code_P, symbols=scenario.symbols),
+        averages_PK=sums_PK.to(torch.float32) / steps,
+        symbols_PM=outputs.outputs_of_total(total_P, scenario),
     )
 
 

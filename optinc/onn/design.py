@@ -27,6 +27,9 @@ TABLE1_APPROXIMATED: dict[tuple[int, int], tuple[int, ...]] = {
 }
 """1-based layers that Table I approximates, by (bits, servers)."""
 
+EXTRA_LAYERS = 2
+"""Layers that Sec. III-C adds in a cascade: after the first and before the last, of equal width."""
+
 LARGE = 100_000
 """Inputs above which ``onn_training=large`` is the recipe."""
 
@@ -55,6 +58,8 @@ class ONNDesign:
     ) -> ONNDesign:
         """Resolve the settings ``optinc.mesh.hidden`` and ``optinc.approximation.layers``.
 
+        In a cascade ``table1`` is the expanded structure of Sec. III-C.
+
         Raises:
             ConfigurationError: If Table I has no row for the scenario, or a width or layer is
                 illegal; names the setting and the legal values.
@@ -62,6 +67,8 @@ class ONNDesign:
         row = (scenario.bits, scenario.servers)
         if isinstance(hidden, str):
             hidden = cls._table1(TABLE1_HIDDEN, row, hidden, setting="optinc.mesh.hidden")
+            if in_cascade(scenario):
+                hidden = (hidden[0], *hidden, hidden[-1])
         widths = tuple(hidden)
         if not widths or min(widths) < 1:
             raise ConfigurationError(
@@ -77,6 +84,8 @@ class ONNDesign:
             layers = cls._table1(
                 TABLE1_APPROXIMATED, row, layers, setting="optinc.approximation.layers"
             )
+            if in_cascade(scenario):
+                layers = _with_extra_layers(layers, count=count)
         chosen = tuple(sorted(set(layers)))
         if chosen and not (chosen[0] >= 1 and chosen[-1] <= count):
             raise ConfigurationError(
@@ -121,8 +130,35 @@ class ONNDesign:
         layers = ",".join(str(layer) for layer in self.approximated_layers)
         recipe = "onn_training=large " if scenario.combinations > LARGE else ""
         return (
-            f"python run.py task=train_onn {recipe}optinc.bits={scenario.bits} "
-            f"optinc.servers={scenario.servers} optinc.rounding={scenario.rounding} "
-            f"optinc.preprocessing.inputs={scenario.inputs} 'optinc.mesh.hidden=[{hidden}]' "
-            f"'optinc.approximation.layers=[{layers}]'"
+            f"python run.py task=train_onn {recipe}{settings_of(scenario)} "
+            f"'optinc.mesh.hidden=[{hidden}]' 'optinc.approximation.layers=[{layers}]'"
         )
+
+
+def in_cascade(scenario: Scenario) -> bool:
+    """Whether a switch differs from one that stands alone."""
+    return scenario.level > 1 or scenario.keeps_decimal
+
+
+def settings_of(scenario: Scenario) -> str:
+    """Return the command-line settings that describe a scenario."""
+    common = f"optinc.preprocessing.inputs={scenario.inputs}"
+    if not in_cascade(scenario):
+        return (
+            f"optinc.bits={scenario.bits} optinc.servers={scenario.servers} "
+            f"optinc.rounding={scenario.rounding} {common}"
+        )
+    depth = scenario.level + 1 if scenario.keeps_decimal else scenario.level
+    rounding = "" if scenario.keeps_decimal else f"optinc.rounding={scenario.rounding} "
+    return (
+        f"optinc.bits={scenario.bits} optinc.servers={scenario.servers**depth} {rounding}{common} "
+        f"optinc/topology=cascade optinc.topology.fan_in={scenario.servers} "
+        f"optinc.topology.depth={depth} optinc.topology.level={scenario.level}"
+    )
+
+
+def _with_extra_layers(layers: Sequence[int], *, count: int) -> tuple[int, ...]:
+    """Renumber the approximated layers of Table I for ``count`` layers, two of them inserted."""
+    inserted = {2, count - 1}
+    moved = {1: 1, count - EXTRA_LAYERS: count}
+    return tuple(inserted | {moved.get(layer, layer + 1) for layer in layers})

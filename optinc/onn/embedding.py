@@ -23,7 +23,7 @@ from optinc.onn.approximation import square_blocks
 from optinc.onn.construction import Value, assemble
 from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.stages import Job, Layer, Stages, Sum, largest_sums, run_stages, stack
+from optinc.onn.stages import Job, Layer, Stages, Sum, check_levels, run_stages, stack
 from optinc.signal.scenario import Scenario
 
 NEGLIGIBLE = 1e-12
@@ -88,7 +88,8 @@ def construct_in_structure(scenario: Scenario, *, design: ONNDesign) -> OpticalN
     Raises:
         ConfigurationError: If the structure has too few layers, or a layer too few neurons.
     """
-    stages = ShallowStages(largest_sums(scenario))
+    check_levels(scenario)
+    stages = ShallowStages(scenario)
     if 1 in design.approximated_layers:
         # K inputs leave none dark: the first layer only spreads them.
         stages.run([])

@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.onn.dataset import Samples, samples_of_index, samples_of_sums
-from optinc.signal import pam4, preprocessing
+from optinc.signal import outputs, preprocessing
 from optinc.signal.scenario import Scenario
 
 BATCH_SIZE = 1 << 14
@@ -56,7 +56,8 @@ class Evaluation:
         evaluated_inputs: How many of them were evaluated: all, unless there are too many, or too
             many were wrong.
         wrong_inputs: Evaluated inputs for which some received symbol differs from the target's.
-        error_values: Received minus ideal code, in units of the last place -> count.
+        error_values: Received minus ideal code, in units of the last place -> count; in units of
+            1/N^l where the decimal part is kept.
         smallest_margin: Smallest distance of any output from a receiver threshold, in PAM4
             levels; negative if an input is wrong.
     """
@@ -130,7 +131,8 @@ def evaluate_sampled(
     """Evaluate inputs that are too many to enumerate: half at random, half worst cases of carries.
 
     In the worst cases all servers send a code c of the form a 4^j - 1, its last j symbols all 3,
-    or the code next to it: the last input decides whether a carry runs through all the others.
+    or the code next to it: the last input decides whether a carry runs through all the others. In a
+    cascade, what the level below sends is of this form, in its steps.
 
     Args:
         network: Maps [P, K] averages to [P, M] outputs in PAM4 levels.
@@ -141,7 +143,7 @@ def evaluate_sampled(
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     draw = partial(torch.randint, generator=generator)
-    top = 2**scenario.bits
+    top = (2**scenario.bits - 1) * scenario.refinement
 
     def batches() -> Iterator[tuple[Tensor | None, Samples]]:
         left = samples
@@ -149,12 +151,11 @@ def evaluate_sampled(
             size = min(left, BATCH_SIZE)
             left -= size
             random_PK = torch.stack([draw(0, radix, (size // 2,)) for radix in scenario.radices], 1)
-            run_P = 4 ** draw(0, scenario.symbols + 1, (size - size // 2,))
-            base_P = draw(0, top, run_P.shape) // run_P * run_P - 1
+            run_P = 4 ** draw(0, scenario.symbols + 1, (size - size // 2,)) * scenario.refinement
+            base_P = draw(0, top + 1, run_P.shape) // run_P * run_P - 1
             next_NP = draw(0, 2, (scenario.servers, len(run_P)))
-            codes_NP = (base_P + next_NP).clamp(0, top - 1)
-            symbols_NPM = pam4.encode(codes_NP, symbols=scenario.symbols)
-            carries_PK = preprocessing.merge(symbols_NPM, scenario).sum(0)
+            values_NP = (base_P + next_NP).clamp(0, top)
+            carries_PK = preprocessing.inputs_of_values(values_NP, scenario).sum(0)
             sums_PK = torch.cat([random_PK, carries_PK]).to(device)
             yield None, samples_of_sums(sums_PK, scenario)
 
@@ -174,11 +175,14 @@ def _evaluate(
     errors: Counter[int] = Counter()
     for index, (averages, symbols) in batches:
         levels = network(averages)
-        margin_P = pam4.threshold_margin(levels, symbols).amin(-1)
+        margin_P = outputs.threshold_margin(levels, symbols, scenario).amin(-1)
         margin = min(margin, float(margin_P.min()))
         if hard is not None and index is not None:
             hard.add(index, margin_P)
-        difference = pam4.decode(pam4.receive(levels).long()) - pam4.decode(symbols)
+        received = outputs.receive(levels, scenario).long()
+        difference = outputs.value_of_outputs(received, scenario) - outputs.value_of_outputs(
+            symbols, scenario
+        )
         difference = difference[difference != 0]
         evaluated += len(levels)
         wrong += len(difference)

@@ -18,13 +18,17 @@ class ONNLoss(ABC):
     """Compares analog outputs with the symbols that should be received."""
 
     @abstractmethod
-    def __call__(self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int) -> Tensor:
+    def __call__(
+        self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int, steps_M: Tensor | None = None
+    ) -> Tensor:
         """Return the loss, a scalar.
 
         Args:
             levels_PM: Float tensor [P, M], outputs in PAM4 levels.
-            symbols_PM: Integer tensor [P, M], targets.
+            symbols_PM: Integer tensor [P, M], targets in steps.
             epoch: 0-based epoch of the training.
+            steps_M: Float tensor [M], steps of each output per PAM4 level (``output_steps``); None
+                for 1.
         """
 
 
@@ -67,9 +71,11 @@ class PaperLoss(ONNLoss):
         self.first_stage_epochs = first_stage_epochs
         self.symbol_weights = symbol_weights
 
-    def __call__(self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int) -> Tensor:
+    def __call__(
+        self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int, steps_M: Tensor | None = None
+    ) -> Tensor:
         """See :meth:`ONNLoss.__call__`."""
-        error_PM = levels_PM - symbols_PM
+        error_PM = levels_PM - (symbols_PM if steps_M is None else symbols_PM / steps_M)
         if epoch < self.first_stage_epochs:
             return (error_PM.square() * self.weights(error_PM)).mean()
         place_M = _place_values(error_PM)
@@ -105,7 +111,8 @@ class MarginLoss(ONNLoss):
     much faster than with a plain squared error.
 
     Args:
-        tolerance: In PAM4 levels, below the threshold's distance of 0.5.
+        tolerance: In steps of an output, which are PAM4 levels except for decimal parts; below the
+            threshold's distance of 0.5.
 
     Raises:
         ConfigurationError: If the tolerance is not in [0, 0.5).
@@ -118,7 +125,10 @@ class MarginLoss(ONNLoss):
             )
         self.tolerance = tolerance
 
-    def __call__(self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int) -> Tensor:
+    def __call__(
+        self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int, steps_M: Tensor | None = None
+    ) -> Tensor:
         """See :meth:`ONNLoss.__call__`."""
-        error_PM = (levels_PM - symbols_PM).abs() - self.tolerance
+        emitted_PM = levels_PM if steps_M is None else levels_PM * steps_M
+        error_PM = (emitted_PM - symbols_PM).abs() - self.tolerance
         return error_PM.clamp(min=0).square().mean()

@@ -12,7 +12,7 @@ from torch import Tensor
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.evaluation import index_batches
 from optinc.onn.network import OpticalNetwork
-from optinc.signal import pam4
+from optinc.signal import outputs
 from optinc.signal.scenario import Scenario
 
 
@@ -89,5 +89,5 @@ def noisy_accuracy(
             levels = noisy_forward(
                 network, averages, noise=noise, full_scales=scales, generator=generator
             )
-            right += int((pam4.receive(levels) == symbols).all(-1).sum())
+            right += int((outputs.receive(levels, scenario) == symbols).all(-1).sum())
     return right / (repeats * scenario.combinations)

@@ -24,7 +24,7 @@ import torch
 from optinc.errors import ConfigurationError
 from optinc.onn.construction import Value, assemble
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.stages import Job, Stages, Sum, largest_sums, run_stages, stack
+from optinc.onn.stages import Job, Stages, Sum, check_levels, run_stages, stack
 from optinc.signal.scenario import Scenario
 
 
@@ -32,7 +32,7 @@ class RestoringStages(Stages):
     """Three layers per stage; all values, held ones too, are restored and carried by their steps.
 
     Args:
-        largest: Largest value of each input; inputs are named ``S1``, ``S2``, ...
+        scenario: Its inputs are named ``S1``, ``S2``, ...
         copies: Neurons for every step, whose mean the next layer reads: k copies divide the noise
             on their way by sqrt(k).
         ramp: Half width w of a step, in (0, 1/2).
@@ -40,8 +40,8 @@ class RestoringStages(Stages):
 
     free_functions = True
 
-    def __init__(self, largest: Sequence[int], *, copies: int, ramp: float) -> None:
-        super().__init__(largest)
+    def __init__(self, scenario: Scenario, *, copies: int, ramp: float) -> None:
+        super().__init__(scenario)
         self.copies = copies
         self.ramp = ramp
 
@@ -113,18 +113,18 @@ def construct_restoring(
             1/3 of a unit of room in each of the three layers.
 
     Returns:
-        A float32 network whose layer 1 receives the sums S_k = N A_k, centred.
+        A float32 network whose layer 1 receives N A_k, the sums S_k, centred.
 
     Raises:
         ConfigurationError: If the sums take too many values, or a setting is illegal.
     """
-    largest = largest_sums(scenario)
+    check_levels(scenario)
     if copies < 1:
         raise ConfigurationError(f"construction.copies must be at least 1, got {copies}")
     if not 0 < ramp < 0.5:
         raise ConfigurationError(f"construction.ramp must be above 0 and below 0.5, got {ramp}")
-    stages = RestoringStages(largest, copies=copies, ramp=ramp)
+    stages = RestoringStages(scenario, copies=copies, ramp=ramp)
     # Amplitudes on both sides of zero halve the full scale, and with it the noise on the inputs.
-    centre = max(largest) // 2
+    centre = max(scenario.radices[0] - 1, scenario.radices[-1] // scenario.refinement) // 2
     symbols = run_stages(stages, scenario, input_offset=-centre)
     return assemble([*stages.layers, stack(symbols)], scenario, input_offset=-centre)

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.onn.construction import Value
+from optinc.onn.construction import (
+    Value,
+    decimal_readout,
+    digit_base,
+    half_divisor,
+    has_ties,
+    input_sums,
+    may_overflow,
+)
 from optinc.signal import pam4
 from optinc.signal.scenario import Scenario
 
@@ -60,7 +68,7 @@ class Stages(ABC):
     """Collects layers; holds the values that later stages need, by name.
 
     Args:
-        largest: Largest value of each input; inputs are named ``S1``, ``S2``, ...
+        scenario: Its inputs are named ``S1``, ``S2``, ...
 
     Attributes:
         layers: The layers so far.
@@ -70,10 +78,9 @@ class Stages(ABC):
 
     free_functions: bool
 
-    def __init__(self, largest: Sequence[int]) -> None:
-        identity = torch.eye(len(largest), dtype=torch.float64)
+    def __init__(self, scenario: Scenario) -> None:
         self.layers: list[Layer] = []
-        self.values = {f"S{i + 1}": Value(identity[i], 0.0, top) for i, top in enumerate(largest)}
+        self.values = input_sums(scenario)
 
     def add(self, name: str, value: Value) -> None:
         """Add a value to a held one, which starts at zero."""
@@ -86,27 +93,31 @@ class Stages(ABC):
 
 
 class Digits:
-    """Runs the stages of one scenario: the symbols of Q(total / N), as ``d1`` to ``dM``.
+    """Runs the stages of one scenario: the symbols of Q(total / N^l), as ``d1`` to ``dM``.
+
+    Beside them it leaves ``tie`` where ties matter, 1 where a tie was rounded up to an odd code and
+    0 elsewhere; ``rest``, the remainder, where the decimal part is kept; and ``over`` where codes
+    may overflow, 1 where all symbols but those of the first digit must be 3.
 
     Args:
-        scenario: Bits, servers, inputs and rounding.
+        scenario: The switch to be built.
         stages: Hold the sums S1 to SK, half a divisor already added where Q rounds to nearest.
-        ties: Also find ``tie``, 1 where a tie was rounded up to an odd code and 0 elsewhere.
     """
 
-    def __init__(self, scenario: Scenario, stages: Stages, *, ties: bool) -> None:
+    def __init__(self, scenario: Scenario, stages: Stages) -> None:
         self.scenario = scenario
         self.stages = stages
-        self.ties = ties
+        self.ties = has_ties(scenario)
         self.parity_known = False
 
     def shift(self, shift: int) -> None:
-        """Divide by N = 2^shift: carry from the last sum to the first, and drop the lowest bits."""
+        """Divide by 2^shift: carry from the last sum to the first, and drop the lowest bits."""
         low = 0
         for k in range(self.scenario.inputs, 0, -1):
-            width = 2 * self.scenario.group_sizes[k - 1]
+            width = digit_base(self.scenario, k).bit_length() - 1
+            most = (1 << (shift + 2 * self.scenario.symbols - low)) - 1
             # The first digit is not reduced: nothing is left to carry to.
-            digit = _digit(width if k > 1 else None)
+            digit = _digit(width) if k > 1 else _at_most(most)
             functions: dict[str, Function] = {}
             for i in range(1, self.scenario.symbols + 1):
                 bit = shift + 2 * (self.scenario.symbols - i) - low
@@ -114,8 +125,10 @@ class Digits:
                     functions[f"d{i}"] = _bits(digit, bit)
             if k > 1:
                 functions["carry"] = _quotient(2**width)
-            if self.ties and low < shift:
-                functions["no tie"] = self._left_over(digit, 2 ** (shift - low))
+            elif may_overflow(self.scenario):
+                functions["over"] = _above(most)
+            if low < shift:
+                functions |= self._left_over(digit, 2 ** (shift - low), unit=2**low)
             if self.ties and low <= shift and (k == 1 or shift < low + width):
                 functions["even"] = _even(digit, shift - low)
             self._run(self._take(f"S{k}"), functions)
@@ -125,36 +138,48 @@ class Digits:
         self._finish()
 
     def divide(self) -> None:
-        """Divide by any N: carries from the last sum to the first, then a long division back."""
-        servers, sizes = self.scenario.servers, self.scenario.group_sizes
-        for k in range(self.scenario.inputs, 1, -1):
-            width = 2 * sizes[k - 1]
-            functions = {f"digit{k}": _digit(width), "carry": _quotient(2**width)}
+        """Divide by any N^l: carries from the last sum to the first, then a long division back."""
+        scenario, sizes = self.scenario, self.scenario.group_sizes
+        for k in range(scenario.inputs, 1, -1):
+            base = digit_base(scenario, k)
+            functions = {f"digit{k}": _remainder(base), "carry": _quotient(base)}
             self._run(self._take(f"S{k}"), functions)
             self.stages.add(f"S{k - 1}", self._take("carry"))
         self.stages.values["digit1"] = self._take("S1")
-        quotient, remainder = _quotient(servers), _remainder(servers)
         first = 1
         for k, size in enumerate(sizes, start=1):
+            divisor, most = scenario.input_steps[k - 1], 4**size - 1
+            quotient, remainder = _quotient(divisor), _remainder(divisor)
             value = self._take(f"digit{k}")
             if k > 1:
-                value = value + self._take("remainder").times(4**size)
-            functions = {f"d{first + i}": _bits(quotient, 2 * (size - 1 - i)) for i in range(size)}
+                value = value + self._take("remainder").times(digit_base(scenario, k))
+            kept = _capped(quotient, most) if k == 1 else quotient
+            functions = {f"d{first + i}": _bits(kept, 2 * (size - 1 - i)) for i in range(size)}
+            if k == 1 and may_overflow(scenario):
+                functions["over"] = _above((most + 1) * divisor - 1)
             if k < len(sizes):
                 functions["remainder"] = remainder
-            elif self.ties:
-                functions["no tie"] = self._left_over(remainder, servers)
-                functions["even"] = _even(quotient, 0)
+            else:
+                functions |= self._left_over(remainder, divisor, unit=1)
+                if self.ties:
+                    functions["even"] = _even(quotient, 0)
             self._run(value, functions)
             first += size
         self._finish()
 
-    def _left_over(self, digit: Function, divisor: int) -> Function:
-        """Return x -> 0 where nothing is left over, as only a sum rounded up from a tie leaves."""
+    def _left_over(self, digit: Function, divisor: int, *, unit: int) -> dict[str, Function]:
+        """Return the functions that keep what a digit leaves over, in units of ``unit``, by name.
+
+        ``no tie`` is 0 where nothing is left over, as only a total rounded up from a tie leaves.
+        """
+        if self.scenario.keeps_decimal:
+            return {"rest": lambda x: digit(x) % divisor * unit}
+        if not self.ties:
+            return {}
         if self.stages.free_functions:
             # As few levels as can be: noise is relative to them.
-            return lambda x: min(digit(x) % divisor, 1)
-        return lambda x: digit(x) % divisor
+            return {"no tie": lambda x: min(digit(x) % divisor, 1)}
+        return {"no tie": lambda x: digit(x) % divisor}
 
     def _take(self, name: str) -> Value:
         return self.stages.values.pop(name)
@@ -178,9 +203,21 @@ class Digits:
             self.stages.run([self._tie_job()])
 
 
-def _digit(width: int | None) -> Function:
-    """Return x -> its lowest ``width`` bits; all of them if None."""
-    return (lambda x: x) if width is None else _remainder(2**width)
+def _digit(width: int) -> Function:
+    """Return x -> its lowest ``width`` bits."""
+    return _remainder(2**width)
+
+
+def _at_most(most: int) -> Function:
+    return lambda x: min(x, most)
+
+
+def _capped(function: Function, most: int) -> Function:
+    return lambda x: min(function(x), most)
+
+
+def _above(most: int) -> Function:
+    return lambda x: int(x > most)
 
 
 def _quotient(divisor: int) -> Function:
@@ -202,20 +239,19 @@ def _even(digit: Function, bit: int) -> Function:
     return lambda x: 1 - (digit(x) >> bit) % 2
 
 
-def largest_sums(scenario: Scenario) -> list[int]:
-    """Return the largest value of each sum S_k = N A_k.
+def check_levels(scenario: Scenario) -> None:
+    """Refuse sums S_k of more values than this construction tells apart.
 
     Raises:
         ConfigurationError: If one takes more than :data:`MOST_LEVELS` values.
     """
-    largest = [radix - 1 for radix in scenario.radices]
-    if max(largest) >= MOST_LEVELS:
+    levels = max(scenario.radices)
+    if levels > MOST_LEVELS:
         raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {max(largest) + 1} "
-            f"levels, of which this construction tells at most {MOST_LEVELS} apart; choose more "
-            "inputs, or construction=smallest"
+            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {levels} levels, of "
+            f"which this construction tells at most {MOST_LEVELS} apart; choose more inputs, or "
+            "construction=smallest"
         )
-    return largest
 
 
 def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> list[Value]:
@@ -224,25 +260,30 @@ def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> 
     Args:
         stages: Hold the sums S1 to SK.
         scenario: Bits, servers, inputs and rounding.
-        input_offset: Layer 1 receives S_k + ``input_offset``.
+        input_offset: Layer 1 receives N A_k + ``input_offset``.
 
     Returns:
         The M symbols, as values of the last layer.
     """
-    servers = scenario.servers
-    ties = scenario.rounding == "half_even" and servers % 2 == 0
     for name, value in stages.values.items():
-        half = servers // 2 if name == f"S{scenario.inputs}" and scenario.rounding != "floor" else 0
-        stages.values[name] = value.shifted(-input_offset).plus(half)
-    digits = Digits(scenario, stages, ties=ties)
-    if servers & (servers - 1) == 0:
-        digits.shift(servers.bit_length() - 1)
+        steps = scenario.input_steps[int(name[1:]) - 1] // scenario.servers
+        half = half_divisor(scenario) if name == f"S{scenario.inputs}" else 0
+        stages.values[name] = value.shifted(-input_offset * steps).plus(half)
+    digits = Digits(scenario, stages)
+    if scenario.servers & (scenario.servers - 1) == 0:
+        digits.shift(scenario.divisor.bit_length() - 1)
     else:
         digits.divide()
-    symbols = [stages.values.pop(f"d{i}") for i in range(1, scenario.symbols + 1)]
-    if ties:
+    values = stages.values
+    symbols = [values.pop(f"d{i}") for i in range(1, scenario.symbols + 1)]
+    if has_ties(scenario):
         # An odd symbol gives 1 back without borrowing.
-        symbols[-1] = symbols[-1].minus(stages.values.pop("tie"), largest=pam4.LEVELS - 1)
+        symbols[-1] = symbols[-1].minus(values.pop("tie"), largest=pam4.LEVELS - 1)
+    if may_overflow(scenario):
+        over, first = values.pop("over").times(pam4.LEVELS - 1), scenario.group_sizes[0]
+        symbols[first:] = [symbol + over for symbol in symbols[first:]]
+    if scenario.keeps_decimal and "rest" in values:
+        symbols[-1] = decimal_readout(symbols[-1], values.pop("rest"), scenario=scenario)
     return symbols
 
 

@@ -21,6 +21,7 @@ from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
 from optinc.onn.optimizers import OptimizerName, make_optimizers
+from optinc.signal import outputs
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
 MOST_HARD_INPUTS = 1 << 17
@@ -181,7 +182,8 @@ class ONNTraining(pl.LightningModule):
             levels = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
         else:
             levels = self.network(batch.averages_PK)
-        loss = self.loss(levels, batch.symbols_PM, epoch=self.current_epoch)
+        steps = outputs.steps_of(self.design.scenario, like=levels)
+        loss = self.loss(levels, batch.symbols_PM, epoch=self.current_epoch, steps_M=steps)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
         optimizers = _as_list(self.optimizers())
         for optimizer in optimizers:

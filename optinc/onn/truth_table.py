@@ -16,7 +16,7 @@ from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.evaluation import index_batches
-from optinc.signal import pam4
+from optinc.signal import outputs
 from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ class TruthTable:
     """Received code for every possible combination of ONN inputs.
 
     Attributes:
-        codes: int32 tensor [combinations], addressed by the mixed-radix index of the inputs.
+        codes: int32 tensor [combinations], addressed by the mixed-radix index of the inputs; where
+            the decimal part is kept, N^l times the code with it.
         wrong_inputs: Entries that differ from the ideal quantised average.
     """
 
@@ -96,7 +97,8 @@ def tabulate(network: nn.Module, scenario: Scenario) -> TruthTable:
     wrong = 0
     for index in index_batches(scenario.combinations, device=device, progress="tabulating the ONN"):
         averages, symbols = samples_of_index(index, scenario)
-        received = pam4.decode(pam4.receive(network(averages)))
-        wrong += int((received != pam4.decode(symbols)).sum())
+        emitted = outputs.receive(network(averages), scenario)
+        received = outputs.value_of_outputs(emitted, scenario)
+        wrong += int((received != outputs.value_of_outputs(symbols, scenario)).sum())
         codes[index.cpu()] = received.cpu()
     return TruthTable(codes=codes, wrong_inputs=wrong)

@@ -37,7 +37,8 @@ class OptINCReducer(Reducer):
     Args:
         quantizer: Float gradients <-> codes.
         switch: Codes of the servers -> the code that all receive.
-        servers: Servers that send, at most the inputs N of the switch; None for all of them. Inputs
+        servers: Servers that send, at most the inputs N of the switch; None for all of them, or for
+            those connected to a cascade. Inputs
             without a server are dark: the switch emits Q(sum / N), and decoding multiplies by
             N / servers, so that the result is the mean over the servers in steps N / servers times
             as coarse.
@@ -67,7 +68,7 @@ class OptINCReducer(Reducer):
             )
         inputs = switch.scenario.servers
         self._inputs, self._zero = inputs, quantizer.zero
-        super().__init__(servers=inputs if servers is None else servers)
+        super().__init__(servers=switch.servers if servers is None else servers)
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
@@ -132,11 +133,8 @@ class OptINCReducer(Reducer):
 
     def describe(self) -> dict[str, str | None]:
         """See :meth:`Reducer.describe`."""
-        card = self.switch.card
-        return {
-            "fidelity": self.switch.fidelity,
-            "onn_sha256": None if card is None else card.weights_sha256,
-        }
+        hashes = [card.weights_sha256 for card in self.switch.cards]
+        return {"fidelity": self.switch.fidelity, "onn_sha256": "+".join(hashes) or None}
 
     def identity(self) -> dict[str, Any]:
         """See :meth:`Reducer.identity`."""

@@ -57,19 +57,39 @@ def preprocess(codes_NP: Tensor, scenario: Scenario) -> Tensor:
     return average(merged_NPK, servers=scenario.servers)
 
 
+def inputs_of_values(values: Tensor, scenario: Scenario) -> Tensor:
+    """Return what values add to the sums S_k.
+
+    Args:
+        values: Integer tensor [...] in steps of 1 / ``scenario.refinement``: codes, or what a level
+            of a cascade sends to the next (eq. 10).
+        scenario: Says which symbols form a group, and the steps.
+
+    Returns:
+        Integer tensor [..., K]; the last input in the steps of the values.
+    """
+    codes = torch.div(values, scenario.refinement, rounding_mode="floor")
+    merged = merge(pam4.encode(codes, symbols=scenario.symbols), scenario)
+    decimal = values - codes * scenario.refinement
+    merged[..., -1] = merged[..., -1] * scenario.refinement + decimal
+    return merged
+
+
 def index_of_code(scenario: Scenario) -> Tensor:
     """Tabulate T: the mixed-radix index that a code contributes to the sum over servers.
 
     Returns:
-        int32 tensor [2^B]. ``sum_n T[code_n]`` is the index of the combination of averages.
+        int32 tensor [2^B]. ``sum_n T[code_n]`` is the index of the combination of averages. At
+        higher levels of a cascade [2^B ``refinement``], addressed by the values of
+        :func:`inputs_of_values`.
 
     Raises:
         ValueError: If the indices do not fit into int32 (``scenario.tabulable`` is false).
     """
     if not scenario.tabulable:
         raise ValueError(f"{scenario.combinations} combinations do not fit an int32 index")
-    codes = torch.arange(2**scenario.bits, dtype=torch.int64)
-    merged = merge(pam4.encode(codes, symbols=scenario.symbols), scenario)
+    values = torch.arange(2**scenario.bits * scenario.refinement, dtype=torch.int64)
+    merged = inputs_of_values(values, scenario)
     return (merged * torch.tensor(scenario.strides)).sum(-1).to(torch.int32)
 
 
@@ -92,11 +112,14 @@ def code_total(sums_PK: Tensor, scenario: Scenario) -> Tensor:
     """Return the sum of the codes over all servers that the sums S_k stand for.
 
     Args:
-        sums_PK: int64 tensor [P, K].
+        sums_PK: int64 tensor [P, K], in the ``input_steps`` of the scenario.
         scenario: Says which symbols form a group.
 
     Returns:
-        int64 tensor [P].
+        int64 tensor [P]; in a cascade over all servers below, which is N^l times the average.
     """
-    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.inputs)]
+    weights = [
+        4 ** sum(scenario.group_sizes[k + 1 :]) * scenario.divisor // steps
+        for k, steps in enumerate(scenario.input_steps)
+    ]
     return (sums_PK * torch.tensor(weights, device=sums_PK.device)).sum(-1)

@@ -27,13 +27,19 @@ def legal_inputs(symbols: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One row of the paper's scenario table (Sec. III-A).
+    """One row of the paper's scenario table (Sec. III-A), or a switch in a cascade (Sec. III-C).
+
+    In a cascade the last input of a switch at level l has steps of 1/N^l, the others of 1/N. Below
+    the top a switch rounds down and keeps the decimal part in its last output, in steps of 1/N^l
+    (eq. 10).
 
     Args:
         bits: Bits B of a code; even, 2 to 16.
-        servers: Number of servers N, at least 1.
+        servers: Number of servers N, at least 1; of a switch in a cascade, its fan-in.
         inputs: ONN inputs K; must be one of :func:`legal_inputs`.
         rounding: The function Q of eq. (3).
+        level: 1-based level l in a cascade, 1 being next to the servers.
+        keeps_decimal: Whether it stands below the top and keeps the decimal part.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -43,6 +49,8 @@ class Scenario:
     servers: int
     inputs: int
     rounding: Rounding
+    level: int = 1
+    keeps_decimal: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in range(2, 17, 2):
@@ -58,6 +66,12 @@ class Scenario:
                 f"symbols of optinc.bits={self.bits} into as many groups; legal values: {legal}"
             )
         check_rounding(self.rounding, setting="optinc.rounding")
+        if self.level < 1:
+            raise ConfigurationError(f"the level must be at least 1, got {self.level}")
+        if self.keeps_decimal and self.rounding != "floor":
+            raise ConfigurationError(
+                f"a switch that keeps the decimal part rounds with floor, got {self.rounding}"
+            )
 
     @property
     def symbols(self) -> int:
@@ -79,10 +93,36 @@ class Scenario:
         """Symbols of each input [K]; only the first (most significant) may have fewer than g."""
         return (self.symbols - self.group * (self.inputs - 1),) + (self.group,) * (self.inputs - 1)
 
+    @property
+    def connected(self) -> int:
+        """Servers that are connected; inputs beyond are dark."""
+        return self.servers
+
+    @property
+    def refinement(self) -> int:
+        """Steps N^(l-1) of what each server, or switch below, sends, per unit of a code."""
+        return int(self.servers ** (self.level - 1))
+
+    @property
+    def divisor(self) -> int:
+        """Servers N^l averaged over, also the steps of the average per unit of a code."""
+        return int(self.servers**self.level)
+
+    @cached_property
+    def input_steps(self) -> tuple[int, ...]:
+        """Steps of each input [K] per PAM4 level: N, and N^l of the last."""
+        return (self.servers,) * (self.inputs - 1) + (self.divisor,)
+
+    @cached_property
+    def output_steps(self) -> tuple[int, ...]:
+        """Steps of each output [M] per PAM4 level: 1, and N^l of a last one with decimal part."""
+        return (1,) * (self.symbols - 1) + (self.divisor if self.keeps_decimal else 1,)
+
     @cached_property
     def radices(self) -> tuple[int, ...]:
-        """Number of values each input takes [K]: N(4^g - 1) + 1, steps of 1/N."""
-        return tuple(self.servers * (4**size - 1) + 1 for size in self.group_sizes)
+        """Number of values each input takes [K]: N(4^g - 1) + 1; the last 4^g N^l - N + 1."""
+        last = self.servers * (4**self.group * self.refinement - 1) + 1
+        return (*(self.servers * (4**size - 1) + 1 for size in self.group_sizes[:-1]), last)
 
     @cached_property
     def strides(self) -> tuple[int, ...]:
@@ -100,7 +140,8 @@ class Scenario:
         return self.combinations <= MAX_TABLE_ENTRIES
 
     def __str__(self) -> str:
-        return ", ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+        shown = [field for field in fields(self) if getattr(self, field.name) != field.default]
+        return ", ".join(f"{field.name}={getattr(self, field.name)}" for field in shown)
 
 
 def make_scenario(

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, OptINCError, SkipStep
 from optinc.onn import zoo
+from optinc.onn.design import in_cascade
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
@@ -328,7 +329,7 @@ def default_reducer(servers: int) -> OptINCReducer:
     Raises:
         ConfigurationError: If no shipped ONN has enough.
     """
-    cards = [zoo.card(name) for name in zoo.names()]
+    cards = [card for card in map(zoo.card, zoo.names()) if not in_cascade(card.scenario)]
     inputs = sorted({card.servers for card in cards if card.bits == DEFAULT_BITS})
     fitting = [number for number in inputs if number >= servers]
     if not fitting:

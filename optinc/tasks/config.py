@@ -52,6 +52,7 @@ class OptINCConfig:
     bits: int = MISSING
     servers: int = MISSING
     rounding: str = MISSING
+    topology: Any = MISSING
     mesh: MeshConfig = field(default_factory=MeshConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     approximation: ApproximationConfig = field(default_factory=ApproximationConfig)

@@ -67,7 +67,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             # Otherwise Lightning adds a ModelCheckpoint of its own to callbacks=no_checkpoint.
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         )
-        _log_card(cfg, reducer, loggers)
+        _log_cards(cfg, reducer, loggers)
         start = time.perf_counter()
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
@@ -106,10 +106,13 @@ def _check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
         )
 
 
-def _log_card(cfg: DictConfig, reducer: Reducer, loggers: list[Logger]) -> None:
-    """Keep the card of the ONN in use with the run."""
-    card = reducer.switch.card if isinstance(reducer, OptINCReducer) else None
-    if card is not None and getattr(rank_zero_only, "rank", 0) == 0:
-        path = Path(cfg.paths.output_dir) / "onn_card.json"
+def _log_cards(cfg: DictConfig, reducer: Reducer, loggers: list[Logger]) -> None:
+    """Keep the cards of the ONNs in use with the run, those of a cascade by their level."""
+    cards = reducer.switch.cards if isinstance(reducer, OptINCReducer) else ()
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return
+    for number, card in enumerate(cards, start=1):
+        name = "onn_card.json" if len(cards) == 1 else f"onn_card_level{number}.json"
+        path = Path(cfg.paths.output_dir) / name
         path.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
         log_files(loggers, name=f"onn-{card.weights_sha256[:12]}", kind="onn", files=[path])

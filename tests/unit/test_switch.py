@@ -67,10 +67,10 @@ def test_ideal_is_integer_arithmetic(bits: int, servers: int, rounding: str, see
 
 def test_every_switch_says_what_it_is(small_onn: ONNArtifact, tmp_path: Path) -> None:
     table = TableSwitch(small_onn, cache=tmp_path)
-    assert (table.fidelity, table.card) == ("table", small_onn.card)
+    assert (table.fidelity, table.cards) == ("table", (small_onn.card,))
     assert ONNSwitch(small_onn).fidelity == "onn"
     ideal = IdealSwitch(small_onn.card.scenario)
-    assert (ideal.fidelity, ideal.card) == ("ideal", None)
+    assert (ideal.fidelity, ideal.cards) == ("ideal", ())
 
 
 def test_a_table_finds_the_codes_of_the_data_set(small_onn: ONNArtifact) -> None:

@@ -1,0 +1,263 @@
+"""Cascades: switches feeding a switch, for more servers than one has inputs (Sec. III-C, Fig. 5).
+
+::
+
+    servers 0..F-1 ----> switch 0 --+
+    servers F..2F-1 ---> switch 1 --+--> top --> all servers
+    ...                             |
+    servers ..F^2-1 ---> switch F-1-+
+           level 1                     level 2
+
+Below the top a switch emits the average rounded down, its decimal part merged into the last symbol
+(eq. 10), so that the top sees the whole average, and its Q is that of one switch over all servers.
+"""
+
+# Shape suffixes: N servers or switches, P gradient values, M symbols.
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from optinc.errors import ConfigurationError, MissingONNError
+from optinc.onn import zoo
+from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
+from optinc.onn.composition import propagate
+from optinc.onn.design import settings_of
+from optinc.onn.truth_table import TruthTable
+from optinc.signal import pam4, preprocessing
+from optinc.signal.rounding import quantized_average
+from optinc.signal.scenario import Scenario
+from optinc.signal.tree import Tree
+from optinc.switch import OpticalSwitch
+
+
+@dataclass(frozen=True)
+class CascadeONNs:
+    """The ONNs of a cascade.
+
+    Attributes:
+        tree: The cascade.
+        levels: An ONN for each level, from the servers to the top.
+    """
+
+    tree: Tree
+    levels: tuple[ONNArtifact, ...]
+
+
+def load_onns(
+    *, onns: str, scenario: Scenario, onn: str | Path | None = None
+) -> CascadeONNs | ONNArtifact:
+    """Load the ONNs of a cascade.
+
+    Args:
+        onns: A family of shipped ONNs, the end of their names, or a folder of artifact folders.
+        scenario: A :class:`~optinc.signal.tree.Tree`; or the switches of one level.
+        onn: Must be None; the setting that names the ONN of a single switch.
+
+    Returns:
+        An ONN for each level; or that of the one level.
+
+    Raises:
+        ConfigurationError: If ``onn`` is given.
+        MissingONNError: If there is none for a level; names the command that builds one.
+        ArtifactError: If one is damaged.
+    """
+    if onn is not None:
+        raise ConfigurationError(
+            f"onn={onn} names the ONN of a single switch; optinc/topology=cascade needs one a "
+            "level: a family or a folder as optinc.topology.onns"
+        )
+    if not isinstance(scenario, Tree):
+        return _load_level(onns, scenario)
+    # Levels that are the same share their network.
+    loaded = {level: _load_level(onns, level) for level in set(scenario.levels)}
+    return CascadeONNs(scenario, tuple(loaded[level] for level in scenario.levels))
+
+
+def _load_level(onns: str, scenario: Scenario) -> ONNArtifact:
+    """Load the ONN of a level from a family or a folder."""
+    folder = Path(onns)
+    if folder.is_dir():
+        for path in sorted(folder.glob(f"*/{CARD_FILE}")):
+            if ONNCard.from_json(path.read_text(encoding="utf-8")).scenario == scenario:
+                return ONNArtifact.load(path.parent)
+        place = f"{onns} holds no artifact folder"
+    else:
+        for name in zoo.names():
+            if name.endswith(f"_{onns}") and zoo.card(name).scenario == scenario:
+                return ONNArtifact.load(zoo.ZOO / name)
+        place = f"optinc.topology.onns={onns} is no folder, and no shipped ONN of that name"
+    raise MissingONNError(
+        f"no ONN for a level of the cascade ({scenario}): {place} serves it. Construct one with\n"
+        f"    python run.py task=construct_onn {settings_of(scenario)} "
+        "onn_training.folder=FOLDER/NAME\n"
+        "and pass optinc.topology.onns=FOLDER, with an ONN for every level in it"
+    )
+
+
+class CascadeSwitch(OpticalSwitch):
+    """A whole cascade, played as one switch: codes of all servers in, one code out.
+
+    Args:
+        tree: The cascade.
+        cards: Of the ONNs in use.
+        exact: Whether it is known to agree with eq. (3) over all servers on every input.
+
+    Raises:
+        ConfigurationError: If ``tree`` is a single level.
+    """
+
+    def __init__(self, tree: Scenario, *, cards: tuple[ONNCard, ...], exact: bool) -> None:
+        if not isinstance(tree, Tree):
+            raise ConfigurationError(
+                "optinc.topology.level must be null where a whole cascade is in use; it chooses "
+                "the ONN of task=train_onn, construct_onn and evaluate_onn"
+            )
+        super().__init__(tree, cards=cards, exact=exact)
+        self.tree = tree
+
+    @property
+    def additive(self) -> bool:
+        """See :meth:`OpticalSwitch.additive`; several tables are no function of one sum."""
+        return self.exact
+
+    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
+        """See :meth:`OpticalSwitch.forward`; the last inputs of the tree are dark."""
+        values_NP = codes_NP
+        for number, scenario in enumerate(self.tree.levels):
+            parts = torch.split(values_NP, scenario.servers)
+            values_NP = torch.stack([self._average(part, number) for part in parts])
+        return values_NP[0]
+
+    @abstractmethod
+    def _average(self, values_NP: Tensor, number: int) -> Tensor:
+        """Play a switch.
+
+        Args:
+            values_NP: int32 tensor [n, P]: codes, or what the level below sends, in its steps.
+            number: 0-based level.
+
+        Returns:
+            int32 tensor [P], in the steps of this level.
+        """
+
+    def _receive_index(self, index_P: Tensor) -> Tensor:
+        raise NotImplementedError("a cascade is a function of the sums of its switches")
+
+
+class IdealCascade(CascadeSwitch):
+    """Integer averages: with decimal parts those of one switch over all servers.
+
+    Where every level quantises (eq. 9) it shows what that loses.
+
+    Args:
+        scenario: The cascade.
+    """
+
+    fidelity = "ideal"
+
+    def __init__(self, scenario: Scenario) -> None:
+        exact = isinstance(scenario, Tree) and _keeps_all(scenario)
+        super().__init__(scenario, cards=(), exact=exact)
+
+    def _average(self, values_NP: Tensor, number: int) -> Tensor:
+        scenario = self.tree.levels[number]
+        total_P = values_NP.sum(0, dtype=torch.int32)
+        if scenario.keeps_decimal:
+            return total_P
+        return quantized_average(total_P, servers=scenario.divisor, rounding=scenario.rounding)
+
+
+class TableCascade(CascadeSwitch):
+    """The trained ONNs of all levels, tabulated; what is between them is snapped to its steps.
+
+    Args:
+        onn: The trained ONNs.
+        cache: Folder in which truth tables are kept; None keeps them nowhere.
+    """
+
+    fidelity = "table"
+
+    def __init__(self, onn: CascadeONNs | ONNArtifact, *, cache: Path | str | None = None) -> None:
+        tree, artifacts = _parts(onn)
+        tables = {
+            artifact.card.weights_sha256: TruthTable.of(artifact, cache=cache)
+            for artifact in artifacts
+        }
+        perfect = not any(table.wrong_inputs for table in tables.values())
+        exact = perfect and isinstance(tree, Tree) and _keeps_all(tree)
+        super().__init__(tree, cards=tuple(artifact.card for artifact in artifacts), exact=exact)
+        for number, artifact in enumerate(artifacts):
+            codes = tables[artifact.card.weights_sha256].codes
+            index = preprocessing.index_of_code(artifact.card.scenario)
+            self.register_buffer(f"codes{number}", codes, persistent=False)
+            self.register_buffer(f"index{number}", index, persistent=False)
+
+    def _average(self, values_NP: Tensor, number: int) -> Tensor:
+        index_of_value = self.get_buffer(f"index{number}")
+        index_P = torch.zeros_like(values_NP[0])
+        for values_P in values_NP:
+            index_P += index_of_value.index_select(0, values_P)
+        return self.get_buffer(f"codes{number}").index_select(0, index_P)
+
+
+class ONNCascade(CascadeSwitch):
+    """The networks run on every value, analog from the servers to the receivers above the top.
+
+    Args:
+        onn: The trained ONNs.
+        noise: Must be 0; noise is for single switches.
+        seed: Of the noise.
+        chunk_size: Values sent through the networks at once; bounds the memory of activations.
+
+    Raises:
+        ConfigurationError: If noise is asked for.
+    """
+
+    fidelity = "onn"
+
+    def __init__(
+        self,
+        onn: CascadeONNs | ONNArtifact,
+        *,
+        noise: float = 0.0,
+        seed: int = 0,
+        chunk_size: int = 1 << 16,
+    ) -> None:
+        tree, artifacts = _parts(onn)
+        super().__init__(tree, cards=tuple(artifact.card for artifact in artifacts), exact=False)
+        if noise:
+            raise ConfigurationError(
+                f"optinc.fidelity.noise={noise} is for optinc/topology=single; cascades are legal "
+                "with 0"
+            )
+        self.networks = torch.nn.ModuleList(artifact.network for artifact in artifacts)
+        self.chunk_size = chunk_size
+
+    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
+        """See :meth:`OpticalSwitch.forward`."""
+        received = [codes_NP.new_empty(0)]
+        for codes in torch.split(codes_NP, self.chunk_size, dim=1):
+            symbols_NPM = pam4.encode(codes, symbols=self.tree.symbols).to(torch.float32)
+            levels_PM = propagate(list(self.networks), self.tree, symbols_NPM)
+            received.append(pam4.decode(pam4.receive(levels_PM)))
+        return torch.cat(received)
+
+    def _average(self, values_NP: Tensor, number: int) -> Tensor:
+        raise NotImplementedError("nothing is digital between the levels")
+
+
+def _keeps_all(tree: Tree) -> bool:
+    return tree.quantize == "top" or tree.depth == 1
+
+
+def _parts(onn: CascadeONNs | ONNArtifact) -> tuple[Scenario, tuple[ONNArtifact, ...]]:
+    """Return the scenario and the ONNs; of a single level, which :class:`CascadeSwitch` refuses."""
+    if isinstance(onn, CascadeONNs):
+        return onn.tree, onn.levels
+    return onn.card.scenario, ()

@@ -1,0 +1,180 @@
+"""A cascade as light sees it: analog outputs of one level are the inputs of the next (Fig. 5)."""
+
+# Shape suffixes: N servers or switches, P gradient values, M symbols, K ONN inputs.
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from optinc.onn.dataset import samples_of_index
+from optinc.onn.evaluation import Evaluation, index_batches
+from optinc.signal import outputs, pam4, preprocessing
+from optinc.signal.rounding import quantized_average
+from optinc.signal.scenario import Scenario
+from optinc.signal.tree import Tree
+
+BATCH_SIZE = 1 << 15
+"""Inputs of a cascade evaluated at once."""
+
+MOST_RESPONSES = 1 << 22
+"""Inputs of a first level up to which its analog outputs are computed once and looked up."""
+
+
+def average_light(signals_NPM: Tensor, scenario: Scenario) -> Tensor:
+    """Merge groups of symbols and average over the inputs of a switch: unit P on analog signals.
+
+    Args:
+        signals_NPM: Float tensor [n, ..., M] of at most ``scenario.servers`` signals in PAM4
+            levels; the others are dark.
+        scenario: The switch.
+
+    Returns:
+        Float tensor [..., K].
+    """
+    total_PM = signals_NPM.sum(0) / scenario.servers
+    groups = torch.split(total_PM, list(scenario.group_sizes), dim=-1)
+    merged = []
+    for group in groups:
+        weights = 4.0 ** torch.arange(group.shape[-1] - 1, -1, -1, device=group.device)
+        merged.append((group * weights).sum(-1))
+    return torch.stack(merged, dim=-1)
+
+
+def propagate(networks: Sequence[nn.Module], tree: Tree, signals_NPM: Tensor) -> Tensor:
+    """Send the signals of all servers, or of all switches of a level, up to the top.
+
+    Args:
+        networks: Of the levels above the signals; each maps [P, K] averages to [P, M] outputs in
+            PAM4 levels.
+        tree: The cascade.
+        signals_NPM: Float tensor [n, P, M] in PAM4 levels.
+
+    Returns:
+        Float tensor [P, M], the analog outputs of the top.
+    """
+    levels = tree.levels[len(tree.levels) - len(networks) :]
+    for network, scenario in zip(networks, levels, strict=True):
+        parts = torch.split(signals_NPM, scenario.servers)
+        signals_NPM = torch.stack([network(average_light(part, scenario)) for part in parts])
+    return signals_NPM[0]
+
+
+def ideal_code(codes_NP: Tensor, tree: Tree) -> Tensor:
+    """Return the quantised average over all servers, eq. (3): [connected, P] -> int64 [P]."""
+    total_P = codes_NP.sum(0, dtype=torch.int64)
+    return quantized_average(total_P, servers=tree.servers, rounding=tree.rounding)
+
+
+class Composition:
+    """The networks of a cascade, one for each level, evaluated together.
+
+    Args:
+        networks: From the servers to the top.
+        tree: The cascade.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], tree: Tree) -> None:
+        self.networks = list(networks)
+        self.tree = tree
+        first = tree.levels[0]
+        tabulable = tree.depth > 1 and first.combinations <= MOST_RESPONSES
+        self._responses = respond(self.networks[0], first) if tabulable else None
+        self._index = preprocessing.index_of_code(first) if tabulable else None
+
+    @torch.no_grad()
+    def __call__(self, codes_NP: Tensor) -> Tensor:
+        """Return the analog outputs of the top: int [connected, P] -> float32 [P, M]."""
+        if self._responses is None or self._index is None:
+            symbols_NPM = pam4.encode(codes_NP, symbols=self.tree.symbols).to(torch.float32)
+            return propagate(self.networks, self.tree, symbols_NPM)
+        index_NP = self._index[codes_NP.long()]
+        parts = torch.split(index_NP, self.tree.fan_in)
+        signals_NPM = torch.stack([self._responses[part.sum(0)] for part in parts])
+        return propagate(self.networks[1:], self.tree, signals_NPM)
+
+
+@torch.no_grad()
+def respond(network: nn.Module, scenario: Scenario) -> Tensor:
+    """Return the analog outputs for all inputs, by their index: float32 [combinations, M]."""
+    device = next(network.parameters()).device
+    responses = torch.empty(scenario.combinations, scenario.symbols)
+    for index in index_batches(scenario.combinations, device=device, progress=None):
+        levels = network(samples_of_index(index, scenario).averages_PK)
+        responses[index.cpu()] = levels.cpu()
+    return responses
+
+
+def random_codes(tree: Tree, *, samples: int, seed: int) -> Iterator[Tensor]:
+    """Yield random codes of all servers, int32 [connected, P], ``samples`` in all."""
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, samples, BATCH_SIZE):
+        size = (tree.connected, min(BATCH_SIZE, samples - start))
+        yield torch.randint(2**tree.bits, size, generator=generator, dtype=torch.int32)
+
+
+def carry_chains(tree: Tree) -> Iterator[Tensor]:
+    """Yield the worst cases of carries, int32 [connected, P].
+
+    For every code c and every n, n servers send c + 1 and the others c: whether the average rounds
+    up is decided by the last symbol of few servers, and with c = a 4^j - 1 the carry runs through j
+    symbols. The n servers stand side by side, or spread over all switches.
+    """
+    servers, codes = tree.connected, 2**tree.bits - 1
+    rank = torch.arange(servers)
+    # Of two servers next in order, this one stands on another switch.
+    spread = torch.argsort(torch.argsort(rank % tree.fan_in * servers + rank // tree.fan_in))
+    orders = torch.stack([rank, spread])
+    count = codes * (servers + 1)
+    chunk = max(BATCH_SIZE // 2, 1)
+    for start in range(0, count, chunk):
+        flat = torch.arange(start, min(start + chunk, count))
+        base, more = flat // (servers + 1), flat % (servers + 1)
+        for order in orders:
+            yield (base + (order[:, None] < more)).to(torch.int32)
+
+
+@torch.no_grad()
+def evaluate_composed(
+    composition: Composition, batches: Iterator[Tensor], *, total: int, title: str | None = None
+) -> Evaluation:
+    """Evaluate a cascade without any rounding between its levels.
+
+    Args:
+        composition: The networks.
+        batches: Codes of all servers, int32 [connected, P].
+        total: Number of inputs in all batches.
+        title: Of a progress bar; None for none.
+    """
+    tree, errors = composition.tree, Counter[int]()
+    top, evaluated, wrong, margin = tree.levels[-1], 0, 0, float("inf")
+    hidden = title is None
+    for codes_NP in track(
+        batches, description=title or "", total=total / BATCH_SIZE, transient=True, disable=hidden
+    ):
+        levels_PM = composition(codes_NP)
+        code_P = ideal_code(codes_NP, tree)
+        symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
+        margin = min(margin, float(outputs.threshold_margin(levels_PM, symbols_PM, top).min()))
+        difference = pam4.decode(pam4.receive(levels_PM)).long() - code_P
+        difference = difference[difference != 0]
+        evaluated += len(code_P)
+        wrong += len(difference)
+        errors.update(difference.tolist())
+    return Evaluation(
+        inputs=total,
+        evaluated_inputs=evaluated,
+        wrong_inputs=wrong,
+        error_values=dict(sorted(errors.items())),
+        smallest_margin=margin,
+    )
+
+
+def count_carry_chains(tree: Tree) -> int:
+    """Return the number of inputs that :func:`carry_chains` yields."""
+    codes: int = 2**tree.bits - 1
+    return 2 * codes * (tree.connected + 1)

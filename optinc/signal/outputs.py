@@ -1,0 +1,103 @@
+"""What an ONN emits: PAM4 symbols, below the top of a cascade with a decimal part (eqs. 3, 10).
+
+Outputs are counted in their ``output_steps``: a PAM4 level has one step, except that of a last
+output with decimal part, which has N^l.
+"""
+
+# Shape suffixes: M symbols.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optinc.signal import pam4
+from optinc.signal.rounding import quantized_average
+from optinc.signal.scenario import Scenario
+
+
+def outputs_of_total(total: Tensor, scenario: Scenario) -> Tensor:
+    """Return the outputs that should be emitted.
+
+    A level below sends decimal parts beside symbols that are all 3 only if it is wrong; averages
+    beyond the largest code saturate.
+
+    Args:
+        total: Integer tensor [...], see :func:`optinc.signal.preprocessing.code_total`.
+        scenario: Says what is averaged over, and Q.
+
+    Returns:
+        Integer tensor [..., M] in ``output_steps``.
+    """
+    code = quantized_average(total, servers=scenario.divisor, rounding=scenario.rounding)
+    code = code.clamp(max=2**scenario.bits - 1)
+    outputs = pam4.encode(code, symbols=scenario.symbols)
+    if scenario.keeps_decimal:
+        decimal = total - code * scenario.divisor
+        outputs[..., -1] = outputs[..., -1] * scenario.divisor + decimal
+    return outputs
+
+
+def value_of_outputs(outputs: Tensor, scenario: Scenario) -> Tensor:
+    """Return the number that outputs stand for.
+
+    Args:
+        outputs: Integer tensor [..., M] in ``output_steps``.
+        scenario: Says what these are.
+
+    Returns:
+        Integer tensor [...] of the same dtype: the code, or with a decimal part N^l times it.
+    """
+    if not scenario.keeps_decimal:
+        return pam4.decode(outputs)
+    whole = pam4.decode(outputs[..., :-1]) if scenario.symbols > 1 else 0
+    return whole * (pam4.LEVELS * scenario.divisor) + outputs[..., -1]
+
+
+def to_levels(outputs: Tensor, scenario: Scenario) -> Tensor:
+    """Return outputs as light: integer tensor [..., M] in steps -> float32 in PAM4 levels."""
+    levels = outputs.to(torch.float32)
+    if scenario.keeps_decimal:
+        levels[..., -1] /= scenario.divisor
+    return levels
+
+
+def steps_of(scenario: Scenario, *, like: Tensor) -> Tensor:
+    """Return ``output_steps`` as a tensor [M] of the dtype and device of ``like``."""
+    return torch.tensor(scenario.output_steps, dtype=like.dtype, device=like.device)
+
+
+def receive(levels: Tensor, scenario: Scenario) -> Tensor:
+    """Snap analog outputs to the nearest step, as receivers with so many thresholds would.
+
+    Args:
+        levels: Float tensor [..., M], in PAM4 levels.
+        scenario: Says what the steps are.
+
+    Returns:
+        int32 tensor [..., M] in ``output_steps``.
+    """
+    if not scenario.keeps_decimal:
+        return pam4.receive(levels)
+    steps = steps_of(scenario, like=levels)
+    return torch.minimum((levels * steps).round().clamp(min=0), 4 * steps - 1).to(torch.int32)
+
+
+def threshold_margin(levels: Tensor, outputs: Tensor, scenario: Scenario) -> Tensor:
+    """Distance of analog outputs from the receivers' thresholds.
+
+    Args:
+        levels: Float tensor [..., M], in PAM4 levels.
+        outputs: Integer tensor [..., M] in ``output_steps``, what should be received.
+        scenario: Says what the steps are.
+
+    Returns:
+        Float tensor [..., M] in PAM4 levels, see :func:`optinc.signal.pam4.threshold_margin`.
+    """
+    if not scenario.keeps_decimal:
+        return pam4.threshold_margin(levels, outputs)
+    steps = steps_of(scenario, like=levels)
+    scaled, infinity = levels * steps, torch.full_like(levels, torch.inf)
+    above = torch.where(outputs == 4 * steps - 1, infinity, outputs + 0.5 - scaled)
+    below = torch.where(outputs == 0, infinity, scaled - (outputs - 0.5))
+    return torch.minimum(above, below) / steps

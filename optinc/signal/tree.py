@@ -1,0 +1,156 @@
+"""A cascade of switches: who averages what, and in which steps (Sec. III-C, Fig. 5, eqs. 8-10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+from optinc.errors import ConfigurationError
+from optinc.signal.rounding import Rounding
+from optinc.signal.scenario import Scenario, make_scenario
+
+Quantize = Literal["top", "every_level"]
+QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
+
+EXACT_LEVELS = 2**20
+"""float32 tells steps of this share of full scale apart, also after a few additions."""
+
+ANALOG_LEVELS = 4096
+"""Levels told apart on an analog link by default, 12 bits; the last inputs of the top need them."""
+
+
+@dataclass(frozen=True)
+class Tree(Scenario):
+    """The scenario of a whole cascade: N = fan_in^depth inputs, averaged as one switch would.
+
+    Switch j of level l averages switches j F to j F + F - 1 of the level below, or these servers.
+    Servers take the inputs from the first on. Inputs without a server are dark, switches without
+    any are left out; the top still divides by N, and decoding multiplies by N / connected, so that
+    the result is the mean over the servers that exist.
+
+    Args:
+        bits, inputs, rounding: See :class:`Scenario`.
+        servers: Inputs N of the whole tree.
+        fan_in: Inputs F of every switch, at least 2.
+        depth: Levels D of the tree, at least 1.
+        leaves: Servers that are connected, more than a tree of one level less could serve.
+        quantize: ``top``: levels below the top keep the decimal part (eq. 10). ``every_level``:
+            they quantise too (eq. 9), which loses it.
+        analog_levels: Levels that can be told apart on a link between switches.
+
+    Raises:
+        ConfigurationError: If no tree fits, or its steps are finer than float32 or
+            ``analog_levels`` allow; names the setting and what to do.
+    """
+
+    fan_in: int = 4
+    depth: int = 2
+    leaves: int = 16
+    quantize: Quantize = "top"
+    analog_levels: int = ANALOG_LEVELS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fan_in < 2 or self.depth < 1:
+            raise ConfigurationError(
+                "optinc.topology.fan_in must be at least 2 and optinc.topology.depth at least 1, "
+                f"got {self.fan_in} and {self.depth}"
+            )
+        if self.quantize not in QUANTIZE:
+            raise ConfigurationError(
+                f"optinc.topology.quantize must be {' | '.join(QUANTIZE)}, got {self.quantize!r}"
+            )
+        fitting = next(d for d in range(1, 64) if self.fan_in**d >= self.leaves)
+        if fitting != self.depth:
+            raise ConfigurationError(
+                f"optinc.servers={self.leaves} does not fit a tree of optinc.topology.depth="
+                f"{self.depth} with optinc.topology.fan_in={self.fan_in}, which serves "
+                f"{self.fan_in ** (self.depth - 1) + 1} to {self.fan_in**self.depth} servers; use "
+                f"optinc.topology.depth={fitting}"
+            )
+        levels = self.levels[-1].radices[-1]
+        for most, setting in (
+            (self.analog_levels, f"optinc.topology.analog_levels={self.analog_levels}"),
+            (EXACT_LEVELS, f"float32 ({EXACT_LEVELS} levels)"),
+        ):
+            if levels > most:
+                raise ConfigurationError(
+                    f"the last input of the top has {levels} levels, more than {setting} can tell "
+                    "apart; use a smaller optinc.topology.depth, more optinc.preprocessing.inputs, "
+                    "or optinc.topology.quantize=every_level"
+                )
+
+    @property
+    def connected(self) -> int:
+        """See :attr:`Scenario.connected`."""
+        return self.leaves
+
+    @cached_property
+    def levels(self) -> tuple[Scenario, ...]:
+        """The switches of each level, from the servers to the top."""
+        return tuple(self._level(level) for level in range(1, self.depth + 1))
+
+    def _level(self, level: int) -> Scenario:
+        quantizes = level == self.depth or self.quantize == "every_level"
+        return Scenario(
+            bits=self.bits,
+            servers=self.fan_in,
+            inputs=self.inputs,
+            rounding=self.rounding if quantizes else "floor",
+            level=level if self.quantize == "top" else 1,
+            keeps_decimal=not quantizes,
+        )
+
+    @property
+    def switches(self) -> tuple[int, ...]:
+        """Switches in use on each level, from the servers to the top."""
+        return tuple(-(-self.leaves // self.fan_in**level) for level in range(1, self.depth + 1))
+
+
+def make_tree(
+    *,
+    bits: int,
+    servers: int,
+    inputs: int | Literal["auto"],
+    rounding: Rounding,
+    fan_in: int,
+    depth: int,
+    quantize: Quantize,
+    analog_levels: int,
+    level: int | None = None,
+) -> Scenario:
+    """Build the scenario of a cascade, or that of the switches of one of its levels.
+
+    Args:
+        bits: See :class:`Scenario`.
+        servers: Servers that are connected.
+        inputs: See :func:`optinc.signal.scenario.make_scenario`.
+        rounding: See :class:`Scenario`.
+        fan_in: See :class:`Tree`.
+        depth: See :class:`Tree`.
+        quantize: See :class:`Tree`.
+        analog_levels: See :class:`Tree`.
+        level: 1-based level, whose ONN is to be built; None for the whole cascade.
+
+    Raises:
+        ConfigurationError: See :class:`Tree`.
+    """
+    whole = make_scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    tree = Tree(
+        bits=bits,
+        # What is illegal here is named by Tree.
+        servers=max(fan_in, 1) ** max(depth, 1),
+        inputs=whole.inputs,
+        rounding=rounding,
+        fan_in=fan_in,
+        depth=depth,
+        leaves=servers,
+        quantize=quantize,
+        analog_levels=analog_levels,
+    )
+    if level is None:
+        return tree
+    if level not in range(1, depth + 1):
+        raise ConfigurationError(f"optinc.topology.level must be null or 1 to {depth}, got {level}")
+    return tree.levels[level - 1]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optinc.signal import outputs, pam4
+from optinc.signal.scenario import Scenario
+
+TOP = Scenario(bits=8, servers=4, inputs=4, rounding="half_even", level=2)
+BELOW = Scenario(bits=8, servers=4, inputs=4, rounding="floor", level=1, keeps_decimal=True)
+
+
+def test_the_decimal_part_is_merged_into_the_last_symbol() -> None:
+    # 4 * 0b11_10_01_00 + 3: the average is 228.75.
+    emitted = outputs.outputs_of_total(torch.tensor([4 * 228 + 3]), BELOW)
+    assert emitted.tolist() == [[3, 2, 1, 0 * 4 + 3]]
+    assert outputs.to_levels(emitted, BELOW).tolist() == [[3.0, 2.0, 1.0, 0.75]]
+
+
+def test_averages_beyond_the_largest_code_saturate() -> None:
+    # 16 * 255.75 can come only from a level below that is wrong.
+    assert outputs.outputs_of_total(torch.tensor([4092]), TOP).tolist() == [[3, 3, 3, 3]]
+
+
+@settings(deadline=None)
+@given(
+    bits=st.sampled_from([2, 4, 8, 16]),
+    servers=st.integers(2, 9),
+    level=st.integers(1, 3),
+    keeps_decimal=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_receivers_undo_light_up_to_half_a_step(
+    bits: int, servers: int, level: int, keeps_decimal: bool, seed: int
+) -> None:
+    scenario = Scenario(
+        bits=bits,
+        servers=servers,
+        inputs=1,
+        rounding="floor",
+        level=level,
+        keeps_decimal=keeps_decimal,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.randint(scenario.divisor * (2**bits - 1) + 1, (200,), generator=generator)
+    emitted = outputs.outputs_of_total(total, scenario)
+    value = outputs.value_of_outputs(emitted, scenario)
+    expected = total if keeps_decimal else total // scenario.divisor
+    assert torch.equal(value, expected)
+    levels = outputs.to_levels(emitted, scenario)
+    steps = torch.tensor(scenario.output_steps)
+    for shift in (-0.49, 0.49):
+        light = levels + shift / steps
+        assert torch.equal(outputs.receive(light, scenario).long(), emitted)
+        margin = outputs.threshold_margin(light, emitted, scenario)
+        assert (margin > 0).all()
+        assert (margin * steps >= 0.01 - 1e-3).all()
+    wrong = outputs.threshold_margin(levels + 0.6 / steps, emitted, scenario)
+    assert torch.equal(wrong < 0, emitted < 4 * steps - 1)
+
+
+def test_without_decimal_part_outputs_are_pam4_symbols() -> None:
+    total = torch.arange(16 * 255)
+    emitted = outputs.outputs_of_total(total, TOP)
+    levels = outputs.to_levels(emitted, TOP) + 0.3
+    assert torch.equal(outputs.receive(levels, TOP), pam4.receive(levels))
+    assert torch.equal(
+        outputs.threshold_margin(levels, emitted, TOP), pam4.threshold_margin(levels, emitted)
+    )
