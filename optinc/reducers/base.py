@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,26 @@ from torch import Tensor, nn
 from optinc.errors import ConfigurationError
 from optinc.reducers.accounting import Accounting
 from optinc.reducers.group import ServerGroup
+from optinc.reducers.signal_statistics import Signal
+
+
+class Observer(Protocol):
+    """Sees what servers send and receive, outside the time that is accounted; changes neither.
+
+    Its methods may call collectives: all servers must observe the same reductions.
+    """
+
+    def before(self, reducer: Reducer, gradients: Tensor, group: ServerGroup | None) -> None:
+        """See the gradients before they are overwritten.
+
+        Args:
+            reducer: Will reduce them.
+            gradients: Float tensor [N, P], or [P] of this server where there is a group.
+            group: The real servers; None where this process holds all of them.
+        """
+
+    def after(self, reduced_P: Tensor, group: ServerGroup | None) -> None:
+        """See the reduced gradient [P]; not called where the reduction raised an error."""
 
 
 class Reducer(nn.Module, ABC):
@@ -23,6 +43,10 @@ class Reducer(nn.Module, ABC):
     A plain module: no Lightning, no Hydra. Called with the gradients of N virtual servers it needs
     no process group either; :meth:`all_reduce` is the same reduction between N real processes.
     What it did is in :attr:`accounting`.
+
+    Attributes:
+        accounting: Totals over all reductions.
+        observer: Sees every reduction while it is set; None by default.
 
     Args:
         servers: Number of servers N, at least 1.
@@ -34,6 +58,7 @@ class Reducer(nn.Module, ABC):
     def __init__(self, *, servers: int) -> None:
         super().__init__()
         self.accounting = Accounting()
+        self.observer: Observer | None = None
         self.connect(servers)
 
     @property
@@ -81,7 +106,7 @@ class Reducer(nn.Module, ABC):
             )
         _check_float(gradients_NP)
         out_P = torch.empty_like(gradients_NP[0]) if out is None else out
-        self._timed(lambda: self._reduce(gradients_NP, out_P), out_P)
+        self._observed(lambda: self._reduce(gradients_NP, out_P), gradients_NP, out_P, None)
         return out_P
 
     def all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> Tensor:
@@ -108,8 +133,33 @@ class Reducer(nn.Module, ABC):
         if group.size != self.servers:
             raise ValueError(f"the group has {group.size} servers, the reducer {self.servers}")
         _check_float(gradient_P)
-        self._timed(lambda: self._all_reduce(gradient_P, group), gradient_P)
+        self._observed(lambda: self._all_reduce(gradient_P, group), gradient_P, gradient_P, group)
         return gradient_P
+
+    def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
+        """Play the next reduction's signals without reducing, part by part.
+
+        Changes nothing, neither what is remembered nor any random state.
+
+        Args:
+            gradients_NP: Float tensor [N, P], a part of the gradients of all servers.
+            first: Position of its first value in the whole gradient, a multiple of
+                :attr:`replay_chunk`.
+
+        Returns:
+            Signals that together cover [P] in ascending order; none where no codes are sent.
+        """
+        return iter(())
+
+    @property
+    def replay_chunk(self) -> int:
+        """Values that :meth:`replay` plays at once."""
+        return 1 << 16
+
+    @property
+    def symbols(self) -> int:
+        """PAM4 symbols M that servers receive for a value; 0 where :meth:`replay` has none."""
+        return 0
 
     def describe(self) -> dict[str, str | None]:
         """Return the fidelity of the switch and the hash of its ONN; None where there is none."""
@@ -151,6 +201,19 @@ class Reducer(nn.Module, ABC):
         reduces them for itself. Right for every reducer whose result is a function of the rows.
         """
         self._reduce(group.all_gather(gradient_P), gradient_P)
+
+    def _observed(
+        self,
+        reduction: Callable[[], None],
+        gradients: Tensor,
+        out_P: Tensor,
+        group: ServerGroup | None,
+    ) -> None:
+        if self.observer is not None:
+            self.observer.before(self, gradients, group)
+        self._timed(reduction, out_P)
+        if self.observer is not None:
+            self.observer.after(out_P, group)
 
     def _timed(self, reduction: Callable[[], None], out_P: Tensor) -> None:
         start = time.perf_counter()

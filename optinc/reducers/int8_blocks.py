@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from optinc.errors import NonFiniteGradientError
 from optinc.reducers.base import Reducer
 from optinc.reducers.error_measure import add_error, sample
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.kernels.eager import bits_of, chunks, scales_of
+from optinc.reducers.kernels.eager import CHUNK_BLOCKS, bits_of, chunks, scales_of
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
+from optinc.reducers.replay import quantized_signals
+from optinc.reducers.signal_statistics import Signal
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 
@@ -46,6 +49,15 @@ class Int8BlocksReducer(Reducer):
     def identity(self) -> dict[str, Any]:
         """See :meth:`Reducer.identity`."""
         return {**super().identity(), "quantizer": str(self.quantizer)}
+
+    @property
+    def replay_chunk(self) -> int:
+        """See :meth:`Reducer.replay_chunk`; whole blocks."""
+        return CHUNK_BLOCKS * self.quantizer.block_size
+
+    def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
+        """See :meth:`Reducer.replay`."""
+        return quantized_signals(gradients_NP, self.quantizer)
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         """Reduce chunk by chunk.

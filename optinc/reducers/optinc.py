@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,11 +24,13 @@ from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import eager
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
+from optinc.reducers.replay import quantized_signals
+from optinc.reducers.signal_statistics import Signal
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
 from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
-from optinc.switch import OpticalSwitch, TableSwitch
+from optinc.switch import IdealSwitch, OpticalSwitch, TableSwitch, ideal_average
 
 BackendName = Literal["auto", "eager", "fused"]
 
@@ -143,6 +147,30 @@ class OptINCReducer(Reducer):
             **self.switch.identity(),
             "quantizer": str(self.quantizer),
         }
+
+    @property
+    def symbols(self) -> int:
+        """See :meth:`Reducer.symbols`; those of an ideal switch cannot be wrong."""
+        return 0 if isinstance(self.switch, IdealSwitch) else self.switch.scenario.symbols
+
+    @property
+    def replay_chunk(self) -> int:
+        """See :meth:`Reducer.replay_chunk`; noise and drawn errors depend on it."""
+        return eager.CHUNK_BLOCKS * self.quantizer.block_size
+
+    def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
+        """See :meth:`Reducer.replay`."""
+        switch, reduction = self.switch, self.accounting.reductions
+        for signal in quantized_signals(gradients_NP, self.quantizer):
+            if not self.symbols:
+                yield signal
+                continue
+            place = first + signal.place.start
+            yield replace(
+                signal,
+                received_P=switch(signal.codes_NP, reduction=reduction, first=place),
+                ideal_P=ideal_average(signal.codes_NP, switch.scenario),
+            )
 
     @property
     def plan(self) -> ReductionPlan:

@@ -1,0 +1,117 @@
+"""Watches reductions and says what each did to the gradient of every group of parameters."""
+
+# Shape suffixes: N servers, P gradient values, S values of one server's share, G groups,
+# C counted quantities.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from optinc.reducers.base import Reducer
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.ring import exact_mean
+from optinc.reducers.signal_statistics import (
+    COLUMNS,
+    ERROR_COLUMNS,
+    GroupStatistics,
+    add_terms,
+    code_terms,
+    error_terms,
+    switch_terms,
+)
+
+CHUNK = 1 << 16
+"""Values whose error is measured at once."""
+
+
+class SignalObserver:
+    """Gathers the statistics of a reduction, see :class:`optinc.reducers.base.Observer`.
+
+    Before the reduction it plays the signals once more and keeps the exact mean; after it, it
+    measures the error. Each of N real servers does so for its share of the gradient, for which the
+    servers exchange their gradients as floats; all come to the statistics of virtual servers.
+
+    Args:
+        groups: Slices of the flat gradient, ascending, that together are all of it.
+    """
+
+    def __init__(self, groups: Sequence[slice]) -> None:
+        self.groups = groups
+        self._first = 0
+        self._mean_S = torch.empty(0)
+        self._totals_GC = torch.empty(0)
+        self._complete = False
+
+    def before(self, reducer: Reducer, gradients: Tensor, group: ServerGroup | None) -> None:
+        """Count codes and what the switch made of them, and take the exact mean."""
+        self._complete = False
+        if gradients.shape[-1] != self.groups[-1].stop:
+            raise ValueError(
+                f"the groups have {self.groups[-1].stop} values, the gradient has "
+                f"{gradients.shape[-1]}"
+            )
+        rows_NS, self._first = gradients, 0
+        if group is not None:
+            rows_NS, self._first = _share(gradients, group, chunk=reducer.replay_chunk)
+        self._mean_S = exact_mean(rows_NS)
+        self._totals_GC = torch.zeros(
+            (len(self.groups), len(COLUMNS) + reducer.symbols),
+            dtype=torch.float64,
+            device=gradients.device,
+        )
+        for signal in reducer.replay(rows_NS, first=self._first):
+            terms_CP = torch.cat(
+                [code_terms(signal), switch_terms(signal, symbols=reducer.symbols)]
+            )
+            self._add(terms_CP, start=signal.place.start, column=len(ERROR_COLUMNS))
+
+    def after(self, reduced_P: Tensor, group: ServerGroup | None) -> None:
+        """Measure the error, and add up what all servers have counted."""
+        reduced_S = reduced_P[self._first : self._first + len(self._mean_S)]
+        for start in range(0, len(reduced_S), CHUNK):
+            part = slice(start, start + CHUNK)
+            self._add(error_terms(self._mean_S[part], reduced_S[part]), start=start, column=0)
+        if group is not None:
+            group.sum(self._totals_GC)
+        self._mean_S = torch.empty(0)
+        self._complete = True
+
+    def take(self) -> tuple[list[GroupStatistics], GroupStatistics] | None:
+        """Return the statistics of the last reduction once, None where there is none to return.
+
+        Returns:
+            Those of every group, and of the whole gradient.
+        """
+        if not self._complete:
+            return None
+        self._complete = False
+        totals_GC = self._totals_GC.cpu()
+        return [GroupStatistics.of(row_C) for row_C in totals_GC], GroupStatistics.of(
+            totals_GC.sum(0)
+        )
+
+    def _add(self, terms_CP: Tensor, *, start: int, column: int) -> None:
+        """Add terms of a part that starts at ``start`` in this server's share."""
+        add_terms(self._totals_GC, terms_CP, self.groups, first=self._first + start, column=column)
+
+
+def _share(gradient_P: Tensor, group: ServerGroup, *, chunk: int) -> tuple[Tensor, int]:
+    """Exchange gradients so that each server has its share of all: [P] -> [N, S].
+
+    Shares are whole chunks of the whole gradient, on which the noise of a switch depends.
+
+    Returns:
+        The share of all servers' gradients, and the position of its first value.
+    """
+    values, servers = len(gradient_P), group.size
+    share = -(-values // (chunk * servers)) * chunk
+    # gloo and NCCL know both types, and every gradient is exact in one of them.
+    dtype = torch.promote_types(gradient_P.dtype, torch.float32)
+    padded_NS = gradient_P.new_zeros(servers * share, dtype=dtype)
+    padded_NS[:values] = gradient_P
+    rows_NS = group.all_to_all(padded_NS.view(servers, share))
+    first = group.rank * share
+    return rows_NS[:, : min(max(values - first, 0), share)], first
