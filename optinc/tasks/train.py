@@ -45,6 +45,8 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         MissingONNError, ArtifactError, DatasetNotFoundError: Before the training starts.
     """
     validate_training(cfg)
+    # Before data and loggers: what cannot be is refused while nothing has been written.
+    callbacks = [instantiate(node) for node in cfg.callbacks.values()]
     reducer: Reducer = instantiate(cfg.reducer)
     if cfg.choices.strategy == "ddp":
         # Before processes are started: what cannot be connected is known already.
@@ -58,7 +60,6 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     model: OptINCModel = instantiate(cfg.model, **datamodule.model_arguments)
     history = ValidationHistory()
     with open_loggers(cfg) as loggers:
-        callbacks = [instantiate(node) for node in cfg.callbacks.values()]
         trainer: pl.Trainer = instantiate(
             cfg.trainer,
             strategy=instantiate(cfg.strategy, reducer=reducer),

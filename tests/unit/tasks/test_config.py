@@ -94,6 +94,14 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
         ),
         (["data.batch_size=3"], "data.batch_size=3 must be at least the number of servers, 4"),
         (["trainer.devices=2"], "trainer.devices and trainer.num_nodes must be 1, got 2 and 1"),
+        (
+            ["callbacks=signal_statistics", "callbacks.signal_statistics.every_n_steps=0"],
+            "callbacks.signal_statistics.every_n_steps must be an integer of at least 1, got 0",
+        ),
+        (
+            ["callbacks=signal_statistics", "callbacks.signal_statistics.depth=0"],
+            "callbacks.signal_statistics.depth must be an integer of at least 1, got 0",
+        ),
         (["trainer.max_epochs=-1"], "one of trainer.max_epochs and trainer.max_steps"),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt is not a file"),
         (["data=text"], "data.root must be given"),
