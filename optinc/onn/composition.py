@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from rich.progress import track
@@ -140,7 +140,12 @@ def carry_chains(tree: Tree) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def evaluate_composed(
-    composition: Composition, batches: Iterator[Tensor], *, total: int, title: str | None = None
+    composition: Composition,
+    batches: Iterator[Tensor],
+    *,
+    total: int,
+    title: str | None = None,
+    on_batch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Evaluation:
     """Evaluate a cascade without any rounding between its levels.
 
@@ -149,6 +154,7 @@ def evaluate_composed(
         batches: Codes of all servers, int32 [connected, P].
         total: Number of inputs in all batches.
         title: Of a progress bar; None for none.
+        on_batch: Gets the codes of every batch, and the margins float [P] of their outputs.
     """
     tree, errors = composition.tree, Counter[int]()
     top, evaluated, wrong, margin = tree.levels[-1], 0, 0, float("inf")
@@ -159,7 +165,10 @@ def evaluate_composed(
         levels_PM = composition(codes_NP)
         code_P = ideal_code(codes_NP, tree)
         symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
-        margin = min(margin, float(outputs.threshold_margin(levels_PM, symbols_PM, top).min()))
+        margin_P = outputs.threshold_margin(levels_PM, symbols_PM, top).amin(-1)
+        margin = min(margin, float(margin_P.min()))
+        if on_batch is not None:
+            on_batch(codes_NP, margin_P)
         difference = pam4.decode(pam4.receive(levels_PM)).long() - code_P
         difference = difference[difference != 0]
         evaluated += len(code_P)

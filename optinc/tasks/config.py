@@ -74,6 +74,7 @@ class Config:
     optinc: OptINCConfig = field(default_factory=OptINCConfig)
     onn_training: Any = MISSING
     construction: Any = MISSING
+    cascade_tuning: Any = MISSING
     search: Any = MISSING
     reducer: Any = MISSING
     strategy: Any = MISSING

@@ -1,0 +1,351 @@
+"""Sec. III-C: cascades of switches, for 16 to 1,024 servers.
+
+    python -m experiments.cascade [--samples 10000000] [--seeds 1 2 3] [--steps 60]
+
+Accuracy of every level and of the whole, without rounding in between; what quantising at every
+level (eq. 9) loses against keeping the decimal part (eq. 10), in trainings; interferometers;
+traffic and latency of ring and cascade.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib as mpl
+from rich.console import Console
+from rich.table import Table
+
+from experiments.record import RESULTS, command_line, save
+from experiments.runs import run
+from experiments.workloads import Workload, llama, resnet50
+from optinc.cascade import CascadeONNs, load_onns
+from optinc.latency import (
+    Assumptions,
+    Method,
+    bytes_sent,
+    cascade_levels,
+    latency_seconds,
+    step_seconds,
+)
+from optinc.onn.composition import (
+    Composition,
+    carry_chains,
+    count_carry_chains,
+    evaluate_composed,
+    random_codes,
+)
+from optinc.onn.design import TABLE1_APPROXIMATED, TABLE1_HIDDEN
+from optinc.photonics import area
+from optinc.signal.tree import Tree, make_tree
+
+Row = dict[str, Any]
+
+FAMILIES = ("expanded", "smallest")
+"""Trained in the expanded structure of Sec. III-C; and constructed."""
+
+SERVERS = (16, 64, 256, 1024)
+FAN_IN, BITS = 4, 8
+PAPER_OVERHEAD = 10.5
+"""Per cent of interferometers that the two extra layers add (Sec. III-C)."""
+
+MESSAGE_US, OPTICAL_US = 1.0, 0.1
+"""Latencies of a message and of a switch, assumed: the paper counts none."""
+
+ARMS = {
+    "ring": ["reducer=ring", "reducer.servers=16"],
+    "eq. 10, half_even": ["optinc.rounding=half_even"],
+    "eq. 9, half_even": ["optinc.rounding=half_even", "optinc.topology.quantize=every_level"],
+    "eq. 10, floor": ["optinc.rounding=floor"],
+    "eq. 9, floor": ["optinc.rounding=floor", "optinc.topology.quantize=every_level"],
+}
+"""Trainings by their overrides."""
+
+TRAINING = [
+    "model=llama_tiny",
+    "optinc.servers=16",
+    "optinc/topology=cascade",
+    "optinc/fidelity=ideal",
+    "data.batch_size=16",
+    "trainer.enable_progress_bar=false",
+    "callbacks=no_checkpoint",
+]
+
+
+def main() -> None:
+    """Print the tables and write them with the plot."""
+    arguments = _parse()
+    console = Console(width=120)
+    levels = [row for family in FAMILIES for row in accuracy(family, samples=arguments.samples)]
+    console.print(table(levels, "Accuracy of a cascade of 4 x 4 servers, 8 bits"))
+    meshes = list(interferometers())
+    console.print(table(meshes, "Interferometers of a switch in a cascade, without units P and T"))
+    moved = [row for load in workloads() for row in traffic(load)]
+    console.print(table(moved, "Ring and cascade (a model, optinc/latency.py)"))
+    trained = trainings(seeds=arguments.seeds, steps=arguments.steps)
+    console.print(table(trained, "Quantising at every level or at the top: trainings, 16 servers"))
+    command = command_line("experiments.cascade")
+    for name, title, rows, notes in (
+        ("cascade_accuracy", "Accuracy of cascades by level and composed", levels, ACCURACY_NOTE),
+        ("cascade_area", "Interferometers of a switch in a cascade", meshes, AREA_NOTE),
+        ("cascade_traffic", "Traffic and latency of ring and cascade", moved, TRAFFIC_NOTE),
+        ("cascade_training", "Trainings through a cascade", trained, training_note(arguments)),
+    ):
+        save(
+            name,
+            title=title,
+            source="Sec. III-C",
+            command=command,
+            rows=rows,
+            notes=notes,
+            folder=arguments.folder,
+        )
+    plot(trained, moved, arguments.folder / "cascade.png")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--samples", type=int, default=10_000_000, help="random inputs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of trainings")
+    parser.add_argument("--steps", type=int, default=60, help="of a training")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results go")
+    arguments = parser.parse_args()
+    if arguments.samples < 1 or arguments.steps < 1:
+        parser.error("--samples and --steps must be at least 1")
+    return arguments
+
+
+ACCURACY_NOTE = (
+    "Levels on all inputs of their own data sets (28,561 and 134,017); composed: the analog "
+    "outputs of level 1 are the inputs of level 2, without rounding. Carry chains: for every code "
+    "c and every n, n servers send c + 1 and the others c, side by side or spread over the "
+    "switches. Margins in PAM4 levels."
+)
+
+
+def cascade(servers: int, depth: int) -> Tree:
+    """Return a full tree of the experiment's fan-in and bits."""
+    tree = make_tree(
+        bits=BITS,
+        servers=servers,
+        inputs="auto",
+        rounding="half_even",
+        fan_in=FAN_IN,
+        depth=depth,
+        quantize="top",
+        analog_levels=FAN_IN**6,
+    )
+    assert isinstance(tree, Tree)
+    return tree
+
+
+def accuracy(family: str, *, samples: int) -> Iterator[Row]:
+    """Yield a row for each level of the paper's cascade, and for what they do together."""
+    onns = load_onns(onns=family, scenario=cascade(FAN_IN**2, 2))
+    assert isinstance(onns, CascadeONNs)
+    for number, onn in enumerate(onns.levels, start=1):
+        card = onn.card
+        yield _accuracy_row(
+            family,
+            f"level {number}",
+            evaluated=card.evaluated_inputs,
+            wrong=card.wrong_inputs,
+            margin=card.smallest_margin,
+        )
+    composition = Composition([onn.network for onn in onns.levels], onns.tree)
+    tree = onns.tree
+    for what, batches, total in (
+        ("composed, random", random_codes(tree, samples=samples, seed=0), samples),
+        ("composed, carry chains", carry_chains(tree), count_carry_chains(tree)),
+    ):
+        found = evaluate_composed(composition, batches, total=total, title=what)
+        yield _accuracy_row(
+            family,
+            what,
+            evaluated=found.evaluated_inputs,
+            wrong=found.wrong_inputs,
+            margin=found.smallest_margin,
+        )
+
+
+def _accuracy_row(family: str, what: str, *, evaluated: int, wrong: int, margin: float) -> Row:
+    return {
+        "ONNs": family,
+        "what": what,
+        "inputs": evaluated,
+        "wrong": wrong,
+        "accuracy %": 100 * (1 - wrong / evaluated),
+        "smallest margin": margin,
+    }
+
+
+AREA_NOTE = (
+    "Of the network, biases not counted, as in Table I. Overhead: over Table I's structure for 8 "
+    "bits and 4 servers, all layers approximated; of the constructed switches over the one that "
+    "stands alone. In all: of the 5 switches for 16 servers."
+)
+
+
+def interferometers() -> Iterator[Row]:
+    """Yield the interferometers of a level, alone and with what a cascade adds."""
+    hidden = TABLE1_HIDDEN[BITS, FAN_IN]
+    plain = area.network_mzis((4, *hidden, 4), TABLE1_APPROXIMATED[BITS, FAN_IN])
+    alone = load_onns(onns="smallest", scenario=cascade(FAN_IN, 1))
+    assert isinstance(alone, CascadeONNs)
+    for family, base in (("expanded", plain), ("smallest", alone.levels[0].card.mzi_count)):
+        onns = load_onns(onns=family, scenario=cascade(FAN_IN**2, 2))
+        assert isinstance(onns, CascadeONNs)
+        counts = [onn.card.mzi_count for onn in onns.levels]
+        switches = onns.tree.switches
+        for number, onn in enumerate(onns.levels, start=1):
+            yield {
+                "ONNs": family,
+                "level": number,
+                "structure": "-".join(str(width) for width in onn.card.structure),
+                "MZIs": onn.card.mzi_count,
+                "alone": base,
+                "overhead %": 100 * (onn.card.mzi_count / base - 1),
+                "paper overhead %": PAPER_OVERHEAD if family == "expanded" else None,
+                "MZIs in all": sum(n * m for n, m in zip(switches, counts, strict=True)),
+            }
+
+
+TRAFFIC_NOTE = (
+    "Bytes a server sends over the gradient, both in 16 bits a value; latency with "
+    f"{MESSAGE_US} us a message and {OPTICAL_US} us a switch, assumed; "
+    "the time of a step with the paper's servers and links (Sec. IV), batch 32 images or 4 "
+    "sequences a server."
+)
+
+
+def workloads() -> list[tuple[Workload, float]]:
+    """Return what servers compute, and their batches."""
+    return [
+        (resnet50(stem="imagenet"), 32),
+        (llama(vocabulary=32000, sequence_length=256), 4),
+    ]
+
+
+def traffic(load: tuple[Workload, float]) -> Iterator[Row]:
+    """Yield traffic, latency and time of a step by number of servers."""
+    workload, batch = load
+    step = workload.sample.scaled(batch)
+    for servers in SERVERS:
+        assumptions = Assumptions(
+            servers=servers, optical_inputs=FAN_IN, message_us=MESSAGE_US, optical_us=OPTICAL_US
+        )
+        row: Row = {
+            "model": workload.name,
+            "servers": servers,
+            "levels": cascade_levels(servers=servers, inputs=FAN_IN),
+        }
+        size = step.values * assumptions.optinc_bits / 8
+        times = {}
+        methods: dict[Method, str] = {"ring": "ring", "optinc": "cascade"}
+        for method, name in methods.items():
+            sent = bytes_sent(method, values=step.values, assumptions=assumptions)
+            times[name] = step_seconds(method, step=step, assumptions=assumptions)
+            row[f"{name}: bytes / gradient"] = sent / size
+            row[f"{name}: latency us"] = 1e6 * latency_seconds(method, assumptions)
+            row[f"{name}: step ms"] = 1e3 * times[name]
+        row["saving %"] = 100 * (1 - times["cascade"] / times["ring"])
+        yield row
+
+
+def trainings(*, seeds: Sequence[int], steps: int) -> list[Row]:
+    """Train with every arm and seed; the loss of an arm is compared with that of eq. 10."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for arm, overrides in ARMS.items():
+            for seed in seeds:
+                summary = run(
+                    Path(folder) / f"{arm}-{seed}".replace(" ", ""),
+                    *TRAINING,
+                    *overrides,
+                    f"trainer.max_steps={steps}",
+                    f"trainer.val_check_interval={steps}",
+                    f"seed={seed}",
+                )
+                rows.append(
+                    {
+                        "arm": arm,
+                        "seed": seed,
+                        "loss": summary["val_loss"],
+                        "differing %": _percent(summary.get("onn_error_rate")),
+                        "quantisation error %": _percent(summary.get("quantization_error")),
+                    }
+                )
+    return rows
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def training_note(arguments: argparse.Namespace) -> str:
+    """Say how the trainings were made."""
+    return (
+        f"model=llama_tiny on Python's documentation, 16 servers, {BITS} bits, {arguments.steps} "
+        "steps. Differing: values whose received code is not Q of the average over all servers; "
+        "quantisation error: relative L2, of gradients."
+    )
+
+
+def table(rows: Sequence[Row], title: str) -> Table:
+    """Return rows as a table."""
+    shown = Table(title=title)
+    for column in rows[0]:
+        shown.add_column(column, justify="right")
+    for row in rows:
+        shown.add_row(*[_cell(value) for value in row.values()])
+    return shown
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def plot(trained: Sequence[Row], moved: Sequence[Row], path: Path) -> None:
+    """Plot what eq. 9 loses, and what a cascade saves."""
+    mpl.use("agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
+
+    figure, (errors, losses, savings) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    arms = [arm for arm in ARMS if arm != "ring"]
+    for axis, column in ((errors, "quantisation error %"), (losses, "loss")):
+        for i, arm in enumerate(ARMS if column == "loss" else arms):
+            values = [row[column] for row in trained if row["arm"] == arm]
+            axis.bar(i, mean(values), 0.6, color=f"C{i}", alpha=0.6, label=arm)
+            axis.plot([i] * len(values), values, "k.", markersize=4)
+        axis.set_xticks([])
+        axis.legend(fontsize="small")
+    errors.set(ylabel="relative L2 error of gradients, %", title="16 servers, 8 bits")
+    low = min(row["loss"] for row in trained)
+    losses.set(ylabel="validation loss", ylim=(0.98 * low, None), title="after training")
+    for model in dict.fromkeys(row["model"] for row in moved):
+        chosen = [row for row in moved if row["model"] == model]
+        points = [(row["servers"], row["saving %"]) for row in chosen]
+        savings.plot(*zip(*points, strict=True), marker="o", label=model)
+    savings.set(
+        xscale="log", xlabel="servers", ylabel="% of a step's time", title="saved over a ring"
+    )
+    savings.set_xticks(SERVERS, [str(servers) for servers in SERVERS])
+    savings.minorticks_off()
+    savings.legend(fontsize="small")
+    savings.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

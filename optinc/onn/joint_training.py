@@ -1,0 +1,264 @@
+"""Fine-tuning of all levels of a cascade together, as light sees them (Sec. III-C).
+
+Levels that are perfect on their own data sets need not be so together: their receivers forgive
+analog errors of up to half a step, but there is none between the levels, and a step of the last
+input of level l is N^(l-1) times finer.
+"""
+
+# Shape suffixes: N servers, P samples, K ONN inputs, M symbols.
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, IterableDataset
+
+from optinc.errors import ConfigurationError
+from optinc.onn.approximation import project_layers
+from optinc.onn.composition import (
+    Composition,
+    average_light,
+    carry_chains,
+    count_carry_chains,
+    evaluate_composed,
+    ideal_code,
+    random_codes,
+)
+from optinc.onn.dataset import samples_of_index
+from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
+from optinc.onn.losses import ONNLoss
+from optinc.onn.network import OpticalNetwork
+from optinc.signal import outputs, pam4
+from optinc.signal.tree import Tree
+
+MOST_HARD = 1 << 17
+"""Hard inputs of a cascade remembered from one evaluation to the next."""
+
+
+class CascadeBatches(IterableDataset[Tensor]):
+    """Codes of all servers, int32 [N, P]: random ones, worst cases of carries, and hard ones.
+
+    Args:
+        tree: The cascade.
+        batch_size: Inputs P of a batch.
+        batches: Batches of an epoch.
+        seed: Seed of the draws.
+
+    Attributes:
+        hard: int32 tensor [N, hard inputs], of which a quarter of every batch is drawn.
+        epoch: Makes the draws of every epoch new.
+    """
+
+    def __init__(self, tree: Tree, *, batch_size: int, batches: int, seed: int) -> None:
+        self.tree = tree
+        self.batch_size = batch_size
+        self.batches = batches
+        self.seed = seed
+        self.hard = torch.empty(tree.connected, 0, dtype=torch.int32)
+        self.epoch = 0
+        self._chains = torch.cat(list(carry_chains(tree)), dim=1)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+
+        def draw(pool_NP: Tensor, count: int) -> Tensor:
+            return pool_NP[:, torch.randint(pool_NP.shape[1], (count,), generator=generator)]
+
+        quarter = self.batch_size // 4
+        for _ in range(self.batches):
+            parts = [draw(self._chains, quarter)]
+            if self.hard.shape[1]:
+                parts.append(draw(self.hard, quarter))
+            size = (self.tree.connected, self.batch_size - quarter * len(parts))
+            parts.append(
+                torch.randint(2**self.tree.bits, size, generator=generator, dtype=torch.int32)
+            )
+            yield torch.cat(parts, dim=1)
+
+
+class CascadeTraining(pl.LightningModule):
+    """Trains the networks of all levels on what the receivers above the top get.
+
+    To that loss come those of every level on its own inputs, so that the levels stay right by
+    themselves. Approximated layers are projected as in :class:`optinc.onn.training.ONNTraining`.
+    After every epoch each level is evaluated on all inputs, and the cascade on ``check_samples``
+    random ones and all worst cases of carries; training stops once none is wrong and the margin of
+    the cascade is ``min_margin``. Else the best weights evaluated are kept.
+
+    Args:
+        tree: The cascade.
+        networks: Of the levels, from the servers to the top.
+        designs: Their scenarios, structures and approximated layers.
+        loss: The objective at receivers.
+        learning_rate: Peak of a one-cycle schedule, of Adam.
+        batch_size: Inputs of a step.
+        epoch_batches: Steps of an epoch.
+        max_epochs: Length of the schedule.
+        projection_interval: Steps between projections.
+        check_samples: Random inputs of an evaluation between epochs.
+        hard_margin: Inputs of the cascade with a smaller margin are drawn more often, PAM4 levels.
+        min_margin: Margin of the cascade to stop at, in PAM4 levels.
+        seed: Determines the inputs.
+
+    Raises:
+        ConfigurationError: If a value is illegal; names the setting and the legal values.
+
+    Attributes:
+        levels: Evaluation of each level by itself, after every epoch.
+        composed: Evaluation of the cascade, likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        networks: Sequence[OpticalNetwork],
+        designs: Sequence[ONNDesign],
+        loss: ONNLoss,
+        learning_rate: float,
+        batch_size: int,
+        epoch_batches: int,
+        max_epochs: int,
+        projection_interval: int,
+        check_samples: int,
+        hard_margin: float,
+        min_margin: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("batch_size", batch_size),
+            ("epoch_batches", epoch_batches),
+            ("max_epochs", max_epochs),
+            ("projection_interval", projection_interval),
+            ("check_samples", check_samples),
+        ):
+            if value < 1:
+                raise ConfigurationError(f"cascade_tuning.{name} must be at least 1, got {value}")
+        if not learning_rate > 0:
+            raise ConfigurationError(
+                f"cascade_tuning.learning_rate must be > 0, got {learning_rate}"
+            )
+        if not 0 <= min_margin < 0.5:
+            raise ConfigurationError(
+                f"cascade_tuning.min_margin must be at least 0 and below 0.5, got {min_margin}"
+            )
+        self.tree = tree
+        self.networks = nn.ModuleList(networks)
+        self.networks.train().requires_grad_(True)
+        self.designs = list(designs)
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.max_epochs = max_epochs
+        self.projection_interval = projection_interval
+        self.check_samples = check_samples
+        self.hard_margin = hard_margin
+        self.min_margin = min_margin
+        self.batches = CascadeBatches(tree, batch_size=batch_size, batches=epoch_batches, seed=seed)
+        self.levels: list[Evaluation] = []
+        self.composed: Evaluation | None = None
+        self._best: tuple[tuple[float, float], dict[str, Tensor]] | None = None
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Batches of codes."""
+        return DataLoader(self.batches, batch_size=None)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam under a one-cycle learning rate."""
+        optimizer = Adam(self.networks.parameters(), lr=self.learning_rate)
+        steps = self.max_epochs * self.batches.batches
+        schedule = OneCycleLR(optimizer, max_lr=self.learning_rate, total_steps=steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the losses of the cascade and of every level by itself."""
+        symbols_PM = pam4.encode(ideal_code(batch, self.tree), symbols=self.tree.symbols)
+        signals_NPM = pam4.encode(batch, symbols=self.tree.symbols).to(torch.float32)
+        for network, scenario in zip(self.networks, self.tree.levels, strict=True):
+            parts = torch.split(signals_NPM, scenario.servers)
+            averages = torch.stack([average_light(part, scenario) for part in parts])
+            signals_NPM = network(averages)
+        loss = self.loss(signals_NPM[0], symbols_PM, epoch=self.current_epoch)
+        for network, scenario in zip(self.networks, self.tree.levels, strict=True):
+            index = torch.randint(scenario.combinations, (batch.shape[1],), device=batch.device)
+            samples = samples_of_index(index, scenario)
+            levels_PM = network(samples.averages_PK)
+            loss = loss + self.loss(
+                levels_PM,
+                samples.symbols_PM,
+                epoch=self.current_epoch,
+                steps_M=outputs.steps_of(scenario, like=levels_PM),
+            )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.shape[1])
+        return loss
+
+    def on_train_batch_end(self, outputs: object, batch: Tensor, batch_idx: int) -> None:
+        """Project when it is time."""
+        if (batch_idx + 1) % self.projection_interval == 0:
+            self._project()
+
+    def on_train_epoch_end(self) -> None:
+        """Project, evaluate, and stop if nothing is wrong."""
+        self._project()
+        self.batches.epoch += 1
+        self.evaluate(samples=self.check_samples, seed=self.batches.epoch)
+        assert self.composed is not None
+        wrong = sum(level.wrong_inputs for level in self.levels) + self.composed.wrong_inputs
+        rank = (-float(wrong), self.composed.smallest_margin)
+        if self._best is None or rank > self._best[0]:
+            weights = {name: value.clone() for name, value in self.networks.state_dict().items()}
+            self._best = rank, weights
+        self.log_dict(
+            {
+                "composed_wrong": float(self.composed.wrong_inputs),
+                "composed_margin": self.composed.smallest_margin,
+                **{
+                    f"level{i}_wrong": float(level.wrong_inputs)
+                    for i, level in enumerate(self.levels, start=1)
+                },
+            },
+            prog_bar=True,
+        )
+        if not wrong and self.composed.smallest_margin >= self.min_margin:
+            self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        """Keep the best weights."""
+        if self._best is not None:
+            self.networks.load_state_dict(self._best[1])
+
+    def evaluate(self, *, samples: int, seed: int) -> None:
+        """Evaluate every level and the cascade, and collect the hard inputs of the cascade."""
+        self.levels = [
+            evaluate_exhaustively(network, scenario)
+            for network, scenario in zip(self.networks, self.tree.levels, strict=True)
+        ]
+        hard: list[Tensor] = []
+
+        def collect(codes_NP: Tensor, margin_P: Tensor) -> None:
+            hard.append(codes_NP[:, margin_P < self.hard_margin])
+
+        self.composed = evaluate_composed(
+            Composition(list(self.networks), self.tree),
+            chain(random_codes(self.tree, samples=samples, seed=seed), carry_chains(self.tree)),
+            total=samples + count_carry_chains(self.tree),
+            on_batch=collect,
+        )
+        found = torch.cat(hard, dim=1)
+        self.batches.hard = torch.cat([found, self.batches.hard], dim=1)[:, :MOST_HARD]
+
+    def _project(self) -> None:
+        for network, design in zip(self.networks, self.designs, strict=True):
+            assert isinstance(network, OpticalNetwork)
+            project_layers(network.linears, design.approximated_layers)
