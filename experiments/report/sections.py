@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.record import read
 from experiments.report import plots
+from experiments.report.cascade import cascade
 from experiments.report.content import Missing, Plot, Section, absent, paired
 from experiments.report.fig7a import fig7a
 from experiments.report.latency import fig6, fig7b
@@ -83,30 +84,3 @@ def _layers(layers: str) -> str:
     if layers == "none":
         return "dense"
     return f"layers {numbers[0]}-{numbers[-1]}"
-
-
-def cascade(folder: Path) -> Section:
-    """Switches feeding a switch."""
-    key, source, title = "cascade", "Sec. III-C, Fig. 5", "Cascade of two levels"
-    paper = "100 % accuracy with about 10.5 % more hardware"
-    result = read("cascade", folder=folder)
-    if result is None:
-        command = "python -m experiments.cascade"
-        return absent(key, source=source, title=title, paper=paper, command=command)
-    pairs = {column.removeprefix("paper ") for column in result.columns if "paper " in column}
-    describe = [c for c in result.columns if c not in pairs and not c.startswith("paper ")]
-    return Section(
-        key=key,
-        source=source,
-        title=title,
-        paper=paper,
-        ours="; ".join(
-            f"{name}: {', '.join(dict.fromkeys(row[name] for row in result.rows))}"
-            for name in result.columns
-            if name in pairs
-        )
-        or f"{len(result.rows)} rows",
-        state="measured",
-        tables=[paired(result, describe=describe)],
-        results=[result],
-    )

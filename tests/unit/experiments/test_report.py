@@ -119,13 +119,38 @@ def test_runs_without_exact_averaging_are_refused(tmp_path: Path) -> None:
         build(tmp_path)
 
 
-def test_a_cascade_s_pairs_of_columns_are_compared(tmp_path: Path) -> None:
-    row = {"level": "both", "accuracy %": 100, "paper accuracy %": 100}
-    row |= {"overhead %": 10, "paper overhead %": 10.5}
-    save("cascade", title="t", source="Fig. 5", command="c", rows=[row], folder=tmp_path)
+ACCURACY = {
+    "ONNs": "smallest",
+    "what": "composed, random",
+    "inputs": 1000,
+    "wrong": 3,
+    "accuracy %": 99.7,
+    "smallest margin": -0.1,
+}
+
+
+def test_a_cascade_is_shown_beside_the_paper_s(tmp_path: Path) -> None:
+    area = {"ONNs": "expanded", "level": 1, "structure": "4-4", "MZIs": 9}
+    area |= {"overhead %": 10, "paper overhead %": 10.5}
+    trained = [
+        {"arm": arm, "seed": 1, "loss": loss, "quantisation error %": error}
+        for arm, loss, error in (("ring", 3.0, None), ("eq. 10", 3.1, 0.5))
+    ]
+    moved = {"model": "m", "servers": 16, "saving %": 7.0}
+    for name, rows in (
+        ("cascade_accuracy", [ACCURACY]),
+        ("cascade_area", [area]),
+        ("cascade_training", trained),
+        ("cascade_traffic", [moved]),
+    ):
+        save(name, title="t", source="Fig. 5", command="c", rows=rows, folder=tmp_path)
     section = next(s for s in sections(tmp_path) if s.key == "cascade")
-    assert section.ours == "accuracy %: 100; overhead %: 10"
-    assert section.tables[0].rows == [["both", "100", "100", "0", "10.5", "10", "-0.5"]]
+    assert section.ours == (
+        "wrong: smallest composed, random 3 of 1,000; more interferometers: expanded 10.0 %"
+    )
+    assert section.tables[1].rows == [["expanded", "1", "4-4", "9", "10.5", "10", "-0.5"]]
+    assert len(section.plots) == 3
+    assert len(section.results) == 4
 
 
 @pytest.mark.parametrize(
@@ -164,8 +189,8 @@ def test_bytes_that_are_no_text_are_named(committed: Path) -> None:
 
 
 def test_text_of_results_is_not_markup(tmp_path: Path) -> None:
-    row = {"level": "<b>x</b>"}
-    save("cascade", title="t", source="", command="<i>", rows=[row], folder=tmp_path)
+    row = ACCURACY | {"ONNs": "<b>x</b>"}
+    save("cascade_accuracy", title="t", source="", command="<i>", rows=[row], folder=tmp_path)
     page = body(build(tmp_path))
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert "<i>" not in page
