@@ -1,0 +1,103 @@
+"""``last.ckpt`` of a training that has ended: of its last step, and good for a longer one."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from tests.hydra_jobs import TINY, job
+
+RUN = [
+    *TINY,
+    "model.attention_dropout=0.3",
+    "trainer.limit_train_batches=4",
+    "trainer.limit_val_batches=2",
+]
+"""Epochs of four batches."""
+
+STEPS = ["trainer.val_check_interval=6"]
+EPOCHS = ["trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=1"]
+SECOND_EPOCHS = ["trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=2"]
+
+Losses = list[tuple[str, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _constant_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that is the same in a short training and in a long one."""
+
+    def constant(optimizer: Optimizer, *, total_steps: int, warmup_fraction: float) -> LambdaLR:
+        return LambdaLR(optimizer, lambda step: 1.0)
+
+    monkeypatch.setattr("optinc.models.schedules.warmup_cosine", constant)
+
+
+def losses(folder: Path) -> Losses:
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = csv.DictReader(file)
+        return [(row["step"], row["train_loss"], row["val_loss"]) for row in rows]
+
+
+def checkpoint_of(folder: Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("validation", "length", "step"),
+    [
+        # In the middle of an epoch, away from a validation and at one.
+        (STEPS, "trainer.max_steps=3", 3),
+        (STEPS, "trainer.max_steps=6", 6),
+        (STEPS, "trainer.max_steps=10", 10),
+        # Between two epochs.
+        (STEPS, "trainer.max_steps=8", 8),
+        (EPOCHS, "trainer.max_steps=4", 4),
+        # In the middle of an epoch, which is not taken for its end.
+        (EPOCHS, "trainer.max_steps=6", 6),
+        (EPOCHS, "trainer.max_epochs=2", 8),
+        (SECOND_EPOCHS, "trainer.max_epochs=1", 4),
+    ],
+)
+def test_a_longer_training_continues_bit_for_bit(
+    validation: list[str], length: str, step: int, tmp_path: Path
+) -> None:
+    unlimited = ["trainer.max_steps=-1", "trainer.max_epochs=-1"]
+    long = "trainer.max_steps=12" if "steps" in length else "trainer.max_epochs=3"
+    run = [*RUN, *validation, *unlimited]
+    whole, _ = job(tmp_path / "whole", *run, long)
+    short, _ = job(tmp_path / "short", *run, length)
+    assert short["steps"] == checkpoint_of(tmp_path / "short")["global_step"] == step
+    last = f"ckpt_path={tmp_path / 'short' / 'checkpoints' / 'last.ckpt'}"
+    resumed, _ = job(tmp_path / "resumed", *run, long, last)
+    for key in ("steps", "weights_sha256", "blocks", "val_loss", "best_val_loss"):
+        assert resumed[key] == whole[key], key
+    rest, expected = losses(tmp_path / "resumed"), losses(tmp_path / "whole")
+    assert rest == expected[-len(rest) :]
+    assert len(rest) >= 12 - step
+
+
+def test_the_last_checkpoint_is_kept_where_the_loss_gets_worse(tmp_path: Path) -> None:
+    rising = [
+        "+model.optimizer.maximize=true",
+        "trainer.max_steps=8",
+        "trainer.val_check_interval=4",
+    ]
+    summary, objects = job(tmp_path, *RUN, *rising)
+    assert summary["val_loss"] > summary["best_val_loss"]
+    last = checkpoint_of(tmp_path)
+    assert last["global_step"] == 8
+    best = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)
+    assert best["global_step"] == 4
+    for name, value in objects["model"].state_dict().items():
+        assert torch.equal(last["state_dict"][name], value)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+    }
