@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from optinc.tasks.main import CONF, run
 
@@ -43,3 +43,18 @@ def job(folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run a job, and return ``summary.json`` as written and the objects it built."""
     _, objects = run(composed(folder, *overrides))
     return json.loads((folder / "summary.json").read_text()), objects
+
+
+def stored_job(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Run a job, leave its configuration where Hydra does, and return ``summary.json``."""
+    summary, _ = job(folder, *overrides)
+    store(composed(folder, *overrides), folder)
+    return summary
+
+
+def store(cfg: DictConfig, folder: Path) -> None:
+    """Leave a configuration where Hydra does."""
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    choices = {"hydra": {"runtime": {"choices": dict(cfg.choices)}}}
+    OmegaConf.save(choices, folder / ".hydra" / "hydra.yaml")

@@ -53,7 +53,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         reducer.connect(cfg.trainer.devices * cfg.trainer.num_nodes)
     datamodule: OptINCDataModule = instantiate(cfg.data)
     datamodule.servers = reducer.servers
-    _check_modality(cfg, datamodule)
+    check_modality(cfg, datamodule)
     datamodule.prepare_data()
     # Not earlier: initial weights must not depend on what reducers and data sets drew before.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -95,7 +95,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return summary, objects
 
 
-def _check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
+def check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
     """Refuse a model for images with text, and the reverse."""
     model_class: type[OptINCModel] = hydra.utils.get_class(cfg.model._target_)
     modality = model_class.modality

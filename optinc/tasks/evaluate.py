@@ -1,0 +1,120 @@
+"""``task=evaluate``: validate the model of a checkpoint on the data of its run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from optinc.data.base import OptINCDataModule
+from optinc.errors import ConfigurationError
+from optinc.models.base import OptINCModel
+from optinc.tasks.instantiate import instantiate
+from optinc.tasks.loggers import open_loggers
+from optinc.tasks.progress import progress_bar
+from optinc.tasks.stored_configuration import configuration_of_checkpoint
+from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
+from optinc.tasks.train import CHOICES, check_modality
+
+
+def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Validate in one process, print the results and write ``summary.json``.
+
+    Args:
+        cfg: The composed configuration; what its command line does not name is that of the run
+            which wrote ``ckpt_path``.
+
+    Returns:
+        The content of ``summary.json``; and trainer, model and datamodule.
+
+    Raises:
+        ConfigurationError: If there is no checkpoint, its run's configuration cannot be found, or
+            its weights are not those of the model configured.
+        DatasetNotFoundError: If the data are not where the run found them.
+    """
+    if cfg.ckpt_path is None:
+        raise ConfigurationError(
+            "ckpt_path must name the checkpoint to evaluate, for example "
+            "ckpt_path=runs/DATE/TIME/checkpoints/last.ckpt"
+        )
+    run = configuration_of_checkpoint(cfg)
+    datamodule: OptINCDataModule = instantiate(run.data)
+    check_modality(run, datamodule)
+    datamodule.prepare_data()
+    pl.seed_everything(run.seed, workers=True, verbose=False)
+    model: OptINCModel = instantiate(run.model, **datamodule.model_arguments)
+    checkpoint = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+    _load_weights(model, checkpoint["state_dict"], run)
+    history = ValidationHistory()
+    with open_loggers(run) as loggers:
+        # Gradients are not reduced: neither the switch nor other processes have a part in this.
+        trainer: pl.Trainer = instantiate(
+            run.trainer,
+            strategy="auto",
+            devices=1,
+            num_nodes=1,
+            sync_batchnorm=False,
+            logger=False,
+            callbacks=[*progress_bar(run), history],
+            enable_checkpointing=False,
+        )
+        start = time.perf_counter()
+        trainer.validate(model, datamodule=datamodule, verbose=False)
+        seconds = time.perf_counter() - start
+        for logger in loggers:
+            logger.log_metrics(history.final, step=checkpoint["global_step"])
+        summary = {
+            "task": "evaluate",
+            "checkpoint": str(cfg.ckpt_path),
+            **{key: run.choices.get(key) for key in CHOICES},
+            "scale": run.scale,
+            "seed": run.seed,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "steps": checkpoint["global_step"],
+            **history.final,
+            "seconds": seconds,
+            "weights_sha256": weights_sha256(model),
+        }
+        write_summary(cfg.paths.output_dir, summary)
+    _show(summary, history.final)
+    return summary, {"trainer": trainer, "model": model, "datamodule": datamodule}
+
+
+def _load_weights(model: nn.Module, weights: dict[str, Tensor], run: DictConfig) -> None:
+    """Load the weights of a checkpoint.
+
+    Raises:
+        ConfigurationError: If names or shapes differ; names the first that does.
+    """
+    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
+    found = {name: list(value.shape) for name, value in weights.items()}
+    for name in [*expected, *found]:
+        here, there = expected.get(name), found.get(name)
+        if here != there:
+            raise ConfigurationError(
+                f"ckpt_path={run.ckpt_path} does not fit model={run.choices.model} and "
+                f"data={run.choices.data} as its run and this command configure them: {name} has "
+                f"the shape {there or 'of nothing'} in the checkpoint, {here or 'of nothing'} in "
+                "the model"
+            )
+    model.load_state_dict(weights)
+
+
+def _show(summary: dict[str, Any], metrics: dict[str, float]) -> None:
+    """Print what was found."""
+    table = Table(title=f"{summary['model']} on {summary['data']}")
+    table.add_column("")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.6g}")
+    table.add_row("parameters", f"{summary['parameters']:,}")
+    table.add_row("step", f"{summary['steps']:,}")
+    console = Console()
+    console.print(summary["checkpoint"], soft_wrap=True)
+    console.print(table)

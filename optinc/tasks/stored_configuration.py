@@ -1,0 +1,109 @@
+"""The configuration that Hydra has left in the folder of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from optinc.errors import ConfigurationError
+
+FOLDER = ".hydra"
+"""Where Hydra keeps the configuration, inside a run's folder."""
+
+
+@dataclass(frozen=True)
+class StoredConfiguration:
+    """What a run was configured with.
+
+    Attributes:
+        config: The composed values; interpolations are those of the process that reads them.
+        choices: Option of every group.
+    """
+
+    config: DictConfig
+    choices: dict[str, str | None]
+
+
+def read_configuration(folder: Path) -> StoredConfiguration | None:
+    """Read the configuration of a run, None where Hydra has left none.
+
+    Raises:
+        ConfigurationError: If it cannot be read; names the file and the reason.
+    """
+    paths = [folder / FOLDER / name for name in ("config.yaml", "hydra.yaml")]
+    if not all(path.is_file() for path in paths):
+        return None
+    try:
+        config, hydra = map(OmegaConf.load, paths)
+    except Exception as error:
+        # Errors of YAML, of OmegaConf and of the system have no class in common.
+        why = " ".join(str(error).split())
+        raise ConfigurationError(f"{folder / FOLDER} cannot be read: {why}") from error
+    choices = OmegaConf.select(hydra, "hydra.runtime.choices")
+    if not isinstance(config, DictConfig) or not isinstance(choices, DictConfig):
+        raise ConfigurationError(f"{folder / FOLDER} holds no configuration of a run")
+    return StoredConfiguration(config, {str(key): value for key, value in choices.items()})
+
+
+def configuration_of_checkpoint(cfg: DictConfig) -> DictConfig:
+    """Return the configuration of the training that wrote ``ckpt_path``, as this command wants it.
+
+    Every key that this command line names is taken from ``cfg``, all others from the run; so are
+    the task, its loggers and its folder, which are this command's in any case.
+
+    Args:
+        cfg: The configuration of this command.
+
+    Raises:
+        ConfigurationError: If there is none or it is of another task, or if an override cannot be
+            laid over it.
+    """
+    folders = Path(cfg.ckpt_path).resolve().parents[:2]
+    found = [stored for stored in map(read_configuration, folders) if stored is not None]
+    if not found:
+        raise ConfigurationError(
+            f"ckpt_path={cfg.ckpt_path}: the configuration of its run was looked for in "
+            f"{' and '.join(str(folder / FOLDER) for folder in folders)}; a checkpoint must stay "
+            f"in RUN/checkpoints, beside RUN/{FOLDER}"
+        )
+    run, choices = found[0].config, dict(found[0].choices)
+    if choices.get("task") != "train":
+        raise ConfigurationError(
+            f"ckpt_path={cfg.ckpt_path} was written by task={choices.get('task')}, and "
+            "task=evaluate takes those of task=train; task=evaluate_onn evaluates an ONN"
+        )
+    _lay_over(run, cfg, choices)
+    mine = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(mine, dict)
+    with open_dict(run):
+        for key in ("task", "logger", "ckpt_path"):
+            run[key] = mine[key]
+        run.paths.output_dir = mine["paths"]["output_dir"]
+        run.choices = choices | {"task": cfg.choices.task, "logger": cfg.choices.logger}
+    return run
+
+
+def _lay_over(run: DictConfig, cfg: DictConfig, choices: dict[str, str | None]) -> None:
+    """Take what the command line names from ``cfg`` into the configuration of the run."""
+    values, mine = OmegaConf.to_container(cfg, resolve=False), dict(cfg.choices)
+    parser = OverridesParser.create()
+    for text in HydraConfig.get().overrides.task:
+        name = parser.parse_override(text).key_or_group
+        *above, last = keys = name.replace("/", ".").split(".")
+        parent = values
+        for key in above:
+            parent = parent.get(key) if isinstance(parent, dict) else None
+        if name in mine:
+            choices[name] = mine[name]
+        if isinstance(parent, dict) and last in parent:
+            OmegaConf.update(run, ".".join(keys), parent[last], merge=False, force_add=True)
+        elif name not in mine or mine[name] is not None:
+            raise ConfigurationError(
+                f"{text} cannot be laid over the configuration of the run that wrote ckpt_path: "
+                "only values and groups that stand at one place can (such as data=digits or "
+                "trainer.limit_val_batches=2), not experiment, arm or debug"
+            )
