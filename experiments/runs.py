@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from optinc.tasks.finished_runs import Curve, read_curves
 from optinc.tasks.summary import SUMMARY_FILE
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def run(folder: Path, *overrides: str) -> dict[str, Any]:
     return summary
 
 
-def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
+def curve(folder: Path, name: str) -> Curve:
     """Read one column of a run's ``metrics.csv``.
 
     Args:
@@ -41,6 +41,4 @@ def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
     Returns:
         Steps and values, where the column has a value.
     """
-    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(name)]
-    return [int(row["step"]) for row in rows], [float(row[name]) for row in rows]
+    return read_curves(folder).get(name, ([], []))

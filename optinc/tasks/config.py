@@ -86,6 +86,7 @@ class Config:
     seed: int = MISSING
     onn: str | None = None
     ckpt_path: str | None = None
+    runs: Any = None
     scale: str | None = None
     scales: Any = None
 

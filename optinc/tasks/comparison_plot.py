@@ -1,0 +1,48 @@
+"""Learning curves of several runs in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from optinc.tasks.finished_runs import Curve
+
+COLUMNS = 3
+STYLES = ("-", "--", ":", "-.")
+"""Lines of every ten runs, for which there are colours."""
+
+FEW = 30
+"""Points of a curve that are marked one by one."""
+
+
+def plot_curves(
+    path: Path, curves: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str]
+) -> None:
+    """Draw one panel for every metric, with a line for every run that has it.
+
+    Args:
+        path: The picture.
+        curves: For every run, by its name in the legend, its curves by metric.
+        metrics: What is drawn, at least one metric.
+    """
+    columns = min(COLUMNS, len(metrics))
+    rows = ceil(len(metrics) / columns)
+    # The legend stands below, a line for every run.
+    height = 3.2 * rows + 0.25 * len(curves) + 0.3
+    figure = Figure(figsize=(max(4.5 * columns, 7), height), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, metric in zip(panels, metrics, strict=False):
+        for number, of_run in enumerate(curves.values()):
+            steps, values = of_run.get(metric, ([], []))
+            marker = "." if len(steps) <= FEW else None
+            style = STYLES[number // 10 % len(STYLES)]
+            axes.plot(steps, values, style, marker=marker, color=f"C{number % 10}")
+        axes.set(xlabel="optimiser step", title=metric)
+        axes.grid(alpha=0.3)
+    for axes in panels[len(metrics) :]:
+        axes.set_visible(False)
+    figure.legend(panels[0].get_lines(), list(curves), loc="outside lower left", frameon=False)
+    figure.savefig(path, dpi=150)

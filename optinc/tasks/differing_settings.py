@@ -1,0 +1,85 @@
+"""What tells runs apart: the settings that are not the same in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from optinc.tasks.finished_runs import FinishedRun
+
+SUMMARY_SETTINGS = (
+    *("task", "experiment", "arm", "model", "data", "reducer", "strategy", "scale", "fidelity"),
+    *("bits", "servers", "seed", "checkpoint"),
+)
+"""Settings that a summary holds."""
+
+NOT_SETTINGS = {"choices", "paths", "logger", "runs", "scales", "hydra"}
+"""Parts of the configuration that do not change what comes out."""
+
+
+def differing_settings(runs: Sequence[FinishedRun]) -> list[dict[str, str]]:
+    """Return the settings that differ between runs, the same keys for each of them.
+
+    Options of groups come first. Below a group whose option differs, all values do; those are left
+    out unless they differ between runs that have the same option. Without the configuration of
+    every run, the settings are those which the summaries hold.
+    """
+    stored = [run.stored for run in runs if run.stored is not None]
+    if len(stored) < len(runs):
+        settings = [{key: run.summary.get(key) for key in SUMMARY_SETTINGS} for run in runs]
+        return _differing(settings, groups=set())
+    groups = {
+        name for each in stored for name in each.choices if name.split("/")[0] not in NOT_SETTINGS
+    }
+    settings = []
+    for each in stored:
+        content = OmegaConf.to_container(each.config, resolve=False)
+        assert isinstance(content, dict)
+        values = _flatten({k: v for k, v in content.items() if k not in NOT_SETTINGS})
+        settings.append({name: each.choices.get(name) for name in sorted(groups)} | values)
+    return _differing(settings, groups=groups)
+
+
+def labels(runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a name for every run that says in what it differs; its folder where nothing does."""
+    names = [", ".join(f"{key}={value}" for key, value in each.items()) for each in settings]
+    return [
+        name if names.count(name) == 1 and name else f"{name} ({run.folder})".strip()
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _flatten(node: Any, path: str = "") -> dict[str, Any]:
+    """Return all values that are no dictionaries, by their path."""
+    if not isinstance(node, dict) or not node:
+        return {path: node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= _flatten(value, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def _differing(settings: Sequence[dict[str, Any]], *, groups: set[str]) -> list[dict[str, str]]:
+    """Keep what differs between runs whose options of the groups above it are the same."""
+    texts = [{name: _text(value) for name, value in each.items()} for each in settings]
+    names = list(dict.fromkeys(name for each in texts for name in each))
+    shown = []
+    for name in names:
+        path = name.replace("/", ".") + "."
+        above = [group for group in groups if path.startswith(group.replace("/", ".") + ".")]
+        alike: dict[tuple[str | None, ...], set[str]] = {}
+        for each in texts:
+            options = tuple(each.get(group) for group in above if group != name)
+            alike.setdefault(options, set()).add(each.get(name, "-"))
+        if any(len(values) > 1 for values in alike.values()):
+            shown.append(name)
+    return [{name: each.get(name, "-") for name in shown} for each in texts]
+
+
+def _text(value: Any) -> str:
+    """Return a value as it would be typed."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
