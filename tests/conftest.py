@@ -74,3 +74,15 @@ def small_onn(small_design: ONNDesign, tmp_path_factory: pytest.TempPathFactory)
         device=torch.device("cpu"),
         command="untrained",
     )
+
+
+@pytest.fixture
+def no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without an account of Weights & Biases."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    # Lightning's offline mode sets it for good, and W&B reads it once.
+    monkeypatch.setenv("WANDB_MODE", "online")
+    import wandb  # noqa: PLC0415  (slow, and for some tests)
+
+    wandb.teardown()

@@ -1,9 +1,10 @@
 """Build one HTML page of all results, the paper's values beside ours.
 
     python -m experiments.report [--results experiments/results] [--output FILE]
+    python -m experiments.report --wandb optinc [--online]
 
 The page needs no network and no other file. Results that are missing show the command that makes
-them.
+them. --wandb stores it as an artifact of Weights & Biases too; sync later with `wandb sync`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from experiments.record import RESULTS, MalformedResultError
 from experiments.report.page import build
+from optinc.errors import ConfigurationError
 
 
 def main() -> None:
@@ -24,10 +26,14 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--output", type=Path, help="the page; default RESULTS/report.html")
+    parser.add_argument("--wandb", metavar="PROJECT", help="store the page in a project of W&B")
+    parser.add_argument("--online", action="store_true", help="at once; this needs an account")
     arguments = parser.parse_args()
     results: Path = arguments.results
     if not results.is_dir():
         parser.error(f"--results must be a folder, got {results}")
+    if arguments.online and not arguments.wandb:
+        parser.error("--online needs --wandb PROJECT")
     output: Path = arguments.output or results / "report.html"
     try:
         page = build(results)
@@ -36,6 +42,14 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
     print(f"Report: {output}")
+    if arguments.wandb:
+        # Lightning takes seconds to import, and the page does not need it.
+        from experiments.report.tracking import log_page  # noqa: PLC0415
+
+        try:
+            print(f"W&B: {log_page(output, project=arguments.wandb, online=arguments.online)}")
+        except ConfigurationError as error:
+            raise SystemExit(f"report: {error}") from None
 
 
 if __name__ == "__main__":

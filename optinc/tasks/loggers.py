@@ -18,20 +18,33 @@ from optinc.tasks.instantiate import instantiate
 def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
     """Build the loggers of ``cfg.logger``, hand them the configuration, and close them.
 
-    A W&B run that is left open would take in the next run of a sweep.
-
     Raises:
         ConfigurationError: If W&B cannot start a run, for want of an account or of a network.
+    """
+    with closing_loggers() as loggers:
+        settings = OmegaConf.to_container(cfg, resolve=True)
+        for node in cfg.logger.values():
+            logger: Logger = instantiate(node)
+            try:
+                start(logger, settings)
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"logger=wandb {error}; logger.wandb.offline=true needs no account"
+                ) from error
+            # Now, not at the end: those before a failing one must be closed, and it must not.
+            loggers.append(logger)
+        yield loggers
+
+
+@contextmanager
+def closing_loggers() -> Iterator[list[Logger]]:
+    """Close the loggers that were started inside and put into the list.
+
+    A W&B run that is left open would take in the next run of a sweep.
     """
     loggers: list[Logger] = []
     status = "failed"
     try:
-        settings = OmegaConf.to_container(cfg, resolve=True)
-        for node in cfg.logger.values():
-            logger: Logger = instantiate(node)
-            _start(logger, settings)
-            # Now, not at the end: those before a failing one must be closed, and it must not.
-            loggers.append(logger)
         yield loggers
         status = "success"
     finally:
@@ -41,19 +54,21 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
                 logger.experiment.finish(exit_code=0 if status == "success" else 1)
 
 
-def _start(logger: Logger, settings: Any) -> None:
-    """Store the configuration, which opens a logger's files or starts its run."""
+def start(logger: Logger, settings: Any) -> None:
+    """Store the configuration, which opens a logger's files or starts its run.
+
+    Raises:
+        ConfigurationError: If W&B cannot start a run; says why.
+    """
     failures: tuple[type[Exception], ...] = ()
     if isinstance(logger, WandbLogger):
-        import wandb  # noqa: PLC0415  (only where logger=wandb asks for it)
+        import wandb  # noqa: PLC0415  (only where W&B is asked for)
 
         failures = (wandb.errors.Error,)
     try:
         logger.log_hyperparams(settings)
     except failures as error:
-        raise ConfigurationError(
-            f"logger=wandb cannot start a run ({error}); logger.wandb.offline=true needs no account"
-        ) from error
+        raise ConfigurationError(f"cannot start a run ({error})") from error
 
 
 def log_files(loggers: list[Logger], *, name: str, kind: str, files: list[Path]) -> None:
@@ -67,7 +82,7 @@ def log_files(loggers: list[Logger], *, name: str, kind: str, files: list[Path])
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb  # noqa: PLC0415  (only where logger=wandb asks for it)
+            import wandb  # noqa: PLC0415  (only where W&B is asked for)
 
             artifact: Any = wandb.Artifact(name=name, type=kind)
             for path in files:

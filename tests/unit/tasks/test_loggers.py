@@ -14,13 +14,8 @@ OVERRIDES = ["model=llama_tiny", "logger=wandb"]
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The run's folder, on a machine without an account."""
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    # Lightning's offline mode sets it for good, and W&B reads it once.
-    monkeypatch.setenv("WANDB_MODE", "online")
-    wandb.teardown()
+def folder(no_wandb_account: None, tmp_path: Path) -> Path:
+    """The run's folder."""
     return tmp_path / "run"
 
 
