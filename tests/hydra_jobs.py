@@ -9,6 +9,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from optinc.tasks.main import CONF, run
 
@@ -25,6 +27,14 @@ TINY = [
     "trainer.log_every_n_steps=1",
 ]
 """A language model that trains for some steps within a second."""
+
+CONSTANT_RATE = "model.scheduler._target_=tests.hydra_jobs.constant_rate"
+"""A schedule that is the same in a short training and in a long one."""
+
+
+def constant_rate(optimizer: Optimizer, *, total_steps: int, warmup_fraction: float) -> LambdaLR:
+    """Leave the learning rate as it is."""
+    return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def composed(folder: Path, *overrides: str) -> DictConfig:

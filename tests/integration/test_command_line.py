@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from optinc.onn import zoo
-from tests.hydra_jobs import TINY
+from tests.hydra_jobs import TINY, job
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -34,6 +34,10 @@ def test_a_multirun_sweeps_and_leaves_a_summary_for_every_run(tmp_path: Path) ->
     arms = {(summary["reducer"], summary["seed"]) for summary in summaries}
     assert arms == {("ring", 1), ("ring", 2), ("optinc", 1), ("optinc", 2)}
     assert len({summary["weights_sha256"] for summary in summaries}) == 4
+    comparison, _ = job(tmp_path / "x", "task=compare", f"runs={tmp_path}")
+    assert comparison["runs"] == [str(tmp_path / str(number)) for number in range(4)]
+    assert comparison["settings"] == ["reducer", "seed"]
+    assert (tmp_path / "x" / "comparison.png").is_file()
 
 
 def test_an_illegal_setting_ends_with_one_line_and_status_2(tmp_path: Path) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from tests.hydra_jobs import TINY, job
+from tests.hydra_jobs import CONSTANT_RATE, TINY, job
+
+ROOT = Path(__file__).parent.parent.parent
 
 RUN = [
     *TINY,
+    CONSTANT_RATE,
     "model.attention_dropout=0.3",
     "trainer.limit_train_batches=4",
     "trainer.limit_val_batches=2",
@@ -26,16 +31,6 @@ EPOCHS = ["trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=1"]
 SECOND_EPOCHS = ["trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=2"]
 
 Losses = list[tuple[str, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def _constant_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A schedule that is the same in a short training and in a long one."""
-
-    def constant(optimizer: Optimizer, *, total_steps: int, warmup_fraction: float) -> LambdaLR:
-        return LambdaLR(optimizer, lambda step: 1.0)
-
-    monkeypatch.setattr("optinc.models.schedules.warmup_cosine", constant)
 
 
 def losses(folder: Path) -> Losses:
@@ -101,3 +96,35 @@ def test_the_last_checkpoint_is_kept_where_the_loss_gets_worse(tmp_path: Path) -
         "best.ckpt",
         "last.ckpt",
     }
+
+
+def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Run a job as a user does, on one thread like each of two servers."""
+    subprocess.run(
+        [sys.executable, "run.py", *overrides, f"hydra.run.dir={folder}"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+@pytest.mark.slow
+def test_the_last_checkpoint_of_real_servers_is_evaluated_and_continues(tmp_path: Path) -> None:
+    steps = [*RUN, *STEPS, "optinc.servers=2"]
+    ddp = ["strategy=ddp", "trainer.devices=2"]
+    whole = run(tmp_path / "whole", *steps, "trainer.max_steps=12")
+    short = run(tmp_path / "short", *steps, *ddp, "trainer.max_steps=7")
+    assert checkpoint_of(tmp_path / "short")["global_step"] == 7
+    last = f"ckpt_path={tmp_path / 'short' / 'checkpoints' / 'last.ckpt'}"
+    evaluated = run(tmp_path / "evaluated", "task=evaluate", last)
+    assert (evaluated["steps"], evaluated["strategy"]) == (7, "ddp")
+    assert evaluated["weights_sha256"] == short["weights_sha256"]
+    # Two processes sum the losses of float32 batches in another order.
+    assert evaluated["val_loss"] == pytest.approx(short["val_loss"], rel=1e-6)
+    for name, strategy in (("ddp", ddp), ("virtual", [])):
+        resumed = run(tmp_path / name, *steps, *strategy, "trainer.max_steps=12", last)
+        assert resumed["weights_sha256"] == whole["weights_sha256"]
+        assert resumed["blocks"] == whole["blocks"]
