@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -169,7 +170,9 @@ class CascadeTraining(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches of codes."""
-        return DataLoader(self.batches, batch_size=None)
+        # A generator of its own: a new iterator would draw from the global one, and differ after
+        # resuming.
+        return DataLoader(self.batches, batch_size=None, generator=torch.Generator())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam under a one-cycle learning rate."""
@@ -237,6 +240,16 @@ class CascadeTraining(pl.LightningModule):
         """Keep the best weights."""
         if self._best is not None:
             self.networks.load_state_dict(self._best[1])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the epoch, the hard inputs and the best weights."""
+        checkpoint["batches"] = self.batches.epoch, self.batches.hard
+        checkpoint["best"] = self._best
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore them, so that a resumed training draws the same inputs."""
+        self.batches.epoch, self.batches.hard = checkpoint["batches"]
+        self._best = checkpoint["best"]
 
     def evaluate(self, *, samples: int, seed: int) -> None:
         """Evaluate every level and the cascade, and collect the hard inputs of the cascade."""

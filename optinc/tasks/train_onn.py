@@ -49,10 +49,11 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             callbacks=[
                 *progress_bar(cfg),
                 RandomState(),
+                # save_last alone would save at the end only.
                 ModelCheckpoint(
                     dirpath=Path(cfg.paths.output_dir) / "checkpoints",
-                    save_top_k=0,
-                    save_last=True,
+                    filename="last",
+                    save_top_k=1,
                     enable_version_counter=False,
                 ),
             ],

@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from optinc.cascade import CascadeONNs
 from optinc.errors import ConfigurationError
@@ -71,10 +72,19 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer: pl.Trainer = instantiate(
             cfg.cascade_tuning.trainer,
             logger=loggers,
-            callbacks=[*progress_bar(cfg), RandomState()],
+            callbacks=[
+                *progress_bar(cfg),
+                RandomState(),
+                ModelCheckpoint(
+                    dirpath=Path(cfg.paths.output_dir) / "checkpoints",
+                    filename="last",
+                    save_top_k=1,
+                    enable_version_counter=False,
+                ),
+            ],
         )
         start = time.perf_counter()
-        trainer.fit(module)
+        trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
         module.networks.cpu().eval()
         module.evaluate(samples=1, seed=0)

@@ -15,6 +15,7 @@ from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.onn.joint_training import CascadeTraining
 from tests.hydra_jobs import TINY, composed, job
 
 ROOT = Path(__file__).parent.parent.parent
@@ -109,7 +110,7 @@ def test_real_servers_below_a_cascade_end_in_the_weights_of_virtual_ones(
 
 
 def test_levels_are_tuned_until_light_between_them_is_received_right(
-    tmp_path: Path, onns: Path
+    tmp_path: Path, onns: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "own"
     shutil.copytree(onns / "level2", own / "level2")
@@ -148,6 +149,18 @@ def test_levels_are_tuned_until_light_between_them_is_received_right(
     for level in (1, 2):
         card = ONNArtifact.load(tmp_path / "tuned" / f"level{level}").card
         assert (card.level, card.wrong_inputs, card.epochs) == (level, 0, summary["epochs"])
+
+    def lose_power(module: CascadeTraining) -> None:
+        if module.current_epoch == 1:
+            raise RuntimeError("no power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CascadeTraining, "on_train_epoch_start", lose_power)
+        with pytest.raises(RuntimeError, match="no power"):
+            job(tmp_path / "half", "task=tune_cascade", *SMALL, *short)
+    checkpoint = f"ckpt_path={tmp_path}/half/checkpoints/last.ckpt"
+    resumed, _ = job(tmp_path / "resumed", "task=tune_cascade", *SMALL, *short, checkpoint)
+    assert resumed["levels"] == summary["levels"]
 
 
 def test_illegal_cascades_are_refused_before_anything_starts(tmp_path: Path) -> None:

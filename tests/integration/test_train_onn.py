@@ -9,6 +9,7 @@ import pytest
 from optinc.errors import ArtifactError, ConfigurationError
 from optinc.onn.approximation import approximation_error
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.training import ONNTraining
 from tests.hydra_jobs import TINY, job
 
 # 4 bits and 2 servers: 49 possible inputs, learnt within seconds.
@@ -89,18 +90,24 @@ def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:
     assert len(hashes) == 1
 
 
-def test_an_interrupted_training_goes_on_to_the_same_onn(tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_to_the_same_onn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mining = [*SMALL, *TRAINING, "onn_training.hard_share=0.3", "onn_training.noise=0.002"]
-    whole, objects = job(tmp_path / "whole", *mining, "onn_training.max_epochs=8")
+    mining.append("onn_training.max_epochs=8")
+    whole, objects = job(tmp_path / "whole", *mining)
     assert len(objects["module"].sampler.hard) > 0
-    # The schedule is that of 8 epochs; the first job ends after 4 of them.
-    job(
-        tmp_path / "half", *mining, "onn_training.max_epochs=8", "onn_training.trainer.max_epochs=4"
-    )
+
+    def lose_power(module: ONNTraining) -> None:
+        if module.current_epoch == 4:
+            raise RuntimeError("no power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ONNTraining, "on_train_epoch_start", lose_power)
+        with pytest.raises(RuntimeError, match="no power"):
+            job(tmp_path / "half", *mining)
     checkpoint = tmp_path / "half" / "checkpoints" / "last.ckpt"
-    resumed, _ = job(
-        tmp_path / "resumed", *mining, "onn_training.max_epochs=8", f"ckpt_path={checkpoint}"
-    )
+    resumed, _ = job(tmp_path / "resumed", *mining, f"ckpt_path={checkpoint}")
     assert resumed["epochs"] == whole["epochs"] == 8
     assert resumed["onn_sha256"] == whole["onn_sha256"]
 
