@@ -244,7 +244,7 @@ class ONNCascade(CascadeSwitch):
         received = [codes_NP.new_empty(0)]
         for codes in torch.split(codes_NP, self.chunk_size, dim=1):
             symbols_NPM = pam4.encode(codes, symbols=self.tree.symbols).to(torch.float32)
-            levels_PM = propagate(list(self.networks), self.tree, symbols_NPM)
+            (levels_PM,) = propagate(list(self.networks), self.tree.levels, symbols_NPM)
             received.append(pam4.decode(pam4.receive(levels_PM)))
         return torch.cat(received)
 

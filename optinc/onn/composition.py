@@ -45,23 +45,23 @@ def average_light(signals_NPM: Tensor, scenario: Scenario) -> Tensor:
     return torch.stack(merged, dim=-1)
 
 
-def propagate(networks: Sequence[nn.Module], tree: Tree, signals_NPM: Tensor) -> Tensor:
-    """Send the signals of all servers, or of all switches of a level, up to the top.
+def propagate(
+    networks: Sequence[nn.Module], levels: Sequence[Scenario], signals_NPM: Tensor
+) -> Tensor:
+    """Send signals up through some levels.
 
     Args:
-        networks: Of the levels above the signals; each maps [P, K] averages to [P, M] outputs in
-            PAM4 levels.
-        tree: The cascade.
-        signals_NPM: Float tensor [n, P, M] in PAM4 levels.
+        networks: Of the levels; each maps [P, K] averages to [P, M] outputs in PAM4 levels.
+        levels: The switches of these levels, and perhaps of more.
+        signals_NPM: Float tensor [n, P, M] in PAM4 levels, of servers or of the level below.
 
     Returns:
-        Float tensor [P, M], the analog outputs of the top.
+        Float tensor [switches, P, M], the analog outputs of the last of these levels.
     """
-    levels = tree.levels[len(tree.levels) - len(networks) :]
-    for network, scenario in zip(networks, levels, strict=True):
+    for network, scenario in zip(networks, levels, strict=False):
         parts = torch.split(signals_NPM, scenario.servers)
         signals_NPM = torch.stack([network(average_light(part, scenario)) for part in parts])
-    return signals_NPM[0]
+    return signals_NPM
 
 
 def ideal_code(codes_NP: Tensor, tree: Tree) -> Tensor:
@@ -71,10 +71,10 @@ def ideal_code(codes_NP: Tensor, tree: Tree) -> Tensor:
 
 
 class Composition:
-    """The networks of a cascade, one for each level, evaluated together.
+    """The networks of a cascade, or of its lower levels, evaluated together.
 
     Args:
-        networks: From the servers to the top.
+        networks: Of the levels from the servers on.
         tree: The cascade.
     """
 
@@ -82,20 +82,24 @@ class Composition:
         self.networks = list(networks)
         self.tree = tree
         first = tree.levels[0]
-        tabulable = tree.depth > 1 and first.combinations <= MOST_RESPONSES
-        self._responses = respond(self.networks[0], first) if tabulable else None
-        self._index = preprocessing.index_of_code(first) if tabulable else None
+        looked_up = bool(networks) and tree.depth > 1 and first.combinations <= MOST_RESPONSES
+        self._responses = respond(self.networks[0], first) if looked_up else None
+        self._index = preprocessing.index_of_code(first) if looked_up else None
 
-    @torch.no_grad()
     def __call__(self, codes_NP: Tensor) -> Tensor:
         """Return the analog outputs of the top: int [connected, P] -> float32 [P, M]."""
+        return self.signals(codes_NP)[0]
+
+    @torch.no_grad()
+    def signals(self, codes_NP: Tensor) -> Tensor:
+        """Return what the switches of the last level emit: int [connected, P] -> [n, P, M]."""
         if self._responses is None or self._index is None:
             symbols_NPM = pam4.encode(codes_NP, symbols=self.tree.symbols).to(torch.float32)
-            return propagate(self.networks, self.tree, symbols_NPM)
+            return propagate(self.networks, self.tree.levels, symbols_NPM)
         index_NP = self._index[codes_NP.long()]
         parts = torch.split(index_NP, self.tree.fan_in)
         signals_NPM = torch.stack([self._responses[part.sum(0)] for part in parts])
-        return propagate(self.networks[1:], self.tree, signals_NPM)
+        return propagate(self.networks[1:], self.tree.levels[1:], signals_NPM)
 
 
 @torch.no_grad()

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import Adam
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset
 
 from optinc.errors import ConfigurationError
@@ -37,6 +36,8 @@ from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.optimizers import OptimizerName, make_optimizers
+from optinc.onn.training import as_list
 from optinc.signal import outputs, pam4
 from optinc.signal.tree import Tree
 
@@ -99,7 +100,9 @@ class CascadeTraining(pl.LightningModule):
         networks: Of the levels, from the servers to the top.
         designs: Their scenarios, structures and approximated layers.
         loss: The objective at receivers.
-        learning_rate: Peak of a one-cycle schedule, of Adam.
+        optimizer: See :func:`optinc.onn.optimizers.make_optimizers`.
+        learning_rate: Peak of a one-cycle schedule.
+        first_level: 1-based level from which on all are trained; those below stay as they are.
         batch_size: Inputs of a step.
         epoch_batches: Steps of an epoch.
         max_epochs: Length of the schedule.
@@ -124,7 +127,9 @@ class CascadeTraining(pl.LightningModule):
         networks: Sequence[OpticalNetwork],
         designs: Sequence[ONNDesign],
         loss: ONNLoss,
+        optimizer: OptimizerName,
         learning_rate: float,
+        first_level: int,
         batch_size: int,
         epoch_batches: int,
         max_epochs: int,
@@ -135,6 +140,12 @@ class CascadeTraining(pl.LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
+        # Lightning steps one optimiser by itself; here are several.
+        self.automatic_optimization = False
+        if first_level not in range(1, tree.depth + 1):
+            raise ConfigurationError(
+                f"cascade_tuning.first_level must be 1 to {tree.depth}, got {first_level}"
+            )
         for name, value in (
             ("batch_size", batch_size),
             ("epoch_batches", epoch_batches),
@@ -154,7 +165,11 @@ class CascadeTraining(pl.LightningModule):
             )
         self.tree = tree
         self.networks = nn.ModuleList(networks)
-        self.networks.train().requires_grad_(True)
+        self.networks.train().requires_grad_(False)
+        self.first = first_level - 1
+        self.networks[self.first :].requires_grad_(True)
+        self.optimizer = optimizer
+        self._below = Composition([], tree)
         self.designs = list(designs)
         self.loss = loss
         self.learning_rate = learning_rate
@@ -174,26 +189,58 @@ class CascadeTraining(pl.LightningModule):
         # resuming.
         return DataLoader(self.batches, batch_size=None, generator=torch.Generator())
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam under a one-cycle learning rate."""
-        optimizer = Adam(self.networks.parameters(), lr=self.learning_rate)
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+        """Optimisers of all trained levels under a one-cycle learning rate."""
+        optimizers = [
+            optimizer
+            for network in self._trained
+            for optimizer in make_optimizers(
+                network, self.optimizer, learning_rate=self.learning_rate
+            )
+        ]
         steps = self.max_epochs * self.batches.batches
-        schedule = OneCycleLR(optimizer, max_lr=self.learning_rate, total_steps=steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return optimizers, [
+            OneCycleLR(
+                optimizer,
+                max_lr=self.learning_rate,
+                total_steps=steps,
+                cycle_momentum=isinstance(optimizer, Adam),
+            )
+            for optimizer in optimizers
+        ]
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Return the losses of the cascade and of every level by itself."""
+    @property
+    def _trained(self) -> list[OpticalNetwork]:
+        return [cast("OpticalNetwork", network) for network in self.networks[self.first :]]
+
+    def on_train_start(self) -> None:
+        """Look up what levels that stay as they are emit, where they can be tabulated."""
+        self._below = Composition(list(self.networks[: self.first]), self.tree)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Take one step on the losses of the cascade and of every trained level by itself."""
+        loss = self._loss(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.shape[1])
+        optimizers = as_list(self.optimizers())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer, scheduler in zip(optimizers, as_list(self.lr_schedulers()), strict=True):
+            optimizer.step()
+            scheduler.step()
+        if (batch_idx + 1) % self.projection_interval == 0:
+            self._project()
+
+    def _loss(self, batch: Tensor) -> Tensor:
         symbols_PM = pam4.encode(ideal_code(batch, self.tree), symbols=self.tree.symbols)
-        signals_NPM = pam4.encode(batch, symbols=self.tree.symbols).to(torch.float32)
-        for network, scenario in zip(self.networks, self.tree.levels, strict=True):
+        signals_NPM = self._below.signals(batch)
+        trained = list(zip(self._trained, self.tree.levels[self.first :], strict=True))
+        for network, scenario in trained:
             parts = torch.split(signals_NPM, scenario.servers)
             averages = torch.stack([average_light(part, scenario) for part in parts])
             signals_NPM = network(averages)
         loss = self.loss(signals_NPM[0], symbols_PM, epoch=self.current_epoch)
-        for network, scenario in zip(self.networks, self.tree.levels, strict=True):
+        for network, scenario in trained:
             index = torch.randint(scenario.combinations, (batch.shape[1],), device=batch.device)
             samples = samples_of_index(index, scenario)
             levels_PM = network(samples.averages_PK)
@@ -203,13 +250,7 @@ class CascadeTraining(pl.LightningModule):
                 epoch=self.current_epoch,
                 steps_M=outputs.steps_of(scenario, like=levels_PM),
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.shape[1])
         return loss
-
-    def on_train_batch_end(self, outputs: object, batch: Tensor, batch_idx: int) -> None:
-        """Project when it is time."""
-        if (batch_idx + 1) % self.projection_interval == 0:
-            self._project()
 
     def on_train_epoch_end(self) -> None:
         """Project, evaluate, and stop if nothing is wrong."""
@@ -272,6 +313,5 @@ class CascadeTraining(pl.LightningModule):
         self.batches.hard = torch.cat([found, self.batches.hard], dim=1)[:, :MOST_HARD]
 
     def _project(self) -> None:
-        for network, design in zip(self.networks, self.designs, strict=True):
-            assert isinstance(network, OpticalNetwork)
+        for network, design in zip(self._trained, self.designs[self.first :], strict=True):
             project_layers(network.linears, design.approximated_layers)

@@ -185,11 +185,11 @@ class ONNTraining(pl.LightningModule):
         steps = outputs.steps_of(self.design.scenario, like=levels)
         loss = self.loss(levels, batch.symbols_PM, epoch=self.current_epoch, steps_M=steps)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
-        optimizers = _as_list(self.optimizers())
+        optimizers = as_list(self.optimizers())
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(loss)
-        for optimizer, scheduler in zip(optimizers, _as_list(self.lr_schedulers()), strict=True):
+        for optimizer, scheduler in zip(optimizers, as_list(self.lr_schedulers()), strict=True):
             optimizer.step()
             scheduler.step()
         if (batch_idx + 1) % self.projection_interval == 0:
@@ -245,6 +245,6 @@ def _rank(evaluation: Evaluation) -> tuple[float, float]:
     return evaluation.accuracy, evaluation.smallest_margin
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """Undo Lightning's unpacking of lists of one."""
     return list(value) if isinstance(value, list | tuple) else [value]
