@@ -45,8 +45,8 @@ from optinc.signal.tree import Tree, make_tree
 
 Row = dict[str, Any]
 
-FAMILIES = ("expanded", "smallest")
-"""Trained in the expanded structure of Sec. III-C; and constructed."""
+FAMILIES = ("trained", "expanded", "smallest")
+"""In the expanded structure of Sec. III-C, trained and constructed; and with few interferometers."""
 
 SERVERS = (16, 64, 256, 1024)
 FAN_IN, BITS = 4, 8
