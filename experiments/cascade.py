@@ -46,7 +46,7 @@ from optinc.signal.tree import Tree, make_tree
 Row = dict[str, Any]
 
 FAMILIES = ("trained", "expanded", "smallest")
-"""In the expanded structure of Sec. III-C, trained and constructed; and with few interferometers."""
+"""In the expanded structure of Sec. III-C, trained and constructed; and as small as can be."""
 
 SERVERS = (16, 64, 256, 1024)
 FAN_IN, BITS = 4, 8
