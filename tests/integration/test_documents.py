@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,15 +42,41 @@ def test_the_readme_has_commands() -> None:
     assert len(commands()) >= 8
 
 
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of the README for two batches."""
+    folder.mkdir()
+    (folder / "book.txt").write_text("All work and no play makes Jack a dull boy.\n" * 500)
+    arguments = shlex.split(command.replace("FOLDER", str(folder)))[1:]
+    if "--help" not in arguments:
+        output = "hydra.sweep.dir" if "-m" in arguments else "hydra.run.dir"
+        arguments += ["debug=two_batches", f"{output}={folder / 'run'}"]
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """All commands, two at a time: each is on one thread, and most of its time it starts up."""
+    folder = tmp_path_factory.mktemp("readme")
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            command: pool.submit(run, command, folder / str(number))
+            for number, command in enumerate(commands())
+        }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands())
-def test_the_readme_s_commands_run(command: str, tmp_path: Path) -> None:
-    (tmp_path / "book.txt").write_text("All work and no play makes Jack a dull boy.\n" * 500)
-    arguments = shlex.split(command.replace("FOLDER", str(tmp_path)))[1:]
-    if "--help" not in arguments:
-        folder = "hydra.sweep.dir" if "-m" in arguments else "hydra.run.dir"
-        arguments += ["debug=two_batches", f"{folder}={tmp_path / 'run'}"]
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_the_readme_s_commands_run(
+    command: str, finished: dict[str, Future[subprocess.CompletedProcess[str]]]
+) -> None:
+    done = finished[command].result()
     assert done.returncode == 0, done.stderr
