@@ -259,11 +259,11 @@ def traffic(load: tuple[Workload, float]) -> Iterator[Row]:
 
 
 def trainings(*, seeds: Sequence[int], steps: int) -> list[Row]:
-    """Train with every arm and seed; the loss of an arm is compared with that of eq. 10."""
+    """Train with every arm and seed; where averages are rounded down, with the first seed only."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for arm, overrides in ARMS.items():
-            for seed in seeds:
+            for seed in seeds[:1] if "floor" in arm else seeds:
                 summary = run(
                     Path(folder) / f"{arm}-{seed}".replace(" ", ""),
                     *TRAINING,
