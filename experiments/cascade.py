@@ -10,6 +10,7 @@ traffic and latency of ring and cascade.
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,30 +81,45 @@ def main() -> None:
     """Print the tables and write them with the plot."""
     arguments = _parse()
     console = Console(width=120)
-    levels = [row for family in FAMILIES for row in accuracy(family, samples=arguments.samples)]
-    console.print(table(levels, "Accuracy of a cascade of 4 x 4 servers, 8 bits"))
-    meshes = list(interferometers())
-    console.print(table(meshes, "Interferometers of a switch in a cascade, without units P and T"))
-    moved = [row for load in workloads() for row in traffic(load)]
-    console.print(table(moved, "Ring and cascade (a model, optinc/latency.py)"))
-    trained = trainings(seeds=arguments.seeds, steps=arguments.steps)
-    console.print(table(trained, "Quantising at every level or at the top: trainings, 16 servers"))
-    command = command_line("experiments.cascade")
-    for name, title, rows, notes in (
-        ("cascade_accuracy", "Accuracy of cascades by level and composed", levels, ACCURACY_NOTE),
-        ("cascade_area", "Interferometers of a switch in a cascade", meshes, AREA_NOTE),
-        ("cascade_traffic", "Traffic and latency of ring and cascade", moved, TRAFFIC_NOTE),
-        ("cascade_training", "Trainings through a cascade", trained, training_note(arguments)),
-    ):
+
+    def keep(name: str, title: str, rows: list[Row], notes: str) -> list[Row]:
+        """Print rows and write them at once: what follows takes a while."""
+        console.print(table(rows, title))
         save(
             name,
             title=title,
             source="Sec. III-C",
-            command=command,
+            command=command_line("experiments.cascade"),
             rows=rows,
             notes=notes,
             folder=arguments.folder,
         )
+        return rows
+
+    keep(
+        "cascade_accuracy",
+        "Accuracy of a cascade of 4 x 4 servers, 8 bits, by level and composed",
+        [row for family in FAMILIES for row in accuracy(family, samples=arguments.samples)],
+        ACCURACY_NOTE,
+    )
+    keep(
+        "cascade_area",
+        "Interferometers of a switch in a cascade, without units P and T",
+        list(interferometers()),
+        AREA_NOTE,
+    )
+    moved = keep(
+        "cascade_traffic",
+        "Traffic and latency of ring and cascade",
+        [row for load in workloads() for row in traffic(load)],
+        TRAFFIC_NOTE,
+    )
+    trained = keep(
+        "cascade_training",
+        "Trainings of 16 servers, quantising at every level (eq. 9) or at the top (eq. 10)",
+        trainings(seeds=arguments.seeds, steps=arguments.steps),
+        training_note(arguments),
+    )
     plot(trained, moved, arguments.folder / "cascade.png")
 
 
@@ -265,7 +281,8 @@ def trainings(*, seeds: Sequence[int], steps: int) -> list[Row]:
         for arm, overrides in ARMS.items():
             for seed in seeds[:1] if "floor" in arm else seeds:
                 summary = run(
-                    Path(folder) / f"{arm}-{seed}".replace(" ", ""),
+                    # Hydra takes no spaces and commas in a path.
+                    Path(folder) / re.sub(r"\W+", "-", f"{arm}-{seed}"),
                     *TRAINING,
                     *overrides,
                     f"trainer.max_steps={steps}",
