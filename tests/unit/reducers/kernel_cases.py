@@ -30,7 +30,7 @@ def table_switch(scenario: Scenario, *, wrong_share: float, seed: int) -> TableS
     wrong[int(torch.randint(len(ideal), (), generator=generator))] = True
     codes = torch.where(wrong, (ideal + 1) % 2**scenario.bits, ideal)
     switch = TableSwitch.__new__(TableSwitch)
-    OpticalSwitch.__init__(switch, scenario, card=None, exact=False)
+    OpticalSwitch.__init__(switch, scenario, cards=(), exact=False)
     switch.wrong_inputs = int(wrong.sum())
     switch.register_buffer("codes", codes)
     switch.register_buffer("index_of_code", preprocessing.index_of_code(scenario))
