@@ -162,7 +162,7 @@ class IdealCascade(CascadeSwitch):
     fidelity = "ideal"
 
     def __init__(self, scenario: Scenario) -> None:
-        exact = isinstance(scenario, Tree) and _keeps_all(scenario)
+        exact = isinstance(scenario, Tree) and scenario.keeps_all
         super().__init__(scenario, cards=(), exact=exact)
 
     def _average(self, values_NP: Tensor, number: int) -> Tensor:
@@ -190,7 +190,7 @@ class TableCascade(CascadeSwitch):
             for artifact in artifacts
         }
         perfect = not any(table.wrong_inputs for table in tables.values())
-        exact = perfect and isinstance(tree, Tree) and _keeps_all(tree)
+        exact = perfect and isinstance(tree, Tree) and tree.keeps_all
         super().__init__(tree, cards=tuple(artifact.card for artifact in artifacts), exact=exact)
         for number, artifact in enumerate(artifacts):
             codes = tables[artifact.card.weights_sha256].codes
@@ -250,10 +250,6 @@ class ONNCascade(CascadeSwitch):
 
     def _average(self, values_NP: Tensor, number: int) -> Tensor:
         raise NotImplementedError("nothing is digital between the levels")
-
-
-def _keeps_all(tree: Tree) -> bool:
-    return tree.quantize == "top" or tree.depth == 1
 
 
 def _parts(onn: CascadeONNs | ONNArtifact) -> tuple[Scenario, tuple[ONNArtifact, ...]]:

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
+from optinc.signal.outputs import ideal_average
 from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
-from optinc.switch import OpticalSwitch, ideal_average
+from optinc.signal.tree import Tree
+from optinc.switch import OpticalSwitch
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ class ErrorInjectionSwitch(OpticalSwitch):
 
     def __init__(self, scenario: Scenario, *, errors: ErrorDistribution, seed: int = 0) -> None:
         super().__init__(scenario, cards=(), exact=errors.rate == 0.0)
+        if isinstance(scenario, Tree) and not scenario.keeps_all:
+            raise ConfigurationError(
+                "optinc/fidelity=error_injection adds errors to the exact average; with it "
+                "optinc.topology.quantize must be top"
+            )
         largest = 2**scenario.bits - 1
         beyond = [error for error in errors.values if abs(error) > largest]
         if beyond:

@@ -15,6 +15,7 @@ from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.noise import full_scales, noisy_forward
 from optinc.onn.truth_table import TruthTable
 from optinc.signal import pam4, preprocessing
+from optinc.signal.outputs import ideal_average
 from optinc.signal.randomness import generator_of
 from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import Scenario
@@ -111,15 +112,6 @@ class OpticalSwitch(nn.Module, ABC):
     @abstractmethod
     def _receive_index(self, index_P: Tensor) -> Tensor:
         """Return the received codes for mixed-radix indices: int32 [P] -> int32 [P]."""
-
-
-def ideal_average(codes_NP: Tensor, scenario: Scenario) -> Tensor:
-    """Return eq. (3) in integer arithmetic: int32 [servers, P] -> int32 [P].
-
-    Divides by the N inputs of the scenario; those without a server are dark.
-    """
-    total_P = codes_NP.sum(0, dtype=torch.int32)
-    return quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
 
 
 def ideal_of_index(index_P: Tensor, scenario: Scenario) -> Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.evaluation import Evaluation, index_batches
 from optinc.signal import outputs, pam4, preprocessing
-from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 
@@ -23,26 +22,6 @@ BATCH_SIZE = 1 << 15
 
 MOST_RESPONSES = 1 << 22
 """Inputs of a first level up to which its analog outputs are computed once and looked up."""
-
-
-def average_light(signals_NPM: Tensor, scenario: Scenario) -> Tensor:
-    """Merge groups of symbols and average over the inputs of a switch: unit P on analog signals.
-
-    Args:
-        signals_NPM: Float tensor [n, ..., M] of at most ``scenario.servers`` signals in PAM4
-            levels; the others are dark.
-        scenario: The switch.
-
-    Returns:
-        Float tensor [..., K].
-    """
-    total_PM = signals_NPM.sum(0) / scenario.servers
-    groups = torch.split(total_PM, list(scenario.group_sizes), dim=-1)
-    merged = []
-    for group in groups:
-        weights = 4.0 ** torch.arange(group.shape[-1] - 1, -1, -1, device=group.device)
-        merged.append((group * weights).sum(-1))
-    return torch.stack(merged, dim=-1)
 
 
 def propagate(
@@ -60,14 +39,9 @@ def propagate(
     """
     for network, scenario in zip(networks, levels, strict=False):
         parts = torch.split(signals_NPM, scenario.servers)
-        signals_NPM = torch.stack([network(average_light(part, scenario)) for part in parts])
+        averages = [preprocessing.average_signals(part, scenario) for part in parts]
+        signals_NPM = network(torch.stack(averages))
     return signals_NPM
-
-
-def ideal_code(codes_NP: Tensor, tree: Tree) -> Tensor:
-    """Return the quantised average over all servers, eq. (3): [connected, P] -> int64 [P]."""
-    total_P = codes_NP.sum(0, dtype=torch.int64)
-    return quantized_average(total_P, servers=tree.servers, rounding=tree.rounding)
 
 
 class Composition:
@@ -167,13 +141,13 @@ def evaluate_composed(
         batches, description=title or "", total=total / BATCH_SIZE, transient=True, disable=hidden
     ):
         levels_PM = composition(codes_NP)
-        code_P = ideal_code(codes_NP, tree)
+        code_P = outputs.ideal_average(codes_NP, tree)
         symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
         margin_P = outputs.threshold_margin(levels_PM, symbols_PM, top).amin(-1)
         margin = min(margin, float(margin_P.min()))
         if on_batch is not None:
             on_batch(codes_NP, margin_P)
-        difference = pam4.decode(pam4.receive(levels_PM)).long() - code_P
+        difference = pam4.decode(pam4.receive(levels_PM)) - code_P
         difference = difference[difference != 0]
         evaluated += len(code_P)
         wrong += len(difference)

@@ -16,19 +16,18 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import project_layers
 from optinc.onn.composition import (
     Composition,
-    average_light,
     carry_chains,
     count_carry_chains,
     evaluate_composed,
-    ideal_code,
+    propagate,
     random_codes,
 )
 from optinc.onn.dataset import samples_of_index
@@ -36,8 +35,8 @@ from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.optimizers import OptimizerName, make_optimizers
-from optinc.onn.training import as_list
+from optinc.onn.optimizers import OptimizerName, make_optimizers, one_cycle
+from optinc.onn.training import take_step
 from optinc.signal import outputs, pam4
 from optinc.signal.tree import Tree
 
@@ -199,15 +198,7 @@ class CascadeTraining(pl.LightningModule):
             )
         ]
         steps = self.max_epochs * self.batches.batches
-        return optimizers, [
-            OneCycleLR(
-                optimizer,
-                max_lr=self.learning_rate,
-                total_steps=steps,
-                cycle_momentum=isinstance(optimizer, Adam),
-            )
-            for optimizer in optimizers
-        ]
+        return optimizers, one_cycle(optimizers, learning_rate=self.learning_rate, steps=steps)
 
     @property
     def _trained(self) -> list[OpticalNetwork]:
@@ -221,26 +212,17 @@ class CascadeTraining(pl.LightningModule):
         """Take one step on the losses of the cascade and of every trained level by itself."""
         loss = self._loss(batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.shape[1])
-        optimizers = as_list(self.optimizers())
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        for optimizer, scheduler in zip(optimizers, as_list(self.lr_schedulers()), strict=True):
-            optimizer.step()
-            scheduler.step()
+        take_step(self, loss)
         if (batch_idx + 1) % self.projection_interval == 0:
             self._project()
 
     def _loss(self, batch: Tensor) -> Tensor:
-        symbols_PM = pam4.encode(ideal_code(batch, self.tree), symbols=self.tree.symbols)
-        signals_NPM = self._below.signals(batch)
-        trained = list(zip(self._trained, self.tree.levels[self.first :], strict=True))
-        for network, scenario in trained:
-            parts = torch.split(signals_NPM, scenario.servers)
-            averages = torch.stack([average_light(part, scenario) for part in parts])
-            signals_NPM = network(averages)
-        loss = self.loss(signals_NPM[0], symbols_PM, epoch=self.current_epoch)
-        for network, scenario in trained:
+        code_P = outputs.ideal_average(batch, self.tree)
+        symbols_PM = pam4.encode(code_P, symbols=self.tree.symbols)
+        scenarios = self.tree.levels[self.first :]
+        (levels_PM,) = propagate(self._trained, scenarios, self._below.signals(batch))
+        loss = self.loss(levels_PM, symbols_PM, epoch=self.current_epoch)
+        for network, scenario in zip(self._trained, scenarios, strict=True):
             index = torch.randint(scenario.combinations, (batch.shape[1],), device=batch.device)
             samples = samples_of_index(index, scenario)
             levels_PM = network(samples.averages_PK)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from optinc.errors import ConfigurationError
 from optinc.onn.network import OpticalNetwork
@@ -45,3 +47,25 @@ def make_optimizers(
             )
         )
     return optimizers
+
+
+def one_cycle(
+    optimizers: Sequence[Optimizer], *, learning_rate: float, steps: int
+) -> list[LRScheduler]:
+    """Return the one-cycle schedules of optimisers.
+
+    Args:
+        optimizers: Of :func:`make_optimizers`.
+        learning_rate: Peak.
+        steps: Length.
+    """
+    return [
+        OneCycleLR(
+            optimizer,
+            max_lr=learning_rate,
+            total_steps=steps,
+            # Muon's steps have the same size at any momentum.
+            cycle_momentum=isinstance(optimizer, torch.optim.Adam),
+        )
+        for optimizer in optimizers
+    ]

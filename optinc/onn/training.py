@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from optinc.errors import ConfigurationError
@@ -20,7 +20,7 @@ from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
 from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
-from optinc.onn.optimizers import OptimizerName, make_optimizers
+from optinc.onn.optimizers import OptimizerName, make_optimizers, one_cycle
 from optinc.signal import outputs
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
@@ -165,16 +165,7 @@ class ONNTraining(pl.LightningModule):
         """Optimisers under a one-cycle learning rate over ``max_epochs``."""
         optimizers = make_optimizers(self.network, self.optimizer, learning_rate=self.learning_rate)
         steps = len(self.sampler) * self.max_epochs
-        return optimizers, [
-            OneCycleLR(
-                optimizer,
-                max_lr=self.learning_rate,
-                total_steps=steps,
-                # Muon's steps have the same size at any momentum.
-                cycle_momentum=isinstance(optimizer, torch.optim.Adam),
-            )
-            for optimizer in optimizers
-        ]
+        return optimizers, one_cycle(optimizers, learning_rate=self.learning_rate, steps=steps)
 
     def training_step(self, batch: Samples, batch_idx: int) -> None:
         """Take one step, and project the approximated layers when it is time."""
@@ -185,13 +176,7 @@ class ONNTraining(pl.LightningModule):
         steps = outputs.steps_of(self.design.scenario, like=levels)
         loss = self.loss(levels, batch.symbols_PM, epoch=self.current_epoch, steps_M=steps)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
-        optimizers = as_list(self.optimizers())
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        for optimizer, scheduler in zip(optimizers, as_list(self.lr_schedulers()), strict=True):
-            optimizer.step()
-            scheduler.step()
+        take_step(self, loss)
         if (batch_idx + 1) % self.projection_interval == 0:
             self._project()
 
@@ -245,6 +230,17 @@ def _rank(evaluation: Evaluation) -> tuple[float, float]:
     return evaluation.accuracy, evaluation.smallest_margin
 
 
-def as_list(value: Any) -> list[Any]:
+def take_step(module: pl.LightningModule, loss: Tensor) -> None:
+    """Step all optimisers and schedules of a module that optimises by hand."""
+    optimizers, schedulers = _as_list(module.optimizers()), _as_list(module.lr_schedulers())
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    module.manual_backward(loss)
+    for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+        optimizer.step()
+        scheduler.step()
+
+
+def _as_list(value: Any) -> list[Any]:
     """Undo Lightning's unpacking of lists of one."""
     return list(value) if isinstance(value, list | tuple) else [value]

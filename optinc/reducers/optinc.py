@@ -28,9 +28,10 @@ from optinc.reducers.replay import quantized_signals
 from optinc.reducers.signal_statistics import Signal
 from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import Rounding
 from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
-from optinc.switch import IdealSwitch, OpticalSwitch, TableSwitch, ideal_average
+from optinc.switch import OpticalSwitch, TableSwitch
 
 BackendName = Literal["auto", "eager", "fused"]
 
@@ -150,8 +151,9 @@ class OptINCReducer(Reducer):
 
     @property
     def symbols(self) -> int:
-        """See :meth:`Reducer.symbols`; those of an ideal switch cannot be wrong."""
-        return 0 if isinstance(self.switch, IdealSwitch) else self.switch.scenario.symbols
+        """See :meth:`Reducer.symbols`; without an ONN those of an exact switch cannot be wrong."""
+        cannot_be_wrong = self.switch.exact and not self.switch.cards
+        return 0 if cannot_be_wrong else self.switch.scenario.symbols
 
     @property
     def replay_chunk(self) -> int:

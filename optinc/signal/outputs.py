@@ -16,6 +16,15 @@ from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import Scenario
 
 
+def ideal_average(codes_NP: Tensor, scenario: Scenario) -> Tensor:
+    """Return eq. (3) in integer arithmetic: int32 [servers, P] -> int32 [P].
+
+    Divides by the N inputs of the scenario; those without a server are dark.
+    """
+    total_P = codes_NP.sum(0, dtype=torch.int32)
+    return quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
+
+
 def outputs_of_total(total: Tensor, scenario: Scenario) -> Tensor:
     """Return the outputs that should be emitted.
 
@@ -52,14 +61,6 @@ def value_of_outputs(outputs: Tensor, scenario: Scenario) -> Tensor:
         return pam4.decode(outputs)
     whole = pam4.decode(outputs[..., :-1]) if scenario.symbols > 1 else 0
     return whole * (pam4.LEVELS * scenario.divisor) + outputs[..., -1]
-
-
-def to_levels(outputs: Tensor, scenario: Scenario) -> Tensor:
-    """Return outputs as light: integer tensor [..., M] in steps -> float32 in PAM4 levels."""
-    levels = outputs.to(torch.float32)
-    if scenario.keeps_decimal:
-        levels[..., -1] /= scenario.divisor
-    return levels
 
 
 def steps_of(scenario: Scenario, *, like: Tensor) -> Tensor:

@@ -43,6 +43,25 @@ def average(merged_NPK: Tensor, *, servers: int) -> Tensor:
     return merged_NPK.sum(0).to(torch.float32) / servers
 
 
+def average_signals(signals_NPM: Tensor, scenario: Scenario) -> Tensor:
+    """Do the same with analog signals, those of the level below in a cascade (Fig. 5).
+
+    Args:
+        signals_NPM: Float tensor [n, ..., M] of at most ``scenario.servers`` signals in PAM4
+            levels; the others are dark.
+        scenario: The switch.
+
+    Returns:
+        Float tensor [..., K].
+    """
+    total_PM = signals_NPM.sum(0) / scenario.servers
+    merged = []
+    for group in torch.split(total_PM, list(scenario.group_sizes), dim=-1):
+        weights = 4.0 ** torch.arange(group.shape[-1] - 1, -1, -1, device=group.device)
+        merged.append((group * weights).sum(-1))
+    return torch.stack(merged, dim=-1)
+
+
 def preprocess(codes_NP: Tensor, scenario: Scenario) -> Tensor:
     """Turn the codes of all servers into ONN inputs: eq. (2), then unit P.
 

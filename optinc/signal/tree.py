@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -31,7 +31,6 @@ class Tree(Scenario):
 
     Args:
         bits, inputs, rounding: See :class:`Scenario`.
-        servers: Inputs N of the whole tree.
         fan_in: Inputs F of every switch, at least 2.
         depth: Levels D of the tree, at least 1.
         leaves: Servers that are connected, more than a tree of one level less could serve.
@@ -42,8 +41,12 @@ class Tree(Scenario):
     Raises:
         ConfigurationError: If no tree fits, or its steps are finer than float32 or
             ``analog_levels`` allow; names the setting and what to do.
+
+    Attributes:
+        servers: Inputs N of the whole tree.
     """
 
+    servers: int = field(init=False)
     fan_in: int = 4
     depth: int = 2
     leaves: int = 16
@@ -51,12 +54,13 @@ class Tree(Scenario):
     analog_levels: int = ANALOG_LEVELS
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.fan_in < 2 or self.depth < 1:
             raise ConfigurationError(
                 "optinc.topology.fan_in must be at least 2 and optinc.topology.depth at least 1, "
                 f"got {self.fan_in} and {self.depth}"
             )
+        object.__setattr__(self, "servers", self.fan_in**self.depth)
+        super().__post_init__()
         if self.quantize not in QUANTIZE:
             raise ConfigurationError(
                 f"optinc.topology.quantize must be {' | '.join(QUANTIZE)}, got {self.quantize!r}"
@@ -85,6 +89,11 @@ class Tree(Scenario):
     def connected(self) -> int:
         """See :attr:`Scenario.connected`."""
         return self.leaves
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing of the average is lost below the top."""
+        return self.quantize == "top" or self.depth == 1
 
     @cached_property
     def levels(self) -> tuple[Scenario, ...]:
@@ -139,8 +148,6 @@ def make_tree(
     whole = make_scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
     tree = Tree(
         bits=bits,
-        # What is illegal here is named by Tree.
-        servers=max(fan_in, 1) ** max(depth, 1),
         inputs=whole.inputs,
         rounding=rounding,
         fan_in=fan_in,

@@ -124,6 +124,11 @@ def validate_training(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: Names the settings and the legal values.
     """
+    if cfg.optinc.topology.get("level") is not None:
+        raise ConfigurationError(
+            f"optinc.topology.level={cfg.optinc.topology.level} chooses the ONN of task=train_onn, "
+            "construct_onn and evaluate_onn; it must be null for task=train"
+        )
     servers, batch_size = _servers(cfg), cfg.data.batch_size
     if batch_size < servers:
         raise ConfigurationError(

@@ -11,12 +11,12 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training import ONNTraining
+from optinc.tasks.checkpoint import every_epoch
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
 from optinc.tasks.progress import progress_bar
@@ -46,17 +46,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer: pl.Trainer = instantiate(
             cfg.onn_training.trainer,
             logger=loggers,
-            callbacks=[
-                *progress_bar(cfg),
-                RandomState(),
-                # save_last alone would save at the end only.
-                ModelCheckpoint(
-                    dirpath=Path(cfg.paths.output_dir) / "checkpoints",
-                    filename="last",
-                    save_top_k=1,
-                    enable_version_counter=False,
-                ),
-            ],
+            callbacks=[*progress_bar(cfg), RandomState(), every_epoch(cfg)],
         )
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)

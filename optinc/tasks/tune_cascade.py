@@ -13,7 +13,6 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from optinc.cascade import CascadeONNs
 from optinc.errors import ConfigurationError
@@ -28,6 +27,7 @@ from optinc.onn.composition import (
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
 from optinc.onn.joint_training import CascadeTraining
+from optinc.tasks.checkpoint import every_epoch
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
 from optinc.tasks.progress import progress_bar
@@ -72,16 +72,7 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer: pl.Trainer = instantiate(
             cfg.cascade_tuning.trainer,
             logger=loggers,
-            callbacks=[
-                *progress_bar(cfg),
-                RandomState(),
-                ModelCheckpoint(
-                    dirpath=Path(cfg.paths.output_dir) / "checkpoints",
-                    filename="last",
-                    save_top_k=1,
-                    enable_version_counter=False,
-                ),
-            ],
+            callbacks=[*progress_bar(cfg), RandomState(), every_epoch(cfg)],
         )
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)

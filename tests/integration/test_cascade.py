@@ -169,7 +169,15 @@ def test_illegal_cascades_are_refused_before_anything_starts(tmp_path: Path) -> 
         (["optinc.servers=17"], ConfigurationError, r"serves 5 to 16 servers; use .*depth=3"),
         (["onn=mine"], ConfigurationError, r"onn=mine names the ONN of a single switch"),
         (["optinc.topology.onns=mine"], MissingONNError, r"task=construct_onn"),
-        (["optinc.topology.level=1"], ConfigurationError, r"optinc.topology.level must be null"),
+        (["optinc.topology.level=1"], ConfigurationError, r"level=1 chooses .* must be null"),
+        (
+            [
+                *("optinc/fidelity=error_injection", "optinc/errors=table2_4_5_6_7"),
+                "optinc.topology.quantize=every_level",
+            ],
+            ConfigurationError,
+            r"optinc.topology.quantize must be top",
+        ),
         (
             ["optinc/fidelity=error_injection"],
             ConfigurationError,

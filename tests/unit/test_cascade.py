@@ -23,10 +23,11 @@ from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree, make_tree
-from optinc.switch import IdealSwitch, ideal_average
+from optinc.switch import IdealSwitch
 
 
 def tree_of(

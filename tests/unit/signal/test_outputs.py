@@ -15,7 +15,7 @@ def test_the_decimal_part_is_merged_into_the_last_symbol() -> None:
     # 4 * 0b11_10_01_00 + 3: the average is 228.75.
     emitted = outputs.outputs_of_total(torch.tensor([4 * 228 + 3]), BELOW)
     assert emitted.tolist() == [[3, 2, 1, 0 * 4 + 3]]
-    assert outputs.to_levels(emitted, BELOW).tolist() == [[3.0, 2.0, 1.0, 0.75]]
+    assert (emitted / torch.tensor(BELOW.output_steps)).tolist() == [[3.0, 2.0, 1.0, 0.75]]
 
 
 def test_averages_beyond_the_largest_code_saturate() -> None:
@@ -48,8 +48,8 @@ def test_receivers_undo_light_up_to_half_a_step(
     value = outputs.value_of_outputs(emitted, scenario)
     expected = total if keeps_decimal else total // scenario.divisor
     assert torch.equal(value, expected)
-    levels = outputs.to_levels(emitted, scenario)
     steps = torch.tensor(scenario.output_steps)
+    levels = emitted / steps
     for shift in (-0.49, 0.49):
         light = levels + shift / steps
         assert torch.equal(outputs.receive(light, scenario).long(), emitted)
@@ -63,7 +63,7 @@ def test_receivers_undo_light_up_to_half_a_step(
 def test_without_decimal_part_outputs_are_pam4_symbols() -> None:
     total = torch.arange(16 * 255)
     emitted = outputs.outputs_of_total(total, TOP)
-    levels = outputs.to_levels(emitted, TOP) + 0.3
+    levels = emitted + 0.3
     assert torch.equal(outputs.receive(levels, TOP), pam4.receive(levels))
     assert torch.equal(
         outputs.threshold_margin(levels, emitted, TOP), pam4.threshold_margin(levels, emitted)
