@@ -57,8 +57,9 @@ class Composition:
         self.tree = tree
         first = tree.levels[0]
         looked_up = bool(networks) and tree.depth > 1 and first.combinations <= MOST_RESPONSES
+        self._device = next(self.networks[0].parameters()).device if networks else None
         self._responses = respond(self.networks[0], first) if looked_up else None
-        self._index = preprocessing.index_of_code(first) if looked_up else None
+        self._index = preprocessing.index_of_code(first).to(self._device) if looked_up else None
 
     def __call__(self, codes_NP: Tensor) -> Tensor:
         """Return the analog outputs of the top: int [connected, P] -> float32 [P, M]."""
@@ -66,7 +67,11 @@ class Composition:
 
     @torch.no_grad()
     def signals(self, codes_NP: Tensor) -> Tensor:
-        """Return what the switches of the last level emit: int [connected, P] -> [n, P, M]."""
+        """Return what the switches of the last level emit: int [connected, P] -> [n, P, M].
+
+        The codes may be on any device; the result is on that of the networks.
+        """
+        codes_NP = codes_NP.to(self._device)
         if self._responses is None or self._index is None:
             symbols_NPM = pam4.encode(codes_NP, symbols=self.tree.symbols).to(torch.float32)
             return propagate(self.networks, self.tree.levels, symbols_NPM)
@@ -80,10 +85,9 @@ class Composition:
 def respond(network: nn.Module, scenario: Scenario) -> Tensor:
     """Return the analog outputs for all inputs, by their index: float32 [combinations, M]."""
     device = next(network.parameters()).device
-    responses = torch.empty(scenario.combinations, scenario.symbols)
+    responses = torch.empty(scenario.combinations, scenario.symbols, device=device)
     for index in index_batches(scenario.combinations, device=device, progress=None):
-        levels = network(samples_of_index(index, scenario).averages_PK)
-        responses[index.cpu()] = levels.cpu()
+        responses[index] = network(samples_of_index(index, scenario).averages_PK)
     return responses
 
 
@@ -108,9 +112,8 @@ def carry_chains(tree: Tree) -> Iterator[Tensor]:
     spread = torch.argsort(torch.argsort(rank % tree.fan_in * servers + rank // tree.fan_in))
     orders = torch.stack([rank, spread])
     count = codes * (servers + 1)
-    chunk = max(BATCH_SIZE // 2, 1)
-    for start in range(0, count, chunk):
-        flat = torch.arange(start, min(start + chunk, count))
+    for start in range(0, count, BATCH_SIZE):
+        flat = torch.arange(start, min(start + BATCH_SIZE, count))
         base, more = flat // (servers + 1), flat % (servers + 1)
         for order in orders:
             yield (base + (order[:, None] < more)).to(torch.int32)
@@ -129,7 +132,7 @@ def evaluate_composed(
 
     Args:
         composition: The networks.
-        batches: Codes of all servers, int32 [connected, P].
+        batches: Codes of all servers, int32 [connected, P], on the CPU.
         total: Number of inputs in all batches.
         title: Of a progress bar; None for none.
         on_batch: Gets the codes of every batch, and the margins float [P] of their outputs.
@@ -140,7 +143,7 @@ def evaluate_composed(
     for codes_NP in track(
         batches, description=title or "", total=total / BATCH_SIZE, transient=True, disable=hidden
     ):
-        levels_PM = composition(codes_NP)
+        levels_PM = composition(codes_NP).cpu()
         code_P = outputs.ideal_average(codes_NP, tree)
         symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
         margin_P = outputs.threshold_margin(levels_PM, symbols_PM, top).amin(-1)
