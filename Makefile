@@ -7,8 +7,10 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m experiments.demo
 
+# Files of tests are shared out among processes of one thread; files keep what they have prepared.
+WORKERS ?= 2
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 report: .venv/installed
 	$(BIN)/python -m experiments.report

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from experiments.record import RESULTS, save, write_csv
 from experiments.runs import curve, run
+from optinc.tasks.main import CONF
 from optinc.tasks.summary import SUMMARY_FILE
 
 METRICS = {"resnet50": "val_acc", "llama": "val_loss"}
@@ -49,7 +50,14 @@ def main() -> None:
     parser.add_argument("model", choices=METRICS)
     parser.add_argument("--scale", required=True, help="paper | day | smoke")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--arms", nargs="+", default=[*ARMS, *INJECTED_ARMS])
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        default=[*ARMS, *INJECTED_ARMS],
+        # Else an override that stands behind them would pass for an arm.
+        choices=sorted(path.stem for path in (CONF / "arm").glob("*.yaml")),
+        metavar="ARM",
+    )
     parser.add_argument("--folder", type=Path, help="of the runs; default runs/fig7a_MODEL_SCALE")
     parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)
     parser.add_argument("--collect", type=Path, help="gather these runs, train none")

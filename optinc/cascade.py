@@ -75,7 +75,7 @@ def load_onns(
     if not isinstance(scenario, Tree):
         return _load_level(onns, scenario)
     # Levels that are the same share their network.
-    loaded = {level: _load_level(onns, level) for level in set(scenario.levels)}
+    loaded = {level: _load_level(onns, level) for level in dict.fromkeys(scenario.levels)}
     return CascadeONNs(scenario, tuple(loaded[level] for level in scenario.levels))
 
 

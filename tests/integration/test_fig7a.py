@@ -139,3 +139,13 @@ def test_gathering_nothing_is_an_error(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no finished run of fig7a_llama with scale=day" in done.stderr
+
+
+def test_an_override_behind_arms_is_no_arm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["llama", "--scale", "smoke", "--arms", "ring", "data.root=FOLDER"]
+    monkeypatch.setattr(sys, "argv", ["fig7a", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        fig7a.main()
+    assert "invalid choice: 'data.root=FOLDER' (choose from" in capsys.readouterr().err
