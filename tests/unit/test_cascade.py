@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,19 @@ def test_shipped_families_serve_whole_trees() -> None:
         onns = load_onns(onns="smallest", scenario=tree_of(servers=servers, depth=depth))
         assert isinstance(onns, CascadeONNs)
         assert all(onn.card.wrong_inputs == 0 for onn in onns.levels)
+
+
+@pytest.mark.parametrize("family", ["trained", "expanded", "smallest"])
+def test_shipped_cascades_are_right_as_light_sees_them(family: str) -> None:
+    tree = tree_of(servers=16)
+    onns = load_onns(onns=family, scenario=tree)
+    assert isinstance(onns, CascadeONNs)
+    assert [onn.card.wrong_inputs for onn in onns.levels] == [0, 0]
+    total = 50_000 + count_carry_chains(tree)
+    composed = evaluate_composed(
+        Composition([onn.network for onn in onns.levels], tree),
+        chain(random_codes(tree, samples=50_000, seed=0), carry_chains(tree)),
+        total=total,
+    )
+    assert (composed.evaluated_inputs, composed.wrong_inputs) == (total, 0)
+    assert composed.smallest_margin > 0.1
