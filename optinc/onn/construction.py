@@ -38,8 +38,10 @@ MAX_STEPS = 3
 EXACT_SUMS = 2**21
 """float32 holds quarters of integers up to here; averages over N = 2^p servers are exact."""
 
-ROUNDED_SUMS = 2**20
-"""Up to here N times a rounded average is off by less than 1/8 of a step."""
+ROUNDED_PRODUCTS = 2**24
+"""Largest product of a sum and N^l 2^bits where averages are rounded, with N = 3, 5, 6 and so on. N
+times one is then no integer; a step of a staircase subtracts its divisor times that from as much,
+and the long division multiplies what float32 leaves of it by the base, digit after digit."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,19 @@ def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwo
             f"construction.max_steps must be at least {MAX_STEPS}, got {max_steps}"
         )
     largest, servers = max(scenario.radices) - 1, scenario.servers
-    if largest > (EXACT_SUMS if servers & (servers - 1) == 0 else ROUNDED_SUMS):
+    total = scenario.divisor << scenario.bits
+    exact = servers & (servers - 1) == 0
+    if exact and largest > EXACT_SUMS:
         raise ConfigurationError(
             f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {largest} levels, "
-            f"beyond float32; choose more inputs"
+            f"beyond float32, which has {EXACT_SUMS}; choose more inputs"
+        )
+    if not exact and largest * total > ROUNDED_PRODUCTS:
+        raise ConfigurationError(
+            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {largest} levels, "
+            f"beyond float32: times 2^bits times {scenario.divisor} servers at most "
+            f"{ROUNDED_PRODUCTS} are legal for switches of {servers} inputs; choose more inputs, "
+            "fewer bits, or switches of 2, 4, 8, ... servers"
         )
     circuit = Circuit(scenario, max_steps=max_steps)
     _divide_by_servers(circuit, scenario)
