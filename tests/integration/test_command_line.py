@@ -89,14 +89,13 @@ def test_wandb_works_offline_and_closes_its_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_s_two_arms_learn(tmp_path: Path) -> None:
-    done = python("-m", "experiments.demo", "--folder", str(tmp_path), "trainer.max_epochs=3")
+    done = python("-m", "experiments.demo", "--folder", str(tmp_path))
     assert done.returncode == 0, done.stderr
     summaries = {
         arm: json.loads((tmp_path / arm / "summary.json").read_text()) for arm in ("ring", "optinc")
     }
     for summary in summaries.values():
-        assert summary["val_acc"] > 0.8
+        assert summary["val_acc"] > 0.9
     assert summaries["optinc"]["onn_error_rate"] == 0
     assert (tmp_path / "curves.png").stat().st_size > 10_000
-    sentence = f"{summaries['optinc']['val_acc']:.1%} of unseen digits right"
-    assert sentence in " ".join(done.stdout.split())
+    assert "ResNet50 learned" in done.stdout
