@@ -1,6 +1,6 @@
 """The demo: a ResNet50 learns while a trained optical neural network averages its gradients.
 
-python -m experiments.demo [--folder runs/demo] [OVERRIDES of run.py]
+python -m experiments.demo [--folder runs/demo]
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ def main() -> None:
     """Run both arms, and print and plot them side by side."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"))
-    arguments, overrides = parser.parse_known_args()
-    folder: Path = arguments.folder.resolve()
+    folder: Path = parser.parse_args().folder.resolve()
     summaries = {
-        reducer: run(folder / reducer, "experiment=demo", f"reducer={reducer}", *overrides)
-        for reducer in ARMS
+        reducer: run(folder / reducer, "experiment=demo", f"reducer={reducer}") for reducer in ARMS
     }
     plot = plot_curves(folder)
     console = Console()
