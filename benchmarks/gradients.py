@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.workloads import llama_model, resnet50_model
+from experiments.common.workloads import llama_model, resnet50_model
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.base import Reducer

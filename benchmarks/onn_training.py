@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from benchmarks.record import Column, Row, publish
-from experiments.runs import run
+from experiments.common.runs import run
 
 INPUTS = 28_561
 """Possible inputs of scenario 1, all of which are an epoch."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import command_line, conditions, write_csv
+from experiments.common.record import command_line, conditions, write_csv
 
 RESULTS = Path(__file__).parent / "results"
 

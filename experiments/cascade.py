@@ -21,18 +21,10 @@ import matplotlib as mpl
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import RESULTS, command_line, save
-from experiments.runs import run
-from experiments.workloads import Workload, llama, resnet50
+from experiments.common.record import RESULTS, command_line, save
+from experiments.common.runs import run
+from experiments.common.workloads import Workload, llama, resnet50
 from optinc.cascade import CascadeONNs, load_onns
-from optinc.latency import (
-    Assumptions,
-    Method,
-    bytes_sent,
-    cascade_levels,
-    latency_seconds,
-    step_seconds,
-)
 from optinc.onn.composition import (
     Composition,
     carry_chains,
@@ -43,6 +35,14 @@ from optinc.onn.composition import (
 from optinc.onn.design import TABLE1_APPROXIMATED, TABLE1_HIDDEN
 from optinc.photonics import area
 from optinc.signal.tree import Tree, make_tree
+from optinc.step_time import (
+    Assumptions,
+    Method,
+    bytes_sent,
+    cascade_levels,
+    latency_seconds,
+    step_seconds,
+)
 
 Row = dict[str, Any]
 

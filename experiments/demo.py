@@ -13,7 +13,7 @@ import matplotlib as mpl
 from rich.console import Console
 from rich.table import Table
 
-from experiments.runs import curve, run
+from experiments.common.runs import curve, run
 
 ARMS = {"ring": "ring (exact mean)", "optinc": "OptINC (trained ONN)"}
 GOAL = 0.9

@@ -16,10 +16,10 @@ import matplotlib as mpl
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import RESULTS, command_line, save
-from experiments.workloads import Workload, llama, resnet50
-from optinc.latency import scale_share
+from experiments.common.record import RESULTS, command_line, save
+from experiments.common.workloads import Workload, llama, resnet50
 from optinc.reducers.traffic import code_bytes, powersgd_factors, qsgd_bytes, ring_bytes
+from optinc.step_time import scale_share
 
 PAPER = {4: 1.5, 8: 1.75, 16: 1.875}
 """The ring's bars; OptINC's are 1."""

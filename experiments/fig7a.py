@@ -22,8 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import RESULTS, save, write_csv
-from experiments.runs import curve, run
+from experiments.common.record import RESULTS, save, write_csv
+from experiments.common.runs import curve, run
 from optinc.tasks.main import CONF
 from optinc.tasks.summary import SUMMARY_FILE
 

@@ -2,8 +2,8 @@
 
     python -m experiments.fig7b [--servers 4] [--overlap 0] [--resnet-batch 32] ...
 
-A model (`optinc/latency.py`): every assumption is an option, and the defaults are the paper's. The
-paper gives no batch sizes; they are solved for from its savings, for every way to read its
+A model (`optinc/step_time.py`): every assumption is an option, and the defaults are the paper's. It
+gives no batch sizes; they are solved for from its savings, for every way to read its
 settings.
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.common.options import add_options, from_options
+from experiments.common.record import RESULTS, command_line, save
+from experiments.common.workloads import Workload, llama, resnet50
 from experiments.fig7b_plot import plot
-from experiments.options import add_options, from_options
-from experiments.record import RESULTS, command_line, save
-from experiments.workloads import Workload, llama, resnet50
 from optinc.errors import ConfigurationError
-from optinc.latency import (
+from optinc.step_time import (
     METHODS,
     Assumptions,
     batch_for_saving,

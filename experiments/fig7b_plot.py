@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from optinc.latency import METHODS
+from optinc.step_time import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

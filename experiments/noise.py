@@ -13,7 +13,7 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import command_line, save
+from experiments.common.record import command_line, save
 from optinc.onn import zoo
 from optinc.onn.noise import noisy_accuracy
 from optinc.photonics import area

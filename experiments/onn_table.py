@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import RESULTS, command_line, save
-from experiments.runs import ROOT
+from experiments.common.record import RESULTS, command_line, save
+from experiments.common.runs import ROOT
 from optinc.errors import MissingONNError
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, ONNArtifact

@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments.record import command_line, save
-from experiments.runs import ROOT
+from experiments.common.record import command_line, save
+from experiments.common.runs import ROOT
 from optinc.signal.rounding import ROUNDINGS
 
 BITS = (8, 4)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from experiments.record import RESULTS, MalformedResultError
+from experiments.common.record import RESULTS, MalformedResultError
 from experiments.report.page import build
 from optinc.errors import ConfigurationError
 

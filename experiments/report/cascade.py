@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import mean
 
-from experiments.record import Result, read
+from experiments.common.record import Result, read
 from experiments.report import plots
 from experiments.report.content import Plot, Section, Table, absent, paired, points
 

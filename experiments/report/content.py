@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from experiments.record import Result
+from experiments.common.record import Result
 
 State = Literal["measured", "modelled", "smoke", "missing"]
 

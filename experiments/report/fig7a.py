@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from experiments.record import MalformedResultError, Result, read
+from experiments.common.record import MalformedResultError, Result, read
 from experiments.report import plots
 from experiments.report.content import Missing, Plot, Section, Table
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from experiments.record import RESULTS, Result, conditions
+from experiments.common.record import RESULTS, Result, conditions
 from experiments.report.content import Section, download, raw
 from experiments.report.sections import sections
 

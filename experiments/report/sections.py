@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.record import read
+from experiments.common.record import read
 from experiments.report import plots
 from experiments.report.cascade import cascade
 from experiments.report.content import Missing, Plot, Section, absent, paired
+from experiments.report.fig6 import fig6
 from experiments.report.fig7a import fig7a
-from experiments.report.latency import fig6, fig7b
+from experiments.report.fig7b import fig7b
 from experiments.report.studies import noise, rounding, search
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import WandbLogger
 
-from experiments.record import conditions
+from experiments.common.record import conditions
 from optinc.errors import ConfigurationError
 from optinc.tasks.loggers import closing_loggers, log_files, start
 

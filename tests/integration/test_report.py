@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.record import RESULTS, save
+from experiments.common.record import RESULTS, save
 from experiments.report.page import build
 from experiments.report.sections import sections
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from experiments import fig7b
+from experiments.common.options import add_options, from_options
+from experiments.common.workloads import Workload
 from experiments.fig7b import Case, bars, curve_rows, findings, interpretations, limits
-from experiments.options import add_options, from_options
-from experiments.workloads import Workload
-from optinc.latency import METHODS, Assumptions, Step
+from optinc.step_time import METHODS, Assumptions, Step
 
 STEP = Step(values=10**6, forward_flops=1e9, backward_flops=2e9)
 CASE = Case(Workload("small", STEP, "images", ()), paper=0.25, batch=1, tokens=None)

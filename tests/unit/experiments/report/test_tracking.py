@@ -11,7 +11,7 @@ from experiments.report import __main__ as report
 from experiments.report import tracking
 from experiments.report.tracking import log_page
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.record import RESULTS, MalformedResultError, read, save
+from experiments.common.record import RESULTS, MalformedResultError, read, save
 from experiments.report import __main__ as report
 from experiments.report.content import Plot, difference, paired
 from experiments.report.page import build

@@ -20,7 +20,7 @@ import torch
 
 from optinc.errors import OptINCError
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 ORIGIN = {"title", "source", "command", "date", "commit", "hardware", "versions", "notes"}
 """What ``NAME.json`` holds."""

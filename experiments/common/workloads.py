@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from optinc.latency import Step, count_flops
 from optinc.models.llama import LlamaLanguageModel
 from optinc.models.resnet import ResNetClassifier
+from optinc.step_time import Step, count_flops
 
 SAMPLES = 2
 """Samples that are counted: batch normalisation of a 1x1 image refuses one."""

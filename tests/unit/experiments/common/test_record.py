@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.record import command_line, conditions, save
+from experiments.common.record import command_line, conditions, save
 
 
 def test_a_result_is_its_data_and_where_it_came_from(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from torchvision.models import resnet50 as torchvision_resnet50
 
 from experiments import fig6
-from experiments.workloads import llama, resnet50
+from experiments.common.workloads import llama, resnet50
 from optinc.errors import ConfigurationError
-from optinc.latency import (
+from optinc.step_time import (
     METHODS,
     Assumptions,
     Step,

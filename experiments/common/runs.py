@@ -11,7 +11,7 @@ from typing import Any
 from optinc.tasks.finished_runs import Curve, read_curves
 from optinc.tasks.summary import SUMMARY_FILE
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, *overrides: str) -> dict[str, Any]:
