@@ -24,8 +24,8 @@ from rich.table import Table
 
 from experiments.common.record import RESULTS, save, write_csv
 from experiments.common.runs import curve, run
+from optinc.runs.summary import SUMMARY_FILE
 from optinc.tasks.main import CONF
-from optinc.tasks.summary import SUMMARY_FILE
 
 METRICS = {"resnet50": "val_acc", "llama": "val_loss"}
 ARMS = ("ring", "ideal_8", "ideal_16", "onn_8", "onn_16")

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from optinc.tasks.finished_runs import Curve, read_curves
-from optinc.tasks.summary import SUMMARY_FILE
+from optinc.runs.finished_runs import Curve, read_curves
+from optinc.runs.summary import SUMMARY_FILE
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from optinc.runs.differing_settings import SUMMARY_SETTINGS, differing_settings, labels
+from optinc.runs.finished_runs import FinishedRun, find_runs, read_curves
+from optinc.runs.summary import write_summary
 from optinc.tasks.comparison_plot import plot_curves
-from optinc.tasks.differing_settings import SUMMARY_SETTINGS, differing_settings, labels
-from optinc.tasks.finished_runs import FinishedRun, find_runs, read_curves
-from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from optinc.tasks.finished_runs import Curve
+from optinc.runs.finished_runs import Curve
 
 COLUMNS = 3
 STYLES = ("-", "--", ":", "-.")

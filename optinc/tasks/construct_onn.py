@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 from optinc.onn.artifact import save_artifact
 from optinc.onn.constructions import Construction
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
+from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario
 from optinc.tasks.instantiate import instantiate
-from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
 

@@ -12,15 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from optinc.callbacks.progress import progress_bar
+from optinc.callbacks.validation_history import ValidationHistory
 from optinc.data.base import OptINCDataModule
 from optinc.errors import ConfigurationError
 from optinc.models.base import OptINCModel
+from optinc.runs.stored_configuration import configuration_of_checkpoint
+from optinc.runs.summary import weights_sha256, write_summary
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
-from optinc.tasks.progress import progress_bar
-from optinc.tasks.stored_configuration import configuration_of_checkpoint
-from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
-from optinc.tasks.train import CHOICES, check_modality
+from optinc.tasks.modality import CHOICES, check_modality
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,7 +62,7 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             num_nodes=1,
             sync_batchnorm=False,
             logger=False,
-            callbacks=[*progress_bar(run), history],
+            callbacks=[*progress_bar(enabled=run.trainer.enable_progress_bar), history],
             enable_checkpointing=False,
         )
         start = time.perf_counter()

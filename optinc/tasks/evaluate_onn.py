@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from optinc.onn.evaluation import evaluate_exhaustively
+from optinc.runs.summary import write_summary
 from optinc.tasks.chosen_onn import chosen_onn
-from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 
 import optinc
 from optinc.errors import OptINCError
-from optinc.tasks.checkpoint import check_checkpoint
+from optinc.runs.checkpoints import check_checkpoint
+from optinc.runs.output_folder import check_output
 from optinc.tasks.config import register, validate
-from optinc.tasks.output import check_output
-from optinc.tasks.signals import install_sigterm, stopped_message, stopping_signal
+from optinc.tasks.stopping import install_sigterm, stopped_message, stopping_signal
 
 
 def _conf_dir() -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from optinc.onn import programme
+from optinc.runs.summary import write_summary
 from optinc.tasks.chosen_onn import chosen_onn
-from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
 

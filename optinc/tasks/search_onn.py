@@ -16,6 +16,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from optinc.callbacks.progress import progress_bar
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
@@ -23,10 +24,9 @@ from optinc.onn.noise import noisy_accuracy
 from optinc.onn.search import SearchSpace, Trial, pareto_front
 from optinc.onn.training import ONNTraining
 from optinc.photonics import area
+from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario
 from optinc.tasks.instantiate import instantiate
-from optinc.tasks.progress import progress_bar
-from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArti
             max_epochs=epochs,
             logger=False,
             enable_checkpointing=False,
-            callbacks=progress_bar(cfg),
+            callbacks=progress_bar(enabled=cfg.trainer.enable_progress_bar),
         )
         trainer.fit(module)
         network, trained_epochs = module.network.cpu().eval(), trainer.current_epoch

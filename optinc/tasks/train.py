@@ -8,27 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 
+from optinc.callbacks.progress import progress_bar
+from optinc.callbacks.random_state import RandomState
+from optinc.callbacks.validation_history import ValidationHistory
 from optinc.data.base import OptINCDataModule
-from optinc.errors import ConfigurationError
 from optinc.models.base import OptINCModel
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
+from optinc.runs.summary import weights_sha256, write_summary
 from optinc.tasks.config import validate_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
-from optinc.tasks.progress import progress_bar
-from optinc.tasks.random_state import RandomState
-from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
-
-CHOICES = ("experiment", "arm", "model", "data", "reducer", "strategy")
-"""Groups whose option is noted in the summary."""
+from optinc.tasks.modality import CHOICES, check_modality
 
 
 def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,7 +61,12 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             cfg.trainer,
             strategy=instantiate(cfg.strategy, reducer=reducer),
             logger=loggers,
-            callbacks=[*callbacks, *progress_bar(cfg), RandomState(), history],
+            callbacks=[
+                *callbacks,
+                *progress_bar(enabled=cfg.trainer.enable_progress_bar),
+                RandomState(),
+                history,
+            ],
             # Otherwise Lightning adds a ModelCheckpoint of its own to callbacks=no_checkpoint.
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         )
@@ -93,18 +95,6 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             write_summary(cfg.paths.output_dir, summary)
     objects = {"trainer": trainer, "model": model, "datamodule": datamodule, "reducer": reducer}
     return summary, objects
-
-
-def check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
-    """Refuse a model for images with text, and the reverse."""
-    model_class: type[OptINCModel] = hydra.utils.get_class(cfg.model._target_)
-    modality = model_class.modality
-    if modality != datamodule.modality:
-        fitting = {"images": "digits, cifar100", "text": "pydocs, text, wikipedia"}[modality]
-        raise ConfigurationError(
-            f"model={cfg.choices.model} takes {modality} (data={fitting}), but "
-            f"data={cfg.choices.data} holds {datamodule.modality}"
-        )
 
 
 def _log_cards(cfg: DictConfig, reducer: Reducer, loggers: list[Logger]) -> None:

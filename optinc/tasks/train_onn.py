@@ -12,16 +12,16 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from optinc.callbacks.checkpoints import every_epoch
+from optinc.callbacks.progress import progress_bar
+from optinc.callbacks.random_state import RandomState
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training import ONNTraining
-from optinc.tasks.checkpoint import every_epoch
+from optinc.runs.summary import write_summary
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
-from optinc.tasks.progress import progress_bar
-from optinc.tasks.random_state import RandomState
-from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,11 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer: pl.Trainer = instantiate(
             cfg.onn_training.trainer,
             logger=loggers,
-            callbacks=[*progress_bar(cfg), RandomState(), every_epoch(cfg)],
+            callbacks=[
+                *progress_bar(enabled=cfg.trainer.enable_progress_bar),
+                RandomState(),
+                every_epoch(cfg.paths.output_dir),
+            ],
         )
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)

@@ -14,6 +14,9 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from optinc.callbacks.checkpoints import every_epoch
+from optinc.callbacks.progress import progress_bar
+from optinc.callbacks.random_state import RandomState
 from optinc.cascade import CascadeONNs
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
@@ -27,12 +30,9 @@ from optinc.onn.composition import (
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
 from optinc.onn.joint_training import CascadeTraining
-from optinc.tasks.checkpoint import every_epoch
+from optinc.runs.summary import write_summary
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
-from optinc.tasks.progress import progress_bar
-from optinc.tasks.random_state import RandomState
-from optinc.tasks.summary import write_summary
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,11 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer: pl.Trainer = instantiate(
             cfg.cascade_tuning.trainer,
             logger=loggers,
-            callbacks=[*progress_bar(cfg), RandomState(), every_epoch(cfg)],
+            callbacks=[
+                *progress_bar(enabled=cfg.trainer.enable_progress_bar),
+                RandomState(),
+                every_epoch(cfg.paths.output_dir),
+            ],
         )
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)

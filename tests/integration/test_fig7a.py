@@ -15,9 +15,9 @@ import yaml
 
 from experiments import fig7a
 from optinc.errors import ConfigurationError
+from optinc.runs.summary import weights_sha256
 from optinc.strategies.virtual_servers import VirtualServersStrategy
 from optinc.tasks.main import CONF
-from optinc.tasks.summary import weights_sha256
 from tests.hydra_jobs import TINY, job
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,9 +13,9 @@ import pytest
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from optinc.callbacks.preemption import Preemption
 from optinc.errors import OutputError
 from optinc.strategies.checkpoint_io import AtomicCheckpointIO
-from optinc.tasks.preemption import Preemption
 from tests.hydra_jobs import TINY, job
 
 RUN = [
@@ -126,7 +126,7 @@ def test_without_checkpoints_nothing_is_written(
 ) -> None:
     overrides = [
         "callbacks=no_checkpoint",
-        "+callbacks.preemption._target_=optinc.tasks.preemption.Preemption",
+        "+callbacks.preemption._target_=optinc.callbacks.preemption.Preemption",
         "++trainer.enable_checkpointing=false",
         "trainer.max_steps=3",
     ]

@@ -17,8 +17,8 @@ import torch
 import wandb
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from optinc.tasks.signal_curves import WHOLE
-from optinc.tasks.summary import ValidationHistory
+from optinc.callbacks.signal_plots import WHOLE
+from optinc.callbacks.validation_history import ValidationHistory
 from tests.hydra_jobs import TINY, job
 
 ROOT = Path(__file__).parent.parent.parent

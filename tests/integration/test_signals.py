@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from optinc.tasks.checkpoint import check_checkpoint
+from optinc.runs.checkpoints import check_checkpoint
 from tests.hydra_jobs import TINY, job
 
 ROOT = Path(__file__).parent.parent.parent

@@ -94,7 +94,7 @@ def test_a_sweep_names_its_launcher_and_legal_values(experiment: str, tmp_path: 
         )
     assert HYDRA[experiment] in cfg.hydra.launcher._target_
     # What our own conf/hydra sets is still there.
-    assert cfg.hydra.callbacks.output_folder._target_ == "optinc.tasks.output.OutputFolder"
+    assert cfg.hydra.callbacks.output_folder._target_ == "optinc.runs.output_folder.OutputFolder"
     parser = OverridesParser.create()
     swept = [
         parser.parse_override(f"{key}={values}") for key, values in cfg.hydra.sweeper.params.items()

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from optinc.runs.differing_settings import differing_settings, labels
+from optinc.runs.finished_runs import FinishedRun, read_curves
+from optinc.runs.stored_configuration import StoredConfiguration
 from optinc.tasks.compare import comparison, shared_results
-from optinc.tasks.differing_settings import differing_settings, labels
-from optinc.tasks.finished_runs import FinishedRun, read_curves
-from optinc.tasks.stored_configuration import StoredConfiguration
 
 
 def run(name: str, *, choices: dict[str, Any], config: dict[str, Any], **summary: Any) -> Any:

@@ -8,9 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from optinc.errors import OutputError
-from optinc.tasks import output
+from optinc.runs import output_folder as output
+from optinc.runs.output_folder import OutputFolder, check_output
 from optinc.tasks.main import run
-from optinc.tasks.output import OutputFolder, check_output
 from tests.hydra_jobs import composed
 
 needs_proc = pytest.mark.skipif(

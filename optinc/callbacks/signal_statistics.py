@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from optinc.callbacks.signal_plots import WHOLE, Point, write_curves
 from optinc.errors import ConfigurationError, OutputError
 from optinc.reducers.base import Reducer
 from optinc.reducers.signal_observer import SignalObserver
@@ -15,7 +16,6 @@ from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.parameter_groups import parameter_groups
 from optinc.strategies.virtual_servers import VirtualServersStrategy
-from optinc.tasks.signal_curves import WHOLE, Point, write_curves
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from optinc.callbacks.signal_plots import WHOLE, Point, draw_curves, write_curves
 from optinc.errors import OutputError
-from optinc.tasks.signal_curves import WHOLE, Point, draw_curves, write_curves
 
 GROUPS = ["embed", "layers.0", "layers.1"]
 QUANTITIES = ["gradient_norm", "onn_error_rate", "symbol_error_rate_1", "symbol_error_rate_2"]

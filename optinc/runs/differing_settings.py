@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from optinc.tasks.finished_runs import FinishedRun
+from optinc.runs.finished_runs import FinishedRun
 
 SUMMARY_SETTINGS = (
     *("task", "experiment", "arm", "model", "data", "reducer", "strategy", "scale", "fidelity"),

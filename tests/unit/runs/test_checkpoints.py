@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from optinc.errors import CheckpointError, OptINCError
-from optinc.tasks.checkpoint import check_checkpoint, newest_checkpoint
+from optinc.runs.checkpoints import check_checkpoint, newest_checkpoint
 from tests.hydra_jobs import composed
 
 CONTENT = {

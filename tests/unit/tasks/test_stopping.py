@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from optinc.tasks.signals import install_sigterm, stopped_message, stopping_signal
+from optinc.tasks.stopping import install_sigterm, stopped_message, stopping_signal
 from tests.hydra_jobs import composed
 
 

@@ -10,7 +10,7 @@ from types import FrameType
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from optinc.tasks.checkpoint import newest_checkpoint
+from optinc.runs.checkpoints import newest_checkpoint
 
 
 def install_sigterm() -> None:

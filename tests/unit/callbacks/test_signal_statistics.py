@@ -11,10 +11,10 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from optinc.callbacks.signal_statistics import SignalStatistics
 from optinc.errors import ConfigurationError
 from optinc.reducers.ring import RingReducer
 from optinc.strategies.virtual_servers import VirtualServersStrategy
-from optinc.tasks.signal_statistics import SignalStatistics
 
 
 class Line(pl.LightningModule):

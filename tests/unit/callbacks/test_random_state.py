@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 import torch
 
-from optinc.tasks.random_state import RandomState
+from optinc.callbacks.random_state import RandomState
 
 
 def test_the_state_is_restored_at_the_first_batch_only() -> None:

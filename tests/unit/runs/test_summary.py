@@ -11,8 +11,9 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from optinc.callbacks.validation_history import ValidationHistory
 from optinc.errors import OutputError
-from optinc.tasks.summary import ValidationHistory, weights_sha256, write_summary
+from optinc.runs.summary import weights_sha256, write_summary
 
 
 def test_the_hash_depends_on_names_values_and_nothing_else() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from optinc.errors import CheckpointError
 
@@ -72,16 +71,3 @@ def _check_archive(path: Path | str) -> None:
 def _refused(error: pickle.UnpicklingError) -> str:
     found = re.search(r"GLOBAL (\S+)", str(error))
     return f"code ({found[1]})" if found else "more than data"
-
-
-def every_epoch(cfg: DictConfig) -> ModelCheckpoint:
-    """Return the callback that writes ``last.ckpt`` after every epoch of an ONN's training.
-
-    ``save_last`` alone would write it at the end only.
-    """
-    return ModelCheckpoint(
-        dirpath=Path(cfg.paths.output_dir) / "checkpoints",
-        filename="last",
-        save_top_k=1,
-        enable_version_counter=False,
-    )

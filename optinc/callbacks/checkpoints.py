@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -65,3 +66,16 @@ def _ready_for_next_batch(trainer: pl.Trainer) -> Iterator[None]:
     finally:
         epochs.load_state_dict(before[0])
         batches.load_state_dict(before[1])
+
+
+def every_epoch(output_dir: Path | str) -> ModelCheckpoint:
+    """Return the callback that writes ``last.ckpt`` after every epoch of an ONN's training.
+
+    ``save_last`` alone would write it at the end only.
+    """
+    return ModelCheckpoint(
+        dirpath=Path(output_dir) / "checkpoints",
+        filename="last",
+        save_top_k=1,
+        enable_version_counter=False,
+    )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from optinc.errors import ConfigurationError
-from optinc.tasks.stored_configuration import StoredConfiguration, read_configuration
-from optinc.tasks.summary import SUMMARY_FILE
+from optinc.runs.stored_configuration import StoredConfiguration, read_configuration
+from optinc.runs.summary import SUMMARY_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What watches a training: checkpoints, preemption, statistics of the light."""

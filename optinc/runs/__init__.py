@@ -1,0 +1,1 @@
+"""Runs on the disk: their folder, configuration, checkpoints and summary."""

@@ -1,0 +1,48 @@
+"""``summary.json``: what a run was and what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from optinc.atomic_file import reason, write_atomically
+from optinc.errors import OutputError
+
+SUMMARY_FILE = "summary.json"
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Return the SHA-256 of all parameters: names and values, in order."""
+    digest = hashlib.sha256()
+    for name, parameter in module.named_parameters():
+        digest.update(name.encode())
+        # float32 holds every half-precision value exactly, and NumPy has no bfloat16.
+        digest.update(parameter.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_summary(folder: Path | str, summary: dict[str, Any]) -> Path:
+    """Write ``summary.json``; NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+        OutputError: If it cannot be written; one that was there before is intact.
+    """
+    path = Path(folder) / SUMMARY_FILE
+    clean = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in summary.items()
+    }
+    text = json.dumps(clean, indent=2) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written (paths.output_dir): {reason(error)}; its content: "
+            f"{json.dumps(clean)}"
+        ) from error
+    return path
