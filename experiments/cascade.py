@@ -24,8 +24,7 @@ from rich.table import Table
 from experiments.common.record import RESULTS, command_line, save
 from experiments.common.runs import run
 from experiments.common.workloads import Workload, llama, resnet50
-from optinc.cascade import CascadeONNs, load_onns
-from optinc.onn.composition import (
+from optinc.onn.analog_cascade import (
     Composition,
     carry_chains,
     count_carry_chains,
@@ -33,6 +32,7 @@ from optinc.onn.composition import (
     random_codes,
 )
 from optinc.onn.design import TABLE1_APPROXIMATED, TABLE1_HIDDEN
+from optinc.onn.zoo.families import CascadeONNs, load_onns
 from optinc.photonics import area
 from optinc.signal.tree import Tree, make_tree
 from optinc.step_time import (

@@ -17,87 +17,21 @@ Below the top a switch emits the average rounded down, its decimal part merged i
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from optinc.errors import ConfigurationError, MissingONNError
-from optinc.onn import zoo
-from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
-from optinc.onn.composition import propagate
-from optinc.onn.design import settings_of
+from optinc.errors import ConfigurationError
+from optinc.onn.analog_cascade import propagate
+from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.truth_table import TruthTable
+from optinc.onn.zoo.families import CascadeONNs
 from optinc.signal import pam4, preprocessing
 from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 from optinc.switch import OpticalSwitch
-
-
-@dataclass(frozen=True)
-class CascadeONNs:
-    """The ONNs of a cascade.
-
-    Attributes:
-        tree: The cascade.
-        levels: An ONN for each level, from the servers to the top.
-    """
-
-    tree: Tree
-    levels: tuple[ONNArtifact, ...]
-
-
-def load_onns(
-    *, onns: str, scenario: Scenario, onn: str | Path | None = None
-) -> CascadeONNs | ONNArtifact:
-    """Load the ONNs of a cascade.
-
-    Args:
-        onns: A family of shipped ONNs, the end of their names, or a folder of artifact folders.
-        scenario: A :class:`~optinc.signal.tree.Tree`; or the switches of one level.
-        onn: Must be None; the setting that names the ONN of a single switch.
-
-    Returns:
-        An ONN for each level; or that of the one level.
-
-    Raises:
-        ConfigurationError: If ``onn`` is given.
-        MissingONNError: If there is none for a level; names the command that builds one.
-        ArtifactError: If one is damaged.
-    """
-    if onn is not None:
-        raise ConfigurationError(
-            f"onn={onn} names the ONN of a single switch; optinc/topology=cascade needs one a "
-            "level: a family or a folder as optinc.topology.onns"
-        )
-    if not isinstance(scenario, Tree):
-        return _load_level(onns, scenario)
-    # Levels that are the same share their network.
-    loaded = {level: _load_level(onns, level) for level in dict.fromkeys(scenario.levels)}
-    return CascadeONNs(scenario, tuple(loaded[level] for level in scenario.levels))
-
-
-def _load_level(onns: str, scenario: Scenario) -> ONNArtifact:
-    """Load the ONN of a level from a family or a folder."""
-    folder = Path(onns)
-    if folder.is_dir():
-        for path in sorted(folder.glob(f"*/{CARD_FILE}")):
-            if ONNCard.from_json(path.read_text(encoding="utf-8")).scenario == scenario:
-                return ONNArtifact.load(path.parent)
-        place = f"{onns} holds no artifact folder"
-    else:
-        for name in zoo.names():
-            if name.endswith(f"_{onns}") and zoo.card(name).scenario == scenario:
-                return ONNArtifact.load(zoo.ZOO / name)
-        place = f"optinc.topology.onns={onns} is no folder, and no shipped ONN of that name"
-    raise MissingONNError(
-        f"no ONN for a level of the cascade ({scenario}): {place} serves it. Construct one with\n"
-        f"    python run.py task=construct_onn {settings_of(scenario)} "
-        "onn_training.folder=FOLDER/NAME\n"
-        "and pass optinc.topology.onns=FOLDER, with an ONN for every level in it"
-    )
 
 
 class CascadeSwitch(OpticalSwitch):

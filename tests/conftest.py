@@ -12,8 +12,8 @@ from hypothesis import settings
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
-from optinc.onn.losses import MarginLoss
-from optinc.onn.training import ONNTraining
+from optinc.onn.training.losses import MarginLoss
+from optinc.onn.training.one_switch import ONNTraining
 from optinc.signal.scenario import make_scenario
 
 DATA = "OPTINC_TEST_DATA"

@@ -4,13 +4,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from optinc.signal import outputs, preprocessing
 from optinc.signal.scenario import Scenario
@@ -68,59 +65,3 @@ class ExhaustiveDataset(torch.utils.data.Dataset[Samples]):
 
     def __getitem__(self, index: Tensor) -> Samples:
         return samples_of_index(index, self.scenario)
-
-
-class MinedIndexBatches(Sampler[Tensor]):
-    """Yields int64 index batches: a share of hard inputs, the others from a new permutation.
-
-    Without hard inputs an epoch is a permutation of all inputs, a function of seed and epoch.
-
-    Args:
-        size: Number of inputs.
-        batch_size: Inputs per batch.
-        seed: Seed of permutations and draws.
-        epoch_inputs: Inputs per epoch; fewer than ``size`` for large sets, whose epochs would be
-            too far apart. None for all.
-        hard_share: Share of each batch drawn from :attr:`hard`, once there are hard inputs.
-
-    Attributes:
-        hard: int64 tensor, indices of the inputs that are drawn more often.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: int,
-        batch_size: int,
-        seed: int,
-        epoch_inputs: int | None = None,
-        hard_share: float = 0.0,
-    ) -> None:
-        self.size = size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch_inputs = size if epoch_inputs is None else min(epoch_inputs, size)
-        self.hard_share = hard_share
-        self.hard = torch.empty(0, dtype=torch.int64)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation; called by Lightning at the start of every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return math.ceil(self.epoch_inputs / self.batch_size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.epoch_inputs == self.size:
-            order = torch.randperm(self.size, generator=generator)
-        else:
-            order = torch.randint(self.size, (self.epoch_inputs,), generator=generator)
-        for batch in torch.split(order, self.batch_size):
-            mined = round(self.hard_share * len(batch)) if len(self.hard) else 0
-            if not mined:
-                yield batch
-                continue
-            drawn = torch.randint(len(self.hard), (mined,), generator=generator)
-            yield torch.cat([batch[mined:], self.hard[drawn]])

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from optinc.onn.artifact import save_artifact
-from optinc.onn.constructions import Construction
+from optinc.onn.construction.base import Construction
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario

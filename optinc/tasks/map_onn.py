@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from optinc.onn import programme
+from optinc.onn import mesh_settings
 from optinc.runs.summary import write_summary
 from optinc.tasks.chosen_onn import chosen_onn
 
@@ -22,16 +22,16 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         cfg: The composed configuration.
 
     Returns:
-        The content of ``summary.json``; and the artifact and its programme.
+        The content of ``summary.json``; and the artifact and its mesh_settings.
 
     Raises:
         MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
     """
     onn = chosen_onn(cfg)
-    mapped = programme.map_onn(onn)
+    mapped = mesh_settings.map_onn(onn)
     folder = Path(cfg.paths.output_dir) / "programme"
     mapped.save(folder)
-    rebuilt = programme.rebuild_network(programme.MeshProgramme.load(folder))
+    rebuilt = mesh_settings.rebuild_network(mesh_settings.MeshProgramme.load(folder))
     weight_error = max(
         float((a.weight - b.weight).abs().max())
         for a, b in zip(rebuilt.linears, onn.network.linears, strict=True)

@@ -21,8 +21,8 @@ from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.noise import noisy_accuracy
-from optinc.onn.search import SearchSpace, Trial, pareto_front
-from optinc.onn.training import ONNTraining
+from optinc.onn.training.one_switch import ONNTraining
+from optinc.onn.training.search import SearchSpace, Trial, pareto_front
 from optinc.photonics import area
 from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario

@@ -18,7 +18,7 @@ from optinc.callbacks.random_state import RandomState
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
 from optinc.onn.evaluation import evaluate_exhaustively
-from optinc.onn.training import ONNTraining
+from optinc.onn.training.one_switch import ONNTraining
 from optinc.runs.summary import write_summary
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers

@@ -17,19 +17,19 @@ from omegaconf import DictConfig
 from optinc.callbacks.checkpoints import every_epoch
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.random_state import RandomState
-from optinc.cascade import CascadeONNs
 from optinc.errors import ConfigurationError
-from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
-from optinc.onn.composition import (
+from optinc.onn.analog_cascade import (
     Composition,
     carry_chains,
     count_carry_chains,
     evaluate_composed,
     random_codes,
 )
+from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
-from optinc.onn.joint_training import CascadeTraining
+from optinc.onn.training.cascade import CascadeTraining
+from optinc.onn.zoo.families import CascadeONNs
 from optinc.runs.summary import write_summary
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers

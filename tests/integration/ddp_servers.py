@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from optinc.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact, save_artifact
-from optinc.onn.constructions import Smallest
+from optinc.onn.construction.smallest import Smallest
 from optinc.onn.evaluation import evaluate_sampled
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer

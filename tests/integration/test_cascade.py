@@ -15,7 +15,7 @@ from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
-from optinc.onn.joint_training import CascadeTraining
+from optinc.onn.training.cascade import CascadeTraining
 from tests.hydra_jobs import TINY, composed, job
 
 ROOT = Path(__file__).parent.parent.parent

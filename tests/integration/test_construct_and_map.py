@@ -6,7 +6,7 @@ import pytest
 
 from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn.artifact import ONNArtifact
-from optinc.onn.programme import MeshProgramme
+from optinc.onn.mesh_settings import MeshProgramme
 from tests.hydra_jobs import TINY, job
 
 

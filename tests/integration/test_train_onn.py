@@ -9,7 +9,7 @@ import pytest
 from optinc.errors import ArtifactError, ConfigurationError
 from optinc.onn.approximation import approximation_error
 from optinc.onn.artifact import ONNArtifact
-from optinc.onn.training import ONNTraining
+from optinc.onn.training.one_switch import ONNTraining
 from tests.hydra_jobs import TINY, job
 
 # 4 bits and 2 servers: 49 possible inputs, learnt within seconds.

@@ -8,20 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optinc.cascade import CascadeONNs, IdealCascade, ONNCascade, TableCascade, load_onns
+from optinc.cascade import IdealCascade, ONNCascade, TableCascade
 from optinc.errors import ConfigurationError, MissingONNError
-from optinc.onn.artifact import ONNArtifact, save_artifact
-from optinc.onn.composition import (
+from optinc.onn.analog_cascade import (
     Composition,
     carry_chains,
     count_carry_chains,
     evaluate_composed,
     random_codes,
 )
-from optinc.onn.construction import construct
+from optinc.onn.artifact import ONNArtifact, save_artifact
+from optinc.onn.construction.smallest import construct
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.zoo.families import CascadeONNs, load_onns
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
@@ -191,7 +192,7 @@ def test_what_is_looked_up_is_what_the_networks_emit(monkeypatch: pytest.MonkeyP
     networks[0].linears[-1].weight += 0.01 * torch.randn_like(networks[0].linears[-1].weight)
     codes = codes_of(tree)
     looked_up = Composition(networks, tree)(codes)
-    monkeypatch.setattr("optinc.onn.composition.MOST_RESPONSES", 0)
+    monkeypatch.setattr("optinc.onn.analog_cascade.MOST_RESPONSES", 0)
     assert torch.allclose(Composition(networks, tree)(codes), looked_up, atol=1e-5)
 
 

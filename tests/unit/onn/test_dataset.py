@@ -5,7 +5,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from optinc.onn.dataset import ExhaustiveDataset, MinedIndexBatches, samples_of_index
+from optinc.onn.dataset import ExhaustiveDataset, samples_of_index
+from optinc.onn.training.batches import MinedIndexBatches
 from optinc.signal import pam4, preprocessing
 from optinc.signal.rounding import ROUNDINGS, quantized_average
 from optinc.signal.scenario import make_scenario

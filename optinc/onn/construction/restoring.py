@@ -1,10 +1,10 @@
 """Exact ONNs that restore their signals, for use under noise.
 
-The arithmetic is that of :mod:`optinc.onn.construction`, but between stages every integer x is
-carried by its steps [x >= t], one neuron each (a thermometer code). Any function of x is a weighted
-sum of these, so digits, carries, the parity of a symbol and the remainder of a division read the
-same neurons; and noise, which is relative to a layer's full scale, is relative to one step instead
-of to the whole staircase.
+The arithmetic is that of :mod:`.smallest`, but between stages every integer x is carried by its
+steps [x >= t], one neuron each (a thermometer code). Any function of x is a weighted sum of these,
+so digits, carries, the parity of a symbol and the remainder of a division read the same neurons;
+and noise, which is relative to a layer's full scale, is relative to one step instead of to the
+whole staircase.
 
 A step takes three ReLU layers, since one ReLU saturates on one side only:
 
@@ -18,13 +18,16 @@ So noise that moves x by less than 1/2 - w is gone after a stage, and does not a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from optinc.errors import ConfigurationError
-from optinc.onn.construction import Value, assemble
+from optinc.onn.construction.base import Construction
+from optinc.onn.construction.stages import Job, Stages, Sum, check_levels, run_stages, stack
+from optinc.onn.construction.values import Value, assemble
+from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.stages import Job, Stages, Sum, check_levels, run_stages, stack
 from optinc.signal.scenario import Scenario
 
 
@@ -128,3 +131,21 @@ def construct_restoring(
     centre = max(scenario.radices[0] - 1, scenario.radices[-1] // scenario.refinement) // 2
     symbols = run_stages(stages, scenario, input_offset=-centre)
     return assemble([*stages.layers, stack(symbols)], scenario, input_offset=-centre)
+
+
+@dataclass(frozen=True)
+class Restoring(Construction):
+    """An exact ONN that tolerates noise (``restoring``).
+
+    Attributes:
+        copies: Neurons for every step of a staircase, at least 1.
+        ramp: Half width of a step, above 0 and below 0.5.
+    """
+
+    copies: int = 1
+    ramp: float = 1 / 6
+
+    def build(self, scenario: Scenario) -> tuple[OpticalNetwork, ONNDesign]:
+        """See :meth:`Construction.build`."""
+        network = construct_restoring(scenario, copies=self.copies, ramp=self.ramp)
+        return network, ONNDesign.of_network(network, scenario)

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import square_blocks
-from optinc.onn.construction import Value, assemble
+from optinc.onn.construction.base import Construction
+from optinc.onn.construction.stages import Job, Layer, Stages, Sum, check_levels, run_stages, stack
+from optinc.onn.construction.values import Value, assemble
 from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.stages import Job, Layer, Stages, Sum, check_levels, run_stages, stack
 from optinc.signal.scenario import Scenario
 
 NEGLIGIBLE = 1e-12
@@ -180,3 +182,18 @@ def _orthogonalize(wide: Tensor, dark: Tensor) -> bool:
         extra = vectors[:, used] * rest[used].sqrt()
         part[lit[:, None], free[: int(used.sum())]] = extra
     return True
+
+
+@dataclass(frozen=True)
+class InStructure(Construction):
+    """An exact ONN of a given structure, with given layers in Sigma U form (``in_structure``).
+
+    Attributes:
+        design: For the scenario to be built.
+    """
+
+    design: ONNDesign
+
+    def build(self, scenario: Scenario) -> tuple[OpticalNetwork, ONNDesign]:
+        """See :meth:`Construction.build`."""
+        return construct_in_structure(scenario, design=self.design), self.design

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import approximation_error
+from optinc.onn.construction.in_structure import construct_in_structure
 from optinc.onn.design import TABLE1_HIDDEN, ONNDesign
-from optinc.onn.embedding import construct_in_structure
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from optinc.errors import ConfigurationError
-from optinc.onn.losses import MarginLoss, PaperLoss
+from optinc.onn.training.losses import MarginLoss, PaperLoss
 
 SYMBOLS = torch.tensor([[1, 2], [3, 0]])
 LEVELS = torch.tensor([[1.5, 2.0], [3.0, 0.2]])

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optinc.onn import zoo
-from optinc.onn.construction import construct
+from optinc.onn.construction.restoring import construct_restoring
+from optinc.onn.construction.smallest import construct
 from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.restoring import construct_restoring
 from optinc.photonics import area
 from optinc.signal.scenario import Scenario
 

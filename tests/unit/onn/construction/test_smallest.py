@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optinc.errors import ConfigurationError
-from optinc.onn.construction import ROUNDED_PRODUCTS, construct
+from optinc.onn.construction.smallest import ROUNDED_PRODUCTS, construct
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.photonics.area import network_mzis
 from optinc.signal.rounding import ROUNDINGS

@@ -9,7 +9,7 @@ from optinc.errors import ArtifactError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.evaluation import evaluate_exhaustively
-from optinc.onn.programme import DESCRIPTION_FILE, MeshProgramme, map_onn, rebuild_network
+from optinc.onn.mesh_settings import DESCRIPTION_FILE, MeshProgramme, map_onn, rebuild_network
 from optinc.onn.zoo import load_named
 from optinc.signal import pam4
 

@@ -7,12 +7,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from optinc.onn import training as training_module
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
-from optinc.onn.losses import MarginLoss
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.training import ONNTraining
+from optinc.onn.training import one_switch as training_module
+from optinc.onn.training.losses import MarginLoss
+from optinc.onn.training.one_switch import ONNTraining
 
 
 def module_of(design: ONNDesign, *, max_epochs: int, noise: float) -> ONNTraining:

@@ -21,8 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 
 from optinc.errors import ConfigurationError
-from optinc.onn.approximation import project_layers
-from optinc.onn.composition import (
+from optinc.onn.analog_cascade import (
     Composition,
     carry_chains,
     count_carry_chains,
@@ -30,13 +29,14 @@ from optinc.onn.composition import (
     propagate,
     random_codes,
 )
+from optinc.onn.approximation import project_layers
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
-from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.optimizers import OptimizerName, make_optimizers, one_cycle
-from optinc.onn.training import take_step
+from optinc.onn.training.losses import ONNLoss
+from optinc.onn.training.one_switch import take_step
+from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
 from optinc.signal import outputs, pam4
 from optinc.signal.tree import Tree
 
@@ -89,17 +89,18 @@ class CascadeTraining(pl.LightningModule):
     """Trains the networks of all levels on what the receivers above the top get.
 
     To that loss come those of every level on its own inputs, so that the levels stay right by
-    themselves. Approximated layers are projected as in :class:`optinc.onn.training.ONNTraining`.
-    After every epoch each level is evaluated on all inputs, and the cascade on ``check_samples``
-    random ones and all worst cases of carries; training stops once none is wrong and the margin of
-    the cascade is ``min_margin``. Else the best weights evaluated are kept.
+    themselves. Approximated layers are projected as in
+    :class:`~optinc.onn.training.one_switch.ONNTraining`. After every epoch each level is evaluated
+    on all inputs, and the cascade on ``check_samples`` random ones and all worst cases of carries;
+    training stops once none is wrong and the margin of the cascade is ``min_margin``. Else the best
+    weights evaluated are kept.
 
     Args:
         tree: The cascade.
         networks: Of the levels, from the servers to the top.
         designs: Their scenarios, structures and approximated layers.
         loss: The objective at receivers.
-        optimizer: See :func:`optinc.onn.optimizers.make_optimizers`.
+        optimizer: See :func:`optinc.onn.training.optimizers.make_optimizers`.
         learning_rate: Peak of a one-cycle schedule.
         first_level: 1-based level from which on all are trained; those below stay as they are.
         batch_size: Inputs of a step.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.onn.construction import (
+from optinc.onn.construction.values import (
     Value,
     decimal_readout,
     digit_base,

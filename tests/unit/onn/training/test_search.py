@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optinc.onn.search import SearchSpace, pareto_front
+from optinc.onn.training.search import SearchSpace, pareto_front
 from optinc.signal.scenario import make_scenario
 
 SPACE = SearchSpace(

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optinc.errors import ConfigurationError
-from optinc.onn.construction import construct
+from optinc.onn.construction.restoring import construct_restoring
+from optinc.onn.construction.smallest import construct
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.onn.noise import noisy_accuracy
-from optinc.onn.restoring import construct_restoring
 from optinc.photonics.area import network_mzis
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario

@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader
 
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import project_layers
-from optinc.onn.dataset import ExhaustiveDataset, MinedIndexBatches, Samples
+from optinc.onn.dataset import ExhaustiveDataset, Samples
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
-from optinc.onn.losses import ONNLoss
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
-from optinc.onn.optimizers import OptimizerName, make_optimizers, one_cycle
+from optinc.onn.training.batches import MinedIndexBatches
+from optinc.onn.training.losses import ONNLoss
+from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
 from optinc.signal import outputs
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
@@ -56,7 +57,7 @@ class ONNTraining(pl.LightningModule):
     Args:
         design: Scenario, structure and approximated layers.
         loss: The objective.
-        optimizer: See :func:`optinc.onn.optimizers.make_optimizers`.
+        optimizer: See :func:`optinc.onn.training.optimizers.make_optimizers`.
         learning_rate: Peak of the one-cycle schedule.
         batch_size: Inputs per step.
         max_epochs: Length of the one-cycle schedule, in epochs.

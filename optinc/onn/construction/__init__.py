@@ -1,0 +1,1 @@
+"""Exact ONNs built without training."""

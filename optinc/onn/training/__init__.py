@@ -1,0 +1,1 @@
+"""Hardware-aware training of ONNs (Sec. III-B, eq. 7)."""
