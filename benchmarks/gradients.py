@@ -17,7 +17,8 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.qsgd import QSGDReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
-from optinc.switch import IdealSwitch, OpticalSwitch, TableSwitch
+from optinc.switches.base import OpticalSwitch
+from optinc.switches.single import IdealSwitch, TableSwitch
 
 
 def shapes_of(model: str) -> list[torch.Size]:

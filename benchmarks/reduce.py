@@ -43,7 +43,7 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.hooks import FlatBucket
 from optinc.reducers.ring import RingReducer
-from optinc.switch import ONNSwitch, TableSwitch
+from optinc.switches.single import ONNSwitch, TableSwitch
 
 QUICK_VALUES = 3_000_000
 ONN_VALUES = 100_000

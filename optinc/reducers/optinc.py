@@ -31,7 +31,8 @@ from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import Rounding
 from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
-from optinc.switch import OpticalSwitch, TableSwitch
+from optinc.switches.base import OpticalSwitch
+from optinc.switches.single import TableSwitch
 
 BackendName = Literal["auto", "eager", "fused"]
 

@@ -8,7 +8,7 @@ import torch
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.zoo import ZOO
 from optinc.reducers.optinc import OptINCReducer
-from optinc.switch import ONNSwitch
+from optinc.switches.single import ONNSwitch
 from tests.hydra_jobs import TINY, job
 
 pytestmark = [

@@ -21,7 +21,6 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from optinc.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.construction.smallest import Smallest
@@ -33,7 +32,9 @@ from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.virtual_servers import VirtualServersStrategy
-from optinc.switch import IdealSwitch, ONNSwitch, OpticalSwitch, TableSwitch
+from optinc.switches.base import OpticalSwitch
+from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
+from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 
 BATCH = 4
 """Rows of every server's batch."""

@@ -32,7 +32,7 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.strategies.ddp import OptINCDDPStrategy
-from optinc.switch import TableSwitch
+from optinc.switches.single import TableSwitch
 
 FAULT_STEP = 5
 TIMEOUT_SECONDS = 6.0

@@ -24,7 +24,7 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.strategies.ddp import OptINCDDPStrategy, default_reducer
-from optinc.switch import IdealSwitch
+from optinc.switches.single import IdealSwitch
 from tests.hydra_jobs import TINY, composed, job
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from torch import Tensor
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.rounding import quantized_average
-from optinc.switch import TableSwitch
+from optinc.switches.single import TableSwitch
 
 RANGE_VALUES = 1 << 16
 """Values that share a partial sum of the accounting, whatever the number of threads."""

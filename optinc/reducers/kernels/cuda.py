@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
-from optinc.switch import TableSwitch
+from optinc.switches.single import TableSwitch
 
 MOST_INPUTS = 128
 """Inputs of a switch up to which float32 holds every step, as on a CPU."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
-from optinc.switch import OpticalSwitch, TableSwitch
+from optinc.switches.base import OpticalSwitch
+from optinc.switches.single import TableSwitch
 
 MOST_EXCEPTIONS = 0.01
 """Share of wrong inputs up to which integer arithmetic and a bitmap of them beat the gather."""

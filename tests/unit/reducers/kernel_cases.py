@@ -14,7 +14,8 @@ from optinc.signal import preprocessing
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario
-from optinc.switch import IdealSwitch, OpticalSwitch, TableSwitch, ideal_of_index
+from optinc.switches.base import OpticalSwitch, ideal_of_index
+from optinc.switches.single import IdealSwitch, TableSwitch
 
 WRONG_SHARE = {"exceptions": 0.005, "gather": 0.3}
 MOST_ENTRIES = 1_000_000

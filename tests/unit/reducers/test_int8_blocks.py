@@ -14,7 +14,7 @@ from optinc.reducers.kernels import eager
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
-from optinc.switch import IdealSwitch
+from optinc.switches.single import IdealSwitch
 
 
 def reducer_of(

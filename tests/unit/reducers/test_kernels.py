@@ -22,7 +22,8 @@ from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario
-from optinc.switch import IdealSwitch, ONNSwitch, TableSwitch, ideal_of_index
+from optinc.switches.base import ideal_of_index
+from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 from tests.scenarios import scenarios
 from tests.unit.reducers.kernel_cases import (
     Case,

@@ -21,7 +21,7 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import make_scenario
-from optinc.switch import IdealSwitch, ONNSwitch, TableSwitch
+from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 
 
 def ideal_reducer(

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from optinc.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.errors import SkipStep
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
@@ -23,7 +22,9 @@ from optinc.reducers.ring import RingReducer
 from optinc.reducers.signal_observer import SignalObserver
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
-from optinc.switch import IdealSwitch, ONNSwitch, OpticalSwitch, TableSwitch
+from optinc.switches.base import OpticalSwitch
+from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
+from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 from tests.unit.reducers.kernel_cases import assert_same, draw, table_switch
 
 VALUES = 3001

@@ -16,7 +16,7 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.strategies.virtual_servers import VirtualServersStrategy
-from optinc.switch import IdealSwitch
+from optinc.switches.single import IdealSwitch
 
 SERVERS = 4
 STEPS = 3

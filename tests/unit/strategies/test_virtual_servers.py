@@ -17,7 +17,7 @@ from optinc.reducers.ring import RingReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.strategies.virtual_servers import VirtualServersStrategy
-from optinc.switch import IdealSwitch
+from optinc.switches.single import IdealSwitch
 
 
 class Regression(pl.LightningModule):

@@ -31,7 +31,7 @@ from optinc.signal import pam4, preprocessing
 from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
-from optinc.switch import OpticalSwitch
+from optinc.switches.base import OpticalSwitch
 
 
 class CascadeSwitch(OpticalSwitch):

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optinc.error_injection import ErrorDistribution, ErrorInjectionSwitch, draw_errors
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
-from optinc.switch import IdealSwitch
+from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch, draw_errors
+from optinc.switches.single import IdealSwitch
 
 TABLE2 = ErrorDistribution(rate=0.01, values={1: 0.495, -1: 0.495, 1024: 0.0045, -1024: 0.0055})
 

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optinc.cascade import IdealCascade, ONNCascade, TableCascade
 from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn.analog_cascade import (
     Composition,
@@ -29,7 +28,8 @@ from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree, make_tree
-from optinc.switch import IdealSwitch
+from optinc.switches.cascade import IdealCascade, ONNCascade, TableCascade
+from optinc.switches.single import IdealSwitch
 
 
 def tree_of(

@@ -14,7 +14,7 @@ from optinc.onn.dataset import samples_of_index
 from optinc.signal import pam4, preprocessing
 from optinc.signal.rounding import ROUNDINGS, quantized_average
 from optinc.signal.scenario import make_scenario
-from optinc.switch import IdealSwitch, ONNSwitch, TableSwitch
+from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 
 ZOO_NAMES = ["b8_n4_half_even_all_layers", "b8_n4_half_even_dense"]
 

@@ -17,7 +17,7 @@ from optinc.signal.outputs import ideal_average
 from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
-from optinc.switch import OpticalSwitch
+from optinc.switches.base import OpticalSwitch
 
 
 @dataclass(frozen=True)
