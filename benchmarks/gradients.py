@@ -11,10 +11,11 @@ from experiments.common.workloads import llama_model, resnet50_model
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.base import Reducer
-from optinc.reducers.hooks import HalfPrecisionReducer, PowerSGDReducer
-from optinc.reducers.int8_blocks import Int8BlocksReducer
 from optinc.reducers.optinc import OptINCReducer
-from optinc.reducers.qsgd import QSGDReducer
+from optinc.reducers.peers.half_precision import HalfPrecisionReducer
+from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
+from optinc.reducers.peers.powersgd import PowerSGDReducer
+from optinc.reducers.peers.qsgd import QSGDReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.switches.base import OpticalSwitch

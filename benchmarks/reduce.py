@@ -41,7 +41,7 @@ from benchmarks.memory import peak_extra_bytes
 from benchmarks.record import Column, Row, publish
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.hooks import FlatBucket
+from optinc.reducers.peers.hook import FlatBucket
 from optinc.reducers.ring import RingReducer
 from optinc.switches.single import ONNSwitch, TableSwitch
 

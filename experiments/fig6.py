@@ -3,7 +3,7 @@
     python -m experiments.fig6 [--servers 4 8 16 64 256 1024] [--bits 16] [--block-size 256]
 
 Ring and OptINC as in the paper; OptINC again with its block scales; and the peers that the reducers
-implement, counted as these count (`optinc/reducers/traffic.py`).
+implement, counted as these count (`optinc/reducers/measures/traffic.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from experiments.common.record import RESULTS, command_line, save
 from experiments.common.workloads import Workload, llama, resnet50
-from optinc.reducers.traffic import code_bytes, powersgd_factors, qsgd_bytes, ring_bytes
+from optinc.reducers.measures.traffic import code_bytes, powersgd_factors, qsgd_bytes, ring_bytes
 from optinc.step_time import scale_share
 
 PAPER = {4: 1.5, 8: 1.75, 16: 1.875}

@@ -2,7 +2,7 @@
 
 A model, not a measurement: every number it rests on is a field of :class:`Assumptions`. Its
 defaults are the paper's (Sec. IV), which counts no latency and hides no communication behind the
-backward pass. Bytes are those of :mod:`optinc.reducers.traffic` (Fig. 6).
+backward pass. Bytes are those of :mod:`optinc.reducers.measures.traffic` (Fig. 6).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from optinc.errors import ConfigurationError
-from optinc.reducers.traffic import code_bytes, ring_bytes
+from optinc.reducers.measures.traffic import code_bytes, ring_bytes
 
 Method = Literal["ring", "tree", "electrical", "optinc"]
 METHODS: tuple[Method, ...] = get_args(Method)

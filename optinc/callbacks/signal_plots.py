@@ -41,7 +41,7 @@ class Point(NamedTuple):
     Attributes:
         step: Optimiser step, the first is 0.
         group: Group of parameters, or :data:`WHOLE`.
-        quantity: See :meth:`optinc.reducers.signal_statistics.GroupStatistics.quantities`.
+        quantity: See :meth:`optinc.reducers.measures.signal_terms.GroupStatistics.quantities`.
         value: The value.
     """
 

@@ -25,8 +25,8 @@ class SignalStatistics(pl.Callback):
 
     Every k-th optimiser step, the first included, the loggers get ``signal/GROUP/QUANTITY`` of each
     group and ``signal/QUANTITY`` of the whole gradient, all in one row; the quantities are those of
-    :class:`~optinc.reducers.signal_statistics.GroupStatistics`. When the training ends, however it
-    does, all of them are written to ``signal_statistics.csv`` and plotted in
+    :class:`~optinc.reducers.measures.signal_terms.GroupStatistics`. When the training ends, however
+    it does, all of them are written to ``signal_statistics.csv`` and plotted in
     ``signal_statistics.png``. The training itself stays the same bit for bit.
 
     Steps that are skipped for NaN or infinity have no statistics. A training that is resumed begins

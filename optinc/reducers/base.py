@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
-from optinc.reducers.accounting import Accounting
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.signal_statistics import Signal
+from optinc.reducers.measures.accounting import Accounting
+from optinc.reducers.measures.signal_terms import Signal
 
 
 class Observer(Protocol):

@@ -19,14 +19,14 @@ from torch import Tensor
 from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.onn import zoo
 from optinc.reducers.base import Reducer
-from optinc.reducers.error_measure import add_error, sample
+from optinc.reducers.blocks import chunk_values, chunks, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.kernels import eager
+from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
+from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.signal_terms import Signal
+from optinc.reducers.measures.traffic import code_bytes, ring_bytes
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
-from optinc.reducers.replay import quantized_signals
-from optinc.reducers.signal_statistics import Signal
-from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import Rounding
@@ -159,7 +159,7 @@ class OptINCReducer(Reducer):
     @property
     def replay_chunk(self) -> int:
         """See :meth:`Reducer.replay_chunk`; noise and drawn errors depend on it."""
-        return eager.CHUNK_BLOCKS * self.quantizer.block_size
+        return chunk_values(self.quantizer.block_size)
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
         """See :meth:`Reducer.replay`."""
@@ -192,7 +192,7 @@ class OptINCReducer(Reducer):
                 f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} "
                 f"on {gradients.device.type}; use reducer.backend=auto"
             )
-        return cast("Backend", eager if fused is None else fused)
+        return cast("Backend", reference if fused is None else fused)
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         """Reduce in one pass over the gradients.
@@ -202,9 +202,9 @@ class OptINCReducer(Reducer):
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
         backend = self._backend(gradients_NP)
-        if backend is cast("Backend", eager):
+        if backend is cast("Backend", reference):
             number = self.accounting.reductions
-            totals = eager.reduce(gradients_NP, out_P, self.plan, reduction=number)
+            totals = reference.reduce(gradients_NP, out_P, self.plan, reduction=number)
         else:
             totals = backend.reduce(gradients_NP, out_P, self.plan)
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
@@ -240,7 +240,7 @@ class OptINCReducer(Reducer):
         backend, plan = self._backend(gradient_P), self.plan
         scale_bits_B = backend.scale_bits(gradient_P, plan)
         group.maximum(scale_bits_B)
-        nonfinite = int((~torch.isfinite(eager.scales_of(scale_bits_B))).sum())
+        nonfinite = int((~torch.isfinite(scales_of(scale_bits_B))).sum())
         self.accounting.nonfinite_blocks += nonfinite
         if refuses(nonfinite, self.quantizer.nonfinite):
             raise first_nonfinite_of(gradient_P, group)
@@ -275,11 +275,11 @@ class OptINCReducer(Reducer):
         Returns:
             Number of received codes that differ from the ideal quantised average.
         """
-        plan, scales_B = self.plan, eager.scales_of(scale_bits_B)
-        chunk = eager.CHUNK_BLOCKS * self.quantizer.block_size
+        plan, scales_B = self.plan, scales_of(scale_bits_B)
+        chunk = chunk_values(self.quantizer.block_size)
         share = -(-len(gradient_P) // (chunk * group.size)) * chunk
         codes_NS = gradient_P.new_zeros(group.size * share, dtype=torch.int32)
-        for block, value in eager.chunks(len(scales_B), self.quantizer.block_size):
+        for block, value in chunks(len(scales_B), self.quantizer.block_size):
             part_P = gradient_P[value]
             codes_NS[value][: len(part_P)] = self.quantizer.encode(part_P[None], scales_B[block])[0]
         codes_NS = group.all_to_all(codes_NS.view(group.size, share))
@@ -295,7 +295,7 @@ class OptINCReducer(Reducer):
         received_P = group.all_gather(received_S).flatten()
         counts = torch.tensor([wrong], device=gradient_P.device)
         group.sum(counts)
-        for block, value in eager.chunks(len(scales_B), self.quantizer.block_size):
+        for block, value in chunks(len(scales_B), self.quantizer.block_size):
             part_P = gradient_P[value]
             part_P.copy_(
                 self.quantizer.decode(

@@ -4,28 +4,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from optinc.reducers.base import Reducer
+from optinc.reducers.exact import exact_mean
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.traffic import ring_bytes
+from optinc.reducers.measures.traffic import ring_bytes
 
 CHUNK = 1 << 18
 """Values averaged at once: a chunk of a few servers stays in the cache."""
-
-
-def exact_mean(gradients_NP: Tensor) -> Tensor:
-    """Average over the servers: [N, P] -> [P], in float32, or float64 for such gradients.
-
-    Every server's share is scaled before it is added: sums of gradients near 3e38 would overflow,
-    and half-precision sums lose their last bits.
-    """
-    share = 1.0 / gradients_NP.shape[0]
-    mean_P = gradients_NP[0].to(torch.promote_types(gradients_NP.dtype, torch.float32)) * share
-    for gradient_P in gradients_NP[1:]:
-        mean_P.add_(gradient_P, alpha=share)
-    return mean_P
 
 
 class RingReducer(Reducer):

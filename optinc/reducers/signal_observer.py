@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.base import Reducer
+from optinc.reducers.exact import exact_mean
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.ring import exact_mean
-from optinc.reducers.signal_statistics import (
+from optinc.reducers.measures.signal_terms import (
     COLUMNS,
     ERROR_COLUMNS,
     GroupStatistics,

@@ -19,9 +19,10 @@ from torch import Tensor
 from optinc.errors import NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.hooks import HalfPrecisionReducer, PowerSGDReducer
-from optinc.reducers.int8_blocks import Int8BlocksReducer
-from optinc.reducers.qsgd import QSGDReducer
+from optinc.reducers.peers.half_precision import HalfPrecisionReducer
+from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
+from optinc.reducers.peers.powersgd import PowerSGDReducer
+from optinc.reducers.peers.qsgd import QSGDReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 
 STEPS = 6

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optinc.reducers.kernels import cpu_loops as loops
-from optinc.reducers.kernels.cpu_plan import Numbers, Tables, numbers_of, tables_of
+from optinc.reducers.kernels.cpu_arguments import Numbers, Tables
+from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 
 MOST_INPUTS = 128

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from optinc.reducers.kernels.cpu_plan import Numbers, Tables
+    from optinc.reducers.kernels.cpu_arguments import Numbers, Tables
 
 Floats, Integers = NDArray[np.float32], NDArray[np.int32]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from optinc.reducers.kernels import eager
+from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan
 from optinc.signal import preprocessing
 from optinc.signal.block_quantizer import BlockQuantizer
@@ -110,7 +110,7 @@ def check_reduce(backend: Backend, case: Case) -> None:
     """Compare results and totals, out of place and in place."""
     plan, gradients = case.plan, case.gradients
     expected = torch.full_like(gradients[0], 7.0)
-    totals = eager.reduce(gradients, expected, plan)
+    totals = reference.reduce(gradients, expected, plan)
     finite = torch.isfinite(plan.quantizer.scales(gradients))
     finite = finite.repeat_interleave(plan.quantizer.block_size)[: len(expected)]
     for in_place in (False, True):
@@ -141,17 +141,17 @@ def check_sums(backend: Backend, case: Case) -> None:
     plan, gradients = case.plan, case.gradients
     plan = replace(plan, quantizer=replace(plan.quantizer, nonfinite="propagate"))
     for gradient in gradients:
-        own, expected = backend.scale_bits(gradient, plan), eager.scale_bits(gradient, plan)
+        own, expected = backend.scale_bits(gradient, plan), reference.scale_bits(gradient, plan)
         assert int(own.amin() if len(own) else 0) >= 0
         assert_same(own.view(torch.float32), expected.view(torch.float32))
     bits = torch.stack([backend.scale_bits(gradient, plan) for gradient in gradients]).amax(0)
     words = [contribution(backend, gradient, bits, plan) for gradient in gradients]
     for gradient, own in zip(gradients, words, strict=True):
-        assert torch.equal(own, contribution(eager, gradient, bits, plan))
+        assert torch.equal(own, contribution(reference, gradient, bits, plan))
     total = torch.stack(words).sum(0, dtype=torch.int32)
     received, expected, reduced = (torch.empty_like(gradients[0]) for _ in range(3))
     wrong = backend.receive(total, bits, received, plan)
-    assert wrong == eager.receive(total, bits, expected, plan)
+    assert wrong == reference.receive(total, bits, expected, plan)
     assert_same(received, expected)
     totals = backend.reduce(gradients, reduced, plan)
     assert wrong == totals.wrong_codes

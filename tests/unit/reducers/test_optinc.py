@@ -16,7 +16,7 @@ from optinc.errors import (
 )
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
-from optinc.reducers.kernels import eager
+from optinc.reducers import blocks as blocks_module
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
@@ -105,7 +105,7 @@ def test_the_order_of_servers_and_the_size_of_chunks_do_not_matter(
     expected = ideal_reducer()(rows)
     assert torch.equal(ideal_reducer()(rows[[3, 1, 0, 2]]), expected)
     for blocks in (1, 3):
-        monkeypatch.setattr(eager, "CHUNK_BLOCKS", blocks)
+        monkeypatch.setattr(blocks_module, "CHUNK_BLOCKS", blocks)
         assert torch.equal(ideal_reducer(backend="eager")(rows), expected)
 
 

@@ -14,10 +14,11 @@ from optinc.errors import SkipStep
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.base import Reducer
-from optinc.reducers.hooks import HalfPrecisionReducer, PowerSGDReducer
-from optinc.reducers.int8_blocks import Int8BlocksReducer
 from optinc.reducers.optinc import OptINCReducer
-from optinc.reducers.qsgd import QSGDReducer
+from optinc.reducers.peers.half_precision import HalfPrecisionReducer
+from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
+from optinc.reducers.peers.powersgd import PowerSGDReducer
+from optinc.reducers.peers.qsgd import QSGDReducer
 from optinc.reducers.ring import RingReducer
 from optinc.reducers.signal_observer import SignalObserver
 from optinc.signal.block_quantizer import BlockQuantizer

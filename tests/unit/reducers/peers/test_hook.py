@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.reducers.hooks import HalfPrecisionReducer, PowerSGDReducer
-from optinc.reducers.threaded_group import run_servers
+from optinc.reducers.peers.half_precision import HalfPrecisionReducer
+from optinc.reducers.peers.powersgd import PowerSGDReducer
+from optinc.reducers.peers.threaded_group import run_servers
 from optinc.strategies.checkpointing import CHECKPOINT_KEY, reducer_state, restore_reducer
 
 CPU = torch.device("cpu")

@@ -7,11 +7,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optinc.reducers.blocks import bits_of, chunks, scales_of
+from optinc.reducers.exact import squared_norms
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
-from optinc.reducers.ring import exact_mean
-
-CHUNK_BLOCKS = 256
-"""Blocks reduced at once: chunks that fit the cache are several times faster than gradients."""
 
 
 def reduce(
@@ -46,27 +44,9 @@ def reduce(
     return Totals(nonfinite, wrong, squared_error, squared_mean)
 
 
-def chunks(blocks: int, block_size: int) -> list[tuple[slice, slice]]:
-    """Return the slices of blocks and of values of every chunk."""
-    starts = range(0, blocks, CHUNK_BLOCKS)
-    parts = [slice(start, start + CHUNK_BLOCKS) for start in starts]
-    return [(part, slice(part.start * block_size, part.stop * block_size)) for part in parts]
-
-
 def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
     """See :meth:`Backend.scale_bits`."""
     return bits_of(plan.quantizer.scales(gradient_P.unsqueeze(0)))
-
-
-def bits_of(scales_B: Tensor) -> Tensor:
-    """Return bit patterns that order like the scales, NaN above all: float32 [B] -> int32 [B]."""
-    # The sign bit of NaN may be set.
-    return scales_B.view(torch.int32) & 0x7FFFFFFF
-
-
-def scales_of(scale_bits_B: Tensor) -> Tensor:
-    """Return the scales behind their bit patterns: int32 [B] -> float32 [B]."""
-    return scale_bits_B.view(torch.float32)
 
 
 def contribute(
@@ -103,16 +83,3 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
             )
             wrong += plan.switch.count_errors_of_sums(sums_P, received_P)
     return wrong
-
-
-def squared_norms(gradients_NP: Tensor, reduced_P: Tensor, *, finite: bool) -> tuple[float, float]:
-    """Return the squared norms of error and exact mean, over finite blocks."""
-    mean_P = exact_mean(gradients_NP)
-    error_P = reduced_P - mean_P
-    if not finite:
-        known_P = torch.isfinite(reduced_P)
-        mean_P, error_P = mean_P[known_P], error_P[known_P]
-    # The squares of gradients beyond 1e19 or below 1e-23 leave float32.
-    norm = torch.linalg.vector_norm
-    error, mean = norm(error_P, dtype=torch.float64), norm(mean_P, dtype=torch.float64)
-    return float(error) ** 2, float(mean) ** 2

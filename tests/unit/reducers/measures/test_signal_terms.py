@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from optinc.reducers.signal_statistics import (
+from optinc.reducers.measures.signal_terms import (
     COLUMNS,
     GroupStatistics,
     Signal,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
-from optinc.reducers.error_measure import add_error, sample
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.traffic import qsgd_bytes, ring_bytes
+from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.traffic import qsgd_bytes, ring_bytes
 from optinc.signal.randomness import generator_of
 
 MOST_LEVELS = 2**15 - 1

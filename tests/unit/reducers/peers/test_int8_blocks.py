@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
-from optinc.reducers.int8_blocks import Int8BlocksReducer
-from optinc.reducers.kernels import eager
+from optinc.reducers import blocks as blocks_module
 from optinc.reducers.optinc import OptINCReducer
+from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.switches.single import IdealSwitch
@@ -72,7 +72,7 @@ def test_one_server_keeps_its_largest_value() -> None:
 def test_the_size_of_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = gradients(4, 5000)
     expected = reducer_of()(rows)
-    monkeypatch.setattr(eager, "CHUNK_BLOCKS", 3)
+    monkeypatch.setattr(blocks_module, "CHUNK_BLOCKS", 3)
     assert torch.equal(reducer_of()(rows), expected)
 
 

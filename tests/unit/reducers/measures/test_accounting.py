@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from optinc.reducers.accounting import Accounting
+from optinc.reducers.measures.accounting import Accounting
 from optinc.reducers.ring import RingReducer
 
 

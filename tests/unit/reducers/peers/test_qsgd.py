@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.reducers.qsgd import QSGDReducer
+from optinc.reducers.peers.qsgd import QSGDReducer
 
 
 def gradients(*shape: int, seed: int = 0) -> Tensor:

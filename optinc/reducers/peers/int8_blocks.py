@@ -12,13 +12,12 @@ from torch import Tensor
 
 from optinc.errors import NonFiniteGradientError
 from optinc.reducers.base import Reducer
-from optinc.reducers.error_measure import add_error, sample
+from optinc.reducers.blocks import CHUNK_BLOCKS, bits_of, chunks, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.kernels.eager import CHUNK_BLOCKS, bits_of, chunks, scales_of
+from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.signal_terms import Signal
+from optinc.reducers.measures.traffic import code_bytes, ring_bytes
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
-from optinc.reducers.replay import quantized_signals
-from optinc.reducers.signal_statistics import Signal
-from optinc.reducers.traffic import code_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockQuantizer
 
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from optinc.reducers.error_measure import sample
-from optinc.reducers.hooks import PowerSGDReducer
-from optinc.reducers.traffic import powersgd_factors, qsgd_bytes, ring_bytes
+from optinc.reducers.measures.error import sample
+from optinc.reducers.measures.traffic import powersgd_factors, qsgd_bytes, ring_bytes
+from optinc.reducers.peers.powersgd import PowerSGDReducer
 
 shapes = st.lists(st.lists(st.integers(1, 12), max_size=3).map(torch.Size), min_size=1, max_size=4)
 

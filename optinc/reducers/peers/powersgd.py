@@ -1,192 +1,26 @@
-"""Communication hooks of torch's DistributedDataParallel as reducers: fp16, bf16 and PowerSGD.
-
-The hooks are torch's own. Each is given the whole flat gradient as one bucket, where DDP would call
-it for buckets of about 25 MB. Between real processes it exchanges data itself; for N virtual
-servers it is run N times in threads that take turns (:mod:`.threaded_group`).
-
-Both forms return the same bits for one or two servers, whose sum has only one order. For more, gloo
-and NCCL add in an order of their own, virtual servers in that of the ranks: results differ by the
-rounding of N-1 additions in the format that is sent.
-"""
+"""PowerSGD: torch's hook as a reducer, with error feedback and warm start."""
 
 # Shape suffixes: N servers, P gradient values.
 
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
-    bf16_compress_hook,
-    fp16_compress_hook,
-)
 from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import (
     PowerSGDState,
     powerSGD_hook,
 )
-from torch.futures import Future
 
 from optinc.errors import ConfigurationError
-from optinc.reducers.base import Reducer
-from optinc.reducers.error_measure import add_error, sample
-from optinc.reducers.group import ServerGroup
-from optinc.reducers.threaded_group import run_servers
-from optinc.reducers.traffic import powersgd_factors, ring_bytes
-
-Hook = Callable[[Any, Any], Future[Tensor]]
-
-HalfPrecision = Literal["fp16", "bf16"]
-
-HALF_PRECISION_HOOKS: dict[HalfPrecision, Hook] = {
-    "fp16": fp16_compress_hook,
-    "bf16": bf16_compress_hook,
-}
-
-
-class FlatBucket:
-    """The whole gradient of one server as the only bucket of a backward pass.
-
-    Args:
-        buffer_P: Float tensor [P]; hooks work in it.
-        shapes: Shapes of its parameters, in flat order.
-    """
-
-    def __init__(self, buffer_P: Tensor, shapes: Sequence[torch.Size]) -> None:
-        self._buffer_P = buffer_P
-        self._shapes = shapes
-
-    def buffer(self) -> Tensor:
-        """Return the flat gradient [P]."""
-        return self._buffer_P
-
-    def index(self) -> int:
-        """Return the number of this bucket."""
-        return 0
-
-    def is_last(self) -> bool:
-        """Say that no bucket follows in this backward pass."""
-        return True
-
-    def gradients(self) -> list[Tensor]:
-        """Return the gradients of all parameters that have values, as views of the buffer.
-
-        Scalars have shape [1]: torch's hooks ask for a first dimension.
-        """
-        parts = torch.split(self._buffer_P, [prod(shape) for shape in self._shapes])
-        return [
-            part.view(shape if shape else (1,))
-            for part, shape in zip(parts, self._shapes, strict=True)
-            if len(part)
-        ]
-
-
-class HookReducer(Reducer):
-    """A reducer that runs one of torch's communication hooks.
-
-    Every reduction measures the error against the exact mean, what error feedback will make up for
-    included: of virtual servers on all values, of real ones on a sample of large gradients.
-    """
-
-    _shapes: Sequence[torch.Size] = ()
-
-    @abstractmethod
-    def _begin(self, gradient: Tensor, held: int) -> list[Any]:
-        """Return the state that the hook of each of the servers held here is given.
-
-        Args:
-            gradient: Tensor [..., P] of the dtype and device of the gradients.
-            held: Servers in this process.
-        """
-
-    def _surroundings(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return what the hooks of all servers run in, as far as it is global."""
-        return nullcontext()
-
-    @abstractmethod
-    def _call(self, state: Any, group: dist.ProcessGroup, bucket: FlatBucket) -> Tensor:
-        """Run the hook of one server, and return the reduced gradient [P]."""
-
-    @abstractmethod
-    def _end(self, states: list[Any], reduced_P: Tensor) -> float:
-        """Keep what the servers must remember; return the bytes that each of them has sent."""
-
-    def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
-        states = self._begin(gradients_NP, self.servers)
-
-        def serve(group: dist.ProcessGroup) -> Tensor:
-            rank = group.rank()
-            # Hooks write into their bucket.
-            return self._call(states[rank], group, self._bucket(gradients_NP[rank].clone()))
-
-        with self._surroundings(gradients_NP.device):
-            reduced_P = run_servers(self.servers, serve, device=gradients_NP.device)[0]
-        add_error(self.accounting, gradients_NP, reduced_P)
-        self._account(out_P.numel(), self._end(states, reduced_P))
-        out_P.copy_(reduced_P)
-
-    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
-        (state,) = self._begin(gradient_P, 1)
-        sample_NS = group.all_gather(sample(gradient_P))
-        with self._surroundings(gradient_P.device):
-            reduced_P = self._call(state, group.process_group, self._bucket(gradient_P))
-        gradient_P.copy_(reduced_P)
-        add_error(self.accounting, sample_NS, sample(gradient_P))
-        self._account(gradient_P.numel(), self._end([state], gradient_P))
-
-    def _bucket(self, buffer_P: Tensor) -> FlatBucket:
-        return FlatBucket(buffer_P, self._shapes)
-
-    def _account(self, values: int, sent: float) -> None:
-        self.accounting.reductions += 1
-        self.accounting.values += values
-        self.accounting.bytes_sent += sent
-        self.accounting.bytes_ring += ring_bytes(
-            values=values, servers=self.servers, bytes_per_value=4
-        )
-
-
-class HalfPrecisionReducer(HookReducer):
-    """Averages in half precision: every server's share of the mean is sent and added so.
-
-    torch's ``fp16_compress_hook`` and ``bf16_compress_hook``. Non-finite gradients pass through;
-    with fp16 a mean beyond 65504 becomes infinite. Results of N > 2 real and virtual servers differ
-    by at most 2 (N-1) u of the mean absolute gradient, u = 2^-11 (fp16) or 2^-8 (bf16).
-
-    Args:
-        servers: Number of servers N.
-        format: ``fp16`` or ``bf16``.
-
-    Raises:
-        ConfigurationError: If a value is illegal; names the setting.
-    """
-
-    def __init__(self, *, servers: int, format: HalfPrecision) -> None:  # noqa: A002
-        super().__init__(servers=servers)
-        if format not in get_args(HalfPrecision):
-            raise ConfigurationError(
-                f"reducer.format must be {' | '.join(get_args(HalfPrecision))}, got {format!r}"
-            )
-        self.format = format
-
-    def identity(self) -> dict[str, Any]:
-        """See :meth:`Reducer.identity`."""
-        return {**super().identity(), "format": self.format}
-
-    def _begin(self, gradient: Tensor, held: int) -> list[Any]:
-        return [None] * held
-
-    def _call(self, state: Any, group: dist.ProcessGroup, bucket: FlatBucket) -> Tensor:
-        return HALF_PRECISION_HOOKS[self.format](group, bucket).wait()
-
-    def _end(self, states: list[Any], reduced_P: Tensor) -> float:
-        return ring_bytes(values=reduced_P.numel(), servers=self.servers, bytes_per_value=2)
+from optinc.reducers.measures.traffic import powersgd_factors, ring_bytes
+from optinc.reducers.peers.hook import FlatBucket, Hook, HookReducer
 
 
 class PowerSGDReducer(HookReducer):

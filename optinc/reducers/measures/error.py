@@ -9,8 +9,8 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from optinc.reducers.accounting import Accounting
-from optinc.reducers.kernels.eager import squared_norms
+from optinc.reducers.exact import squared_norms
+from optinc.reducers.measures.accounting import Accounting
 
 CHUNK = 1 << 20
 """Values measured at once."""

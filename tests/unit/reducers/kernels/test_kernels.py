@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optinc.onn.artifact import ONNArtifact
-from optinc.reducers.kernels import cpu, cpu_loops, cpu_plan, eager
+from optinc.reducers.kernels import cpu, cpu_loops, cpu_plan, reference
 from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.block_quantizer import BlockQuantizer
@@ -35,7 +35,7 @@ from tests.unit.reducers.kernel_cases import (
     table_switch,
 )
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SEEDS = st.integers(0, 2**31 - 1)
 
 
@@ -126,7 +126,7 @@ def test_the_measured_error_is_that_of_eager(bits: int, magnitude: float, block_
     gradients = torch.randn(4, 20_003) * magnitude
     gradients[0, 777] = torch.nan
     out = torch.empty(20_003)
-    own, expected = cpu.reduce(gradients, out, plan), eager.reduce(gradients, out, plan)
+    own, expected = cpu.reduce(gradients, out, plan), reference.reduce(gradients, out, plan)
     assert own.squared_error == pytest.approx(expected.squared_error, rel=1e-5)
     assert own.squared_mean == pytest.approx(expected.squared_mean, rel=1e-5)
 
@@ -152,7 +152,7 @@ def test_rows_may_be_strided_and_overlap() -> None:
     for rows in (memory[:, 500:1700], memory[:, ::2], memory[:1].expand(4, -1), memory.T[:4, :4]):
         out, strided, expected = (torch.zeros(rows.shape[1]) for _ in range(3))
         wide = torch.zeros(2 * rows.shape[1])
-        eager.reduce(rows.contiguous(), expected, plan)
+        reference.reduce(rows.contiguous(), expected, plan)
         cpu.reduce(rows, out, plan)
         cpu.reduce(rows, wide[::2], plan)
         strided.copy_(wide[::2])
@@ -174,7 +174,7 @@ def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
     bits = torch.ones(1).view(torch.int32)
     own, expected = torch.empty(len(sums)), torch.empty(len(sums))
     cpu.receive(words, bits, own, plan)
-    eager.receive(words, bits, expected, plan)
+    reference.receive(words, bits, expected, plan)
     assert_same(own, expected)
 
 
@@ -199,7 +199,7 @@ def test_servers_in_threads_may_reduce_at_once() -> None:
     plan, gradients = ideal_plan(), torch.randn(8, 4, 100_000)
     expected = torch.empty(8, 100_000)
     for rows, out in zip(gradients, expected, strict=True):
-        eager.reduce(rows, out, plan)
+        reference.reduce(rows, out, plan)
 
     def reduce(number: int) -> torch.Tensor:
         out = torch.empty(100_000)
