@@ -11,8 +11,8 @@ from torch.futures import Future
 
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.strategies.attendance import Attendance
 from optinc.strategies.flat_parameters import FlatParameters
+from optinc.strategies.lost_servers import Attendance
 
 
 class BucketExchange:

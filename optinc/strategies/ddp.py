@@ -26,19 +26,19 @@ from optinc.onn.design import in_cascade
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
-from optinc.strategies.attendance import Attendance
+from optinc.strategies.agreement import agree
 from optinc.strategies.bucket_exchange import BucketExchange
-from optinc.strategies.checkpoint_io import AtomicCheckpointIO
-from optinc.strategies.checkpointing import (
+from optinc.strategies.checkpoints import (
     CHECKPOINT_KEY,
+    AtomicCheckpointIO,
     last_checkpoint,
     reducer_state,
     restore_reducer,
     to_cpu,
 )
 from optinc.strategies.flat_parameters import FlatParameters
-from optinc.strategies.identity import agree
 from optinc.strategies.launcher import ServerLauncher
+from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
 
 START_SECONDS = 120.0

@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
 from optinc.strategies.buffers import ServerBuffers
-from optinc.strategies.checkpoint_io import AtomicCheckpointIO
-from optinc.strategies.checkpointing import (
+from optinc.strategies.checkpoints import (
     CHECKPOINT_KEY,
+    AtomicCheckpointIO,
     last_checkpoint,
     reducer_state,
     restore_reducer,

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from optinc.callbacks.preemption import Preemption
 from optinc.errors import OutputError
-from optinc.strategies.checkpoint_io import AtomicCheckpointIO
+from optinc.strategies.checkpoints import AtomicCheckpointIO
 from tests.hydra_jobs import TINY, job
 
 RUN = [

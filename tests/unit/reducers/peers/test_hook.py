@@ -16,7 +16,7 @@ from optinc.errors import ConfigurationError
 from optinc.reducers.peers.half_precision import HalfPrecisionReducer
 from optinc.reducers.peers.powersgd import PowerSGDReducer
 from optinc.reducers.peers.threaded_group import run_servers
-from optinc.strategies.checkpointing import CHECKPOINT_KEY, reducer_state, restore_reducer
+from optinc.strategies.checkpoints import CHECKPOINT_KEY, reducer_state, restore_reducer
 
 CPU = torch.device("cpu")
 SHAPES = [torch.Size(shape) for shape in [(30, 20), (30,), (), (8, 4, 3, 3), (0, 5), (5, 30)]]

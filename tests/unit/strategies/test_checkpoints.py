@@ -14,13 +14,13 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from optinc.errors import OptINCError, OutputError
 from optinc.reducers.ring import RingReducer
-from optinc.strategies.checkpoint_io import AtomicCheckpointIO
+from optinc.strategies.checkpoints import AtomicCheckpointIO
 from optinc.strategies.virtual_servers import VirtualServersStrategy
 
 FULL_DISK = """
 import resource, sys, torch
 from optinc.errors import OutputError
-from optinc.strategies.checkpoint_io import AtomicCheckpointIO
+from optinc.strategies.checkpoints import AtomicCheckpointIO
 
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
