@@ -250,7 +250,7 @@ def test_a_forked_process_has_a_pool_of_its_own() -> None:
     code = """
 import os, torch
 from optinc.reducers.kernels import cpu
-from tests.unit.reducers.test_kernels import ideal_plan
+from tests.unit.reducers.kernels.test_kernels import ideal_plan
 plan, gradient = ideal_plan(), torch.randn(100_000)
 bits = cpu.scale_bits(gradient, plan)
 child = os.fork()
