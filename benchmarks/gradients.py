@@ -61,14 +61,14 @@ def optinc(switch: OpticalSwitch, *, servers: int | None = None, backend: str) -
 
 def shipped(bits: int, inputs: int) -> ONNArtifact:
     """Return the shipped ONN of Table I with all layers approximated."""
-    scenario = make_scenario(bits=bits, servers=inputs, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=bits, servers=inputs, onn_inputs="auto", rounding="half_even")
     return zoo.load(None, scenario=scenario, hidden="table1", layers="all")
 
 
 def ideal(bits: int, inputs: int) -> IdealSwitch:
     """Return a switch without an ONN."""
     return IdealSwitch(
-        make_scenario(bits=bits, servers=inputs, inputs="auto", rounding="half_even")
+        make_scenario(bits=bits, servers=inputs, onn_inputs="auto", rounding="half_even")
     )
 
 

@@ -25,7 +25,7 @@ from experiments.common.record import RESULTS, command_line, save
 from experiments.common.runs import run
 from experiments.common.workloads import Workload, llama, resnet50
 from optinc.onn.analog_cascade import (
-    Composition,
+    AnalogCascade,
     carry_chains,
     count_carry_chains,
     evaluate_composed,
@@ -141,7 +141,7 @@ ACCURACY_NOTE = (
     "Levels on all inputs of their own data sets (28,561 and 134,017); composed: the analog "
     "outputs of level 1 are the inputs of level 2, without rounding. Carry chains: for every code "
     "c and every n, n servers send c + 1 and the others c, side by side or spread over the "
-    "switches. Margins in PAM4 levels."
+    "switches. Margins in PAM4 amplitudes."
 )
 
 
@@ -150,7 +150,7 @@ def cascade(servers: int, depth: int) -> Tree:
     tree = make_tree(
         bits=BITS,
         servers=servers,
-        inputs="auto",
+        onn_inputs="auto",
         rounding="half_even",
         fan_in=FAN_IN,
         depth=depth,
@@ -174,13 +174,13 @@ def accuracy(family: str, *, samples: int) -> Iterator[Row]:
             wrong=card.wrong_inputs,
             margin=card.smallest_margin,
         )
-    composition = Composition([onn.network for onn in onns.levels], onns.tree)
+    analog = AnalogCascade([onn.network for onn in onns.levels], onns.tree)
     tree = onns.tree
     for what, batches, total in (
         ("composed, random", random_codes(tree, samples=samples, seed=0), samples),
         ("composed, carry chains", carry_chains(tree), count_carry_chains(tree)),
     ):
-        found = evaluate_composed(composition, batches, total=total, title=what)
+        found = evaluate_composed(analog, batches, total=total, title=what)
         yield _accuracy_row(
             family,
             what,
@@ -259,7 +259,7 @@ def traffic(load: tuple[Workload, float]) -> Iterator[Row]:
         row: Row = {
             "model": workload.name,
             "servers": servers,
-            "levels": cascade_levels(servers=servers, inputs=FAN_IN),
+            "levels": cascade_levels(servers=servers, fan_in=FAN_IN),
         }
         size = step.values * assumptions.optinc_bits / 8
         times = {}

@@ -63,7 +63,7 @@ class PaperRow:
     def design(self) -> ONNDesign:
         """The ONN of this row, with Table I's structure and the default rounding."""
         scenario = make_scenario(
-            bits=self.bits, servers=self.servers, inputs="auto", rounding=DEFAULT_ROUNDING
+            bits=self.bits, servers=self.servers, onn_inputs="auto", rounding=DEFAULT_ROUNDING
         )
         return ONNDesign.from_settings(scenario=scenario, hidden="table1", layers=self.layers)
 

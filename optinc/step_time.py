@@ -154,11 +154,11 @@ def bytes_sent(method: Method, *, values: int, assumptions: Assumptions) -> floa
     )
 
 
-def cascade_levels(*, servers: int, inputs: int) -> int:
-    """Return the levels of a cascade of switches with so many inputs that takes all servers."""
-    levels, reach = 1, inputs
+def cascade_levels(*, servers: int, fan_in: int) -> int:
+    """Return the levels of a cascade of switches of ``fan_in`` inputs that takes all servers."""
+    levels, reach = 1, fan_in
     while reach < servers:
-        levels, reach = levels + 1, reach * inputs
+        levels, reach = levels + 1, reach * fan_in
     return levels
 
 
@@ -176,7 +176,7 @@ def latency_seconds(method: Method, assumptions: Assumptions) -> float:
         return 2 * (a.servers - 1).bit_length() * a.message_us * 1e-6
     optical = method == "optinc"
     inputs = a.optical_inputs if optical else a.electrical_inputs
-    switches = 2 * cascade_levels(servers=a.servers, inputs=inputs) - 1
+    switches = 2 * cascade_levels(servers=a.servers, fan_in=inputs) - 1
     passing = a.message_us + switches * (a.optical_us if optical else a.electrical_us)
     return (2 if optical and a.scale_bits else 1) * passing * 1e-6
 

@@ -40,7 +40,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def small_design() -> ONNDesign:
     """4 bits, 2 servers: 49 possible inputs."""
-    scenario = make_scenario(bits=4, servers=2, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=4, servers=2, onn_inputs="auto", rounding="half_even")
     return ONNDesign.from_settings(scenario=scenario, hidden=[32, 32], layers=[2])
 
 

@@ -22,6 +22,6 @@ def scenarios(draw: st.DrawFn, *, most_servers: int, most_symbols: int) -> Scena
     return Scenario(
         bits=2 * symbols,
         servers=draw(st.integers(1, most_servers)),
-        inputs=draw(st.sampled_from(inputs)),
+        onn_inputs=draw(st.sampled_from(inputs)),
         rounding=draw(st.sampled_from(ROUNDINGS)),
     )

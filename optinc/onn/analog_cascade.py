@@ -30,9 +30,9 @@ def propagate(
     """Send signals up through some levels.
 
     Args:
-        networks: Of the levels; each maps [P, K] averages to [P, M] outputs in PAM4 levels.
+        networks: Of the levels; each maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
         levels: The switches of these levels, and perhaps of more.
-        signals_NPM: Float tensor [n, P, M] in PAM4 levels, of servers or of the level below.
+        signals_NPM: Float tensor [n, P, M] in PAM4 amplitudes, of servers or of the level below.
 
     Returns:
         Float tensor [switches, P, M], the analog outputs of the last of these levels.
@@ -44,7 +44,7 @@ def propagate(
     return signals_NPM
 
 
-class Composition:
+class AnalogCascade:
     """The networks of a cascade, or of its lower levels, evaluated together.
 
     Args:
@@ -121,7 +121,7 @@ def carry_chains(tree: Tree) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def evaluate_composed(
-    composition: Composition,
+    cascade: AnalogCascade,
     batches: Iterator[Tensor],
     *,
     total: int,
@@ -131,32 +131,32 @@ def evaluate_composed(
     """Evaluate a cascade without any rounding between its levels.
 
     Args:
-        composition: The networks.
+        cascade: The networks.
         batches: Codes of all servers, int32 [connected, P], on the CPU.
         total: Number of inputs in all batches.
         title: Of a progress bar; None for none.
         on_batch: Gets the codes of every batch, and the margins float [P] of their outputs.
     """
-    tree, errors = composition.tree, Counter[int]()
+    tree, errors = cascade.tree, Counter[int]()
     top, evaluated, wrong, margin = tree.levels[-1], 0, 0, float("inf")
     hidden = title is None
     for codes_NP in track(
         batches, description=title or "", total=total / BATCH_SIZE, transient=True, disable=hidden
     ):
-        levels_PM = composition(codes_NP).cpu()
+        amplitudes_PM = cascade(codes_NP).cpu()
         code_P = outputs.ideal_average(codes_NP, tree)
         symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
-        margin_P = outputs.threshold_margin(levels_PM, symbols_PM, top).amin(-1)
+        margin_P = outputs.threshold_margin(amplitudes_PM, symbols_PM, top).amin(-1)
         margin = min(margin, float(margin_P.min()))
         if on_batch is not None:
             on_batch(codes_NP, margin_P)
-        difference = pam4.decode(pam4.receive(levels_PM)) - code_P
+        difference = pam4.decode(pam4.receive(amplitudes_PM)) - code_P
         difference = difference[difference != 0]
         evaluated += len(code_P)
         wrong += len(difference)
         errors.update(difference.tolist())
     return Evaluation(
-        inputs=total,
+        combinations=total,
         evaluated_inputs=evaluated,
         wrong_inputs=wrong,
         error_values=dict(sorted(errors.items())),

@@ -44,7 +44,7 @@ class ONNCard:
         evaluated_inputs: How many of them were evaluated: all, unless there are too many.
         wrong_inputs: How many of those are received wrong.
         error_values: Received minus ideal code, in units of the last place -> count.
-        smallest_margin: Smallest distance from a receiver threshold, in PAM4 levels.
+        smallest_margin: Smallest distance from a receiver threshold, in PAM4 amplitudes.
         mzi_count: MZIs of all layers, without biases and without units P and T.
         honest_mzi_count: MZIs of all layers with their biases, without units P and T.
         interface_mzi_count: MZIs of units P and T in SVD form.
@@ -96,7 +96,7 @@ class ONNCard:
         return Scenario(
             bits=self.bits,
             servers=self.servers,
-            inputs=self.inputs,
+            onn_inputs=self.inputs,
             rounding=self.rounding,
             level=self.level,
             keeps_decimal=self.keeps_decimal,
@@ -252,7 +252,7 @@ def save_artifact(
         bits=scenario.bits,
         servers=scenario.servers,
         symbols=scenario.symbols,
-        inputs=scenario.inputs,
+        inputs=scenario.onn_inputs,
         group=scenario.group,
         rounding=scenario.rounding,
         structure=design.structure,
@@ -262,7 +262,7 @@ def save_artifact(
         input_offset=network.input_offset,
         output_scale=network.output_scale,
         output_offset=network.output_offset,
-        exhaustive_inputs=evaluation.inputs,
+        exhaustive_inputs=evaluation.combinations,
         evaluated_inputs=evaluation.evaluated_inputs,
         wrong_inputs=evaluation.wrong_inputs,
         error_values=evaluation.error_values,
@@ -272,7 +272,7 @@ def save_artifact(
             design.structure, design.approximated_layers, biases=True
         ),
         interface_mzi_count=area.interface_mzis(
-            servers=scenario.servers, symbols=scenario.symbols, inputs=scenario.inputs
+            servers=scenario.servers, symbols=scenario.symbols, onn_inputs=scenario.onn_inputs
         ),
         area_ratio=area.area_ratio(
             design.structure, design.approximated_layers, servers=scenario.servers

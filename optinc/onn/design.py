@@ -74,7 +74,7 @@ class ONNDesign:
             raise ConfigurationError(
                 f"optinc.mesh.hidden must be a list of positive widths or table1, got {widths}"
             )
-        structure = (scenario.inputs, *widths, scenario.symbols)
+        structure = (scenario.onn_inputs, *widths, scenario.symbols)
         count = len(structure) - 1
         if layers == "none":
             layers = ()
@@ -142,7 +142,7 @@ def in_cascade(scenario: Scenario) -> bool:
 
 def settings_of(scenario: Scenario) -> str:
     """Return the command-line settings that describe a scenario."""
-    common = f"optinc.preprocessing.inputs={scenario.inputs}"
+    common = f"optinc.preprocessing.inputs={scenario.onn_inputs}"
     if not in_cascade(scenario):
         return (
             f"optinc.bits={scenario.bits} optinc.servers={scenario.servers} "

@@ -24,7 +24,7 @@ class HardInputs:
     """Collects the inputs whose outputs come closest to a threshold, or beyond.
 
     Args:
-        below: Margin in PAM4 levels under which an input is hard.
+        below: Margin in PAM4 amplitudes under which an input is hard.
         limit: Most inputs kept, those of the smallest margin.
 
     Attributes:
@@ -52,17 +52,17 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        inputs: Number of possible inputs.
+        combinations: Number of possible inputs.
         evaluated_inputs: How many of them were evaluated: all, unless there are too many, or too
             many were wrong.
         wrong_inputs: Evaluated inputs for which some received symbol differs from the target's.
         error_values: Received minus ideal code, in units of the last place -> count; in units of
             1/N^l where the decimal part is kept.
         smallest_margin: Smallest distance of any output from a receiver threshold, in PAM4
-            levels; negative if an input is wrong.
+            amplitudes; negative if an input is wrong.
     """
 
-    inputs: int
+    combinations: int
     evaluated_inputs: int
     wrong_inputs: int
     error_values: dict[int, int]
@@ -76,7 +76,7 @@ class Evaluation:
     @property
     def exhaustive(self) -> bool:
         """Whether all possible inputs were evaluated."""
-        return self.evaluated_inputs == self.inputs
+        return self.evaluated_inputs == self.combinations
 
 
 def index_batches(size: int, *, device: torch.device, progress: str | None) -> Iterator[Tensor]:
@@ -107,7 +107,7 @@ def evaluate_exhaustively(
     """Send every possible input through the network, in float32.
 
     Args:
-        network: Maps [P, K] averages to [P, M] outputs in PAM4 levels.
+        network: Maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
         scenario: The switch the network is meant for.
         progress: Show a progress bar; not inside another one.
         hard: Takes in the hard inputs met.
@@ -135,7 +135,7 @@ def evaluate_sampled(
     cascade, what the level below sends is of this form, in its steps.
 
     Args:
-        network: Maps [P, K] averages to [P, M] outputs in PAM4 levels.
+        network: Maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
         scenario: The switch the network is meant for.
         samples: Number of inputs.
         seed: Seed of the choice.
@@ -174,23 +174,23 @@ def _evaluate(
     margin = float("inf")
     errors: Counter[int] = Counter()
     for index, (averages, symbols) in batches:
-        levels = network(averages)
-        margin_P = outputs.threshold_margin(levels, symbols, scenario).amin(-1)
+        amplitudes = network(averages)
+        margin_P = outputs.threshold_margin(amplitudes, symbols, scenario).amin(-1)
         margin = min(margin, float(margin_P.min()))
         if hard is not None and index is not None:
             hard.add(index, margin_P)
-        received = outputs.receive(levels, scenario).long()
+        received = outputs.receive(amplitudes, scenario).long()
         difference = outputs.value_of_outputs(received, scenario) - outputs.value_of_outputs(
             symbols, scenario
         )
         difference = difference[difference != 0]
-        evaluated += len(levels)
+        evaluated += len(amplitudes)
         wrong += len(difference)
         errors.update(difference.tolist())
         if most_wrong is not None and wrong >= most_wrong:
             break
     return Evaluation(
-        inputs=scenario.combinations,
+        combinations=scenario.combinations,
         evaluated_inputs=evaluated,
         wrong_inputs=wrong,
         error_values=dict(sorted(errors.items())),

@@ -22,10 +22,10 @@ class OpticalNetwork(nn.Module):
     Args:
         structure: Widths of all layers, from K inputs to M outputs, for example
             ``[4, 64, 128, 256, 128, 64, 4]`` (Table I).
-        input_scale: Factor from PAM4 levels to the amplitude fed to layer 1.
+        input_scale: Factor from PAM4 amplitudes to the amplitude fed to layer 1.
         input_offset: Offset of that amplitude.
-        output_scale: Factor from the amplitude of the last layer to PAM4 levels.
-        output_offset: Offset of these levels.
+        output_scale: Factor from the amplitude of the last layer to PAM4 amplitudes.
+        output_offset: Offset of these amplitudes.
 
     Raises:
         ValueError: If there is no layer or a width is not positive.
@@ -61,10 +61,10 @@ class OpticalNetwork(nn.Module):
         """Map the averages A to analog outputs.
 
         Args:
-            averages_PK: Float tensor [..., K], in PAM4 levels of a merged group.
+            averages_PK: Float tensor [..., K], in PAM4 amplitudes of a merged group.
 
         Returns:
-            Float tensor [..., M], in PAM4 levels.
+            Float tensor [..., M], in PAM4 amplitudes.
         """
         signal = averages_PK * self.input_scale + self.input_offset
         for i, layer in enumerate(self.linears):

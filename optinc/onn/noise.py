@@ -28,14 +28,14 @@ def noisy_forward(
 
     Args:
         network: The optical network.
-        averages_PK: Float tensor [P, K], in PAM4 levels of a merged group.
+        averages_PK: Float tensor [P, K], in PAM4 amplitudes of a merged group.
         noise: Standard deviation of the noise on each layer's inputs, as a share of its full scale.
         full_scales: Full scale of each layer's inputs, see :func:`full_scales`; None takes the
             largest value in the batch, without a gradient.
         generator: Source of the noise.
 
     Returns:
-        Float tensor [P, M], in PAM4 levels.
+        Float tensor [P, M], in PAM4 amplitudes.
     """
     signal = averages_PK * network.input_scale + network.input_offset
     for i, layer in enumerate(network.linears):
@@ -86,8 +86,8 @@ def noisy_accuracy(
     for _ in range(repeats):
         for index in index_batches(scenario.combinations, device=device, progress=None):
             averages, symbols = samples_of_index(index, scenario)
-            levels = noisy_forward(
+            amplitudes = noisy_forward(
                 network, averages, noise=noise, full_scales=scales, generator=generator
             )
-            right += int((outputs.receive(levels, scenario) == symbols).all(-1).sum())
+            right += int((outputs.receive(amplitudes, scenario) == symbols).all(-1).sum())
     return right / (repeats * scenario.combinations)

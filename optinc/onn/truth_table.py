@@ -89,7 +89,7 @@ def tabulate(network: nn.Module, scenario: Scenario) -> TruthTable:
     """Send every possible input through the network and note the received code.
 
     Args:
-        network: Maps [P, K] averages to [P, M] outputs in PAM4 levels.
+        network: Maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
         scenario: The switch the network is meant for.
     """
     device = next(network.parameters()).device

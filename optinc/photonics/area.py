@@ -71,9 +71,9 @@ def optical_depth(structure: Sequence[int], approximated_layers: Collection[int]
     )
 
 
-def interface_mzis(*, servers: int, symbols: int, inputs: int) -> int:
+def interface_mzis(*, servers: int, symbols: int, onn_inputs: int) -> int:
     """MZIs of unit P, a K x NM matrix, and of unit T, an NM x M matrix, in SVD form."""
-    return svd_mzis(inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)
+    return svd_mzis(onn_inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)
 
 
 def area_ratio(
@@ -86,6 +86,6 @@ def area_ratio(
         approximated_layers: 1-based indices of the layers in Sigma U form.
         servers: Number of servers N.
     """
-    interface = interface_mzis(servers=servers, symbols=structure[-1], inputs=structure[0])
+    interface = interface_mzis(servers=servers, symbols=structure[-1], onn_inputs=structure[0])
     approximated = network_mzis(structure, approximated_layers) + interface
     return approximated / (network_mzis(structure) + interface)

@@ -112,7 +112,7 @@ class OptINCReducer(Reducer):
         *,
         bits: int,
         servers: int,
-        inputs: int | Literal["auto"] = "auto",
+        onn_inputs: int | Literal["auto"] = "auto",
         rounding: Rounding = DEFAULT_ROUNDING,
         approximation: Literal["none", "all", "table1"] = "all",
         onn: Path | str | None = None,
@@ -123,7 +123,7 @@ class OptINCReducer(Reducer):
         Args:
             bits: Bits B of a code.
             servers: Number of servers N.
-            inputs: ONN inputs K, ``auto`` for the paper's 4 or the nearest legal value below.
+            onn_inputs: ONN inputs K, ``auto`` for the paper's 4 or the nearest legal value below.
             rounding: The function Q of eq. (3).
             approximation: Layers in Sigma U form.
             onn: Name of another shipped ONN, or an artifact folder.
@@ -133,7 +133,9 @@ class OptINCReducer(Reducer):
             ConfigurationError: If a value is illegal.
             MissingONNError: If no such ONN is shipped; names the command that trains it.
         """
-        scenario = make_scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+        scenario = make_scenario(
+            bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding
+        )
         trained = zoo.load(onn, scenario=scenario, hidden="table1", layers=approximation)
         return cls(quantizer=BlockQuantizer(bits=bits), switch=TableSwitch(trained, cache=cache))
 
@@ -301,7 +303,7 @@ class OptINCReducer(Reducer):
                 self.quantizer.decode(
                     received_P[value][: len(part_P)],
                     scales_B[block],
-                    inputs=plan.inputs,
+                    fan_in=plan.fan_in,
                     servers=plan.servers,
                 )
             )

@@ -118,25 +118,25 @@ class BlockQuantizer:
         return values_NP.add_(self.zero).to(torch.int32)
 
     def decode(
-        self, codes_P: Tensor, scales_B: Tensor, *, inputs: int = 1, servers: int = 1
+        self, codes_P: Tensor, scales_B: Tensor, *, fan_in: int = 1, servers: int = 1
     ) -> Tensor:
         """Turn codes back into gradients.
 
         Args:
             codes_P: Integer tensor [P].
             scales_B: float32 tensor [ceil(P / block_size)].
-            inputs: Inputs of the switch that averaged the codes; only the ratio to ``servers``
+            fan_in: Inputs of the switch that averaged the codes; only the ratio to ``servers``
                 matters.
             servers: How many of them had a server. The others were dark, so a code is
-                ``servers / inputs`` of the mean over servers, and is rescaled to that mean.
+                ``servers / fan_in`` of the mean over servers, and is rescaled to that mean.
 
         Returns:
             float32 tensor [P]; NaN in every block whose scale is not finite.
         """
         scales_B = scales_B.where(torch.isfinite(scales_B), torch.nan)
-        shared = gcd(inputs, servers)
-        inputs, servers = inputs // shared, servers // shared
-        steps_P = (codes_P * inputs - self.zero * servers).to(torch.float32)
+        shared = gcd(fan_in, servers)
+        fan_in, servers = fan_in // shared, servers // shared
+        steps_P = (codes_P * fan_in - self.zero * servers).to(torch.float32)
         # A number, where a tensor on the device stands, would make CUDA multiply by its reciprocal.
         divisor = torch.tensor(self.qmax * servers, dtype=torch.float32, device=steps_P.device)
         return steps_P.div_(divisor).mul_(self._expand(scales_B, codes_P.shape[0]))

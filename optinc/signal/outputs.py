@@ -1,6 +1,6 @@
 """What an ONN emits: PAM4 symbols, below the top of a cascade with a decimal part (eqs. 3, 10).
 
-Outputs are counted in their ``output_steps``: a PAM4 level has one step, except that of a last
+Outputs are counted in their ``output_steps``: a PAM4 amplitude has one step, except that of a last
 output with decimal part, which has N^l.
 """
 
@@ -60,7 +60,7 @@ def value_of_outputs(outputs: Tensor, scenario: Scenario) -> Tensor:
     if not scenario.keeps_decimal:
         return pam4.decode(outputs)
     whole = pam4.decode(outputs[..., :-1]) if scenario.symbols > 1 else 0
-    return whole * (pam4.LEVELS * scenario.divisor) + outputs[..., -1]
+    return whole * (pam4.AMPLITUDES * scenario.divisor) + outputs[..., -1]
 
 
 def steps_of(scenario: Scenario, *, like: Tensor) -> Tensor:
@@ -68,37 +68,37 @@ def steps_of(scenario: Scenario, *, like: Tensor) -> Tensor:
     return torch.tensor(scenario.output_steps, dtype=like.dtype, device=like.device)
 
 
-def receive(levels: Tensor, scenario: Scenario) -> Tensor:
+def receive(amplitudes: Tensor, scenario: Scenario) -> Tensor:
     """Snap analog outputs to the nearest step, as receivers with so many thresholds would.
 
     Args:
-        levels: Float tensor [..., M], in PAM4 levels.
+        amplitudes: Float tensor [..., M], in PAM4 amplitudes.
         scenario: Says what the steps are.
 
     Returns:
         int32 tensor [..., M] in ``output_steps``.
     """
     if not scenario.keeps_decimal:
-        return pam4.receive(levels)
-    steps = steps_of(scenario, like=levels)
-    return torch.minimum((levels * steps).round().clamp(min=0), 4 * steps - 1).to(torch.int32)
+        return pam4.receive(amplitudes)
+    steps = steps_of(scenario, like=amplitudes)
+    return torch.minimum((amplitudes * steps).round().clamp(min=0), 4 * steps - 1).to(torch.int32)
 
 
-def threshold_margin(levels: Tensor, outputs: Tensor, scenario: Scenario) -> Tensor:
+def threshold_margin(amplitudes: Tensor, outputs: Tensor, scenario: Scenario) -> Tensor:
     """Distance of analog outputs from the receivers' thresholds.
 
     Args:
-        levels: Float tensor [..., M], in PAM4 levels.
+        amplitudes: Float tensor [..., M], in PAM4 amplitudes.
         outputs: Integer tensor [..., M] in ``output_steps``, what should be received.
         scenario: Says what the steps are.
 
     Returns:
-        Float tensor [..., M] in PAM4 levels, see :func:`optinc.signal.pam4.threshold_margin`.
+        Float tensor [..., M] in PAM4 amplitudes, see :func:`optinc.signal.pam4.threshold_margin`.
     """
     if not scenario.keeps_decimal:
-        return pam4.threshold_margin(levels, outputs)
-    steps = steps_of(scenario, like=levels)
-    scaled, infinity = levels * steps, torch.full_like(levels, torch.inf)
+        return pam4.threshold_margin(amplitudes, outputs)
+    steps = steps_of(scenario, like=amplitudes)
+    scaled, infinity = amplitudes * steps, torch.full_like(amplitudes, torch.inf)
     above = torch.where(outputs == 4 * steps - 1, infinity, outputs + 0.5 - scaled)
     below = torch.where(outputs == 0, infinity, scaled - (outputs - 0.5))
     return torch.minimum(above, below) / steps

@@ -7,8 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEVELS = 4
-"""Amplitude levels of a PAM4 symbol: two bits."""
+AMPLITUDES = 4
+"""Amplitudes that a PAM4 symbol takes: two bits."""
 
 
 def encode(codes: Tensor, *, symbols: int) -> Tensor:
@@ -22,7 +22,7 @@ def encode(codes: Tensor, *, symbols: int) -> Tensor:
         Integer tensor [..., M] of the same dtype, values 0 to 3.
     """
     shifts = torch.arange(2 * (symbols - 1), -1, -2, device=codes.device, dtype=codes.dtype)
-    return (codes.unsqueeze(-1) >> shifts) & (LEVELS - 1)
+    return (codes.unsqueeze(-1) >> shifts) & (AMPLITUDES - 1)
 
 
 def decode(symbols: Tensor) -> Tensor:
@@ -40,32 +40,32 @@ def decode(symbols: Tensor) -> Tensor:
     return codes
 
 
-def receive(levels: Tensor) -> Tensor:
-    """Snap analog outputs to the nearest PAM4 level, as a receiver's slicer does.
+def receive(amplitudes: Tensor) -> Tensor:
+    """Snap analog outputs to the nearest PAM4 amplitude, as a receiver's slicer does.
 
     Args:
-        levels: Float tensor of any shape, in PAM4 levels.
+        amplitudes: Float tensor of any shape, in PAM4 amplitudes.
 
     Returns:
         int32 tensor of the same shape, values 0 to 3.
     """
-    return levels.round().clamp(0, LEVELS - 1).to(torch.int32)
+    return amplitudes.round().clamp(0, AMPLITUDES - 1).to(torch.int32)
 
 
-def threshold_margin(levels: Tensor, symbols: Tensor) -> Tensor:
+def threshold_margin(amplitudes: Tensor, symbols: Tensor) -> Tensor:
     """Distance of analog outputs from the receiver's decision thresholds.
 
-    The outermost levels have a threshold on one side only, since the receiver clamps.
+    The outermost amplitudes have a threshold on one side only, since the receiver clamps.
 
     Args:
-        levels: Float tensor of any shape, in PAM4 levels.
+        amplitudes: Float tensor of any shape, in PAM4 amplitudes.
         symbols: Integer tensor of the same shape, the symbols that should be received.
 
     Returns:
-        Float tensor of the same shape in PAM4 levels; 0.5 at the centre of an inner level,
+        Float tensor of the same shape in PAM4 amplitudes; 0.5 at the centre of an inner level,
         negative where the wrong symbol is received.
     """
-    infinity = torch.full_like(levels, torch.inf)
-    above = torch.where(symbols == LEVELS - 1, infinity, symbols + 0.5 - levels)
-    below = torch.where(symbols == 0, infinity, levels - (symbols - 0.5))
+    infinity = torch.full_like(amplitudes, torch.inf)
+    above = torch.where(symbols == AMPLITUDES - 1, infinity, symbols + 0.5 - amplitudes)
+    below = torch.where(symbols == 0, infinity, amplitudes - (symbols - 0.5))
     return torch.minimum(above, below)

@@ -48,7 +48,7 @@ def average_signals(signals_NPM: Tensor, scenario: Scenario) -> Tensor:
 
     Args:
         signals_NPM: Float tensor [n, ..., M] of at most ``scenario.servers`` signals in PAM4
-            levels; the others are dark.
+            amplitudes; the others are dark.
         scenario: The switch.
 
     Returns:

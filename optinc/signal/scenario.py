@@ -36,7 +36,7 @@ class Scenario:
     Args:
         bits: Bits B of a code; even, 2 to 16.
         servers: Number of servers N, at least 1; of a switch in a cascade, its fan-in.
-        inputs: ONN inputs K; must be one of :func:`legal_inputs`.
+        onn_inputs: ONN inputs K; must be one of :func:`legal_inputs`.
         rounding: The function Q of eq. (3).
         level: 1-based level l in a cascade, 1 being next to the servers.
         keeps_decimal: Whether it stands below the top and keeps the decimal part.
@@ -47,7 +47,7 @@ class Scenario:
 
     bits: int
     servers: int
-    inputs: int
+    onn_inputs: int
     rounding: Rounding
     level: int = 1
     keeps_decimal: bool = False
@@ -60,9 +60,9 @@ class Scenario:
         if self.servers < 1:
             raise ConfigurationError(f"optinc.servers must be at least 1, got {self.servers}")
         legal = legal_inputs(self.symbols)
-        if self.inputs not in legal:
+        if self.onn_inputs not in legal:
             raise ConfigurationError(
-                f"optinc.preprocessing.inputs={self.inputs} does not divide the {self.symbols} "
+                f"optinc.preprocessing.inputs={self.onn_inputs} does not divide the {self.symbols} "
                 f"symbols of optinc.bits={self.bits} into as many groups; legal values: {legal}"
             )
         check_rounding(self.rounding, setting="optinc.rounding")
@@ -81,7 +81,7 @@ class Scenario:
     @property
     def group(self) -> int:
         """Symbols g merged into one ONN input."""
-        return ceil(self.symbols / self.inputs)
+        return ceil(self.symbols / self.onn_inputs)
 
     @property
     def full_scale(self) -> int:
@@ -91,7 +91,9 @@ class Scenario:
     @cached_property
     def group_sizes(self) -> tuple[int, ...]:
         """Symbols of each input [K]; only the first (most significant) may have fewer than g."""
-        return (self.symbols - self.group * (self.inputs - 1),) + (self.group,) * (self.inputs - 1)
+        return (self.symbols - self.group * (self.onn_inputs - 1),) + (self.group,) * (
+            self.onn_inputs - 1
+        )
 
     @property
     def connected(self) -> int:
@@ -110,12 +112,12 @@ class Scenario:
 
     @cached_property
     def input_steps(self) -> tuple[int, ...]:
-        """Steps of each input [K] per PAM4 level: N, and N^l of the last."""
-        return (self.servers,) * (self.inputs - 1) + (self.divisor,)
+        """Steps of each input [K] per PAM4 amplitude: N, and N^l of the last."""
+        return (self.servers,) * (self.onn_inputs - 1) + (self.divisor,)
 
     @cached_property
     def output_steps(self) -> tuple[int, ...]:
-        """Steps of each output [M] per PAM4 level: 1, and N^l of a last one with decimal part."""
+        """Steps of each output [M] per PAM4 amplitude: 1, and N^l of one with decimal part."""
         return (1,) * (self.symbols - 1) + (self.divisor if self.keeps_decimal else 1,)
 
     @cached_property
@@ -127,7 +129,7 @@ class Scenario:
     @cached_property
     def strides(self) -> tuple[int, ...]:
         """Weight of each input [K] in the mixed-radix index of a combination of inputs."""
-        return tuple(prod(self.radices[k + 1 :]) for k in range(self.inputs))
+        return tuple(prod(self.radices[k + 1 :]) for k in range(self.onn_inputs))
 
     @property
     def combinations(self) -> int:
@@ -145,24 +147,24 @@ class Scenario:
 
 
 def make_scenario(
-    *, bits: int, servers: int, inputs: int | Literal["auto"], rounding: Rounding
+    *, bits: int, servers: int, onn_inputs: int | Literal["auto"], rounding: Rounding
 ) -> Scenario:
     """Build a scenario, choosing the number of ONN inputs where it is ``auto``.
 
     Args:
         bits: See :class:`Scenario`.
         servers: See :class:`Scenario`.
-        inputs: ONN inputs K; ``auto`` is the paper's 4, or the largest legal value below.
+        onn_inputs: ONN inputs K; ``auto`` is the paper's 4, or the largest legal value below.
         rounding: See :class:`Scenario`.
 
     Raises:
         ConfigurationError: See :class:`Scenario`.
     """
-    if isinstance(inputs, int):
-        return Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
-    if inputs != "auto":
+    if isinstance(onn_inputs, int):
+        return Scenario(bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding)
+    if onn_inputs != "auto":
         raise ConfigurationError(
-            f"optinc.preprocessing.inputs must be auto or an integer, got {inputs!r}"
+            f"optinc.preprocessing.inputs must be auto or an integer, got {onn_inputs!r}"
         )
     nearest = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
-    return Scenario(bits=bits, servers=servers, inputs=nearest, rounding=rounding)
+    return Scenario(bits=bits, servers=servers, onn_inputs=nearest, rounding=rounding)

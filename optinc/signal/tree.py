@@ -30,7 +30,7 @@ class Tree(Scenario):
     the result is the mean over the servers that exist.
 
     Args:
-        bits, inputs, rounding: See :class:`Scenario`.
+        bits, onn_inputs, rounding: See :class:`Scenario`.
         fan_in: Inputs F of every switch, at least 2.
         depth: Levels D of the tree, at least 1.
         leaves: Servers that are connected, more than a tree of one level less could serve.
@@ -105,7 +105,7 @@ class Tree(Scenario):
         return Scenario(
             bits=self.bits,
             servers=self.fan_in,
-            inputs=self.inputs,
+            onn_inputs=self.onn_inputs,
             rounding=self.rounding if quantizes else "floor",
             level=level if self.quantize == "top" else 1,
             keeps_decimal=not quantizes,
@@ -121,7 +121,7 @@ def make_tree(
     *,
     bits: int,
     servers: int,
-    inputs: int | Literal["auto"],
+    onn_inputs: int | Literal["auto"],
     rounding: Rounding,
     fan_in: int,
     depth: int,
@@ -134,7 +134,7 @@ def make_tree(
     Args:
         bits: See :class:`Scenario`.
         servers: Servers that are connected.
-        inputs: See :func:`optinc.signal.scenario.make_scenario`.
+        onn_inputs: See :func:`optinc.signal.scenario.make_scenario`.
         rounding: See :class:`Scenario`.
         fan_in: See :class:`Tree`.
         depth: See :class:`Tree`.
@@ -145,10 +145,10 @@ def make_tree(
     Raises:
         ConfigurationError: See :class:`Tree`.
     """
-    whole = make_scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    whole = make_scenario(bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding)
     tree = Tree(
         bits=bits,
-        inputs=whole.inputs,
+        onn_inputs=whole.onn_inputs,
         rounding=rounding,
         fan_in=fan_in,
         depth=depth,

@@ -178,8 +178,8 @@ class ONNCascade(CascadeSwitch):
         received = [codes_NP.new_empty(0)]
         for codes in torch.split(codes_NP, self.chunk_size, dim=1):
             symbols_NPM = pam4.encode(codes, symbols=self.tree.symbols).to(torch.float32)
-            (levels_PM,) = propagate(list(self.networks), self.tree.levels, symbols_NPM)
-            received.append(pam4.decode(pam4.receive(levels_PM)))
+            (amplitudes_PM,) = propagate(list(self.networks), self.tree.levels, symbols_NPM)
+            received.append(pam4.decode(pam4.receive(amplitudes_PM)))
         return torch.cat(received)
 
     def _average(self, values_NP: Tensor, number: int) -> Tensor:

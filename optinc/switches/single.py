@@ -134,11 +134,11 @@ class ONNSwitch(OpticalSwitch):
         generator = generator_of(
             self.seed, reduction=reduction, place=first, device=averages_PK.device
         )
-        levels = noisy_forward(
+        amplitudes = noisy_forward(
             self.network,
             averages_PK,
             noise=self.noise,
             full_scales=self.full_scales,
             generator=generator,
         )
-        return pam4.decode(pam4.receive(levels))
+        return pam4.decode(pam4.receive(amplitudes))

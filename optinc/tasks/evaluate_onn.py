@@ -32,15 +32,15 @@ def evaluate_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     logger.info(
         "%d of %d inputs right; smallest margin %.3f; error values %s",
-        evaluation.inputs - evaluation.wrong_inputs,
-        evaluation.inputs,
+        evaluation.combinations - evaluation.wrong_inputs,
+        evaluation.combinations,
         evaluation.smallest_margin,
         evaluation.error_values,
     )
     summary = {
         "task": "evaluate_onn",
         "accuracy": evaluation.accuracy,
-        "exhaustive_inputs": evaluation.inputs,
+        "exhaustive_inputs": evaluation.combinations,
         "wrong_inputs": evaluation.wrong_inputs,
         "error_values": evaluation.error_values,
         "smallest_margin": evaluation.smallest_margin,

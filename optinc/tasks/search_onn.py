@@ -196,7 +196,7 @@ def _plot(
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 
-    panels = [("smallest_margin", "smallest margin, PAM4 levels", front)]
+    panels = [("smallest_margin", "smallest margin, PAM4 amplitudes", front)]
     if under_noise is not None:
         level = 100 * float(under_noise.rsplit("_", 1)[1])
         panels.append((under_noise, f"inputs received right under {level:g} % noise", noise_front))

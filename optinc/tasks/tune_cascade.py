@@ -19,7 +19,7 @@ from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.random_state import RandomState
 from optinc.errors import ConfigurationError
 from optinc.onn.analog_cascade import (
-    Composition,
+    AnalogCascade,
     carry_chains,
     count_carry_chains,
     evaluate_composed,
@@ -67,7 +67,9 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         tree=before.tree, networks=[onn.network for onn in before.levels], designs=designs
     )
     first = _evaluate(module, samples=cfg.cascade_tuning.check_samples)
-    logger.info("before: %d of %d inputs of the cascade wrong", first.wrong_inputs, first.inputs)
+    logger.info(
+        "before: %d of %d inputs of the cascade wrong", first.wrong_inputs, first.combinations
+    )
     with open_loggers(cfg) as loggers:
         trainer: pl.Trainer = instantiate(
             cfg.cascade_tuning.trainer,
@@ -86,7 +88,7 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         folder = Path(cfg.cascade_tuning.folder)
         levels = []
         for number, (onn, design, evaluation) in enumerate(
-            zip(before.levels, designs, module.levels, strict=True), start=1
+            zip(before.levels, designs, module.evaluations, strict=True), start=1
         ):
             tuned = save_artifact(
                 folder / f"level{number}",
@@ -109,7 +111,7 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer.current_epoch,
         seconds,
         last.wrong_inputs,
-        last.inputs,
+        last.combinations,
         last.smallest_margin,
         folder,
     )
@@ -135,5 +137,5 @@ def _evaluate(module: CascadeTraining, *, samples: int) -> Evaluation:
     tree = module.tree
     batches = chain(random_codes(tree, samples=samples, seed=2**31), carry_chains(tree))
     total = samples + count_carry_chains(tree)
-    composition = Composition(list(module.networks), tree)
-    return evaluate_composed(composition, batches, total=total)
+    cascade = AnalogCascade(list(module.networks), tree)
+    return evaluate_composed(cascade, batches, total=total)

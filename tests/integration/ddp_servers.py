@@ -98,7 +98,7 @@ def optinc(switch: OpticalSwitch, **settings: Any) -> OptINCReducer:
 
 
 def ideal(bits: int = 8, inputs: int = 4, **settings: Any) -> OptINCReducer:
-    scenario = make_scenario(bits=bits, servers=inputs, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=bits, servers=inputs, onn_inputs="auto", rounding="half_even")
     return optinc(IdealSwitch(scenario), **settings)
 
 
@@ -108,7 +108,7 @@ def trained() -> ONNArtifact:
 
 def untabulable() -> OptINCReducer:
     """An ONN with more inputs than a table can have."""
-    scenario = make_scenario(bits=16, servers=16, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=16, servers=16, onn_inputs="auto", rounding="half_even")
     network, design = Smallest().build(scenario)
     with TemporaryDirectory() as folder:
         onn = save_artifact(
@@ -129,7 +129,7 @@ def untabulable() -> OptINCReducer:
 
 def injected() -> OptINCReducer:
     """Errors drawn for every value."""
-    scenario = make_scenario(bits=16, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=16, servers=4, onn_inputs="auto", rounding="half_even")
     errors = ErrorDistribution(rate=0.01, values={1: 0.5, -1024: 0.5})
     return optinc(ErrorInjectionSwitch(scenario, errors=errors, seed=3))
 
@@ -157,7 +157,7 @@ CASES: dict[str, dict[str, Any]] = {
     "onn": {"reducer": lambda: optinc(ONNSwitch(trained()))},
     "noise": {"reducer": lambda: optinc(ONNSwitch(trained(), noise=0.01, seed=3))},
     "injected": {"reducer": injected},
-    "ideal_no_table": {"reducer": lambda: ideal(bits=16, inputs=16)},
+    "ideal_no_table": {"reducer": lambda: ideal(bits=16, onn_inputs=16)},
     "onn_no_table": {"reducer": untabulable},
     "clip": {"reducer": ideal, "trainer": {"gradient_clip_val": 0.3}},
     "accumulate": {"reducer": ideal, "trainer": {"accumulate_grad_batches": 3}},

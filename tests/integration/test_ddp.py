@@ -174,7 +174,7 @@ class Line(pl.LightningModule):
 
 
 def ideal(inputs: int = 1, nonfinite: str = "raise") -> OptINCReducer:
-    scenario = make_scenario(bits=8, servers=inputs, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=inputs, onn_inputs="auto", rounding="half_even")
     quantizer = BlockQuantizer(bits=8, nonfinite=nonfinite)  # type: ignore[arg-type]
     return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
 

@@ -178,11 +178,11 @@ def test_latency_counts_messages_and_levels() -> None:
     assert latency_seconds("optinc", replace(a, scale_bits=16)) == pytest.approx(3e-6)
 
 
-@given(servers=st.integers(2, 1024), inputs=st.integers(2, 16))
-def test_cascades_have_the_fewest_levels(servers: int, inputs: int) -> None:
-    levels = cascade_levels(servers=servers, inputs=inputs)
-    assert inputs**levels >= servers
-    assert levels == 1 or inputs ** (levels - 1) < servers
+@given(servers=st.integers(2, 1024), fan_in=st.integers(2, 16))
+def test_cascades_have_the_fewest_levels(servers: int, fan_in: int) -> None:
+    levels = cascade_levels(servers=servers, fan_in=fan_in)
+    assert fan_in**levels >= servers
+    assert levels == 1 or fan_in ** (levels - 1) < servers
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class Circuit:
         if total > self.max_steps:
             coarse = divisor
             while self.values[name].largest // coarse > self.max_steps:
-                coarse *= pam4.LEVELS
+                coarse *= pam4.AMPLITUDES
             high_name, low_name = f"{quotient}/{coarse}", f"{quotient}%{coarse}"
             self.divide(name, coarse, quotient=high_name, remainder=name)
             self.divide(name, divisor, quotient=low_name, remainder=remainder)
@@ -150,12 +150,12 @@ def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwo
     exact = servers & (servers - 1) == 0
     if exact and largest > EXACT_SUMS:
         raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {largest} levels, "
+            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives inputs of {largest} levels, "
             f"beyond float32, which has {EXACT_SUMS}; choose more inputs"
         )
     if not exact and largest * total > ROUNDED_PRODUCTS:
         raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {largest} levels, "
+            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives inputs of {largest} levels, "
             f"beyond float32: times 2^bits times {scenario.divisor} servers at most "
             f"{ROUNDED_PRODUCTS} are legal for switches of {servers} inputs; choose more inputs, "
             "fewer bits, or switches of 2, 4, 8, ... servers"
@@ -211,7 +211,7 @@ def _carry(circuit: Circuit, scenario: Scenario, *, dropped_bits: int) -> list[t
         Name and lowest bit of every digit kept, the most significant first; the bit has a meaning
         for a power of two only.
     """
-    last = scenario.inputs
+    last = scenario.onn_inputs
     circuit.values[f"S{last}"] = circuit.values[f"S{last}"].plus(half_divisor(scenario))
     digits = []
     low = 0
@@ -294,21 +294,21 @@ def _correct_ties(circuit: Circuit, scenario: Scenario) -> None:
     symbol = circuit.pop(last)
     no_rest = Value(-rest.weights, 1 - rest.offset, 1)
     # A zigzag through the parities of the values that the symbol takes.
-    kinks = min(symbol.largest, pam4.LEVELS)
+    kinks = min(symbol.largest, pam4.AMPLITUDES)
     at_tie, *above = circuit.layer([no_rest, *(symbol.shifted(-t) for t in range(kinks))])
     odd_weights = sum((2.0 * (-1) ** t * v.weights for t, v in enumerate(above)), -above[0].weights)
     both = Value(odd_weights + at_tie.weights, -1.0, 1)
     correction, uncorrected = circuit.layer([both, above[0]])
-    circuit.values[last] = uncorrected.minus(correction, largest=pam4.LEVELS - 1)
+    circuit.values[last] = uncorrected.minus(correction, largest=pam4.AMPLITUDES - 1)
 
 
 def _saturate(circuit: Circuit, scenario: Scenario) -> None:
     """Set the other symbols to 3 where the first is 4, which a receiver takes for 3."""
-    if may_overflow(scenario) and circuit.values["d1"].largest >= pam4.LEVELS:
+    if may_overflow(scenario) and circuit.values["d1"].largest >= pam4.AMPLITUDES:
         first = circuit.values["d1"]
         (over,) = circuit.layer([Value(first.weights, first.offset - 3, 1)])
         for i in range(2, scenario.symbols + 1):
-            symbol = circuit.values[f"d{i}"] + over.times(pam4.LEVELS - 1)
+            symbol = circuit.values[f"d{i}"] + over.times(pam4.AMPLITUDES - 1)
             circuit.values[f"d{i}"] = symbol
 
 

@@ -28,7 +28,7 @@ from optinc.onn.construction.values import (
 from optinc.signal import pam4
 from optinc.signal.scenario import Scenario
 
-MOST_LEVELS = 1024
+MOST_VALUES = 1024
 """Values of one sum that are told apart; beyond, layers become wider than any mesh."""
 
 Layer = tuple[Tensor, Tensor]
@@ -113,7 +113,7 @@ class Digits:
     def shift(self, shift: int) -> None:
         """Divide by 2^shift: carry from the last sum to the first, and drop the lowest bits."""
         low = 0
-        for k in range(self.scenario.inputs, 0, -1):
+        for k in range(self.scenario.onn_inputs, 0, -1):
             width = digit_base(self.scenario, k).bit_length() - 1
             most = (1 << (shift + 2 * self.scenario.symbols - low)) - 1
             # The first digit is not reduced: nothing is left to carry to.
@@ -140,7 +140,7 @@ class Digits:
     def divide(self) -> None:
         """Divide by any N^l: carries from the last sum to the first, then a long division back."""
         scenario, sizes = self.scenario, self.scenario.group_sizes
-        for k in range(scenario.inputs, 1, -1):
+        for k in range(scenario.onn_inputs, 1, -1):
             base = digit_base(scenario, k)
             functions = {f"digit{k}": _remainder(base), "carry": _quotient(base)}
             self._run(self._take(f"S{k}"), functions)
@@ -232,7 +232,7 @@ def _bits(digit: Function, bit: int) -> Function:
     """Return x -> the part of a symbol that a digit holds, whose two bits start at ``bit``."""
     if bit < 0:
         return lambda x: digit(x) % 2 * 2
-    return lambda x: (digit(x) >> bit) % pam4.LEVELS
+    return lambda x: (digit(x) >> bit) % pam4.AMPLITUDES
 
 
 def _even(digit: Function, bit: int) -> Function:
@@ -243,13 +243,13 @@ def check_levels(scenario: Scenario) -> None:
     """Refuse sums S_k of more values than this construction tells apart.
 
     Raises:
-        ConfigurationError: If one takes more than :data:`MOST_LEVELS` values.
+        ConfigurationError: If one takes more than :data:`MOST_VALUES` values.
     """
-    levels = max(scenario.radices)
-    if levels > MOST_LEVELS:
+    values = max(scenario.radices)
+    if values > MOST_VALUES:
         raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.inputs} gives inputs of {levels} levels, of "
-            f"which this construction tells at most {MOST_LEVELS} apart; choose more inputs, or "
+            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives inputs of {values} values, "
+            f"of which this construction tells at most {MOST_VALUES} apart; choose more inputs, or "
             "construction=smallest"
         )
 
@@ -267,7 +267,7 @@ def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> 
     """
     for name, value in stages.values.items():
         steps = scenario.input_steps[int(name[1:]) - 1] // scenario.servers
-        half = half_divisor(scenario) if name == f"S{scenario.inputs}" else 0
+        half = half_divisor(scenario) if name == f"S{scenario.onn_inputs}" else 0
         stages.values[name] = value.shifted(-input_offset * steps).plus(half)
     digits = Digits(scenario, stages)
     if scenario.servers & (scenario.servers - 1) == 0:
@@ -278,9 +278,9 @@ def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> 
     symbols = [values.pop(f"d{i}") for i in range(1, scenario.symbols + 1)]
     if has_ties(scenario):
         # An odd symbol gives 1 back without borrowing.
-        symbols[-1] = symbols[-1].minus(values.pop("tie"), largest=pam4.LEVELS - 1)
+        symbols[-1] = symbols[-1].minus(values.pop("tie"), largest=pam4.AMPLITUDES - 1)
     if may_overflow(scenario):
-        over, first = values.pop("over").times(pam4.LEVELS - 1), scenario.group_sizes[0]
+        over, first = values.pop("over").times(pam4.AMPLITUDES - 1), scenario.group_sizes[0]
         symbols[first:] = [symbol + over for symbol in symbols[first:]]
     if scenario.keeps_decimal and "rest" in values:
         symbols[-1] = decimal_readout(symbols[-1], values.pop("rest"), scenario=scenario)

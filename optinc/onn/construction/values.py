@@ -50,7 +50,7 @@ class Value:
 
 def input_sums(scenario: Scenario) -> dict[str, Value]:
     """Return the sums S_k as values of amplitudes N A_k, by name: ``S1``, ``S2``, ..."""
-    identity = torch.eye(scenario.inputs, dtype=torch.float64)
+    identity = torch.eye(scenario.onn_inputs, dtype=torch.float64)
     return {
         f"S{k + 1}": Value(identity[k] * (steps // scenario.servers), 0.0, radix - 1)
         for k, (steps, radix) in enumerate(zip(scenario.input_steps, scenario.radices, strict=True))
@@ -84,7 +84,7 @@ def half_divisor(scenario: Scenario) -> int:
 def digit_base(scenario: Scenario, k: int) -> int:
     """Return the values that the digit of input k (1-based) takes once carries are passed on."""
     base: int = 4 ** scenario.group_sizes[k - 1]
-    return base * scenario.refinement if k == scenario.inputs else base
+    return base * scenario.refinement if k == scenario.onn_inputs else base
 
 
 def assemble(
@@ -98,7 +98,7 @@ def assemble(
         input_offset: Layer 1 receives N A_k + ``input_offset``.
     """
     network = OpticalNetwork(
-        [scenario.inputs, *(len(offset) for _, offset in layers)],
+        [scenario.onn_inputs, *(len(offset) for _, offset in layers)],
         input_scale=float(scenario.servers),
         input_offset=input_offset,
         output_scale=1.0,

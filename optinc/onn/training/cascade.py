@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from optinc.errors import ConfigurationError
 from optinc.onn.analog_cascade import (
-    Composition,
+    AnalogCascade,
     carry_chains,
     count_carry_chains,
     evaluate_composed,
@@ -108,15 +108,15 @@ class CascadeTraining(pl.LightningModule):
         max_epochs: Length of the schedule.
         projection_interval: Steps between projections.
         check_samples: Random inputs of an evaluation between epochs.
-        hard_margin: Inputs of the cascade with a smaller margin are drawn more often, PAM4 levels.
-        min_margin: Margin of the cascade to stop at, in PAM4 levels.
+        hard_margin: Cascade inputs with a smaller margin, in PAM4 amplitudes, are drawn more often.
+        min_margin: Margin of the cascade to stop at, in PAM4 amplitudes.
         seed: Determines the inputs.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
 
     Attributes:
-        levels: Evaluation of each level by itself, after every epoch.
+        evaluations: Evaluation of each level by itself, after every epoch.
         composed: Evaluation of the cascade, likewise.
     """
 
@@ -169,7 +169,7 @@ class CascadeTraining(pl.LightningModule):
         self.first = first_level - 1
         self.networks[self.first :].requires_grad_(True)
         self.optimizer = optimizer
-        self._below = Composition([], tree)
+        self._below = AnalogCascade([], tree)
         self.designs = list(designs)
         self.loss = loss
         self.learning_rate = learning_rate
@@ -179,7 +179,7 @@ class CascadeTraining(pl.LightningModule):
         self.hard_margin = hard_margin
         self.min_margin = min_margin
         self.batches = CascadeBatches(tree, batch_size=batch_size, batches=epoch_batches, seed=seed)
-        self.levels: list[Evaluation] = []
+        self.evaluations: list[Evaluation] = []
         self.composed: Evaluation | None = None
         self._best: tuple[tuple[float, float], dict[str, Tensor]] | None = None
 
@@ -207,7 +207,7 @@ class CascadeTraining(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Look up what levels that stay as they are emit, where they can be tabulated."""
-        self._below = Composition(list(self.networks[: self.first]), self.tree)
+        self._below = AnalogCascade(list(self.networks[: self.first]), self.tree)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         """Take one step on the losses of the cascade and of every trained level by itself."""
@@ -221,17 +221,17 @@ class CascadeTraining(pl.LightningModule):
         code_P = outputs.ideal_average(batch, self.tree)
         symbols_PM = pam4.encode(code_P, symbols=self.tree.symbols)
         scenarios = self.tree.levels[self.first :]
-        (levels_PM,) = propagate(self._trained, scenarios, self._below.signals(batch))
-        loss = self.loss(levels_PM, symbols_PM, epoch=self.current_epoch)
+        (amplitudes_PM,) = propagate(self._trained, scenarios, self._below.signals(batch))
+        loss = self.loss(amplitudes_PM, symbols_PM, epoch=self.current_epoch)
         for network, scenario in zip(self._trained, scenarios, strict=True):
             index = torch.randint(scenario.combinations, (batch.shape[1],), device=batch.device)
             samples = samples_of_index(index, scenario)
-            levels_PM = network(samples.averages_PK)
+            amplitudes_PM = network(samples.averages_PK)
             loss = loss + self.loss(
-                levels_PM,
+                amplitudes_PM,
                 samples.symbols_PM,
                 epoch=self.current_epoch,
-                steps_M=outputs.steps_of(scenario, like=levels_PM),
+                steps_M=outputs.steps_of(scenario, like=amplitudes_PM),
             )
         return loss
 
@@ -241,7 +241,7 @@ class CascadeTraining(pl.LightningModule):
         self.batches.epoch += 1
         self.evaluate(samples=self.check_samples, seed=self.batches.epoch)
         assert self.composed is not None
-        wrong = sum(level.wrong_inputs for level in self.levels) + self.composed.wrong_inputs
+        wrong = sum(level.wrong_inputs for level in self.evaluations) + self.composed.wrong_inputs
         rank = (-float(wrong), self.composed.smallest_margin)
         if self._best is None or rank > self._best[0]:
             weights = {name: value.clone() for name, value in self.networks.state_dict().items()}
@@ -252,7 +252,7 @@ class CascadeTraining(pl.LightningModule):
                 "composed_margin": self.composed.smallest_margin,
                 **{
                     f"level{i}_wrong": float(level.wrong_inputs)
-                    for i, level in enumerate(self.levels, start=1)
+                    for i, level in enumerate(self.evaluations, start=1)
                 },
             },
             prog_bar=True,
@@ -277,7 +277,7 @@ class CascadeTraining(pl.LightningModule):
 
     def evaluate(self, *, samples: int, seed: int) -> None:
         """Evaluate every level and the cascade, and collect the hard inputs of the cascade."""
-        self.levels = [
+        self.evaluations = [
             evaluate_exhaustively(network, scenario)
             for network, scenario in zip(self.networks, self.tree.levels, strict=True)
         ]
@@ -287,7 +287,7 @@ class CascadeTraining(pl.LightningModule):
             hard.append(codes_NP[:, margin_P < self.hard_margin])
 
         self.composed = evaluate_composed(
-            Composition(list(self.networks), self.tree),
+            AnalogCascade(list(self.networks), self.tree),
             chain(random_codes(self.tree, samples=samples, seed=seed), carry_chains(self.tree)),
             total=samples + count_carry_chains(self.tree),
             on_batch=collect,

@@ -19,16 +19,21 @@ class ONNLoss(ABC):
 
     @abstractmethod
     def __call__(
-        self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int, steps_M: Tensor | None = None
+        self,
+        amplitudes_PM: Tensor,
+        symbols_PM: Tensor,
+        *,
+        epoch: int,
+        steps_M: Tensor | None = None,
     ) -> Tensor:
         """Return the loss, a scalar.
 
         Args:
-            levels_PM: Float tensor [P, M], outputs in PAM4 levels.
+            amplitudes_PM: Float tensor [P, M], outputs in PAM4 amplitudes.
             symbols_PM: Integer tensor [P, M], targets in steps.
             epoch: 0-based epoch of the training.
-            steps_M: Float tensor [M], steps of each output per PAM4 level (``output_steps``); None
-                for 1.
+            steps_M: Float tensor [M], ``output_steps``, steps of each output per PAM4 amplitude;
+                None for 1.
         """
 
 
@@ -72,10 +77,15 @@ class PaperLoss(ONNLoss):
         self.symbol_weights = symbol_weights
 
     def __call__(
-        self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int, steps_M: Tensor | None = None
+        self,
+        amplitudes_PM: Tensor,
+        symbols_PM: Tensor,
+        *,
+        epoch: int,
+        steps_M: Tensor | None = None,
     ) -> Tensor:
         """See :meth:`ONNLoss.__call__`."""
-        error_PM = levels_PM - (symbols_PM if steps_M is None else symbols_PM / steps_M)
+        error_PM = amplitudes_PM - (symbols_PM if steps_M is None else symbols_PM / steps_M)
         if epoch < self.first_stage_epochs:
             return (error_PM.square() * self.weights(error_PM)).mean()
         place_M = _place_values(error_PM)
@@ -111,8 +121,8 @@ class MarginLoss(ONNLoss):
     much faster than with a plain squared error.
 
     Args:
-        tolerance: In steps of an output, which are PAM4 levels except for decimal parts; below the
-            threshold's distance of 0.5.
+        tolerance: In steps of an output, which are PAM4 amplitudes except for decimal parts; below
+            the threshold's distance of 0.5.
 
     Raises:
         ConfigurationError: If the tolerance is not in [0, 0.5).
@@ -126,9 +136,14 @@ class MarginLoss(ONNLoss):
         self.tolerance = tolerance
 
     def __call__(
-        self, levels_PM: Tensor, symbols_PM: Tensor, *, epoch: int, steps_M: Tensor | None = None
+        self,
+        amplitudes_PM: Tensor,
+        symbols_PM: Tensor,
+        *,
+        epoch: int,
+        steps_M: Tensor | None = None,
     ) -> Tensor:
         """See :meth:`ONNLoss.__call__`."""
-        emitted_PM = levels_PM if steps_M is None else levels_PM * steps_M
+        emitted_PM = amplitudes_PM if steps_M is None else amplitudes_PM * steps_M
         error_PM = (emitted_PM - symbols_PM).abs() - self.tolerance
         return error_PM.clamp(min=0).square().mean()

@@ -62,7 +62,7 @@ class ONNTraining(pl.LightningModule):
         batch_size: Inputs per step.
         max_epochs: Length of the one-cycle schedule, in epochs.
         projection_interval: Steps between projections, at least 1.
-        min_margin: Smallest margin to stop at, in PAM4 levels, at least 0 and below 0.5.
+        min_margin: Smallest margin to stop at, in PAM4 amplitudes, at least 0 and below 0.5.
         noise: Standard deviation of Gaussian noise on every layer's inputs during training, as a
             share of the layer's full scale. With noise the whole schedule is trained, since inputs
             that are right without it may be wrong with it.
@@ -70,7 +70,7 @@ class ONNTraining(pl.LightningModule):
             :data:`MOST_WRONG_INPUTS` wrong ones.
         hard_share: Share of each batch drawn from the hard inputs that the last evaluation found:
             those wrong, or with a margin below ``hard_margin``.
-        hard_margin: In PAM4 levels.
+        hard_margin: In PAM4 amplitudes.
         seed: Determines the order of the inputs.
         initial: Network to start from; None for a random one.
 
@@ -171,11 +171,11 @@ class ONNTraining(pl.LightningModule):
     def training_step(self, batch: Samples, batch_idx: int) -> None:
         """Take one step, and project the approximated layers when it is time."""
         if self.noise:
-            levels = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
+            amplitudes = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
         else:
-            levels = self.network(batch.averages_PK)
-        steps = outputs.steps_of(self.design.scenario, like=levels)
-        loss = self.loss(levels, batch.symbols_PM, epoch=self.current_epoch, steps_M=steps)
+            amplitudes = self.network(batch.averages_PK)
+        steps = outputs.steps_of(self.design.scenario, like=amplitudes)
+        loss = self.loss(amplitudes, batch.symbols_PM, epoch=self.current_epoch, steps_M=steps)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
         take_step(self, loss)
         if (batch_idx + 1) % self.projection_interval == 0:

@@ -39,7 +39,7 @@ CONVERTED_VALUES = 1 << 18
 
 def supports(plan: ReductionPlan) -> bool:
     """Return whether these kernels can do a reduction."""
-    return plan.path is not None and plan.inputs <= MOST_INPUTS
+    return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 
 def reduce(gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:

@@ -18,10 +18,10 @@ class Numbers(NamedTuple):
         qmax: Largest distance of a code from it.
         rounding: How a server rounds.
         servers: Servers that send.
-        inputs: Inputs N of the switch.
+        fan_in: Inputs N of the switch.
         average_rounding: Q, how the switch rounds.
         path: How codes become the received code.
-        decode_inputs: Numerator of the decode ratio.
+        decode_fan_in: Numerator of the decode ratio.
         decode_zero: ``zero`` times its denominator.
         decode_divisor: ``qmax`` times its denominator.
         propagate: 1 where blocks with a non-finite value become NaN, 0 where they stay.
@@ -36,10 +36,10 @@ class Numbers(NamedTuple):
     qmax: np.float32
     rounding: np.int64
     servers: np.float32
-    inputs: np.float32
+    fan_in: np.float32
     average_rounding: np.int64
     path: np.int64
-    decode_inputs: np.float32
+    decode_fan_in: np.float32
     decode_zero: np.float32
     decode_divisor: np.float32
     propagate: np.int64

@@ -114,7 +114,7 @@ def average(total_T: Floats, received_T: Floats, numbers: Numbers) -> None:
     equal by more than its rounding error.
     """
     for i in range(len(total_T)):
-        received_T[i] = total_T[i] / numbers.inputs
+        received_T[i] = total_T[i] / numbers.fan_in
     scale_and_round(received_T, ONE, numbers.average_rounding)
 
 
@@ -175,7 +175,7 @@ def switch(
 def decode(received_T: Floats, out_T: Floats, scale: np.float32, numbers: Numbers) -> None:
     """Turn codes into gradients, and the codes themselves into units of the scale."""
     for i in range(len(received_T)):
-        steps = received_T[i] * numbers.decode_inputs - numbers.decode_zero
+        steps = received_T[i] * numbers.decode_fan_in - numbers.decode_zero
         unit = steps / numbers.decode_divisor
         received_T[i] = unit
         out_T[i] = unit * scale

@@ -28,7 +28,7 @@ _PATHS = {"integer": loops.INTEGER, "exceptions": loops.EXCEPTIONS, "gather": lo
 def numbers_of(plan: ReductionPlan) -> Numbers:
     """Put a plan into the types of the loops."""
     quantizer = plan.quantizer
-    inputs, servers = plan.decode_ratio
+    fan_in, servers = plan.decode_ratio
     return Numbers(
         block_size=np.int64(quantizer.block_size),
         range_blocks=np.int64(max(1, RANGE_VALUES // quantizer.block_size)),
@@ -36,10 +36,10 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
         qmax=np.float32(quantizer.qmax),
         rounding=np.int64(_ROUNDINGS[quantizer.rounding]),
         servers=np.float32(plan.servers),
-        inputs=np.float32(plan.inputs),
+        fan_in=np.float32(plan.fan_in),
         average_rounding=np.int64(_ROUNDINGS[plan.rounding]),
         path=np.int64(_path(plan)),
-        decode_inputs=np.float32(inputs),
+        decode_fan_in=np.float32(fan_in),
         decode_zero=np.float32(quantizer.zero * servers),
         decode_divisor=np.float32(quantizer.qmax * servers),
         propagate=np.int64(quantizer.nonfinite == "propagate"),
@@ -95,10 +95,10 @@ def _derive(switch: TableSwitch, path: int) -> Tables:
     """Derive the arrays of a switch for one of the loops' paths."""
     scenario = switch.scenario
     sizes, strides = scenario.group_sizes, scenario.strides
-    lower = [sum(sizes[k + 1 :]) for k in range(scenario.inputs)]
+    lower = [sum(sizes[k + 1 :]) for k in range(scenario.onn_inputs)]
     # With h_k = floor(code / weight_k), input k of a code is h_k - 4^size_k h_(k-1), and its index
     # is linear in the inputs; q_k = index // stride_k does the same for the sum of codes.
-    rest = range(scenario.inputs - 1)
+    rest = range(scenario.onn_inputs - 1)
     filling = (0, -len(rest) % 3)
     parts = [1 / 4 ** lower[k] for k in rest]
     steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
@@ -121,13 +121,13 @@ def _derive(switch: TableSwitch, path: int) -> Tables:
 def _wrong_entries(switch: TableSwitch) -> NDArray[np.bool_]:
     """Return whether each table entry is not the ideal average."""
     scenario = switch.scenario
-    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.inputs)]
+    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.onn_inputs)]
     terms = [
         np.arange(r, dtype=np.int32) * w for r, w in zip(scenario.radices, weights, strict=True)
     ]
     # A table may have 2^31 entries: the sums of codes are those of the first inputs plus those of
     # the last, of which there are at most a batch.
-    split = next(k for k in range(scenario.inputs) if scenario.strides[k] <= COMPARED_ENTRIES)
+    split = next(k for k in range(scenario.onn_inputs) if scenario.strides[k] <= COMPARED_ENTRIES)
     upper, lower = _all_sums(terms[: split + 1]), _all_sums(terms[split + 1 :])
     rows = COMPARED_ENTRIES // len(lower)
     wrong = np.empty(len(switch.codes), np.bool_)

@@ -26,7 +26,7 @@ _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 
 def supports(plan: ReductionPlan) -> bool:
     """Return whether these kernels can do a reduction."""
-    return plan.path is not None and plan.inputs <= MOST_INPUTS
+    return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 
 def reduce(gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:
@@ -110,7 +110,7 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
     blocks, scenario = len(scale_bits_B), plan.switch.scenario
     if not blocks:
         return 0
-    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.inputs)]
+    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.onn_inputs)]
     inputs = (scenario.strides, scenario.radices, weights)
     reduced_P = out_P if _unit_stride(out_P) else out_P.contiguous()
     wrong_B = out_P.new_empty(blocks, dtype=torch.int32)
@@ -127,7 +127,7 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
         len(out_P),
         len(words_W) // plan.quantizer.block_size,
         field_bits=plan.field_bits,
-        onn_inputs=scenario.inputs,
+        onn_inputs=scenario.onn_inputs,
         **_decoding(plan),
         **_common(plan),
     )
@@ -179,10 +179,10 @@ def _encoding(plan: ReductionPlan) -> dict[str, Any]:
 
 def _decoding(plan: ReductionPlan) -> dict[str, Any]:
     """Return the arguments for averaging and decoding."""
-    inputs, servers = plan.decode_ratio
+    fan_in, servers = plan.decode_ratio
     return {
-        "inputs": plan.inputs,
-        "decode_inputs": inputs,
+        "fan_in": plan.fan_in,
+        "decode_fan_in": fan_in,
         "decode_zero": plan.quantizer.zero * servers,
         "decode_divisor": float(plan.quantizer.qmax * servers),
         "average_rounding": _ROUNDINGS[plan.rounding],

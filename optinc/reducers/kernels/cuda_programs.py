@@ -51,23 +51,23 @@ def quantize(value_T, bits, qmax, rounding: tl.constexpr):
 
 
 @triton.jit
-def average(total_T, inputs, rounding: tl.constexpr):
+def average(total_T, fan_in, rounding: tl.constexpr):
     """Apply eq. (3) to sums of codes."""
-    quotient_T = total_T // inputs
-    twice_T = (total_T - quotient_T * inputs) * 2
+    quotient_T = total_T // fan_in
+    twice_T = (total_T - quotient_T * fan_in) * 2
     if rounding == HALF_UP:
-        quotient_T += (twice_T >= inputs).to(tl.int32)
+        quotient_T += (twice_T >= fan_in).to(tl.int32)
     if rounding == HALF_EVEN:
-        up_T = (twice_T > inputs) | ((twice_T == inputs) & (quotient_T % 2 == 1))
+        up_T = (twice_T > fan_in) | ((twice_T == fan_in) & (quotient_T % 2 == 1))
         quotient_T += up_T.to(tl.int32)
     return quotient_T
 
 
 @triton.jit
-def decode(received_T, bits, decode_inputs, decode_zero, decode_divisor):
+def decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor):
     """Return the gradients behind codes, and the same in units of the scale."""
     scale = tl.where(bits < INFINITE, bits.to(tl.float32, bitcast=True), float("nan"))
-    step_T = (received_T * decode_inputs - decode_zero).to(tl.float32)
+    step_T = (received_T * decode_fan_in - decode_zero).to(tl.float32)
     unit_T = tl.div_rn(step_T, tl.zeros_like(step_T) + decode_divisor)
     return unit_T * scale, unit_T
 
@@ -85,8 +85,8 @@ def reduce(
     zero,
     qmax,
     servers,
-    inputs,
-    decode_inputs,
+    fan_in,
+    decode_fan_in,
     decode_zero,
     decode_divisor,
     rounding: tl.constexpr,
@@ -118,12 +118,12 @@ def reduce(
             sum_T += unit_T
             if gathers:
                 index_T += tl.load(index_of_code + step_T + zero)
-        ideal_T = average(total_T, inputs, average_rounding)
+        ideal_T = average(total_T, fan_in, average_rounding)
         received_T = ideal_T
         if gathers:
             received_T = tl.load(table + index_T)
             wrong += tl.sum(((received_T != ideal_T) & inside_T).to(tl.int32), 0)
-        reduced_T, unit_T = decode(received_T, bits, decode_inputs, decode_zero, decode_divisor)
+        reduced_T, unit_T = decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor)
         mean_T = tl.where(inside_T, sum_T / servers, 0.0)
         error_T = tl.where(inside_T, unit_T - mean_T, 0.0)
         error += tl.sum(error_T * error_T, 0)
@@ -195,8 +195,8 @@ def receive(
     values,
     word_blocks,
     block_size,
-    inputs,
-    decode_inputs,
+    fan_in,
+    decode_fan_in,
     decode_zero,
     decode_divisor,
     field_bits,
@@ -226,11 +226,11 @@ def receive(
             for k in range(onn_inputs):
                 digit_T = (sum_T // tl.load(inputs_3K + k)) % tl.load(inputs_3K + onn_inputs + k)
                 total_T += digit_T * tl.load(inputs_3K + 2 * onn_inputs + k)
-        ideal_T = average(total_T, inputs, average_rounding)
+        ideal_T = average(total_T, fan_in, average_rounding)
         received_T = ideal_T
         if gathers:
             received_T = tl.load(table + sum_T)
             wrong += tl.sum(((received_T != ideal_T) & inside_T).to(tl.int32), 0)
-        reduced_T, _ = decode(received_T, bits, decode_inputs, decode_zero, decode_divisor)
+        reduced_T, _ = decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor)
         tl.store(out_P + block * block_size + offset + lane_T, reduced_T, mask=inside_T)
     tl.store(wrong_B + block, wrong)

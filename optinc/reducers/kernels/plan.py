@@ -38,7 +38,7 @@ class ReductionPlan:
     servers: int
 
     @property
-    def inputs(self) -> int:
+    def fan_in(self) -> int:
         """Inputs N of the switch, by which it divides."""
         return self.switch.scenario.servers
 
@@ -64,9 +64,9 @@ class ReductionPlan:
 
     @property
     def decode_ratio(self) -> tuple[int, int]:
-        """(inputs, servers) in lowest terms, see :meth:`BlockQuantizer.decode`."""
-        shared = gcd(self.inputs, self.servers)
-        return self.inputs // shared, self.servers // shared
+        """(fan_in, servers) in lowest terms, see :meth:`BlockQuantizer.decode`."""
+        shared = gcd(self.fan_in, self.servers)
+        return self.fan_in // shared, self.servers // shared
 
     @property
     def field_bits(self) -> int:

@@ -35,7 +35,7 @@ def reduce(
         codes_NP = quantizer.encode(rows_NP, scales_B[block])
         received_P = switch(codes_NP, reduction=reduction, first=first + value.start)
         reduced_P = quantizer.decode(
-            received_P, scales_B[block], inputs=plan.inputs, servers=plan.servers
+            received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )
         wrong += switch.count_errors(codes_NP, received_P)
         error, mean = squared_norms(rows_NP, reduced_P, finite=not nonfinite)
@@ -78,7 +78,7 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
             part_P[value] = plan.quantizer.decode(
                 received_P,
                 scales_B[first + block.start : first + block.stop],
-                inputs=plan.inputs,
+                fan_in=plan.fan_in,
                 servers=plan.servers,
             )
             wrong += plan.switch.count_errors_of_sums(sums_P, received_P)

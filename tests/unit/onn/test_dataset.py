@@ -14,7 +14,7 @@ from optinc.signal.scenario import make_scenario
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_targets_are_the_quantised_average_of_any_codes_with_these_averages(rounding: str) -> None:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding=rounding)
     codes = torch.randint(0, 256, (4, 5000), dtype=torch.int32)
     index = preprocessing.index_of_code(scenario)[codes.long()].sum(0)
     averages, symbols = samples_of_index(index, scenario)
@@ -24,7 +24,7 @@ def test_targets_are_the_quantised_average_of_any_codes_with_these_averages(roun
 
 
 def test_the_enumeration_is_complete_and_its_targets_exact() -> None:
-    scenario = make_scenario(bits=4, servers=3, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=4, servers=3, onn_inputs="auto", rounding="half_even")
     dataset = ExhaustiveDataset(scenario)
     averages, symbols = dataset[torch.arange(len(dataset))]
     assert len(dataset) == 100

@@ -10,7 +10,7 @@ from optinc.signal.scenario import make_scenario
 
 
 def design(*, bits: int = 8, servers: int = 4, hidden: Any = "table1", layers: Any) -> ONNDesign:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding="floor")
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="floor")
     return ONNDesign.from_settings(scenario=scenario, hidden=hidden, layers=layers)
 
 

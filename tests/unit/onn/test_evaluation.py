@@ -10,7 +10,7 @@ from optinc.signal import pam4
 from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import make_scenario
 
-SCENARIO = make_scenario(bits=4, servers=2, inputs="auto", rounding="floor")
+SCENARIO = make_scenario(bits=4, servers=2, onn_inputs="auto", rounding="floor")
 
 
 class Oracle(nn.Module):
@@ -31,7 +31,7 @@ class Oracle(nn.Module):
 
 def test_a_perfect_network_has_no_wrong_input() -> None:
     evaluation = evaluate_exhaustively(Oracle(offset=0.2, wrong={}), SCENARIO)
-    assert (evaluation.inputs, evaluation.wrong_inputs, evaluation.accuracy) == (49, 0, 1.0)
+    assert (evaluation.combinations, evaluation.wrong_inputs, evaluation.accuracy) == (49, 0, 1.0)
     assert evaluation.error_values == {}
     assert abs(evaluation.smallest_margin - 0.3) < 1e-6
 

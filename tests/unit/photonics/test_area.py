@@ -40,7 +40,7 @@ def test_scenario_1_has_41664_mzis_after_approximation() -> None:
     structure = (4, *TABLE1_HIDDEN[8, 4], 4)
     assert area.network_mzis(structure, range(1, 7)) == 41_664
     assert area.network_mzis(structure) == 106_512
-    assert area.interface_mzis(servers=4, symbols=4, inputs=4) == 272
+    assert area.interface_mzis(servers=4, symbols=4, onn_inputs=4) == 272
 
 
 def test_optical_depth_counts_meshes_and_attenuators() -> None:

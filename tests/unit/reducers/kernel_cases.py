@@ -59,7 +59,7 @@ def draw(
     scenario = make_scenario(
         bits=choose.randrange(2, 17, 2),
         servers=choose.randint(1, 8),
-        inputs="auto",
+        onn_inputs="auto",
         rounding=choose.choice(ROUNDINGS),
     )
     form = choose.choice(("ideal", *WRONG_SHARE))

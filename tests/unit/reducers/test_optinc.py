@@ -33,7 +33,7 @@ def ideal_reducer(
     nonfinite: str = "raise",
     backend: str = "auto",
 ) -> OptINCReducer:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
     quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
     return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario), backend=backend)
 

@@ -42,16 +42,16 @@ def optinc(switch: OpticalSwitch, **quantizer: Any) -> OptINCReducer:
 
 
 def imperfect() -> OpticalSwitch:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
     return table_switch(scenario, wrong_share=0.3, seed=0)
 
 
 def ideal() -> OpticalSwitch:
-    return IdealSwitch(make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even"))
+    return IdealSwitch(make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even"))
 
 
 def injecting() -> OpticalSwitch:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
     errors = ErrorDistribution(rate=0.1, values={1: 0.5, -16: 0.5})
     return ErrorInjectionSwitch(scenario, errors=errors, seed=3)
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from optinc.signal import outputs, pam4
 from optinc.signal.scenario import Scenario
 
-TOP = Scenario(bits=8, servers=4, inputs=4, rounding="half_even", level=2)
-BELOW = Scenario(bits=8, servers=4, inputs=4, rounding="floor", level=1, keeps_decimal=True)
+TOP = Scenario(bits=8, servers=4, onn_inputs=4, rounding="half_even", level=2)
+BELOW = Scenario(bits=8, servers=4, onn_inputs=4, rounding="floor", level=1, keeps_decimal=True)
 
 
 def test_the_decimal_part_is_merged_into_the_last_symbol() -> None:
@@ -37,7 +37,7 @@ def test_receivers_undo_light_up_to_half_a_step(
     scenario = Scenario(
         bits=bits,
         servers=servers,
-        inputs=1,
+        onn_inputs=1,
         rounding="floor",
         level=level,
         keeps_decimal=keeps_decimal,
@@ -49,22 +49,23 @@ def test_receivers_undo_light_up_to_half_a_step(
     expected = total if keeps_decimal else total // scenario.divisor
     assert torch.equal(value, expected)
     steps = torch.tensor(scenario.output_steps)
-    levels = emitted / steps
+    amplitudes = emitted / steps
     for shift in (-0.49, 0.49):
-        light = levels + shift / steps
+        light = amplitudes + shift / steps
         assert torch.equal(outputs.receive(light, scenario).long(), emitted)
         margin = outputs.threshold_margin(light, emitted, scenario)
         assert (margin > 0).all()
         assert (margin * steps >= 0.01 - 1e-3).all()
-    wrong = outputs.threshold_margin(levels + 0.6 / steps, emitted, scenario)
+    wrong = outputs.threshold_margin(amplitudes + 0.6 / steps, emitted, scenario)
     assert torch.equal(wrong < 0, emitted < 4 * steps - 1)
 
 
 def test_without_decimal_part_outputs_are_pam4_symbols() -> None:
     total = torch.arange(16 * 255)
     emitted = outputs.outputs_of_total(total, TOP)
-    levels = emitted + 0.3
-    assert torch.equal(outputs.receive(levels, TOP), pam4.receive(levels))
+    amplitudes = emitted + 0.3
+    assert torch.equal(outputs.receive(amplitudes, TOP), pam4.receive(amplitudes))
     assert torch.equal(
-        outputs.threshold_margin(levels, emitted, TOP), pam4.threshold_margin(levels, emitted)
+        outputs.threshold_margin(amplitudes, emitted, TOP),
+        pam4.threshold_margin(amplitudes, emitted),
     )

@@ -27,12 +27,12 @@ def test_symbols_are_those_of_eq_2(bits: int) -> None:
 
 
 def test_receivers_snap_to_the_nearest_level_and_clamp() -> None:
-    levels = torch.tensor([-7.0, -0.4, 0.4, 0.6, 2.49, 2.51, 3.4, 99.0])
-    assert pam4.receive(levels).tolist() == [0, 0, 0, 1, 2, 3, 3, 3]
+    amplitudes = torch.tensor([-7.0, -0.4, 0.4, 0.6, 2.49, 2.51, 3.4, 99.0])
+    assert pam4.receive(amplitudes).tolist() == [0, 0, 0, 1, 2, 3, 3, 3]
 
 
 def test_margin_is_the_distance_to_the_nearest_threshold() -> None:
-    levels = torch.tensor([1.0, 1.4, 1.75, -5.0, 9.0, 0.75])
+    amplitudes = torch.tensor([1.0, 1.4, 1.75, -5.0, 9.0, 0.75])
     symbols = torch.tensor([1, 1, 1, 0, 3, 0])
-    margins = pam4.threshold_margin(levels, symbols)
+    margins = pam4.threshold_margin(amplitudes, symbols)
     assert torch.allclose(margins, torch.tensor([0.5, 0.1, -0.25, 5.5, 6.5, -0.25]))

@@ -15,7 +15,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     return Scenario(
         bits=2 * symbols,
         servers=draw(st.integers(1, 16)),
-        inputs=draw(st.sampled_from(legal_inputs(symbols))),
+        onn_inputs=draw(st.sampled_from(legal_inputs(symbols))),
         rounding="floor",
     )
 
@@ -30,7 +30,7 @@ def random_codes(scenario: Scenario, seed: int, values: int = 50) -> torch.Tenso
 def test_averages_carry_the_mean_code(scenario: Scenario, seed: int) -> None:
     codes = random_codes(scenario, seed)
     averages = preprocessing.preprocess(codes, scenario)
-    assert averages.shape == (50, scenario.inputs)
+    assert averages.shape == (50, scenario.onn_inputs)
     assert averages.min() >= 0
     assert averages.max() <= scenario.full_scale
     sums = (averages * scenario.servers).round().long()
@@ -52,21 +52,21 @@ def test_the_index_of_the_averages_is_the_sum_of_the_servers_indices(
 
 
 def test_the_index_runs_through_all_combinations_once() -> None:
-    scenario = Scenario(bits=8, servers=4, inputs=4, rounding="floor")
+    scenario = Scenario(bits=8, servers=4, onn_inputs=4, rounding="floor")
     sums = preprocessing.sums_of_index(torch.arange(scenario.combinations), scenario)
     assert len(torch.unique(sums, dim=0)) == scenario.combinations
     assert sums.amax(0).tolist() == [12, 12, 12, 12]
 
 
 def test_groups_merge_with_positional_weights() -> None:
-    scenario = Scenario(bits=16, servers=1, inputs=4, rounding="floor")
+    scenario = Scenario(bits=16, servers=1, onn_inputs=4, rounding="floor")
     symbols = torch.tensor([[3, 1, 0, 2, 2, 0, 1, 3]])
     assert preprocessing.merge(symbols, scenario).tolist() == [[13, 2, 8, 7]]
     assert pam4.decode(symbols).item() == 13 * 4**6 + 2 * 4**4 + 8 * 4**2 + 7
 
 
 def test_the_order_of_the_servers_does_not_matter() -> None:
-    scenario = Scenario(bits=8, servers=4, inputs=4, rounding="floor")
+    scenario = Scenario(bits=8, servers=4, onn_inputs=4, rounding="floor")
     codes = random_codes(scenario, seed=0)
     permuted = codes[[2, 0, 3, 1]]
     assert torch.equal(
@@ -75,6 +75,6 @@ def test_the_order_of_the_servers_does_not_matter() -> None:
 
 
 def test_indices_beyond_int32_are_refused() -> None:
-    scenario = Scenario(bits=16, servers=16, inputs=4, rounding="floor")
+    scenario = Scenario(bits=16, servers=16, onn_inputs=4, rounding="floor")
     with pytest.raises(ValueError, match="do not fit an int32 index"):
         preprocessing.index_of_code(scenario)

@@ -18,13 +18,13 @@ from optinc.signal.scenario import Scenario, legal_inputs, make_scenario
 def test_the_paper_s_scenarios(
     bits: int, servers: int, symbols: int, group: int, combinations: int
 ) -> None:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding="floor")
-    assert (scenario.symbols, scenario.inputs, scenario.group) == (symbols, 4, group)
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="floor")
+    assert (scenario.symbols, scenario.onn_inputs, scenario.group) == (symbols, 4, group)
     assert scenario.combinations == combinations
 
 
 def test_sixteen_bits_with_sixteen_servers_are_not_tabulable() -> None:
-    scenario = make_scenario(bits=16, servers=16, inputs="auto", rounding="floor")
+    scenario = make_scenario(bits=16, servers=16, onn_inputs="auto", rounding="floor")
     assert scenario.combinations == 241**4
     assert not scenario.tabulable
 
@@ -36,7 +36,7 @@ def test_legal_inputs_fill_every_group() -> None:
 
 
 def test_only_the_most_significant_group_may_be_smaller() -> None:
-    scenario = Scenario(bits=14, servers=2, inputs=4, rounding="floor")
+    scenario = Scenario(bits=14, servers=2, onn_inputs=4, rounding="floor")
     assert scenario.group_sizes == (1, 2, 2, 2)
     assert scenario.radices == (7, 31, 31, 31)
 
@@ -47,12 +47,12 @@ def test_only_the_most_significant_group_may_be_smaller() -> None:
         ({"bits": 7}, r"optinc.bits must be even, 2 to 16 .* got 7"),
         ({"bits": 18}, r"optinc.bits must be even"),
         ({"servers": 0}, r"optinc.servers must be at least 1, got 0"),
-        ({"inputs": 3}, r"optinc.preprocessing.inputs=3 .* legal values: \[1, 2, 4\]"),
-        ({"inputs": "many"}, r"optinc.preprocessing.inputs must be auto or an integer"),
+        ({"onn_inputs": 3}, r"optinc.preprocessing.inputs=3 .* legal values: \[1, 2, 4\]"),
+        ({"onn_inputs": "many"}, r"optinc.preprocessing.inputs must be auto or an integer"),
         ({"rounding": "up"}, r"optinc.rounding must be"),
     ],
 )
 def test_illegal_settings_are_named(settings: dict[str, object], message: str) -> None:
-    legal = {"bits": 8, "servers": 4, "inputs": "auto", "rounding": "floor"}
+    legal = {"bits": 8, "servers": 4, "onn_inputs": "auto", "rounding": "floor"}
     with pytest.raises(ConfigurationError, match=message):
         make_scenario(**(legal | settings))

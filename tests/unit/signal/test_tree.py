@@ -9,7 +9,7 @@ from optinc.signal.tree import Tree, make_tree
 LEGAL = {
     "bits": 8,
     "servers": 16,
-    "inputs": "auto",
+    "onn_inputs": "auto",
     "rounding": "half_even",
     "fan_in": 4,
     "depth": 2,

@@ -24,7 +24,7 @@ STEPS = 3
 
 def reducer(nonfinite: str = "raise") -> OptINCReducer:
     """Blocks of 16 values, which no size here is a multiple of."""
-    scenario = make_scenario(bits=8, servers=SERVERS, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=SERVERS, onn_inputs="auto", rounding="half_even")
     quantizer = BlockQuantizer(bits=8, block_size=16, nonfinite=nonfinite)
     return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
 

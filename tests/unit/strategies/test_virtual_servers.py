@@ -78,7 +78,7 @@ def fit(
 
 
 def ideal(servers: int = 4, nonfinite: str = "raise") -> OptINCReducer:
-    scenario = make_scenario(bits=8, servers=servers, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=servers, onn_inputs="auto", rounding="half_even")
     quantizer = BlockQuantizer(bits=8, nonfinite=nonfinite)
     return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
 

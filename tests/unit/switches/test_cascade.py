@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn.analog_cascade import (
-    Composition,
+    AnalogCascade,
     carry_chains,
     count_carry_chains,
     evaluate_composed,
@@ -44,7 +44,7 @@ def tree_of(
     tree = make_tree(
         bits=bits,
         servers=servers,
-        inputs="auto",
+        onn_inputs="auto",
         rounding=rounding,
         fan_in=fan_in,
         depth=depth,
@@ -176,11 +176,11 @@ def test_settings_of_single_switches_are_refused(small: tuple[Tree, Path]) -> No
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_constructed_levels_compose_without_a_receiver_between(fan_in: int, rounding: str) -> None:
     tree = tree_of(bits=6, servers=fan_in**2, fan_in=fan_in, rounding=rounding)
-    composition = Composition([construct(level) for level in tree.levels], tree)
+    cascade = AnalogCascade([construct(level) for level in tree.levels], tree)
     total = count_carry_chains(tree)
-    chains = evaluate_composed(composition, carry_chains(tree), total=total)
+    chains = evaluate_composed(cascade, carry_chains(tree), total=total)
     assert (chains.evaluated_inputs, chains.wrong_inputs) == (total, 0)
-    random = evaluate_composed(composition, random_codes(tree, samples=5000, seed=0), total=5000)
+    random = evaluate_composed(cascade, random_codes(tree, samples=5000, seed=0), total=5000)
     assert (random.evaluated_inputs, random.wrong_inputs) == (5000, 0)
     assert min(chains.smallest_margin, random.smallest_margin) > 0.4
 
@@ -191,9 +191,9 @@ def test_what_is_looked_up_is_what_the_networks_emit(monkeypatch: pytest.MonkeyP
     networks = [construct(level).requires_grad_(False) for level in tree.levels]
     networks[0].linears[-1].weight += 0.01 * torch.randn_like(networks[0].linears[-1].weight)
     codes = codes_of(tree)
-    looked_up = Composition(networks, tree)(codes)
+    looked_up = AnalogCascade(networks, tree)(codes)
     monkeypatch.setattr("optinc.onn.analog_cascade.MOST_RESPONSES", 0)
-    assert torch.allclose(Composition(networks, tree)(codes), looked_up, atol=1e-5)
+    assert torch.allclose(AnalogCascade(networks, tree)(codes), looked_up, atol=1e-5)
 
 
 def test_analog_errors_of_a_level_reach_the_next() -> None:
@@ -201,7 +201,7 @@ def test_analog_errors_of_a_level_reach_the_next() -> None:
     networks = [construct(level).requires_grad_(False) for level in tree.levels]
     networks[0].linears[-1].bias[-1] += 0.4
     random = evaluate_composed(
-        Composition(networks, tree), random_codes(tree, samples=2000, seed=0), total=2000
+        AnalogCascade(networks, tree), random_codes(tree, samples=2000, seed=0), total=2000
     )
     assert random.wrong_inputs > 0
     assert sum(random.error_values.values()) == random.wrong_inputs
@@ -234,7 +234,7 @@ def test_shipped_cascades_are_right_as_light_sees_them(family: str) -> None:
     assert [onn.card.wrong_inputs for onn in onns.levels] == [0, 0]
     total = 50_000 + count_carry_chains(tree)
     composed = evaluate_composed(
-        Composition([onn.network for onn in onns.levels], tree),
+        AnalogCascade([onn.network for onn in onns.levels], tree),
         chain(random_codes(tree, samples=50_000, seed=0), carry_chains(tree)),
         total=total,
     )

@@ -19,7 +19,7 @@ TABLE2 = ErrorDistribution(rate=0.01, values={1: 0.495, -1: 0.495, 1024: 0.0045,
 
 
 def sixteen_bits() -> ErrorInjectionSwitch:
-    scenario = make_scenario(bits=16, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=16, servers=4, onn_inputs="auto", rounding="half_even")
     return ErrorInjectionSwitch(scenario, errors=TABLE2, seed=3)
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_distribution_is_refused(
 
 
 def test_errors_larger_than_the_codes_are_refused() -> None:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
     with pytest.raises(
         ConfigurationError, match=r"holds \[1024, -1024\], but codes of optinc.bits"
     ):

@@ -21,7 +21,7 @@ ZOO_NAMES = ["b8_n4_half_even_all_layers", "b8_n4_half_even_dense"]
 
 def codes_of_all_inputs(servers: int) -> torch.Tensor:
     """Codes of the servers that produce every combination of sums once: int32 [N, inputs]."""
-    scenario = make_scenario(bits=8, servers=servers, inputs="auto", rounding="floor")
+    scenario = make_scenario(bits=8, servers=servers, onn_inputs="auto", rounding="floor")
     sums = preprocessing.sums_of_index(torch.arange(scenario.combinations), scenario)
     symbols = [(sums - 3 * server).clamp(0, 3) for server in range(servers)]
     return torch.stack([pam4.decode(s).to(torch.int32) for s in symbols])
@@ -58,7 +58,7 @@ def test_an_imperfect_onn_errs_alike_in_table_and_onn(small_onn: ONNArtifact) ->
     seed=st.integers(0, 1000),
 )
 def test_ideal_is_integer_arithmetic(bits: int, servers: int, rounding: str, seed: int) -> None:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(0, 2**bits, (servers, 64), generator=generator, dtype=torch.int32)
     expected = quantized_average(codes.long().sum(0), servers=servers, rounding=rounding)

@@ -30,7 +30,7 @@ def design_of(
 def test_every_row_of_the_tables_can_be_exact(
     bits: int, servers: int, layers: Sequence[int] | str, rounding: str
 ) -> None:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
     if not isinstance(layers, str) and max(layers) > len(TABLE1_HIDDEN[bits, servers]) + 1:
         pytest.skip("scenario 1 has fewer layers")
     design = design_of(scenario, layers=layers)
@@ -51,7 +51,7 @@ def test_every_row_of_the_tables_can_be_exact(
 def test_small_scenarios_are_exact_on_all_inputs(
     layers: str, bits: int, inputs: int, servers: int, rounding: str
 ) -> None:
-    scenario = Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    scenario = Scenario(bits=bits, servers=servers, onn_inputs=inputs, rounding=rounding)
     # Widths that do not divide each other: blocks of several sizes.
     design = design_of(scenario, hidden=[96, 250, 240, 220, 210, 200, 96], layers=layers)
     network = construct_in_structure(scenario, design=design)
@@ -77,6 +77,6 @@ def test_any_scenario_fits_a_deep_and_wide_structure(scenario: Scenario, seed: i
 def test_structures_that_do_not_suffice_are_refused(
     hidden: list[int], layers: list[int] | str, message: str
 ) -> None:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
     with pytest.raises(ConfigurationError, match=message):
         construct_in_structure(scenario, design=design_of(scenario, hidden=hidden, layers=layers))

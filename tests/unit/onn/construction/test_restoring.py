@@ -32,14 +32,14 @@ def test_any_scenario_is_exact_at_random_and_where_carries_run(
 def test_small_scenarios_are_exact_on_all_inputs(
     bits: int, inputs: int, servers: int, rounding: str
 ) -> None:
-    scenario = Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    scenario = Scenario(bits=bits, servers=servers, onn_inputs=inputs, rounding=rounding)
     evaluation = evaluate_exhaustively(construct_restoring(scenario), scenario)
     assert evaluation.wrong_inputs == 0
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_noise_does_not_add_up(rounding: str) -> None:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding=rounding)
     network = construct_restoring(scenario)
     design = ONNDesign.of_network(network, scenario)
     # The goal set for a tolerant switch, with a quarter of the paper's interferometers.
@@ -50,7 +50,7 @@ def test_noise_does_not_add_up(rounding: str) -> None:
 
 
 def test_copies_average_noise_out() -> None:
-    scenario = make_scenario(bits=6, servers=4, inputs="auto", rounding="floor")
+    scenario = make_scenario(bits=6, servers=4, onn_inputs="auto", rounding="floor")
     once, thrice = (
         noisy_accuracy(construct_restoring(scenario, copies=k), scenario, noise=0.025)
         for k in (1, 3)
@@ -66,12 +66,12 @@ def test_copies_average_noise_out() -> None:
     ],
 )
 def test_illegal_settings_are_refused(settings: dict[str, float], message: str) -> None:
-    scenario = make_scenario(bits=4, servers=2, inputs="auto", rounding="floor")
+    scenario = make_scenario(bits=4, servers=2, onn_inputs="auto", rounding="floor")
     with pytest.raises(ConfigurationError, match=message):
         construct_restoring(scenario, **settings)  # type: ignore[arg-type]
 
 
 def test_too_many_levels_are_refused() -> None:
-    scenario = Scenario(bits=16, servers=2, inputs=1, rounding="floor")
+    scenario = Scenario(bits=16, servers=2, onn_inputs=1, rounding="floor")
     with pytest.raises(ConfigurationError, match=r"optinc.preprocessing.inputs=1 gives inputs of"):
         construct_restoring(scenario)

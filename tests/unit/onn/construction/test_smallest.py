@@ -41,7 +41,7 @@ def test_any_scenario_is_exact_at_random_and_where_carries_run(
 def test_small_scenarios_are_exact_on_all_inputs(
     bits: int, inputs: int, servers: int, rounding: str
 ) -> None:
-    scenario = Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    scenario = Scenario(bits=bits, servers=servers, onn_inputs=inputs, rounding=rounding)
     evaluation = evaluate_exhaustively(construct(scenario), scenario)
     assert evaluation.wrong_inputs == 0
 
@@ -60,7 +60,7 @@ def test_small_scenarios_are_exact_on_all_inputs(
 def test_the_paper_s_scenarios_take_few_interferometers(
     bits: int, servers: int, rounding: str, most: int
 ) -> None:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
     network = construct(scenario)
     assert network_mzis(network.structure) <= most
     assert evaluate_sampled(network, scenario, samples=20_000).wrong_inputs == 0
@@ -71,7 +71,7 @@ def test_the_paper_s_scenarios_take_few_interferometers(
 def test_rounded_averages_are_exact_up_to_the_limit(
     bits: int, inputs: int, servers: int, rounding: str
 ) -> None:
-    scenario = Scenario(bits=bits, servers=servers, inputs=inputs, rounding=rounding)
+    scenario = Scenario(bits=bits, servers=servers, onn_inputs=inputs, rounding=rounding)
     product = (max(scenario.radices) - 1) * servers << bits
     assert ROUNDED_PRODUCTS / 2 < product <= ROUNDED_PRODUCTS
     evaluation = evaluate_sampled(construct(scenario), scenario, samples=50_000)
@@ -89,6 +89,6 @@ def test_rounded_averages_are_exact_up_to_the_limit(
     ],
 )
 def test_sums_beyond_float32_are_refused(servers: int, inputs: int, message: str) -> None:
-    scenario = Scenario(bits=16, servers=servers, inputs=inputs, rounding="floor")
+    scenario = Scenario(bits=16, servers=servers, onn_inputs=inputs, rounding="floor")
     with pytest.raises(ConfigurationError, match=message):
         construct(scenario)

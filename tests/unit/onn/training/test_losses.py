@@ -9,29 +9,31 @@ from optinc.errors import ConfigurationError
 from optinc.onn.training.losses import MarginLoss, PaperLoss
 
 SYMBOLS = torch.tensor([[1, 2], [3, 0]])
-LEVELS = torch.tensor([[1.5, 2.0], [3.0, 0.2]])
+AMPLITUDES = torch.tensor([[1.5, 2.0], [3.0, 0.2]])
 
 
 def test_stage_one_weighs_each_symbol_s_squared_error() -> None:
     uniform = PaperLoss(first_stage_epochs=5, symbol_weights="uniform")
-    assert uniform(LEVELS, SYMBOLS, epoch=4).item() == pytest.approx((0.25 + 0.04) / 4)
+    assert uniform(AMPLITUDES, SYMBOLS, epoch=4).item() == pytest.approx((0.25 + 0.04) / 4)
     positional = PaperLoss(first_stage_epochs=5, symbol_weights="positional")
     expected = (0.25 * 1.6 + 0.04 * 0.4) / 4
-    assert positional(LEVELS, SYMBOLS, epoch=4).item() == pytest.approx(expected)
+    assert positional(AMPLITUDES, SYMBOLS, epoch=4).item() == pytest.approx(expected)
     listed = PaperLoss(first_stage_epochs=5, symbol_weights=[1.0, 3.0])
-    assert listed(LEVELS, SYMBOLS, epoch=0).item() == pytest.approx((0.25 * 0.5 + 0.04 * 1.5) / 4)
+    assert listed(AMPLITUDES, SYMBOLS, epoch=0).item() == pytest.approx(
+        (0.25 * 0.5 + 0.04 * 1.5) / 4
+    )
 
 
 def test_stage_two_compares_the_reconstructed_gradients() -> None:
     loss = PaperLoss(first_stage_epochs=5, symbol_weights="uniform")
     # Errors of G: 4 * 0.5 and 0.2, of a full scale of 15.
     expected = ((2.0 / 15) ** 2 + (0.2 / 15) ** 2) / 2
-    assert loss(LEVELS, SYMBOLS, epoch=5).item() == pytest.approx(expected)
+    assert loss(AMPLITUDES, SYMBOLS, epoch=5).item() == pytest.approx(expected)
 
 
 def test_errors_inside_the_margin_cost_nothing() -> None:
     loss = MarginLoss(tolerance=0.3)
-    assert loss(LEVELS, SYMBOLS, epoch=0).item() == pytest.approx(0.2**2 / 4)
+    assert loss(AMPLITUDES, SYMBOLS, epoch=0).item() == pytest.approx(0.2**2 / 4)
     assert loss(SYMBOLS + 0.29, SYMBOLS, epoch=0).item() == 0.0
 
 
@@ -52,7 +54,9 @@ def test_errors_inside_the_margin_cost_nothing() -> None:
             "onn_training.loss.symbol_weights must be positive",
         ),
         (
-            lambda: PaperLoss(first_stage_epochs=1, symbol_weights=[1.0])(LEVELS, SYMBOLS, epoch=0),
+            lambda: PaperLoss(first_stage_epochs=1, symbol_weights=[1.0])(
+                AMPLITUDES, SYMBOLS, epoch=0
+            ),
             "onn_training.loss.symbol_weights must hold 2 weights",
         ),
     ],

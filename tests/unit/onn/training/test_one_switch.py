@@ -57,7 +57,7 @@ def test_the_best_weights_are_kept(
         epoch = len(seen)
         seen.append({name: value.clone() for name, value in network.state_dict().items()})
         return Evaluation(
-            inputs=49,
+            combinations=49,
             evaluated_inputs=49,
             wrong_inputs=wrong[epoch],
             error_values={1: wrong[epoch]},

@@ -18,7 +18,7 @@ SPACE = SearchSpace(
 
 
 def test_the_schedule_is_fixed_constructed_first_then_trained_by_area() -> None:
-    scenario = make_scenario(bits=8, servers=8, inputs="auto", rounding="floor")
+    scenario = make_scenario(bits=8, servers=8, onn_inputs="auto", rounding="floor")
     trials = SPACE.trials(scenario)
     assert trials == SPACE.trials(scenario)
     kinds = [trial.kind for trial in trials]
@@ -47,7 +47,7 @@ def test_no_point_beats_one_on_the_front_and_every_other_is_beaten(
 
 
 def test_the_zoo_s_trained_onns_are_compared() -> None:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
     shipped = [trial for trial in SPACE.trials(scenario) if trial.kind == "shipped"]
     assert "b8_n4_half_even_all_layers" in [trial.name for trial in shipped]
     assert not any("smallest" in trial.name for trial in shipped)

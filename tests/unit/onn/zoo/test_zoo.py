@@ -17,7 +17,7 @@ from optinc.signal.scenario import make_scenario
 
 
 def load(source: str | Path | None = None, *, servers: int = 4, layers: Any = "all") -> ONNArtifact:
-    scenario = make_scenario(bits=8, servers=servers, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=servers, onn_inputs="auto", rounding="half_even")
     return zoo.load(source, scenario=scenario, hidden="table1", layers=layers)
 
 
@@ -115,7 +115,7 @@ def test_scenario_1_is_shipped_dense_and_approximated_at_100_percent() -> None:
 def test_every_row_of_table_1_and_all_layers_are_shipped_at_100_percent(
     bits: int, servers: int, layers: str
 ) -> None:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
     card = zoo.load(None, scenario=scenario, hidden="table1", layers=layers).card  # type: ignore[arg-type]
     assert (card.wrong_inputs, card.evaluated_inputs) == (0, scenario.combinations)
 
@@ -124,7 +124,7 @@ def test_every_row_of_table_1_and_all_layers_are_shipped_at_100_percent(
     "layers", [[4, 5, 6], [4, 5, 6, 7], [4, 5, 6, 7, 8], [3, 4, 5, 6], [3, 4, 5, 6, 7]], ids=str
 )
 def test_every_row_of_table_2_is_shipped_at_100_percent(layers: list[int]) -> None:
-    scenario = make_scenario(bits=16, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=16, servers=4, onn_inputs="auto", rounding="half_even")
     card = zoo.load(None, scenario=scenario, hidden="table1", layers=layers).card
     assert (card.wrong_inputs, card.evaluated_inputs) == (0, 13_845_841)
 

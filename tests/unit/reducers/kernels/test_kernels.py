@@ -50,13 +50,13 @@ def one_thread() -> Iterator[None]:
 def ideal_plan(
     *, bits: int = 8, servers: int = 4, rounding: str = "half_even", block_size: int = 256
 ) -> ReductionPlan:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
     quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite="propagate")
     return ReductionPlan(quantizer, IdealSwitch(scenario), servers)
 
 
 def table_plan(*, bits: int, wrong_share: float, servers: int = 4) -> ReductionPlan:
-    scenario = make_scenario(bits=bits, servers=servers, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
     switch = table_switch(scenario, wrong_share=wrong_share, seed=0)
     return ReductionPlan(BlockQuantizer(bits=bits), switch, servers)
 
@@ -163,7 +163,7 @@ def test_rows_may_be_strided_and_overlap() -> None:
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("servers", [1, 2, 3, 7, 100, 127, 128])
 def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
-    scenario = make_scenario(bits=16, servers=servers, inputs="auto", rounding=rounding)
+    scenario = make_scenario(bits=16, servers=servers, onn_inputs="auto", rounding=rounding)
     quantizer = BlockQuantizer(bits=16, block_size=2**20)
     plan = ReductionPlan(quantizer, IdealSwitch(scenario), servers)
     sums = torch.arange(plan.switch.largest_sum + 1, dtype=torch.int32)

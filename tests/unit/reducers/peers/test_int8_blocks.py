@@ -50,7 +50,7 @@ def test_the_error_is_at_most_half_a_step_and_no_order_of_servers_matters(
 
 
 def test_it_is_the_mean_of_the_codes_that_optinc_rounds() -> None:
-    scenario = make_scenario(bits=8, servers=4, inputs="auto", rounding="half_even")
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
     quantizer = BlockQuantizer(bits=8)
     optinc = OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
     rows = gradients(4, 5000)
