@@ -144,7 +144,7 @@ def evaluate_composed(
         batches, description=title or "", total=total / BATCH_SIZE, transient=True, disable=hidden
     ):
         amplitudes_PM = cascade(codes_NP).cpu()
-        code_P = outputs.ideal_average(codes_NP, tree)
+        code_P = outputs.ideal_average(codes_NP, tree.whole)
         symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
         margin_P = outputs.threshold_margin(amplitudes_PM, symbols_PM, top).amin(-1)
         margin = min(margin, float(margin_P.min()))

@@ -59,7 +59,8 @@ class Reducer(nn.Module, ABC):
         super().__init__()
         self.accounting = Accounting()
         self.observer: Observer | None = None
-        self.connect(servers)
+        check_at_least_one(servers)
+        self.servers = servers
 
     @property
     def propagates_nonfinite(self) -> bool:
@@ -70,11 +71,18 @@ class Reducer(nn.Module, ABC):
         """Set the number of servers that send gradients.
 
         Raises:
-            ConfigurationError: If this reducer cannot average so many.
+            ConfigurationError: If this reducer cannot average the gradients of ``servers`` servers.
         """
-        if servers < 1:
-            raise ConfigurationError(f"servers must be at least 1, got {servers}")
+        self.check_servers(servers)
         self.servers = servers
+
+    def check_servers(self, servers: int) -> None:
+        """Refuse a number of servers that this reducer cannot average; changes nothing.
+
+        Raises:
+            ConfigurationError: Names the legal numbers.
+        """
+        check_at_least_one(servers)
 
     def lay_out(self, shapes: Sequence[torch.Size]) -> None:
         """Learn the shapes of the parameters whose gradients make up [P], in flat order.
@@ -223,6 +231,16 @@ class Reducer(nn.Module, ABC):
                 # Kernels run asynchronously: without waiting, the time would be that of the launch.
                 torch.cuda.synchronize(out_P.device)
         self.accounting.seconds += time.perf_counter() - start
+
+
+def check_at_least_one(servers: int) -> None:
+    """Refuse fewer than one server.
+
+    Raises:
+        ConfigurationError: If ``servers`` is less than 1.
+    """
+    if servers < 1:
+        raise ConfigurationError(f"servers must be at least 1, got {servers}")
 
 
 def _check_float(gradients: Tensor) -> None:

@@ -7,18 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.onn import zoo
-from optinc.reducers.base import Reducer
+from optinc.reducers.base import Reducer, check_at_least_one
 from optinc.reducers.blocks import chunk_values, chunks, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import reference
@@ -72,9 +70,9 @@ class OptINCReducer(Reducer):
             raise ConfigurationError(
                 f"reducer.backend must be auto | eager | fused, got {backend!r}"
             )
-        inputs = switch.scenario.servers
-        self._inputs, self._zero = inputs, quantizer.zero
-        super().__init__(servers=switch.servers if servers is None else servers)
+        connected = switch.servers if servers is None else servers
+        _check_connected(connected, fan_in=switch.scenario.servers, zero=quantizer.zero)
+        super().__init__(servers=connected)
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
@@ -85,26 +83,15 @@ class OptINCReducer(Reducer):
         """See :meth:`Reducer.propagates_nonfinite`."""
         return self.quantizer.nonfinite == "propagate"
 
-    def connect(self, servers: int) -> None:
-        """See :meth:`Reducer.connect`.
+    def check_servers(self, servers: int) -> None:
+        """See :meth:`Reducer.check_servers`.
 
         Raises:
             ConfigurationError: If the switch has fewer inputs, or Q(zero * servers / N) is not
                 exact: zeros would then be averaged to something else.
         """
-        if servers > self._inputs:
-            raise ConfigurationError(
-                f"{servers} servers do not fit a switch with optinc.servers={self._inputs} inputs; "
-                f"use an ONN with optinc.servers={servers}"
-            )
-        if servers >= 1 and self._zero * servers % self._inputs:
-            legal = [n for n in range(1, self._inputs + 1) if not self._zero * n % self._inputs]
-            raise ConfigurationError(
-                f"{servers} servers on a switch with optinc.servers={self._inputs} inputs: the "
-                f"average of zeros, {self._zero} * {servers} / {self._inputs}, is no integer code; "
-                f"legal numbers of servers: {legal}"
-            )
-        super().connect(servers)
+        fan_in = self.switch.scenario.servers
+        _check_connected(servers, fan_in=fan_in, zero=self.quantizer.zero)
 
     @classmethod
     def from_zoo(
@@ -194,7 +181,7 @@ class OptINCReducer(Reducer):
                 f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} "
                 f"on {gradients.device.type}; use reducer.backend=auto"
             )
-        return cast("Backend", reference if fused is None else fused)
+        return reference if fused is None else fused
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         """Reduce in one pass over the gradients.
@@ -203,12 +190,8 @@ class OptINCReducer(Reducer):
             NonFiniteGradientError: If a value is NaN or infinite (policy ``raise``).
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
-        backend = self._backend(gradients_NP)
-        if backend is cast("Backend", reference):
-            number = self.accounting.reductions
-            totals = reference.reduce(gradients_NP, out_P, self.plan, reduction=number)
-        else:
-            totals = backend.reduce(gradients_NP, out_P, self.plan)
+        backend, number = self._backend(gradients_NP), self.accounting.reductions
+        totals = backend.reduce(gradients_NP, out_P, self.plan, reduction=number)
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
             server, position, value = first_nonfinite(gradients_NP)
@@ -247,7 +230,7 @@ class OptINCReducer(Reducer):
         if refuses(nonfinite, self.quantizer.nonfinite):
             raise first_nonfinite_of(gradient_P, group)
         sample_NS = group.all_gather(sample(gradient_P))
-        if self.switch.additive:
+        if self.switch.sum_code is not None:
             words_W = self._words(plan.words(len(scale_bits_B)), gradient_P.device)
             backend.contribute(gradient_P, scale_bits_B, words_W, plan)
             group.sum(words_W)
@@ -310,18 +293,44 @@ class OptINCReducer(Reducer):
         return int(counts)
 
 
-def _fused(device: str, plan: ReductionPlan) -> ModuleType | None:
-    """Return the module of fused kernels for a device and plan, None where there is none."""
+def _check_connected(servers: int, *, fan_in: int, zero: int) -> None:
+    """Refuse servers that the inputs N of a switch do not fit, or whose zeros average to no code.
+
+    Raises:
+        ConfigurationError: Names the legal numbers of servers.
+    """
+    if servers > fan_in:
+        raise ConfigurationError(
+            f"{servers} servers do not fit a switch with optinc.servers={fan_in} inputs; "
+            f"use an ONN with optinc.servers={servers}"
+        )
+    check_at_least_one(servers)
+    if zero * servers % fan_in:
+        legal = [n for n in range(1, fan_in + 1) if not zero * n % fan_in]
+        raise ConfigurationError(
+            f"{servers} servers on a switch with optinc.servers={fan_in} inputs: the average of "
+            f"zeros, {zero} * {servers} / {fan_in}, is no integer code; legal numbers of servers: "
+            f"{legal}"
+        )
+
+
+def _fused(device: str, plan: ReductionPlan) -> Backend | None:
+    """Return the fused kernels for a device and plan, None where there are none."""
     # Compilers are not imported before they are needed: they take a while.
-    module = None if plan.path is None else _kernels(device)
-    return module if module is not None and module.supports(plan) else None
+    kernels = None if plan.path is None else _kernels(device)
+    return kernels if kernels is not None and kernels.supports(plan) else None
 
 
 @lru_cache
-def _kernels(device: str) -> ModuleType | None:
-    """Import the kernels for a device, where there are any and their compiler is installed."""
-    names = {"cpu": ("numba", "cpu"), "cuda": ("triton", "cuda")}
+def _kernels(device: str) -> Backend | None:
+    """Import the kernels for a device, None where there are none or their compiler is missing."""
+    if device == "cpu" and find_spec("numba") is not None:
+        from optinc.reducers.kernels import cpu  # noqa: PLC0415  (imports numba)
+
+        return cpu
     # torch brings Triton on Linux only.
-    if device not in names or find_spec(names[device][0]) is None:
-        return None
-    return import_module(f"optinc.reducers.kernels.{names[device][1]}")
+    if device == "cuda" and find_spec("triton") is not None:
+        from optinc.reducers.kernels import cuda  # noqa: PLC0415  (imports Triton)
+
+        return cuda
+    return None

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import ceil, prod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from optinc.errors import ConfigurationError
 from optinc.signal.rounding import Rounding, check_rounding
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DEFAULT_ROUNDING: Rounding = "half_even"
 """Q is not given in the paper; half_even is the only one of the three without bias."""
@@ -96,9 +99,19 @@ class Scenario:
         )
 
     @property
+    def whole(self) -> Scenario:
+        """The single switch behind this scenario: itself. A cascade has one too."""
+        return self
+
+    @property
     def connected(self) -> int:
-        """Servers that are connected; inputs beyond are dark."""
+        """Servers that are connected: all N. A cascade may have fewer."""
         return self.servers
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing of the average is lost before Q; a cascade may lose decimal parts."""
+        return True
 
     @property
     def refinement(self) -> int:
@@ -142,8 +155,13 @@ class Scenario:
         return self.combinations <= MAX_TABLE_ENTRIES
 
     def __str__(self) -> str:
-        shown = [field for field in fields(self) if getattr(self, field.name) != field.default]
-        return ", ".join(f"{field.name}={getattr(self, field.name)}" for field in shown)
+        return settings_text(self)
+
+
+def settings_text(described: DataclassInstance) -> str:
+    """Return the fields of a dataclass that differ from their defaults, for messages."""
+    shown = [f for f in fields(described) if getattr(described, f.name) != f.default]
+    return ", ".join(f"{field.name}={getattr(described, field.name)}" for field in shown)
 
 
 def make_scenario(

@@ -1,14 +1,14 @@
-"""A cascade of switches: who averages what, and in which steps (Sec. III-C, Fig. 5, eqs. 8-10)."""
+"""The tree of switches of a cascade: who averages what, in which steps (Sec. III-C, Fig. 5)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
 from optinc.errors import ConfigurationError
 from optinc.signal.rounding import Rounding
-from optinc.signal.scenario import Scenario, make_scenario
+from optinc.signal.scenario import Scenario, make_scenario, settings_text
 
 Quantize = Literal["top", "every_level"]
 QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
@@ -20,9 +20,9 @@ ANALOG_LEVELS = 4096
 """Levels told apart on an analog link by default, 12 bits; the last inputs of the top need them."""
 
 
-@dataclass(frozen=True)
-class Tree(Scenario):
-    """The scenario of a whole cascade: N = fan_in^depth inputs, averaged as one switch would.
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A cascade: fan_in^depth inputs, averaged as one switch would average them (eqs. 8-10).
 
     Switch j of level l averages switches j F to j F + F - 1 of the level below, or these servers.
     Servers take the inputs from the first on. Inputs without a server are dark, switches without
@@ -30,7 +30,9 @@ class Tree(Scenario):
     the result is the mean over the servers that exist.
 
     Args:
-        bits, onn_inputs, rounding: See :class:`Scenario`.
+        bits: See :class:`Scenario`.
+        onn_inputs: See :class:`Scenario`.
+        rounding: The function Q of eq. (3), played by the top.
         fan_in: Inputs F of every switch, at least 2.
         depth: Levels D of the tree, at least 1.
         leaves: Servers that are connected, more than a tree of one level less could serve.
@@ -41,12 +43,11 @@ class Tree(Scenario):
     Raises:
         ConfigurationError: If no tree fits, or its steps are finer than float32 or
             ``analog_levels`` allow; names the setting and what to do.
-
-    Attributes:
-        servers: Inputs N of the whole tree.
     """
 
-    servers: int = field(init=False)
+    bits: int
+    onn_inputs: int
+    rounding: Rounding
     fan_in: int = 4
     depth: int = 2
     leaves: int = 16
@@ -59,12 +60,15 @@ class Tree(Scenario):
                 "optinc.topology.fan_in must be at least 2 and optinc.topology.depth at least 1, "
                 f"got {self.fan_in} and {self.depth}"
             )
-        object.__setattr__(self, "servers", self.fan_in**self.depth)
-        super().__post_init__()
         if self.quantize not in QUANTIZE:
             raise ConfigurationError(
                 f"optinc.topology.quantize must be {' | '.join(QUANTIZE)}, got {self.quantize!r}"
             )
+        self._check_depth()
+        self._check_steps()
+
+    def _check_depth(self) -> None:
+        """Refuse a tree too small for its servers, or with a level that they do not need."""
         fitting = next(d for d in range(1, 64) if self.fan_in**d >= self.leaves)
         if fitting != self.depth:
             raise ConfigurationError(
@@ -73,21 +77,39 @@ class Tree(Scenario):
                 f"{self.fan_in ** (self.depth - 1) + 1} to {self.fan_in**self.depth} servers; use "
                 f"optinc.topology.depth={fitting}"
             )
-        levels = self.levels[-1].radices[-1]
+
+    def _check_steps(self) -> None:
+        """Refuse a tree whose last input is finer than links or float32 resolve."""
+        finest = self.levels[-1].radices[-1]
         for most, setting in (
             (self.analog_levels, f"optinc.topology.analog_levels={self.analog_levels}"),
             (EXACT_LEVELS, f"float32 ({EXACT_LEVELS} levels)"),
         ):
-            if levels > most:
+            if finest > most:
                 raise ConfigurationError(
-                    f"the last input of the top has {levels} levels, more than {setting} can tell "
+                    f"the last input of the top has {finest} levels, more than {setting} can tell "
                     "apart; use a smaller optinc.topology.depth, more optinc.preprocessing.inputs, "
                     "or optinc.topology.quantize=every_level"
                 )
 
+    @cached_property
+    def whole(self) -> Scenario:
+        """The single switch with all fan_in^depth inputs whose average the tree computes."""
+        return Scenario(
+            bits=self.bits,
+            servers=self.fan_in**self.depth,
+            onn_inputs=self.onn_inputs,
+            rounding=self.rounding,
+        )
+
+    @property
+    def symbols(self) -> int:
+        """Number M of PAM4 symbols of a code, eq. (2)."""
+        return self.bits // 2
+
     @property
     def connected(self) -> int:
-        """See :attr:`Scenario.connected`."""
+        """Servers that are connected; inputs beyond are dark."""
         return self.leaves
 
     @property
@@ -116,6 +138,9 @@ class Tree(Scenario):
         """Switches in use on each level, from the servers to the top."""
         return tuple(-(-self.leaves // self.fan_in**level) for level in range(1, self.depth + 1))
 
+    def __str__(self) -> str:
+        return settings_text(self)
+
 
 def make_tree(
     *,
@@ -128,14 +153,14 @@ def make_tree(
     quantize: Quantize,
     analog_levels: int,
     level: int | None = None,
-) -> Scenario:
-    """Build the scenario of a cascade, or that of the switches of one of its levels.
+) -> Tree | Scenario:
+    """Build the tree of a cascade, or the scenario of the switches of one of its levels.
 
     Args:
         bits: See :class:`Scenario`.
         servers: Servers that are connected.
         onn_inputs: See :func:`optinc.signal.scenario.make_scenario`.
-        rounding: See :class:`Scenario`.
+        rounding: See :class:`Tree`.
         fan_in: See :class:`Tree`.
         depth: See :class:`Tree`.
         quantize: See :class:`Tree`.

@@ -16,7 +16,7 @@ Below the top a switch emits the average rounded down, its decimal part merged i
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.analog_cascade import propagate
-from optinc.onn.artifact import ONNArtifact, ONNCard
+from optinc.onn.artifact import ONNArtifact
 from optinc.onn.truth_table import TruthTable
 from optinc.onn.zoo.families import CascadeONNs
 from optinc.signal import pam4, preprocessing
@@ -32,72 +32,38 @@ from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
+from optinc.switches.sum_code import CodeSums, SumCode
 
 
-class CascadeSwitch(OpticalSwitch):
-    """A whole cascade, played as one switch: codes of all servers in, one code out.
+class IdealCascade(OpticalSwitch):
+    """Integer averages at every level: what ONNs of 100 % accuracy do.
 
-    Args:
-        tree: The cascade.
-        cards: Of the ONNs in use.
-        exact: Whether it is known to agree with eq. (3) over all servers on every input.
-
-    Raises:
-        ConfigurationError: If ``tree`` is a single level.
-    """
-
-    def __init__(self, tree: Scenario, *, cards: tuple[ONNCard, ...], exact: bool) -> None:
-        if not isinstance(tree, Tree):
-            raise ConfigurationError(
-                "optinc.topology.level must be null where a whole cascade is in use; it chooses "
-                "the ONN of task=train_onn, construct_onn and evaluate_onn"
-            )
-        super().__init__(tree, cards=cards, exact=exact)
-        self.tree = tree
-
-    @property
-    def additive(self) -> bool:
-        """See :meth:`OpticalSwitch.additive`; several tables are no function of one sum."""
-        return self.exact
-
-    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
-        """See :meth:`OpticalSwitch.forward`; the last inputs of the tree are dark."""
-        values_NP = codes_NP
-        for number, scenario in enumerate(self.tree.levels):
-            parts = torch.split(values_NP, scenario.servers)
-            values_NP = torch.stack([self._average(part, number) for part in parts])
-        return values_NP[0]
-
-    @abstractmethod
-    def _average(self, values_NP: Tensor, number: int) -> Tensor:
-        """Play a switch.
-
-        Args:
-            values_NP: int32 tensor [n, P]: codes, or what the level below sends, in its steps.
-            number: 0-based level.
-
-        Returns:
-            int32 tensor [P], in the steps of this level.
-        """
-
-    def _receive_index(self, index_P: Tensor) -> Tensor:
-        raise NotImplementedError("a cascade is a function of the sums of its switches")
-
-
-class IdealCascade(CascadeSwitch):
-    """Integer averages: with decimal parts those of one switch over all servers.
-
-    Where every level quantises (eq. 9) it shows what that loses.
+    With decimal parts (eq. 10) the average equals that of one switch over all servers; where every
+    level quantises (eq. 9) it shows what that loses.
 
     Args:
         scenario: The cascade.
+
+    Raises:
+        ConfigurationError: If ``scenario`` is a single level.
     """
 
     fidelity = "ideal"
 
-    def __init__(self, scenario: Scenario) -> None:
-        exact = isinstance(scenario, Tree) and scenario.keeps_all
-        super().__init__(scenario, cards=(), exact=exact)
+    def __init__(self, scenario: Tree | Scenario) -> None:
+        if not isinstance(scenario, Tree):
+            raise _single_level()
+        super().__init__(scenario, cards=(), exact=scenario.keeps_all)
+        self.tree = scenario
+
+    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
+        """See :meth:`OpticalSwitch.forward`; the last inputs of the tree are dark."""
+        return average_by_levels(codes_NP, self.tree, self._average)
+
+    @property
+    def sum_code(self) -> SumCode | None:
+        """See :meth:`OpticalSwitch.sum_code`; None where decimal parts are lost on the way."""
+        return CodeSums(self.scenario) if self.exact else None
 
     def _average(self, values_NP: Tensor, number: int) -> Tensor:
         scenario = self.tree.levels[number]
@@ -107,30 +73,43 @@ class IdealCascade(CascadeSwitch):
         return quantized_average(total_P, servers=scenario.divisor, rounding=scenario.rounding)
 
 
-class TableCascade(CascadeSwitch):
-    """The trained ONNs of all levels, tabulated; what is between them is snapped to its steps.
+class TableCascade(OpticalSwitch):
+    """The trained ONNs of all levels, tabulated; signals between them are snapped to their steps.
 
     Args:
         onn: The trained ONNs.
         cache: Folder in which truth tables are kept; None keeps them nowhere.
+
+    Raises:
+        ConfigurationError: If ``onn`` serves a single level.
     """
 
     fidelity = "table"
 
     def __init__(self, onn: CascadeONNs | ONNArtifact, *, cache: Path | str | None = None) -> None:
-        tree, artifacts = _parts(onn)
+        tree, artifacts = _tree_and_levels(onn)
         tables = {
             artifact.card.weights_sha256: TruthTable.of(artifact, cache=cache)
             for artifact in artifacts
         }
         perfect = not any(table.wrong_inputs for table in tables.values())
-        exact = perfect and isinstance(tree, Tree) and tree.keeps_all
-        super().__init__(tree, cards=tuple(artifact.card for artifact in artifacts), exact=exact)
+        cards = tuple(artifact.card for artifact in artifacts)
+        super().__init__(tree, cards=cards, exact=perfect and tree.keeps_all)
+        self.tree = tree
         for number, artifact in enumerate(artifacts):
             codes = tables[artifact.card.weights_sha256].codes
             index = preprocessing.index_of_code(artifact.card.scenario)
             self.register_buffer(f"codes{number}", codes, persistent=False)
             self.register_buffer(f"index{number}", index, persistent=False)
+
+    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
+        """See :meth:`OpticalSwitch.forward`; the last inputs of the tree are dark."""
+        return average_by_levels(codes_NP, self.tree, self._average)
+
+    @property
+    def sum_code(self) -> SumCode | None:
+        """See :meth:`OpticalSwitch.sum_code`; None where tables of several levels decide."""
+        return CodeSums(self.scenario) if self.exact else None
 
     def _average(self, values_NP: Tensor, number: int) -> Tensor:
         index_of_value = self.get_buffer(f"index{number}")
@@ -140,17 +119,17 @@ class TableCascade(CascadeSwitch):
         return self.get_buffer(f"codes{number}").index_select(0, index_P)
 
 
-class ONNCascade(CascadeSwitch):
+class ONNCascade(OpticalSwitch):
     """The networks run on every value, analog from the servers to the receivers above the top.
 
     Args:
         onn: The trained ONNs.
         noise: Must be 0; noise is for single switches.
-        seed: Of the noise.
+        seed: Seed of the noise.
         chunk_size: Values sent through the networks at once; bounds the memory of activations.
 
     Raises:
-        ConfigurationError: If noise is asked for.
+        ConfigurationError: If noise is asked for, or ``onn`` serves a single level.
     """
 
     fidelity = "onn"
@@ -163,13 +142,14 @@ class ONNCascade(CascadeSwitch):
         seed: int = 0,
         chunk_size: int = 1 << 16,
     ) -> None:
-        tree, artifacts = _parts(onn)
+        tree, artifacts = _tree_and_levels(onn)
         super().__init__(tree, cards=tuple(artifact.card for artifact in artifacts), exact=False)
         if noise:
             raise ConfigurationError(
                 f"optinc.fidelity.noise={noise} is for optinc/topology=single; cascades are legal "
                 "with 0"
             )
+        self.tree = tree
         self.networks = torch.nn.ModuleList(artifact.network for artifact in artifacts)
         self.chunk_size = chunk_size
 
@@ -182,12 +162,42 @@ class ONNCascade(CascadeSwitch):
             received.append(pam4.decode(pam4.receive(amplitudes_PM)))
         return torch.cat(received)
 
-    def _average(self, values_NP: Tensor, number: int) -> Tensor:
-        raise NotImplementedError("nothing is digital between the levels")
+    @property
+    def sum_code(self) -> SumCode | None:
+        """See :meth:`OpticalSwitch.sum_code`; None, since analog levels depend on every server."""
+        return None
 
 
-def _parts(onn: CascadeONNs | ONNArtifact) -> tuple[Scenario, tuple[ONNArtifact, ...]]:
-    """Return the scenario and the ONNs; of a single level, which :class:`CascadeSwitch` refuses."""
-    if isinstance(onn, CascadeONNs):
-        return onn.tree, onn.levels
-    return onn.card.scenario, ()
+def average_by_levels(
+    codes_NP: Tensor, tree: Tree, average: Callable[[Tensor, int], Tensor]
+) -> Tensor:
+    """Average codes level by level, from the servers to the top.
+
+    Args:
+        codes_NP: int32 tensor [servers, P], codes of the servers.
+        tree: The cascade.
+        average: Plays a switch: int32 tensor [n, P], codes or values in the steps of the level
+            below, and a 0-based level -> int32 tensor [P] in the steps of this level.
+
+    Returns:
+        int32 tensor [P], the codes that the top emits.
+    """
+    values_NP = codes_NP
+    for number, scenario in enumerate(tree.levels):
+        parts = torch.split(values_NP, scenario.servers)
+        values_NP = torch.stack([average(part, number) for part in parts])
+    return values_NP[0]
+
+
+def _tree_and_levels(onn: CascadeONNs | ONNArtifact) -> tuple[Tree, tuple[ONNArtifact, ...]]:
+    """Return the cascade and its ONNs, and refuse the ONN of a single level."""
+    if not isinstance(onn, CascadeONNs):
+        raise _single_level()
+    return onn.tree, onn.levels
+
+
+def _single_level() -> ConfigurationError:
+    return ConfigurationError(
+        "optinc.topology.level must be null where a whole cascade is in use; it chooses the ONN of "
+        "task=train_onn, construct_onn and evaluate_onn"
+    )

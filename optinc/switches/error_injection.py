@@ -18,6 +18,7 @@ from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
+from optinc.switches.sum_code import CodeSums, SumCode
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,11 @@ class ErrorInjectionSwitch(OpticalSwitch):
 
     fidelity = "error_injection"
 
-    def __init__(self, scenario: Scenario, *, errors: ErrorDistribution, seed: int = 0) -> None:
+    def __init__(
+        self, scenario: Scenario | Tree, *, errors: ErrorDistribution, seed: int = 0
+    ) -> None:
         super().__init__(scenario, cards=(), exact=errors.rate == 0.0)
-        if isinstance(scenario, Tree) and not scenario.keeps_all:
+        if not scenario.keeps_all:
             raise ConfigurationError(
                 "optinc/fidelity=error_injection adds errors to the exact average; with it "
                 "optinc.topology.quantize must be top"
@@ -151,9 +154,9 @@ class ErrorInjectionSwitch(OpticalSwitch):
         self.seed = seed
 
     @property
-    def additive(self) -> bool:
-        """See :meth:`OpticalSwitch.additive`; errors differ from value to value of one sum."""
-        return self.exact
+    def sum_code(self) -> SumCode | None:
+        """See :meth:`OpticalSwitch.sum_code`; None with errors, which no sum determines."""
+        return CodeSums(self.scenario) if self.exact else None
 
     def identity(self) -> dict[str, str]:
         """See :meth:`OpticalSwitch.identity`."""
@@ -169,6 +172,3 @@ class ErrorInjectionSwitch(OpticalSwitch):
             wrong = received_P[positions] + errors
             received_P[positions] = wrong.clamp(0, 2**self.scenario.bits - 1)
         return received_P
-
-    def _receive_index(self, index_P: Tensor) -> Tensor:
-        raise NotImplementedError("errors are no function of a sum")

@@ -1,4 +1,4 @@
-"""One switch for all servers, played in three ways of one meaning."""
+"""One switch for all servers, at three fidelities of equal meaning: ideal, table and onn."""
 
 # Shape suffixes: N servers, P gradient values, K ONN inputs, M symbols.
 
@@ -17,7 +17,8 @@ from optinc.signal import pam4, preprocessing
 from optinc.signal.outputs import ideal_average
 from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
-from optinc.switches.base import OpticalSwitch, ideal_of_index
+from optinc.switches.base import OpticalSwitch
+from optinc.switches.sum_code import CodeSums, IndexSums, SumCode
 
 
 class IdealSwitch(OpticalSwitch):
@@ -32,8 +33,10 @@ class IdealSwitch(OpticalSwitch):
         """See :meth:`OpticalSwitch.forward`."""
         return ideal_average(codes_NP, self.scenario)
 
-    def _receive_index(self, index_P: Tensor) -> Tensor:
-        return ideal_of_index(index_P.long(), self.scenario).to(torch.int32)
+    @property
+    def sum_code(self) -> SumCode:
+        """See :meth:`OpticalSwitch.sum_code`."""
+        return CodeSums(self.scenario)
 
 
 class TableSwitch(OpticalSwitch):
@@ -61,9 +64,14 @@ class TableSwitch(OpticalSwitch):
         index_P = torch.zeros_like(codes_NP[0])
         for codes_P in codes_NP:
             index_P += self.index_of_code.index_select(0, codes_P)
-        return self._receive_index(index_P)
+        return self._look_up(index_P)
 
-    def _receive_index(self, index_P: Tensor) -> Tensor:
+    @property
+    def sum_code(self) -> SumCode:
+        """See :meth:`OpticalSwitch.sum_code`."""
+        return CodeSums(self.scenario) if self.exact else IndexSums(self.scenario, self._look_up)
+
+    def _look_up(self, index_P: Tensor) -> Tensor:
         return self.codes.index_select(0, index_P)
 
 
@@ -106,9 +114,10 @@ class ONNSwitch(OpticalSwitch):
         return {**super().identity(), "noise": str(self.noise), "noise_seed": str(self.seed)}
 
     @property
-    def additive(self) -> bool:
-        """See :meth:`OpticalSwitch.additive`; noise differs from value to value of one sum."""
-        return self.noise == 0 and self.scenario.tabulable
+    def sum_code(self) -> SumCode | None:
+        """See :meth:`OpticalSwitch.sum_code`; None with noise, which no sum determines."""
+        summable = self.noise == 0 and self.scenario.tabulable
+        return IndexSums(self.scenario, self._emit_index) if summable else None
 
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""
@@ -119,7 +128,7 @@ class ONNSwitch(OpticalSwitch):
             received.append(self._emit(averages, reduction=reduction, first=first + start))
         return torch.cat(received)
 
-    def _receive_index(self, index_P: Tensor) -> Tensor:
+    def _emit_index(self, index_P: Tensor) -> Tensor:
         received = [index_P.new_empty(0)]
         for index in torch.split(index_P.long(), self.chunk_size):
             sums = preprocessing.sums_of_index(index, self.scenario)

@@ -123,7 +123,7 @@ def untabulable() -> OptINCReducer:
             command="",
         )
     switch = ONNSwitch(onn)
-    assert not switch.additive
+    assert switch.sum_code is None
     return optinc(switch)
 
 

@@ -218,7 +218,7 @@ class CascadeTraining(pl.LightningModule):
             self._project()
 
     def _loss(self, batch: Tensor) -> Tensor:
-        code_P = outputs.ideal_average(batch, self.tree)
+        code_P = outputs.ideal_average(batch, self.tree.whole)
         symbols_PM = pam4.encode(code_P, symbols=self.tree.symbols)
         scenarios = self.tree.levels[self.first :]
         (amplitudes_PM,) = propagate(self._trained, scenarios, self._below.signals(batch))

@@ -29,13 +29,13 @@ class CascadeONNs:
 
 
 def load_onns(
-    *, onns: str, scenario: Scenario, onn: str | Path | None = None
+    *, onns: str, scenario: Tree | Scenario, onn: str | Path | None = None
 ) -> CascadeONNs | ONNArtifact:
     """Load the ONNs of a cascade.
 
     Args:
         onns: A family of shipped ONNs, the end of their names, or a folder of artifact folders.
-        scenario: A :class:`~optinc.signal.tree.Tree`; or the switches of one level.
+        scenario: The tree of a cascade, or the switches of one level.
         onn: Must be None; the setting that names the ONN of a single switch.
 
     Returns:

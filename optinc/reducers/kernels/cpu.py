@@ -42,7 +42,9 @@ def supports(plan: ReductionPlan) -> bool:
     return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 
-def reduce(gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:
+def reduce(
+    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+) -> Totals:
     """See :meth:`Backend.reduce`."""
     if not len(out_P):
         return Totals(0, 0, 0.0, 0.0)

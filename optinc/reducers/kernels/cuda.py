@@ -29,7 +29,9 @@ def supports(plan: ReductionPlan) -> bool:
     return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 
-def reduce(gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:
+def reduce(
+    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+) -> Totals:
     """See :meth:`Backend.reduce`."""
     values = len(out_P)
     if not values:

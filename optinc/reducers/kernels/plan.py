@@ -1,4 +1,4 @@
-"""What a kernel must know of quantiser and switch, and what it reports."""
+"""The quantiser and switch settings that a kernel needs, and the totals that it reports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import TableSwitch
+from optinc.switches.sum_code import SumCode
 
 MOST_EXCEPTIONS = 0.01
 """Share of wrong inputs up to which integer arithmetic and a bitmap of them beat the gather."""
@@ -29,8 +30,8 @@ class ReductionPlan:
 
     Attributes:
         quantizer: Float gradients <-> codes.
-        switch: An additive switch.
-        servers: Servers that send; at most the inputs of the switch.
+        switch: The switch; kernels other than the reference need one with a sum code.
+        servers: Servers that send; at most the fan-in of the switch.
     """
 
     quantizer: BlockQuantizer
@@ -46,6 +47,13 @@ class ReductionPlan:
     def rounding(self) -> Rounding:
         """The switch's Q."""
         return self.switch.scenario.rounding
+
+    @cached_property
+    def sum_code(self) -> SumCode:
+        """The integer sum that real servers exchange; the switch must have one."""
+        sum_code = self.switch.sum_code
+        assert sum_code is not None, f"fidelity {self.switch.fidelity} has no sum code"
+        return sum_code
 
     @cached_property
     def path(self) -> Path | None:
@@ -71,7 +79,7 @@ class ReductionPlan:
     @property
     def field_bits(self) -> int:
         """Bits that hold any sum of contributions."""
-        return self.switch.largest_sum.bit_length()
+        return self.sum_code.largest_sum.bit_length()
 
     @property
     def fields(self) -> int:
@@ -101,14 +109,19 @@ class Totals:
 
 
 class Backend(Protocol):
-    """The operations every backend offers; all backends return the same bits.
+    """The operations of a module of kernels; all backends return equal bits.
 
     Words: contributions travel as int32 words of ``plan.fields`` fields of ``plan.field_bits`` bits
     each. With W words (a whole number of blocks), field f of word w is the contribution of value
     ``f * W + w``; fields beyond the last value are 0.
     """
 
-    def reduce(self, gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan) -> Totals:
+    def supports(self, plan: ReductionPlan) -> bool:
+        """Return whether these kernels can run a reduction."""
+
+    def reduce(
+        self, gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+    ) -> Totals:
         """Reduce the gradients of all servers.
 
         Args:
@@ -117,7 +130,8 @@ class Backend(Protocol):
                 a non-finite value become NaN under the policy ``propagate`` and are left as they
                 were under the others. A kernel of one pass may by then have written other blocks:
                 with such a policy and such a value, ``out_P`` is of no use but to find the value.
-            plan: Says how.
+            plan: Quantiser, switch and servers.
+            reduction: Number of this reduction; device noise and drawn errors depend on it.
         """
 
     def scale_bits(self, gradient_P: Tensor, plan: ReductionPlan) -> Tensor:

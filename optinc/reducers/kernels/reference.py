@@ -12,18 +12,15 @@ from optinc.reducers.exact import squared_norms
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 
 
-def reduce(
-    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0, first: int = 0
-) -> Totals:
-    """See :meth:`Backend.reduce`; works with every switch, additive or not.
+def supports(plan: ReductionPlan) -> bool:
+    """See :meth:`Backend.supports`; every switch has its own forward pass."""
+    return True
 
-    Args:
-        gradients_NP: See there.
-        out_P: See there.
-        plan: See there.
-        reduction: Number of this reduction, see :meth:`OpticalSwitch.forward`.
-        first: Position of the first value in the whole gradient, likewise.
-    """
+
+def reduce(
+    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+) -> Totals:
+    """See :meth:`Backend.reduce`; the optical reduction in six lines."""
     quantizer, switch = plan.quantizer, plan.switch
     wrong, squared_error, squared_mean = 0, 0.0, 0.0
     scales_B = quantizer.scales(gradients_NP)
@@ -33,7 +30,7 @@ def reduce(
     for block, value in chunks(len(scales_B), quantizer.block_size):
         rows_NP = gradients_NP[:, value]
         codes_NP = quantizer.encode(rows_NP, scales_B[block])
-        received_P = switch(codes_NP, reduction=reduction, first=first + value.start)
+        received_P = switch(codes_NP, reduction=reduction, first=value.start)
         reduced_P = quantizer.decode(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )
@@ -57,7 +54,7 @@ def contribute(
     fields = torch.zeros(plan.fields * words, dtype=torch.int32, device=gradient_P.device)
     for block, value in chunks(len(scales_B), plan.quantizer.block_size):
         codes_P = plan.quantizer.encode(gradient_P[None, value], scales_B[block])[0]
-        fields[value][: len(codes_P)] = plan.switch.contribution(codes_P)
+        fields[value][: len(codes_P)] = plan.sum_code.contribution(codes_P)
     fields_FW = fields.view(plan.fields, words)
     shifts_F1 = torch.arange(plan.fields, device=fields.device).unsqueeze(1) * plan.field_bits
     torch.sum(fields_FW << shifts_F1, 0, dtype=torch.int32, out=words_W)
@@ -74,12 +71,12 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
         for block, value in chunks(blocks, plan.quantizer.block_size):
             length = len(part_P[value])
             sums_P = (words_W[value][:length] >> (field * plan.field_bits)) & mask
-            received_P = plan.switch.receive(sums_P)
+            received_P = plan.sum_code.receive(sums_P)
             part_P[value] = plan.quantizer.decode(
                 received_P,
                 scales_B[first + block.start : first + block.stop],
                 fan_in=plan.fan_in,
                 servers=plan.servers,
             )
-            wrong += plan.switch.count_errors_of_sums(sums_P, received_P)
+            wrong += plan.sum_code.count_errors(sums_P, received_P)
     return wrong

@@ -14,8 +14,9 @@ from optinc.signal import preprocessing
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario
-from optinc.switches.base import OpticalSwitch, ideal_of_index
+from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import IdealSwitch, TableSwitch
+from optinc.switches.sum_code import ideal_of_index
 
 WRONG_SHARE = {"exceptions": 0.005, "gather": 0.3}
 MOST_ENTRIES = 1_000_000

@@ -34,7 +34,7 @@ def test_the_paper_s_cascade_has_the_data_sets_of_eq_10() -> None:
 
 def test_a_whole_tree_averages_like_one_switch() -> None:
     whole = tree(servers=13)
-    assert (whole.servers, whole.connected, whole.switches) == (16, 13, (4, 1))
+    assert (whole.whole.servers, whole.connected, whole.switches) == (16, 13, (4, 1))
     assert tree(servers=5).switches == (2, 1)
     assert tree(servers=64, depth=3).switches == (16, 4, 1)
 

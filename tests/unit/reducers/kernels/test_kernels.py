@@ -22,8 +22,8 @@ from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario
-from optinc.switches.base import ideal_of_index
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
+from optinc.switches.sum_code import ideal_of_index
 from tests.scenarios import scenarios
 from tests.unit.reducers.kernel_cases import (
     Case,
@@ -166,7 +166,7 @@ def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
     scenario = make_scenario(bits=16, servers=servers, onn_inputs="auto", rounding=rounding)
     quantizer = BlockQuantizer(bits=16, block_size=2**20)
     plan = ReductionPlan(quantizer, IdealSwitch(scenario), servers)
-    sums = torch.arange(plan.switch.largest_sum + 1, dtype=torch.int32)
+    sums = torch.arange(plan.sum_code.largest_sum + 1, dtype=torch.int32)
     # The upper end is where float32 is coarsest; the lower end covers every remainder.
     sums = torch.cat([sums[:2000], sums[-(2**20) + 2000 :]])[: 2**20]
     words = torch.zeros(plan.words(1), dtype=torch.int32)
