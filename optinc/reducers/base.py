@@ -1,4 +1,4 @@
-"""The contract every reducer keeps: gradients of N servers in, one gradient out."""
+"""The contract of a reducer: gradients of N servers in, one gradient out."""
 
 # Shape suffixes: N servers, P gradient values.
 
@@ -19,16 +19,16 @@ from optinc.reducers.measures.signal_terms import Signal
 
 
 class Observer(Protocol):
-    """Sees what servers send and receive, outside the time that is accounted; changes neither.
+    """Watches every reduction without changing it, outside the accounted time.
 
-    Its methods may call collectives: all servers must observe the same reductions.
+    Its methods may call collectives, so all servers must observe equal reductions.
     """
 
     def before(self, reducer: Reducer, gradients: Tensor, group: ServerGroup | None) -> None:
         """See the gradients before they are overwritten.
 
         Args:
-            reducer: Will reduce them.
+            reducer: The reducer that is about to run.
             gradients: Float tensor [N, P], or [P] of this server where there is a group.
             group: The real servers; None where this process holds all of them.
         """
@@ -41,12 +41,11 @@ class Reducer(nn.Module, ABC):
     """Averages the flat gradients of ``servers`` servers.
 
     A plain module: no Lightning, no Hydra. Called with the gradients of N virtual servers it needs
-    no process group either; :meth:`all_reduce` is the same reduction between N real processes.
-    What it did is in :attr:`accounting`.
+    no process group either; :meth:`all_reduce` runs the reduction between N real processes.
 
     Attributes:
         accounting: Totals over all reductions.
-        observer: Sees every reduction while it is set; None by default.
+        observer: Watches every reduction while it is set; None by default.
 
     Args:
         servers: Number of servers N, at least 1.
@@ -105,7 +104,7 @@ class Reducer(nn.Module, ABC):
         Raises:
             ValueError: If the shape is not [servers, P] or the dtype is not floating point.
             NonFiniteGradientError, SkipStep: See :class:`optinc.reducers.optinc.OptINCReducer`;
-                ``out`` may by then hold results of finite blocks.
+                ``out`` may already hold results of finite blocks.
         """
         if gradients_NP.ndim != 2 or gradients_NP.shape[0] != self.servers:
             raise ValueError(
@@ -118,11 +117,12 @@ class Reducer(nn.Module, ABC):
         return out_P
 
     def all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> Tensor:
-        """Reduce the gradients of real servers; every one calls it with its own gradient.
+        """Reduce the gradients of real servers, each calling with its own gradient.
 
-        The result is the same on all servers, and that of :meth:`forward` with the gradients of all
-        servers as rows in the order of the ranks: bit for bit where the reducer adds integers,
-        otherwise up to the order in which the group adds floats, which matters from three servers.
+        The result is equal on all servers, and equals :meth:`forward` on the gradients of all
+        servers
+        as rows in rank order: bit for bit where the reducer adds integers, otherwise up to the
+        order in which the group adds floats, which matters from three servers on.
 
         Args:
             gradient_P: Float tensor [P], the gradient of this server; overwritten by the result.
@@ -132,9 +132,9 @@ class Reducer(nn.Module, ABC):
             ``gradient_P``.
 
         Raises:
-            ValueError: If the shape is not [P], the dtype is not floating point, or the group has
-                not ``servers`` members.
-            NonFiniteGradientError, SkipStep: On all servers alike.
+            ValueError: If the shape is not [P], the dtype is not floating point, or the group does
+                not have ``servers`` members.
+            NonFiniteGradientError, SkipStep: Raised on all servers together.
         """
         if gradient_P.ndim != 1:
             raise ValueError(f"expected a gradient of shape [P], got {list(gradient_P.shape)}")
@@ -145,9 +145,9 @@ class Reducer(nn.Module, ABC):
         return gradient_P
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
-        """Play the next reduction's signals without reducing, part by part.
+        """Yield the signals of the next reduction without reducing.
 
-        Changes nothing, neither what is remembered nor any random state.
+        Changes no state of the reducer and no random state.
 
         Args:
             gradients_NP: Float tensor [N, P], a part of the gradients of all servers.
@@ -155,13 +155,13 @@ class Reducer(nn.Module, ABC):
                 :attr:`replay_chunk`.
 
         Returns:
-            Signals that together cover [P] in ascending order; none where no codes are sent.
+            Signals that together cover [P] in ascending order; none for reducers without codes.
         """
         return iter(())
 
     @property
     def replay_chunk(self) -> int:
-        """Values that :meth:`replay` plays at once."""
+        """Values of one part of :meth:`replay`."""
         return 1 << 16
 
     @property
@@ -174,14 +174,14 @@ class Reducer(nn.Module, ABC):
         return {"fidelity": None, "onn_sha256": None}
 
     def identity(self) -> dict[str, Any]:
-        """Return what all servers of a group must agree on, as plain values by name."""
+        """Return the settings that all servers of a group must agree on, as plain values."""
         return {"reducer": type(self).__name__, "servers": self.servers, **self.describe()}
 
     def server_state(self) -> dict[str, Tensor]:
-        """Return what the servers of this process must remember: tensors [servers held, ...].
+        """Return the state of the servers in this process: tensors [servers held, ...].
 
-        With virtual servers the first dimension is N, in a real server it is 1. It belongs in a
-        checkpoint, which can then be loaded by either strategy.
+        The first dimension is N with virtual servers, 1 in a real server. Checkpoints keep the
+        state of all N servers, so that either strategy can load them.
         """
         return {}
 
@@ -189,7 +189,7 @@ class Reducer(nn.Module, ABC):
         """Continue from :meth:`server_state`, of as many servers as this process holds."""
 
     def shared_state(self) -> dict[str, Any]:
-        """Return what all servers remember alike: tensors and plain values, for a checkpoint."""
+        """Return the state shared by all servers, tensors and plain values, for a checkpoint."""
         return {}
 
     def load_shared_state(self, state: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ class Reducer(nn.Module, ABC):
 
     @abstractmethod
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
-        """Reduce valid gradients [N, P] into [P] and update :attr:`accounting`, all but its time.
+        """Reduce valid gradients [N, P] into [P] and update :attr:`accounting` except its time.
 
         ``out_P`` may be a row of ``gradients_NP``.
         """
@@ -205,8 +205,9 @@ class Reducer(nn.Module, ABC):
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
         """Reduce a valid gradient [P] in place.
 
-        By default every server gathers the gradients of all, N times the memory and traffic, and
-        reduces them for itself. Right for every reducer whose result is a function of the rows.
+        By default every server gathers all gradients, at N times the memory and traffic, and
+        reduces
+        them itself: right for every reducer whose result is a function of the rows.
         """
         self._reduce(group.all_gather(gradient_P), gradient_P)
 

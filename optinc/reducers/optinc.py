@@ -41,17 +41,16 @@ class OptINCReducer(Reducer):
     Args:
         quantizer: Float gradients <-> codes.
         switch: Codes of the servers -> the code that all receive.
-        servers: Servers that send, at most the inputs N of the switch; None for all of them, or for
-            those connected to a cascade. Inputs
-            without a server are dark: the switch emits Q(sum / N), and decoding multiplies by
-            N / servers, so that the result is the mean over the servers in steps N / servers times
-            as coarse.
+        servers: Servers that send, at most the fan-in N of the switch; None for all inputs, or all
+            servers connected to a cascade. Inputs without a server are dark: the switch emits
+            Q(sum / N), and decoding multiplies by N / servers, so that the result is the mean over
+            the servers in steps N / servers times as coarse.
         backend: ``fused`` kernels (numba on a CPU, Triton on CUDA), ``eager`` torch, which they
             equal bit for bit, or ``auto``: fused where there is a kernel.
 
     Raises:
-        ConfigurationError: If quantiser and switch disagree on the bits, or the switch cannot serve
-            so many servers, or zero would not be averaged to exactly zero.
+        ConfigurationError: If quantiser and switch disagree on the bits, or the switch has too few
+            inputs for the servers, or zero would not be averaged to exactly zero.
     """
 
     def __init__(
@@ -141,7 +140,7 @@ class OptINCReducer(Reducer):
 
     @property
     def symbols(self) -> int:
-        """See :meth:`Reducer.symbols`; without an ONN those of an exact switch cannot be wrong."""
+        """See :meth:`Reducer.symbols`; 0 for an exact switch without an ONN, which cannot err."""
         cannot_be_wrong = self.switch.exact and not self.switch.cards
         return 0 if cannot_be_wrong else self.switch.scenario.symbols
 
@@ -166,14 +165,14 @@ class OptINCReducer(Reducer):
 
     @property
     def plan(self) -> ReductionPlan:
-        """What a kernel must know."""
+        """The quantiser and switch settings that a kernel needs."""
         return ReductionPlan(self.quantizer, self.switch, self.servers)
 
     def _backend(self, gradients: Tensor) -> Backend:
-        """Choose the kernels for these gradients.
+        """Choose the kernels for the device of these gradients.
 
         Raises:
-            ConfigurationError: If ``fused`` was asked for and no kernel can do it.
+            ConfigurationError: If ``fused`` was asked for and no kernel supports the switch.
         """
         fused = None if self.backend == "eager" else _fused(gradients.device.type, self.plan)
         if fused is None and self.backend == "fused":
@@ -184,7 +183,7 @@ class OptINCReducer(Reducer):
         return reference if fused is None else fused
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
-        """Reduce in one pass over the gradients.
+        """Reduce gradients [N, P] into [P] in one pass.
 
         Raises:
             NonFiniteGradientError: If a value is NaN or infinite (policy ``raise``).
@@ -217,10 +216,10 @@ class OptINCReducer(Reducer):
         )
 
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
-        """Exchange block scales, then one integer sum: what the fibres would carry.
+        """Exchange block scales, then one integer sum, as the fibres would.
 
         Raises:
-            NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers alike.
+            NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
         backend, plan = self._backend(gradient_P), self.plan
         scale_bits_B = backend.scale_bits(gradient_P, plan)
@@ -241,9 +240,9 @@ class OptINCReducer(Reducer):
         self._account(gradient_P.numel(), Totals(nonfinite, wrong, 0.0, 0.0))
 
     def _words(self, length: int, device: torch.device) -> Tensor:
-        """Return the memory of the words, int32 [W], kept from step to step.
+        """Return the buffer of the words, int32 [W], kept from step to step.
 
-        Fresh pages of this size take as long to come as the kernel that fills them.
+        Allocating fresh pages of this size takes as long as the kernel that fills them.
         """
         words_W = self._kept_words
         if words_W is None or len(words_W) != length or words_W.device != device:
@@ -252,10 +251,10 @@ class OptINCReducer(Reducer):
         return words_W
 
     def _play_in_turn(self, gradient_P: Tensor, scale_bits_B: Tensor, group: ServerGroup) -> int:
-        """Let every server play the switch for its share of the chunks, for switches without sum.
+        """Run a switch without a sum code, every server for its share of the chunks.
 
         The shares are whole chunks of the whole gradient, on which device noise depends, so that
-        the result is that of virtual servers.
+        the result equals the virtual-server result.
 
         Returns:
             Number of received codes that differ from the ideal quantised average.

@@ -1,1 +1,1 @@
-"""What travels on the fibre: codes, PAM4 symbols and analog averages (Sec. III-A, Fig. 3)."""
+"""Codes, PAM4 symbols and analog averages, which travel on the fibre (Sec. III-A, Fig. 3)."""

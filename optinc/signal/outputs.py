@@ -1,4 +1,4 @@
-"""What an ONN emits: PAM4 symbols, below the top of a cascade with a decimal part (eqs. 3, 10).
+"""Outputs of an ONN: PAM4 symbols, the last with a decimal part below the top (eqs. 3, 10).
 
 Outputs are counted in their ``output_steps``: a PAM4 amplitude has one step, except that of a last
 output with decimal part, which has N^l.
@@ -26,14 +26,14 @@ def ideal_average(codes_NP: Tensor, scenario: Scenario) -> Tensor:
 
 
 def outputs_of_total(total: Tensor, scenario: Scenario) -> Tensor:
-    """Return the outputs that should be emitted.
+    """Return the ideal outputs of an ONN for a total over the servers (eqs. 3, 10).
 
     A level below sends decimal parts beside symbols that are all 3 only if it is wrong; averages
     beyond the largest code saturate.
 
     Args:
         total: Integer tensor [...], see :func:`optinc.signal.preprocessing.code_total`.
-        scenario: Says what is averaged over, and Q.
+        scenario: The switch: divisor N^l and Q.
 
     Returns:
         Integer tensor [..., M] in ``output_steps``.
@@ -48,11 +48,11 @@ def outputs_of_total(total: Tensor, scenario: Scenario) -> Tensor:
 
 
 def value_of_outputs(outputs: Tensor, scenario: Scenario) -> Tensor:
-    """Return the number that outputs stand for.
+    """Decode outputs to a code, or to a code with its decimal part.
 
     Args:
         outputs: Integer tensor [..., M] in ``output_steps``.
-        scenario: Says what these are.
+        scenario: The switch.
 
     Returns:
         Integer tensor [...] of the same dtype: the code, or with a decimal part N^l times it.
@@ -69,11 +69,11 @@ def steps_of(scenario: Scenario, *, like: Tensor) -> Tensor:
 
 
 def receive(amplitudes: Tensor, scenario: Scenario) -> Tensor:
-    """Snap analog outputs to the nearest step, as receivers with so many thresholds would.
+    """Snap analog outputs to the nearest step, as a receiver with 4 N^l - 1 thresholds does.
 
     Args:
         amplitudes: Float tensor [..., M], in PAM4 amplitudes.
-        scenario: Says what the steps are.
+        scenario: The switch; its ``output_steps`` are the thresholds.
 
     Returns:
         int32 tensor [..., M] in ``output_steps``.
@@ -85,12 +85,12 @@ def receive(amplitudes: Tensor, scenario: Scenario) -> Tensor:
 
 
 def threshold_margin(amplitudes: Tensor, outputs: Tensor, scenario: Scenario) -> Tensor:
-    """Distance of analog outputs from the receivers' thresholds.
+    """Return the distance of analog outputs from the receivers' decision thresholds.
 
     Args:
         amplitudes: Float tensor [..., M], in PAM4 amplitudes.
-        outputs: Integer tensor [..., M] in ``output_steps``, what should be received.
-        scenario: Says what the steps are.
+        outputs: Integer tensor [..., M] in ``output_steps``, the ideal outputs.
+        scenario: The switch; its ``output_steps`` are the thresholds.
 
     Returns:
         Float tensor [..., M] in PAM4 amplitudes, see :func:`optinc.signal.pam4.threshold_margin`.

@@ -53,7 +53,7 @@ def receive(amplitudes: Tensor) -> Tensor:
 
 
 def threshold_margin(amplitudes: Tensor, symbols: Tensor) -> Tensor:
-    """Distance of analog outputs from the receiver's decision thresholds.
+    """Return the distance of analog outputs from the receiver's decision thresholds.
 
     The outermost amplitudes have a threshold on one side only, since the receiver clamps.
 

@@ -1,7 +1,7 @@
 """Unit P: merge groups of symbols and average them over the servers (Sec. III-A).
 
 Every server's code is re-read in the mixed radix of the possible averages, so the index of a
-combination of ONN inputs is the *sum* over servers of a number that each finds from its own code.
+combination of ONN inputs is the *sum* over servers of a number found from one server's code alone.
 """
 
 # Shape suffixes: N servers, P gradient values, M symbols, K ONN inputs.
@@ -20,7 +20,7 @@ def merge(symbols: Tensor, scenario: Scenario) -> Tensor:
 
     Args:
         symbols: Integer tensor [..., M], values 0 to 3.
-        scenario: Says which symbols form a group.
+        scenario: The switch; its ``group_sizes`` are the symbols of each group.
 
     Returns:
         Integer tensor [..., K], values 0 to 4^g - 1.
@@ -44,7 +44,7 @@ def average(merged_NPK: Tensor, *, servers: int) -> Tensor:
 
 
 def average_signals(signals_NPM: Tensor, scenario: Scenario) -> Tensor:
-    """Do the same with analog signals, those of the level below in a cascade (Fig. 5).
+    """Merge and average the analog signals of the level below in a cascade (Fig. 5).
 
     Args:
         signals_NPM: Float tensor [n, ..., M] of at most ``scenario.servers`` signals in PAM4
@@ -77,12 +77,12 @@ def preprocess(codes_NP: Tensor, scenario: Scenario) -> Tensor:
 
 
 def inputs_of_values(values: Tensor, scenario: Scenario) -> Tensor:
-    """Return what values add to the sums S_k.
+    """Split values into the terms they add to the sums S_k.
 
     Args:
         values: Integer tensor [...] in steps of 1 / ``scenario.refinement``: codes, or what a level
             of a cascade sends to the next (eq. 10).
-        scenario: Says which symbols form a group, and the steps.
+        scenario: The switch: group sizes and steps.
 
     Returns:
         Integer tensor [..., K]; the last input in the steps of the values.
@@ -117,7 +117,7 @@ def sums_of_index(index: Tensor, scenario: Scenario) -> Tensor:
 
     Args:
         index: int64 tensor [P], values 0 to ``scenario.combinations`` - 1.
-        scenario: Says which values the inputs take.
+        scenario: The switch; its ``radices`` count the values of each input.
 
     Returns:
         int64 tensor [P, K]: the sums S_k = N A_k over servers.
@@ -128,11 +128,11 @@ def sums_of_index(index: Tensor, scenario: Scenario) -> Tensor:
 
 
 def code_total(sums_PK: Tensor, scenario: Scenario) -> Tensor:
-    """Return the sum of the codes over all servers that the sums S_k stand for.
+    """Return the sum of the codes over all servers, given the sums S_k.
 
     Args:
         sums_PK: int64 tensor [P, K], in the ``input_steps`` of the scenario.
-        scenario: Says which symbols form a group.
+        scenario: The switch; its ``group_sizes`` are the symbols of each group.
 
     Returns:
         int64 tensor [P]; in a cascade over all servers below, which is N^l times the average.

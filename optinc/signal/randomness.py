@@ -1,4 +1,4 @@
-"""Random numbers that are a function of what they are for, not of what was drawn before."""
+"""Random generators by seed, reduction and position, independent of earlier draws."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 def generator_of(
     seed: int, *, reduction: int, place: int, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """Return a source of random numbers for one place in one reduction.
+    """Return the random generator of one position in one reduction.
 
-    Virtual and real servers draw the same numbers, and so does a training that is resumed.
+    Virtual servers, real servers and a resumed training draw equal numbers.
 
     Args:
-        seed: Seed of all of them.
+        seed: Seed shared by all reductions.
         reduction: Number of the reduction.
         place: Position of the first value in the whole gradient, or a server.
         device: Where the numbers are drawn.

@@ -1,4 +1,4 @@
-"""Q of eq. (3): the quantised average of integer codes."""
+"""The rounding function Q of eq. (3), in exact integer arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The identity of a switch: bits, servers, ONN inputs and rounding, and what follows from them."""
+"""Scenario of a switch: bits B, servers N, ONN inputs K, rounding Q, and all derived sizes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Scenario:
 
     @property
     def group(self) -> int:
-        """Symbols g merged into one ONN input."""
+        """Number g of symbols merged into one ONN input."""
         return ceil(self.symbols / self.onn_inputs)
 
     @property
@@ -115,7 +115,7 @@ class Scenario:
 
     @property
     def refinement(self) -> int:
-        """Steps N^(l-1) of what each server, or switch below, sends, per unit of a code."""
+        """Steps N^(l-1) per unit of a code in the values that servers, or switches below, send."""
         return int(self.servers ** (self.level - 1))
 
     @property

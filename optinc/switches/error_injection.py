@@ -23,7 +23,7 @@ from optinc.switches.sum_code import CodeSums, SumCode
 
 @dataclass(frozen=True)
 class ErrorDistribution:
-    """How often a received code is wrong, and by how much.
+    """Probability and size of the errors of received codes.
 
     Attributes:
         rate: Probability that a received code is wrong: 1 less the ONN's accuracy.
@@ -31,7 +31,7 @@ class ErrorDistribution:
             to 1. Empty only with a rate of 0.
 
     Raises:
-        ConfigurationError: If this is no distribution.
+        ConfigurationError: If rate or shares make no distribution.
     """
 
     rate: float
@@ -53,15 +53,15 @@ class ErrorDistribution:
 
     @classmethod
     def from_settings(cls, *, rate: float, values: Mapping[int, float]) -> ErrorDistribution:
-        """Build one from a configuration, whose mappings are not plain ones."""
+        """Build a distribution from the mappings of a Hydra configuration."""
         return cls(rate=rate, values={int(error): float(s) for error, s in values.items()})
 
     @classmethod
     def measured(cls, onn: ONNArtifact) -> ErrorDistribution:
-        """Return the errors that were counted when an ONN was evaluated, from its card.
+        """Return the error distribution counted in an ONN's evaluation, from its card.
 
         Raises:
-            ConfigurationError: If it is not a single ONN.
+            ConfigurationError: If ``onn`` is not a single ONN.
         """
         if not isinstance(onn, ONNArtifact):
             raise ConfigurationError(
@@ -81,14 +81,14 @@ class ErrorDistribution:
 def draw_errors(
     values: int, errors: ErrorDistribution, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw which of some values are wrong, each independently, and by how much.
+    """Draw the positions and sizes of independent errors among ``values`` values.
 
-    The gaps between errors are geometric, so that this takes time for errors, not for values, and
+    The gaps between errors are geometric: the time grows with the errors, not with the values, and
     rates far below the resolution of a random float are exact.
 
     Args:
         values: Number of values P.
-        errors: Their distribution.
+        errors: Distribution of the errors.
         generator: Source of randomness, on the CPU.
 
     Returns:
@@ -123,8 +123,8 @@ def draw_errors(
 class ErrorInjectionSwitch(OpticalSwitch):
     """Emits the exact quantised average plus errors drawn for every value (Sec. IV).
 
-    The errors of a value are a function of seed, reduction and position, the same for virtual and
-    for real servers. A receiver emits no code outside 0 to 2^B - 1: errors that lead there are cut.
+    The error of a value is a function of seed, reduction and position, equal for virtual and real
+    servers. A receiver emits no code outside 0 to 2^B - 1: errors that lead there are cut.
 
     Args:
         scenario: Bits, servers and rounding.

@@ -137,7 +137,7 @@ class ONNSwitch(OpticalSwitch):
         return torch.cat(received)
 
     def _emit(self, averages_PK: Tensor, *, reduction: int, first: int) -> Tensor:
-        """Send averages through the network and its receivers: float [P, K] -> int32 [P]."""
+        """Run the network and its receivers on averages: float [P, K] -> int32 [P]."""
         if not self.noise:
             return pam4.decode(pam4.receive(self.network(averages_PK)))
         generator = generator_of(

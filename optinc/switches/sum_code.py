@@ -21,7 +21,7 @@ from optinc.signal.scenario import Scenario
 
 
 class SumCode(ABC):
-    """What every server adds to an integer sum, and how the sum becomes the received code."""
+    """An integer sum over the servers that determines the received code."""
 
     @property
     @abstractmethod
@@ -30,7 +30,7 @@ class SumCode(ABC):
 
     @abstractmethod
     def contribution(self, codes: Tensor) -> Tensor:
-        """Return what codes add to the sum: int32 [...] -> int32 [...]."""
+        """Return the terms that codes add to the sum: int32 [...] -> int32 [...]."""
 
     @abstractmethod
     def receive(self, sums_P: Tensor) -> Tensor:

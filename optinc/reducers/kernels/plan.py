@@ -57,7 +57,7 @@ class ReductionPlan:
 
     @cached_property
     def path(self) -> Path | None:
-        """How codes become the received code; None where only the switch itself can tell.
+        """How kernels turn codes into received codes; None where only the switch itself can.
 
         ``integer``: Q(sum of codes / N). ``exceptions``: the same, except for the few sums of
         indices where a large table differs. ``gather``: the table at the sum of indices.
@@ -93,7 +93,7 @@ class ReductionPlan:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a reduction adds to the accounting.
+    """The totals that one reduction adds to the accounting.
 
     Attributes:
         nonfinite_blocks: Blocks in which some server sent NaN or infinity.
@@ -122,14 +122,14 @@ class Backend(Protocol):
     def reduce(
         self, gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
     ) -> Totals:
-        """Reduce the gradients of all servers.
+        """Reduce the gradients of all servers to one.
 
         Args:
             gradients_NP: Float tensor [servers, P].
             out_P: Float tensor [P] of the same dtype; may be a row of ``gradients_NP``. Blocks with
-                a non-finite value become NaN under the policy ``propagate`` and are left as they
-                were under the others. A kernel of one pass may by then have written other blocks:
-                with such a policy and such a value, ``out_P`` is of no use but to find the value.
+                a non-finite value become NaN under the policy ``propagate`` and stay unchanged
+                under the others. A one-pass kernel may already have written other blocks: under
+                those policies a non-finite value leaves ``out_P`` unusable.
             plan: Quantiser, switch and servers.
             reduction: Number of this reduction; device noise and drawn errors depend on it.
         """
@@ -137,13 +137,13 @@ class Backend(Protocol):
     def scale_bits(self, gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
         """Return the bit pattern of each block's largest absolute value: float [P] -> int32 [B].
 
-        As integers they order like the values, infinity and then NaN above all finite ones.
+        As integers the patterns order like the values, infinity and then NaN above all others.
         """
 
     def contribute(
         self, gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
     ) -> None:
-        """Write the words one server adds to the sum: float [P] -> int32 [W].
+        """Write the words that one server adds to the sum: float [P] -> int32 [W].
 
         Blocks whose scale is not finite contribute the code of zero.
         """
