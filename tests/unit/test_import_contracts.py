@@ -43,3 +43,10 @@ def test_every_package_and_module_has_its_layer() -> None:
 def test_every_other_package_and_module_is_kept_from(name: str, exempt: set[str]) -> None:
     forbidden = set(contract(name)["source_modules"])
     assert forbidden == MODULES - {f"optinc.{each}" for each in exempt}
+
+
+def test_the_architecture_page_describes_every_package() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = [m.name for m in pkgutil.walk_packages(optinc.__path__, "optinc.") if m.ispkg]
+    rooms = [name for name in packages if "zoo." not in name]
+    assert [name for name in rooms if f"`{name.replace('.', '/')}/`" not in page] == []
