@@ -1,4 +1,4 @@
-"""N real servers, one process each: Lightning's DDP with the reducer as its communication hook."""
+"""N real servers, one process each: Lightning's DDP with a reducer as its communication hook."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import torch.distributed as dist
 from lightning_fabric.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.plugins.precision import MixedPrecision
-from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
+from pytorch_lightning.strategies import StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _get_default_store
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -38,32 +39,38 @@ from optinc.strategies.checkpoints import (
 )
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.launcher import ServerLauncher
+from optinc.strategies.lightning_internals import (
+    HookedDDPStrategy,
+    replace_sigterm_handler,
+    set_stopping,
+)
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
 
 START_SECONDS = 120.0
-"""Time that the processes have to meet, at least: they start Python and read data at their pace."""
+"""Least time in which the processes can meet, since starting and reading data takes time."""
 
 DEFAULT_BITS = 8
 """Bits of the reducer that ``Trainer(strategy="optinc_ddp")`` takes from the zoo."""
 
 
-class OptINCDDPStrategy(DDPStrategy):
+class OptINCDDPStrategy(HookedDDPStrategy):
     """Averages the gradients of all processes by a reducer instead of an all-reduce.
 
     Everything else is Lightning's DDP: launching (its own, torchrun, SLURM), gloo on CPU and NCCL
     on CUDA, samplers, precision, accumulation, ``find_unused_parameters``,
     ``gradient_as_bucket_view`` and the other arguments of
-    :class:`~torch.nn.parallel.DistributedDataParallel`. All servers end every step with the same
-    weights, and with those of ``VirtualServersStrategy`` on the same shards.
+    :class:`~torch.nn.parallel.DistributedDataParallel`. The weights are equal on all servers after
+    every step, and equal to the weights of ``VirtualServersStrategy`` on the same shards.
 
     Works with any LightningModule that uses automatic optimisation and one optimiser. Registered as
     ``optinc_ddp`` and ``optinc_ddp_find_unused_parameters_true`` when this module is imported.
 
     Args:
-        reducer: The reducer; it is connected to as many servers as there are processes. None takes
-            the shipped 8-bit ONN with the fewest inputs that are enough.
-        timeout_seconds: Time after which a server that does not answer is an error.
+        reducer: Averages the gradients; it is connected to one server a process. None takes the
+            shipped 8-bit ONN with the smallest sufficient fan-in.
+        timeout_seconds: Seconds without an answer of a server after which the training ends with an
+            error.
         most_skipped_steps: Consecutive steps that the policy ``skip_step`` may skip.
         process_group_backend: ``gloo`` or ``nccl``; None chooses by device.
         checkpoint_io: How checkpoints are written; None replaces files atomically.
@@ -105,28 +112,29 @@ class OptINCDDPStrategy(DDPStrategy):
         self._guard = StepGuard(most_skipped_steps)
         self._exchange: BucketExchange | None = None
         self._attendance: Attendance | None = None
-        self._terminate = False
+        self._stopping = False
 
     @property
     def reducer(self) -> Reducer:
-        """The reducer, connected to this run's servers."""
+        """Reducer, connected to the servers of this run."""
         assert self._reducer is not None, "the reducer is chosen when the processes have met"
         return self._reducer
 
-    def _configure_launcher(self) -> None:
-        if self._start_method != "popen":
-            super()._configure_launcher()
-            return
+    def make_launcher(self) -> ServerLauncher:
+        """Return a launcher that gives the servers time to say why they end."""
         assert self.cluster_environment is not None
-        self._launcher = ServerLauncher(
-            self.cluster_environment, self.num_processes, self.num_nodes
-        )
+        return ServerLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def communication_hook(self) -> Callable[..., Future[Tensor]]:
+        """Return the hook that reduces the gradients of all servers."""
+        assert self._exchange is not None
+        return self._exchange.hook
 
     def setup_environment(self) -> None:
         """Let the processes meet, and connect the reducer to them.
 
         Raises:
-            ConfigurationError: If the reducer cannot average so many servers.
+            ConfigurationError: If the reducer cannot average this number of servers.
         """
         super().setup_environment()
         ServerGroup.world().set_timeout(timedelta(seconds=self.timeout_seconds))
@@ -136,16 +144,16 @@ class OptINCDDPStrategy(DDPStrategy):
             self._reducer = default_reducer(self.world_size)
         self.reducer.connect(self.world_size)
         if isinstance(self.reducer, OptINCReducer):
-            inputs = self.reducer.switch.scenario.servers
-            if inputs > self.world_size:
-                coarseness = inputs / self.world_size
+            fan_in = self.reducer.switch.scenario.servers
+            if fan_in > self.world_size:
+                coarseness = fan_in / self.world_size
                 rank_zero_warn(
-                    f"{self.world_size} servers on a switch with optinc.servers={inputs} inputs: "
-                    f"the others are dark, and averages {coarseness:g} times as coarse"
+                    f"{self.world_size} servers on a switch with optinc.servers={fan_in} inputs: "
+                    f"the other inputs are dark, and averages {coarseness:g} times as coarse"
                 )
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """Check what cannot be trained this way, then set up DDP.
+        """Check that the module can be trained by real servers, then set up DDP.
 
         Raises:
             ConfigurationError: If module, precision or devices do not allow it, or the servers
@@ -157,7 +165,7 @@ class OptINCDDPStrategy(DDPStrategy):
                 f"strategy=ddp needs automatic optimisation, but "
                 f"{type(module).__name__}.automatic_optimization is False"
             )
-        if self._layer_sync is not None and self.root_device.type == "cpu":
+        if self.synchronises_batchnorm and self.root_device.type == "cpu":
             raise ConfigurationError(
                 "trainer.sync_batchnorm=true needs CUDA: torch's SyncBatchNorm has no CPU form"
             )
@@ -171,8 +179,7 @@ class OptINCDDPStrategy(DDPStrategy):
                 "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
                 "such steps itself; it needs optinc.quantization.nonfinite=propagate"
             )
-        # Instead of Lightning's handler, which calls a collective whatever the other ranks do.
-        setattr(trainer._signal_connector, "_sigterm_notifier_fn", self._note_sigterm)  # noqa: B010
+        replace_sigterm_handler(trainer, self._note_stopping)
         super().setup(trainer)
         if len(self.optimizers) > 1:
             raise ConfigurationError(
@@ -202,26 +209,20 @@ class OptINCDDPStrategy(DDPStrategy):
         )
         super().configure_ddp()
 
-    def _register_ddp_hooks(self) -> None:
-        # Lightning registers hooks on CUDA only, and says nothing elsewhere.
-        assert isinstance(self.model, DistributedDataParallel)
-        assert self._exchange is not None
-        self.model.register_comm_hook(None, self._exchange.hook)
-
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the training step; DDP synchronises buffers in it."""
+        """Run the training step, in which DDP synchronises buffers."""
         with self._watch():
             return super().training_step(*args, **kwargs)
 
     def backward(
         self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Compute this server's gradient; the hook inside reduces it if a step follows.
+        """Compute this server's gradient; DDP's hook reduces it if an optimiser step follows.
 
         Raises:
-            NonFiniteGradientError: On all servers, if a gradient of one holds NaN or infinity and
-                the policy is ``raise``; names server and parameter.
-            ServerLostError: If a server died or did not answer in time.
+            NonFiniteGradientError: On all servers, if one server's gradient holds NaN or infinity
+                and the policy is ``raise``; names server and parameter.
+            ServerLostError: If a server died or did not answer within ``timeout_seconds``.
             OptINCError: If DDP did not call the hook.
         """
         assert isinstance(self.model, DistributedDataParallel)
@@ -266,10 +267,10 @@ class OptINCDDPStrategy(DDPStrategy):
         """Step the optimiser, and stop all servers together if one received SIGTERM."""
         output = super().optimizer_step(optimizer, closure, model, **kwargs)
         with self._watch():
-            terminate = torch.tensor([self._terminate], dtype=torch.int32, device=self.root_device)
-            ServerGroup.world().maximum(terminate)
-        if terminate.item():
-            self._module().trainer._signal_connector.received_sigterm = True
+            stopping = torch.tensor([self._stopping], dtype=torch.int32, device=self.root_device)
+            ServerGroup.world().maximum(stopping)
+        if stopping.item():
+            set_stopping(self._module().trainer, stopping=True)
         return output
 
     def save_checkpoint(
@@ -285,29 +286,29 @@ class OptINCDDPStrategy(DDPStrategy):
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Continue the reducer from a checkpoint that holds one."""
+        """Restore the reducer from a checkpoint that holds one."""
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
         mine = slice(self.global_rank, self.global_rank + 1)
         restore_reducer(self.reducer, checkpoint, servers=mine)
         return checkpoint
 
     def on_exception(self, exception: BaseException) -> None:
-        """End the processes started here, which may be waiting for this one."""
+        """End the processes that this one has started, which may be waiting for it."""
         super().on_exception(exception)
-        if isinstance(self._launcher, ServerLauncher):
-            self._launcher.stop(grace_seconds=10.0)
+        if isinstance(self.launcher, ServerLauncher):
+            self.launcher.stop(grace_seconds=10.0)
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
         """Wait for all servers.
 
         Raises:
-            ServerLostError: If a server died or did not answer in time.
+            ServerLostError: If a server died or did not answer within ``timeout_seconds``.
         """
         with self._watch():
             super().barrier(*args, **kwargs)
 
-    def _note_sigterm(self, signum: int, frame: Any) -> None:
-        self._terminate = True
+    def _note_stopping(self, signum: int, frame: Any) -> None:
+        self._stopping = True
 
     @contextmanager
     def _watch(self) -> Iterator[None]:
@@ -324,18 +325,18 @@ class OptINCDDPStrategy(DDPStrategy):
 
 
 def default_reducer(servers: int) -> OptINCReducer:
-    """Return a reducer around the shipped 8-bit ONN with the fewest inputs that are enough.
+    """Return a reducer with the shipped 8-bit ONN of the smallest sufficient fan-in.
 
     Raises:
-        ConfigurationError: If no shipped ONN has enough.
+        ConfigurationError: If no shipped ONN has a sufficient fan-in.
     """
     cards = [card for card in map(zoo.card, zoo.names()) if not in_cascade(card.scenario)]
-    inputs = sorted({card.servers for card in cards if card.bits == DEFAULT_BITS})
-    fitting = [number for number in inputs if number >= servers]
+    fan_ins = sorted({card.servers for card in cards if card.bits == DEFAULT_BITS})
+    fitting = [fan_in for fan_in in fan_ins if fan_in >= servers]
     if not fitting:
         raise ConfigurationError(
             f"no shipped ONN of {DEFAULT_BITS} bits serves {servers} servers (at most "
-            f"{inputs[-1]}); pass OptINCDDPStrategy(reducer=...)"
+            f"{fan_ins[-1]}); pass OptINCDDPStrategy(reducer=...)"
         )
     return OptINCReducer.from_zoo(bits=DEFAULT_BITS, servers=fitting[0])
 

@@ -1,4 +1,4 @@
-"""Starts the servers of one machine as processes, and gives them time to say why they end."""
+"""Start of one machine's servers as processes, which get time to report why they end."""
 
 from __future__ import annotations
 
@@ -8,51 +8,35 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import pytorch_lightning as pl
-from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from optinc.strategies.lightning_internals import ProcessLauncher
 
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20.0
-"""Time between the death of a server and that of processes that have not noticed it."""
+"""Seconds after a server's death in which the other processes have to notice it and end."""
 
 
-class ServerLauncher(_SubprocessScriptLauncher):
-    """Lightning's launcher, except for what happens when a server dies.
+class ServerLauncher(ProcessLauncher):
+    """Starts the servers of this machine, and kills them only some time after one has died.
 
     Lightning kills all processes within five seconds, so that an error which all servers raise
-    alike often ends with SIGKILL before it is reported and before trackers are closed. Here the
-    others get :data:`GRACE_SECONDS` to meet the loss themselves.
+    often ends with SIGKILL before it is reported and before trackers are closed. Here the other
+    servers get :data:`GRACE_SECONDS` to notice the loss and end.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stopped = threading.Event()
 
-    def launch(
-        self,
-        function: Callable[..., Any],
-        *args: Any,
-        trainer: pl.Trainer | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Start the other servers of this machine, then call ``function``."""
-        self.cluster_environment.validate_settings(
-            num_devices=self.num_processes, num_nodes=self.num_nodes
-        )
-        if not self.cluster_environment.creates_processes_externally:
-            self._call_children_scripts()
-            threading.Thread(target=self._observe, name="server-observer", daemon=True).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
-        return function(*args, **kwargs)
+    def observe(self) -> None:
+        """Watch the other servers of this machine in a thread."""
+        threading.Thread(target=self._observe, name="server-observer", daemon=True).start()
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Wait for the other servers of this machine to end, then kill those that have not."""
+        """Wait for the other servers of this machine to end, and kill them after the grace."""
         self._stopped.set()
         deadline = time.monotonic() + grace_seconds
         for process in self.procs:
@@ -62,7 +46,7 @@ class ServerLauncher(_SubprocessScriptLauncher):
             process.wait()
 
     def _observe(self) -> None:
-        """End this process too if a server died and nothing here noticed."""
+        """End this process too if a server died and this process did not notice."""
         while True:
             codes = [process.poll() for process in self.procs]
             if all(code == 0 for code in codes):

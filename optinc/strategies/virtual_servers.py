@@ -1,4 +1,4 @@
-"""N virtual servers on one device: what N processes under DDP would compute, bit for bit."""
+"""N virtual servers on one device, with the results of N processes under DDP bit for bit."""
 
 # Shape suffixes: N servers, P gradient values.
 
@@ -34,11 +34,11 @@ from optinc.strategies.step_guard import StepGuard
 class VirtualServersStrategy(SingleDeviceStrategy):
     """Splits every batch over N servers, and lets a reducer average their gradients.
 
-    Server k computes on rows k, k+N, k+2N, ... of the batch, from the same weights, buffers and
-    random state as the others, as rank k under DDP would. Gradient hooks, clipping and the
-    optimiser see the reduced gradient. Over accumulated micro-batches each server sums its own
-    gradients; they are reduced once, before the optimiser step. Server 0 computes last: what it
-    leaves behind (buffers, random state, values logged per step) is what rank 0 leaves.
+    Server k computes on rows k, k+N, k+2N, ... of the batch, as rank k under DDP would; all servers
+    start from equal weights, buffers and random state. Gradient hooks, clipping and the optimiser
+    see the reduced gradient. Over accumulated micro-batches each server sums its own gradients;
+    they are reduced once, before the optimiser step. Server 0 computes last, so that its buffers,
+    random state and values logged per step remain, which under DDP are rank 0's.
 
     Works with any LightningModule that uses automatic optimisation and one optimiser.
 
@@ -80,7 +80,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             return torch.device("cuda", torch.cuda.current_device())
         if self._follow_accelerator and isinstance(self.accelerator, MPSAccelerator):
             return torch.device("mps", 0)
-        return self._root_device
+        return super().root_device
 
     def setup_environment(self) -> None:
         """Restart the random state from the global seed, as DDP does when its processes meet."""
@@ -91,7 +91,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         """Check that the module can be trained by virtual servers, and lay out its gradients.
 
         Raises:
-            ConfigurationError: If it uses manual optimisation or several optimisers.
+            ConfigurationError: If the module uses manual optimisation or several optimisers.
         """
         module = self._module()
         if not module.automatic_optimization:
@@ -115,7 +115,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         """Run the training step of every server on its shard of the batch.
 
         Returns:
-            What server 0 returned, with the mean of the losses of all servers as loss.
+            The output of server 0, with the mean of the losses of all servers as loss.
 
         Raises:
             ConfigurationError: If the batch cannot be split, or a server returns no scalar loss.
@@ -133,7 +133,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         buffers.keep()
 
         self._losses = [_loss_of(outputs[server]) for server in range(self.servers)]
-        # The value of the mean, with a gradient of exactly 1 to each server's loss.
+        # Value of the mean, with a gradient of exactly 1 for each server's loss.
         mean = torch.stack([loss.detach() for loss in self._losses]).mean()
         loss = mean + sum(loss - loss.detach() for loss in self._losses)
         return {**outputs[0], "loss": loss} if isinstance(outputs[0], Mapping) else loss
@@ -150,7 +150,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         self.pre_backward(closure_loss)
         module = self._module()
         closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
-        # What accumulation and loss scaling made of the loss applies to each server's loss alike.
+        # Accumulation and loss scaling have multiplied the loss; the factor applies to each server.
         factors = torch.autograd.grad(closure_loss, self._losses)
         rows_NP = self._gradient_rows()
         accumulating = self._present is not None
@@ -176,7 +176,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         model: pl.LightningModule | nn.Module | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Step the optimiser; the backward pass inside the closure is the one that reduces."""
+        """Step the optimiser; the backward pass inside the closure reduces."""
         self._synchronise = True
         try:
             return super().optimizer_step(optimizer, closure, model, **kwargs)
@@ -194,7 +194,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Continue the reducer from a checkpoint that holds one."""
+        """Restore the reducer from a checkpoint that holds one."""
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
         restore_reducer(self.reducer, checkpoint)
         return checkpoint
@@ -205,7 +205,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         return module
 
     def _gradient_rows(self) -> Tensor:
-        """The gradients of all servers [N, P], kept from step to step."""
+        """Return memory for the gradients of all servers [N, P], kept from step to step."""
         if self._gradients_NP is None:
             self._gradients_NP = torch.empty(
                 self.servers,
@@ -221,7 +221,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         present, self._present = self._present, None
         skipped = False
         try:
-            # Into the first row: a tensor of its own would add a fifth to the memory of 4 servers.
+            # Into the first row: another tensor would add a fifth to the memory of 4 servers.
             self._layout.set_gradients(self.reducer(rows_NP, out=rows_NP[0]), present)
         except SkipStep:
             # Without gradients the optimiser changes nothing, not even its own state.
@@ -232,7 +232,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
 
 
 def _loss_of(output: Any) -> Tensor:
-    """Return the loss in what a training step returned."""
+    """Return the loss in a training step's output."""
     loss = output.get("loss") if isinstance(output, Mapping) else output
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ConfigurationError(

@@ -24,6 +24,7 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.strategies.ddp import OptINCDDPStrategy, default_reducer
+from optinc.strategies.lightning_internals import HookedDDPStrategy
 from optinc.switches.single import IdealSwitch
 from tests.hydra_jobs import TINY, composed, job
 
@@ -214,7 +215,7 @@ def test_a_reducer_that_returns_zeros_freezes_the_weights() -> None:
 
 @pytest.mark.usefixtures("alone")
 def test_a_hook_that_is_not_called_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OptINCDDPStrategy, "_register_ddp_hooks", lambda self: None)
+    monkeypatch.setattr(HookedDDPStrategy, "_register_ddp_hooks", lambda self: None)
     model = Line()
     before = model.layer.weight.detach().clone()
     with pytest.raises(OptINCError, match="did not call the reducer"):
