@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, whatever happens while they are written."""
+"""Atomic writing of files: a fault leaves the old file intact, never a part of the new one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a file beside ``path``, and rename it once it is on the disk.
+    """Write a temporary file beside ``path``, and rename it once it is on the disk.
 
     Args:
-        path: Replaced if it exists; its folder is created if missing.
-        data: The whole content.
+        path: File to write or replace; its folder is created if missing.
+        data: Content of the file.
 
     Raises:
-        OSError: If it cannot be written; ``path`` is then what it was before.
+        OSError: If it cannot be written; an older ``path`` is then intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder: only within one file system is renaming atomic.
@@ -31,5 +31,5 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Return what the operating system says, without the path that our messages name anyway."""
+    """Return the operating system's message without the path, which our messages name."""
     return error.strerror or str(error)

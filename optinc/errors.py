@@ -1,4 +1,4 @@
-"""Every error OptINC raises on purpose, so that a caller can catch one family."""
+"""Errors that OptINC raises on purpose, all of one family."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 class OptINCError(Exception):
-    """Base class of all errors raised on purpose by this package."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class ConfigurationError(OptINCError, ValueError):
-    """A setting, or a combination of them, is illegal; names the setting and the legal values."""
+    """A setting or a combination of settings is illegal; names it and the legal values."""
 
 
 class ArtifactError(OptINCError):
@@ -22,7 +22,7 @@ class MissingONNError(OptINCError, LookupError):
 
 
 class DatasetNotFoundError(OptINCError, FileNotFoundError):
-    """A data set is not where it was looked for; says where that was and how to get it."""
+    """A data set is missing; names the folder searched and the way to get the data."""
 
 
 class NonFiniteGradientError(OptINCError, FloatingPointError):
@@ -32,7 +32,7 @@ class NonFiniteGradientError(OptINCError, FloatingPointError):
         server: Index of the first server with a non-finite value.
         position: Index of that value in the server's flat gradient.
         value: The value itself (NaN, inf or -inf).
-        parameter: Name of the parameter it belongs to, where the caller knows it.
+        parameter: Name of the parameter with this value, None if unknown.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class NonFiniteGradientError(OptINCError, FloatingPointError):
         )
 
     def with_parameter(self, names: Sequence[str], sizes: Sequence[int]) -> NonFiniteGradientError:
-        """Return the same error naming the parameter that owns the flat position."""
+        """Return this error with the name of the parameter at its flat position."""
         end = 0
         for name, size in zip(names, sizes, strict=True):
             end += size
@@ -63,7 +63,7 @@ class NonFiniteGradientError(OptINCError, FloatingPointError):
 
 
 class SkipStep(OptINCError):
-    """Control flow of the quantiser policy ``skip_step``: this optimiser step must not happen."""
+    """This optimiser step is to be skipped (quantiser policy ``skip_step``); control flow."""
 
 
 class ServerLostError(OptINCError, RuntimeError):
@@ -71,7 +71,7 @@ class ServerLostError(OptINCError, RuntimeError):
 
 
 class OutputError(OptINCError, OSError):
-    """A file of the run cannot be written; names it, the reason, and what is intact."""
+    """A file of the run cannot be written; names file and reason, and says what is intact."""
 
 
 class CheckpointError(OptINCError):

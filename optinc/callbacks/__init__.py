@@ -1,1 +1,1 @@
-"""What watches a training: checkpoints, preemption, statistics of the light."""
+"""Lightning callbacks: checkpoints, preemption, random state and statistics of the light."""

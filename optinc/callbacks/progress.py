@@ -7,5 +7,5 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 
 def progress_bar(*, enabled: bool) -> list[Callback]:
-    """Return the progress bar of Rich, or nothing unless ``enabled``."""
+    """Return Rich's progress bar in a list of callbacks, an empty list if not ``enabled``."""
     return [RichProgressBar()] if enabled else []

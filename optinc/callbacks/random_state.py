@@ -1,4 +1,4 @@
-"""Carries the random state through a checkpoint, so that resuming changes nothing."""
+"""Random state in checkpoints, so that a resumed training equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class RandomState(pl.Callback):
         self._restore: dict[str, Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Part of a checkpoint."""
+        """Return the generators' states for a checkpoint."""
         state = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             state["cuda"] = torch.cuda.get_rng_state()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the state until the first batch; setting up draws random numbers too."""
+        """Keep the state until the first batch, since setting up draws random numbers too."""
         self._restore = state_dict
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Restore the state, once."""
+        """Restore the state before the first batch after a checkpoint."""
         state, self._restore = self._restore, None
         if state is not None:
             torch.set_rng_state(state["cpu"].cpu())

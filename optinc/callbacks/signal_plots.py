@@ -1,4 +1,4 @@
-"""``signal_statistics.csv`` and ``signal_statistics.png``: the signal over a training."""
+"""``signal_statistics.csv`` and ``signal_statistics.png``: signal statistics over a training."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ CURVES_FILE = "signal_statistics.csv"
 PLOT_FILE = "signal_statistics.png"
 
 WHOLE = "(all)"
-"""Name of the whole gradient among its groups; no module is called so."""
+"""Name of the whole gradient among its groups; no module can have it."""
 
 SYMBOL = "symbol_error_rate_"
+"""Prefix of the error rate of one PAM4 symbol; its number follows."""
 
 LABELS = {
     "gradient_norm": "norm of the mean gradient",
@@ -52,11 +53,11 @@ class Point(NamedTuple):
 
 
 def write_curves(folder: Path | str, points: Sequence[Point]) -> None:
-    """Write the curves in long form, and a plot of them.
+    """Write the curves in long form (one value a line), and a plot of them.
 
     Args:
-        folder: Where to.
-        points: At least one, of ascending steps.
+        folder: Folder of both files; created if missing.
+        points: At least one value, in ascending order of steps.
 
     Raises:
         OutputError: If a file cannot be written; one that was there before is intact.
@@ -77,7 +78,7 @@ def write_curves(folder: Path | str, points: Sequence[Point]) -> None:
 
 
 def draw_curves(points: Sequence[Point]) -> Figure:
-    """Draw a panel for each quantity there is, in it a curve for each group.
+    """Draw a panel for each quantity, with a curve for each group of parameters.
 
     The errors of PAM4 symbols share a panel, a curve for each symbol of the whole gradient.
     """
@@ -87,7 +88,7 @@ def draw_curves(points: Sequence[Point]) -> Figure:
     count = len(panels) + bool(symbols)
     columns = min(count, PANELS_IN_A_ROW)
     rows = -(-count // columns)
-    # Without pyplot, whose backend belongs to whoever calls.
+    # Without pyplot, whose backend is the caller's choice.
     figure = Figure(figsize=(5 * columns + 3, 3.6 * rows), layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
     groups = list(dict.fromkeys(point.group for point in points if point.group != WHOLE))
@@ -115,7 +116,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _plot_groups(axes: Axes, points: Sequence[Point], groups: list[str], quantity: str) -> None:
-    """Draw one quantity: groups coloured in flat order, and the whole gradient in black."""
+    """Draw one quantity: groups in colours of flat order, the whole gradient in black."""
     colours = mpl.colormaps["viridis"]
     chosen = [point for point in points if point.quantity == quantity]
     for place, group in enumerate([*groups, WHOLE]):

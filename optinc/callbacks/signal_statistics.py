@@ -1,4 +1,4 @@
-"""``callbacks=signal_statistics``: what the optical path does to every layer, as curves."""
+"""Statistics of the optical path for every layer of a model (``callbacks=signal_statistics``)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class SignalStatistics(pl.Callback):
     """Logs statistics of the reduction of every group of parameters, and plots them at the end.
 
     Every k-th optimiser step, the first included, the loggers get ``signal/GROUP/QUANTITY`` of each
-    group and ``signal/QUANTITY`` of the whole gradient, all in one row; the quantities are those of
-    :class:`~optinc.reducers.measures.signal_terms.GroupStatistics`. When the training ends, however
-    it does, all of them are written to ``signal_statistics.csv`` and plotted in
-    ``signal_statistics.png``. The training itself stays the same bit for bit.
+    group and ``signal/QUANTITY`` of the whole gradient, all in one row; for the quantities, see
+    :class:`~optinc.reducers.measures.signal_terms.GroupStatistics`. When the training ends,
+    complete or not, all values are written to ``signal_statistics.csv`` and plotted in
+    ``signal_statistics.png``. Observing changes no bit of the training.
 
     Steps that are skipped for NaN or infinity have no statistics. A training that is resumed begins
     new curves.
@@ -36,7 +36,7 @@ class SignalStatistics(pl.Callback):
         every_n_steps: Optimiser steps k from one observed step to the next, at least 1.
         depth: Components of a group's name, at least 1, see
             :func:`~optinc.strategies.parameter_groups.parameter_groups`.
-        folder: Where both files go.
+        folder: Folder of both files.
 
     Raises:
         ConfigurationError: If a setting is illegal; names it and the legal values.
@@ -59,7 +59,7 @@ class SignalStatistics(pl.Callback):
         self._loss_scale = 1.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Group the parameters.
+        """Group the parameters of the module.
 
         Raises:
             ConfigurationError: If the strategy has no reducer.
@@ -74,9 +74,9 @@ class SignalStatistics(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Observe the reductions of this step if its turn has come, on all servers alike."""
+        """Observe the reductions of every k-th step, on all servers."""
         self._step = trainer.global_step
-        # What 16-bit precision multiplies the loss by; it may be another one after the step.
+        # The factor of 16-bit precision on the loss; it may change after the step.
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._loss_scale = 1.0 if scaler is None else scaler.get_scale()
         observed = self._step % self.every_n_steps == 0
@@ -90,7 +90,7 @@ class SignalStatistics(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Log what was observed; nothing where this batch was only accumulated."""
+        """Log the observed statistics; none if this batch was only accumulated."""
         assert self._observer is not None
         observed = self._observer.take()
         if observed is None or not trainer.is_global_zero:
@@ -109,7 +109,7 @@ class SignalStatistics(pl.Callback):
             logger.log_metrics(metrics, step=self._step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the curves."""
+        """Write the curves of the training."""
         self._end(trainer)
 
     def on_exception(
@@ -127,7 +127,7 @@ class SignalStatistics(pl.Callback):
         try:
             write_curves(self.folder, self.points)
         except OutputError as error:
-            # What was trained is worth more than a plot of it.
+            # The trained weights are worth more than a plot.
             log.error("%s", error)  # noqa: TRY400
 
 

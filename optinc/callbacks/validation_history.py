@@ -1,4 +1,4 @@
-"""The values that a model logs in validation, remembered for the summary."""
+"""Last and best values of a model's validations, for the summary of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ValidationHistory(pl.Callback):
         self.best: dict[str, float] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the values of this validation."""
+        """Remember the values of this validation."""
         self.step = trainer.global_step
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val_"):
@@ -31,11 +31,11 @@ class ValidationHistory(pl.Callback):
                 self.best[name] = better(self.best.get(name, float(value)), float(value))
 
     def state_dict(self) -> dict[str, Any]:
-        """Part of a checkpoint."""
+        """Return the values for a checkpoint."""
         return {"step": self.step, "final": dict(self.final), "best": dict(self.best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Restore the values from a checkpoint."""
         self.step = state_dict["step"]
         self.final, self.best = dict(state_dict["final"]), dict(state_dict["best"])
 

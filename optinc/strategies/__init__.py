@@ -1,1 +1,1 @@
-"""Lightning strategies whose gradients a reducer averages."""
+"""Lightning strategies that average gradients by a reducer, virtual servers and DDP."""

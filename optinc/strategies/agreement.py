@@ -1,4 +1,4 @@
-"""What all servers must agree on before they exchange a gradient."""
+"""Comparison of all servers' settings, ONNs and parameters before the first gradient."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from optinc.strategies.flat_parameters import FlatParameters
 def agree(reducer: Reducer, layout: FlatParameters, group: ServerGroup) -> None:
     """Compare reducer, ONN and parameter order of all servers.
 
-    Collectives on tensors of different sizes abort or hang the processes, and equal sizes with
-    another order would mix up the gradients silently.
+    Collectives on tensors of different sizes abort or hang the processes, and parameters in
+    different orders would mix up the gradients silently.
+
+    Args:
+        reducer: This server's reducer.
+        layout: This server's parameters in flat order.
+        group: All servers.
 
     Raises:
-        ConfigurationError: On all servers, if any of them differs from server 0; names rank and
+        ConfigurationError: On all servers, if one of them differs from server 0; names rank and
             key.
     """
     mine = {**reducer.identity(), "parameters": describe_parameters(layout)}

@@ -1,4 +1,4 @@
-"""The communication hook of DistributedDataParallel that has the whole gradient reduced at once."""
+"""Communication hook of DistributedDataParallel that reduces the whole gradient at once."""
 
 # Shape suffixes: P gradient values.
 
@@ -18,9 +18,9 @@ from optinc.strategies.lost_servers import Attendance
 class BucketExchange:
     """Collects the buckets of a backward pass in flat parameter order, and reduces them together.
 
-    DDP's buckets differ from step to step (one at first, several in reverse order later); blocks of
-    the quantiser must not, or results would depend on bucket size and step. The price is that
-    nothing is sent before the last gradient is known.
+    DDP's buckets change from step to step (one at first, several in reverse order later). The
+    blocks of the quantiser may not change with them, or results would depend on bucket size and
+    step. The price is that nothing is sent before the last gradient is known.
 
     An exception inside a hook would be lost in autograd's own error; it is kept until
     :meth:`finish`.
@@ -29,7 +29,8 @@ class BucketExchange:
         reducer: Averages the gradients of the servers.
         layout: Flat order of the parameters.
         group: The servers.
-        attendance: Signed before each reduction.
+        attendance: Progress of the servers, noted before each reduction.
+        device: Device of the gradients.
 
     Attributes:
         calls: Hook calls so far, one for each bucket.
@@ -61,7 +62,7 @@ class BucketExchange:
         _state: object,
         bucket: dist.GradBucket,  # type: ignore[name-defined]
     ) -> Future[Tensor]:
-        """Take in one bucket; after the last one, reduce and complete all of them."""
+        """Collect one bucket; after the last one, reduce and complete all of them."""
         self.calls += 1
         buffer = bucket.buffer()
         devices = [buffer.device] if buffer.is_cuda else []
@@ -78,10 +79,10 @@ class BucketExchange:
         return future
 
     def finish(self) -> None:
-        """Raise what the reduction of this backward pass has met.
+        """Raise the error of this backward pass's reduction, if there was one.
 
         Raises:
-            Exception: Whatever the reducer raised.
+            Exception: The error that the reducer raised.
         """
         error, self._error = self._error, None
         if error is not None:

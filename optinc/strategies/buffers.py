@@ -1,4 +1,4 @@
-"""Keeps the buffers of virtual servers apart, as processes would (BatchNorm's statistics)."""
+"""Separate module buffers for every virtual server, such as BatchNorm's statistics."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 class ServerBuffers:
     """Gives every server the same initial buffers and keeps only the last server's.
 
-    Fresh tensors are swapped in rather than values restored in place, since autograd may have
-    saved the tensors a forward pass has seen.
+    Fresh tensors are swapped in instead of restoring values in place, since autograd may have
+    saved the tensors of a forward pass.
 
     Args:
-        module: Module whose buffers are kept apart.
+        module: Module with the buffers.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -27,14 +27,14 @@ class ServerBuffers:
 
     def isolate(self) -> None:
         """Swap in copies of the initial buffers for the next server."""
-        # By identity: a buffer that two modules share must stay shared.
+        # By identity: a buffer that two modules share stays shared.
         self._clones = {id(buffer): buffer.clone() for _, _, buffer in self._places}
         for child, name, buffer in self._places:
             child._buffers[name] = self._clones[id(buffer)]
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Put the original tensors back, with the values that the last server has left."""
+        """Put the original tensors back, with the last server's values."""
         for child, name, buffer in self._places:
             current = child._buffers[name]
             if current is self._clones[id(buffer)]:

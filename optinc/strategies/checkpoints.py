@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, and with the reducer in them whichever strategy trains."""
+"""Checkpoints of both strategies: atomic files that hold the state of the reducer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CHECKPOINT_KEY = "optinc"
 
 
 def reducer_state(reducer: Reducer, server_state: dict[str, Tensor]) -> dict[str, Any]:
-    """Return the entry of a checkpoint: plain numbers and tensors.
+    """Return the reducer's entry of a checkpoint, of plain numbers and tensors.
 
     Args:
-        reducer: The reducer.
+        reducer: The reducer to store.
         server_state: State of all N servers, tensors [N, ...].
     """
     return {
@@ -36,12 +36,12 @@ def reducer_state(reducer: Reducer, server_state: dict[str, Tensor]) -> dict[str
 def restore_reducer(
     reducer: Reducer, checkpoint: dict[str, Any], *, servers: slice = slice(None)
 ) -> None:
-    """Continue from a checkpoint; one that another strategy has written changes nothing.
+    """Restore the reducer from a checkpoint; without an entry of a reducer, change nothing.
 
     Args:
-        reducer: The reducer.
+        reducer: The reducer to restore.
         checkpoint: A whole checkpoint of Lightning.
-        servers: Servers that this process holds.
+        servers: Indices of the servers that this process holds.
     """
     entry = checkpoint.get(CHECKPOINT_KEY)
     if entry is None:
@@ -55,12 +55,12 @@ def restore_reducer(
 
 
 def to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors to the CPU, where checkpoints are put together."""
+    """Copy tensors to the CPU for a checkpoint."""
     return {name: value.detach().to(torch.device("cpu")) for name, value in state.items()}
 
 
 def last_checkpoint(module: pl.LightningModule) -> str | None:
-    """Return the path of the newest checkpoint of a module's trainer, None without one."""
+    """Return the path of the newest checkpoint of a module's trainer, None if there is none."""
     callback = module.trainer.checkpoint_callback
     path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
     return path or None
@@ -69,8 +69,8 @@ def last_checkpoint(module: pl.LightningModule) -> str | None:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Replaces a checkpoint only once its successor is on the disk, and reports every failure.
 
-    Lightning's own class passes over some missing permissions in silence. Remote addresses
-    (``s3://...``) are left to it.
+    Lightning's own class ignores some missing permissions. Remote addresses (``s3://...``) are
+    left to it.
     """
 
     def save_checkpoint(
@@ -79,7 +79,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            OutputError: If it cannot be written; what was there before is intact.
+            OutputError: If it cannot be written; older checkpoints are intact.
         """
         if storage_options is not None or _is_remote(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -103,7 +103,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = lambda storage, _: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read a checkpoint; code in a local one is not run unless ``weights_only`` is False."""
+        """Read a checkpoint; the code in a local one runs only if ``weights_only`` is False."""
         if weights_only is None and not _is_remote(path):
             weights_only = True
         return super().load_checkpoint(path, map_location, weights_only)

@@ -1,4 +1,4 @@
-"""The flat order in which gradient values travel: that of ``module.named_parameters()``."""
+"""Flat order of all gradient values, by ``module.named_parameters()``."""
 
 # Shape suffixes: N servers, P gradient values.
 
@@ -16,7 +16,14 @@ class FlatParameters:
     """Maps the gradients of a module's trainable parameters to one flat vector and back.
 
     Args:
-        module: Its parameters with ``requires_grad`` at this moment are the trainable ones.
+        module: Module whose parameters with ``requires_grad`` at this moment are trained.
+
+    Attributes:
+        names: Names of the trainable parameters in flat order.
+        parameters: The trainable parameters in flat order.
+        sizes: Number of values of every parameter.
+        slices: Place of every parameter in the flat vector [P].
+        size: Number of all values P.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -30,7 +37,7 @@ class FlatParameters:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype that holds every gradient exactly."""
+        """Narrowest dtype that holds every gradient exactly."""
         dtype = self.parameters[0].dtype if self.parameters else torch.float32
         for parameter in self.parameters:
             dtype = torch.promote_types(dtype, parameter.dtype)
@@ -44,7 +51,7 @@ class FlatParameters:
             add: Add to the row instead of overwriting it.
 
         Returns:
-            For each parameter, whether it had a gradient; those without count as zero.
+            For each parameter, whether it had a gradient; a missing gradient counts as zero.
 
         Raises:
             ConfigurationError: If a gradient is sparse.
@@ -70,7 +77,7 @@ class FlatParameters:
         return present
 
     def set_gradients(self, reduced_P: Tensor, present: list[bool]) -> None:
-        """Give each parameter its part of the reduced gradient, and None where none was present."""
+        """Give each parameter its part of the reduced gradient, None where none was present."""
         for parameter, part, has in zip(self.parameters, self.slices, present, strict=True):
             view = reduced_P[part].view_as(parameter).to(parameter.dtype)
             parameter.grad = view if has else None

@@ -1,4 +1,4 @@
-"""Who has arrived at which reduction, so that an error can name the server that has not."""
+"""Detection of servers that died or hang, by the reductions that each has reached."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ COMMUNICATION_ERROR = re.compile(
     r"gloo|nccl|timed? ?out|connection (closed|reset|refused)|broken pipe|socket|peer",
     re.IGNORECASE,
 )
-"""What torch's backends say when a peer does not answer; they have no error class in common."""
+"""Messages of torch's backends about a peer that does not answer; no error class covers them."""
 
 ANSWER = timedelta(seconds=5)
-"""How long the store may take to answer once a server is lost; rank 0 hosts it."""
+"""Time in which the store, hosted by rank 0, has to answer once a server is lost."""
 
 
 class Attendance:
-    """A list of every server's progress in the store through which the processes met.
+    """Number of the reduction that every server has reached, in a store that all can read.
 
     Args:
-        store: Store shared by all servers.
+        store: Store through which the processes met.
         rank: Index of this server.
         size: Number of servers.
     """
@@ -38,14 +38,14 @@ class Attendance:
         self.sign()
 
     def sign(self) -> None:
-        """Note that this server has arrived at its next reduction."""
+        """Publish that this server has reached its next reduction."""
         self.reductions += 1
         self.store.set(str(self.rank), str(self.reductions))
 
     def absent(self) -> list[int]:
-        """Return the ranks that have arrived at fewer reductions than this one.
+        """Return the ranks that have reached fewer reductions than this one.
 
-        Rank 0 is absent where it does not answer, since it hosts the store.
+        Rank 0 hosts the store; if the store does not answer, rank 0 is absent.
         """
         self.store.set_timeout(ANSWER)
         try:
@@ -56,7 +56,7 @@ class Attendance:
 
     @contextmanager
     def watch(self, timeout_seconds: float) -> Iterator[None]:
-        """Turn errors of communication inside the block into one that names the absent servers.
+        """Turn communication errors inside the block into an error that names the absent servers.
 
         Raises:
             ServerLostError: If communication failed.

@@ -1,4 +1,4 @@
-"""Groups of parameters by the module they belong to, as slices of the flat gradient."""
+"""Groups of parameters by their module, as slices of the flat gradient."""
 
 # Shape suffixes: P gradient values.
 
@@ -15,17 +15,16 @@ def parameter_groups(
 ) -> list[tuple[str, slice]]:
     """Group parameters by the first components of their module's path.
 
-    Components in front that the paths of all modules share tell nothing apart: they are left out
-    and not counted, as long as every path keeps a component. A parameter of the root module is a
-    group of its own name.
+    Leading components that the paths of all modules share are left out and not counted, as long as
+    every path keeps a component. A parameter of the root module is a group of its own name.
 
     Args:
-        names: Names of all parameters in flat order, as ``named_parameters`` gives them.
-        sizes: Their numbers of values.
+        names: Names of all parameters in flat order, as in ``named_parameters``.
+        sizes: Number of values of every parameter.
         depth: Components of a group's name, at least 1; shorter paths are taken whole.
 
     Returns:
-        Name and slice of [P] of every group, in flat order: together they are all of [P]. With
+        Name and slice of [P] of every group, in flat order; the slices cover all of [P]. With
         depth 2, ``network.layer1.0.conv1.weight`` belongs to ``layer1.0`` where all names begin
         with ``network``.
 
@@ -51,7 +50,7 @@ def parameter_groups(
 
 
 def _shared_components(paths: Sequence[Sequence[str]]) -> int:
-    """Return how many components in front are the same in all paths and the last of none."""
+    """Count the leading components that all paths share, leaving each path one component."""
     most = min((len(path) - 1 for path in paths), default=0)
     shared = 0
     while shared < most and len({path[shared] for path in paths}) == 1:

@@ -1,4 +1,4 @@
-"""Splits a batch over servers the way ``DistributedSampler`` would have: rows k, k+N, k+2N, ..."""
+"""Split of a batch over servers as by ``DistributedSampler``: rows k, k+N, k+2N, ..."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def split_batch(batch: Any, servers: int) -> list[Any]:
     """Split a batch into one shard per server.
 
     Tensors are split along their first dimension, and so are lists of plain values (such as file
-    names) that are as long as the batch. Mappings, tuples, named tuples, dataclasses and lists are
-    followed; tensors without dimensions and other values go to every server.
+    names) with one value a row. Mappings, tuples, named tuples, dataclasses and lists are split
+    item by item; tensors without dimensions and other values go to every server.
 
     Args:
         batch: Any collection that holds at least one tensor with a batch dimension.
         servers: Number of servers N.
 
     Returns:
-        N collections like ``batch``; the k-th holds rows k, k+N, k+2N, ...
+        N collections of the type of ``batch``; the k-th holds rows k, k+N, k+2N, ...
 
     Raises:
         ConfigurationError: If the batch has fewer rows than servers, its tensors disagree on the

@@ -1,4 +1,4 @@
-"""Ends a training that has diverged, in place of skipping steps for ever."""
+"""End of a training that has diverged, instead of skipping steps for ever."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from optinc.errors import ConfigurationError, DivergedError
 
 
 class StepGuard:
-    """Counts the steps in a row that were skipped because their gradients were not finite.
+    """Counts consecutive steps that were skipped because of non-finite gradients.
 
     Args:
-        most_skipped: Steps in a row after which the training ends.
+        most_skipped: Number of consecutive skipped steps that ends the training.
+
+    Attributes:
+        skipped: Consecutive skipped steps so far.
 
     Raises:
         ConfigurationError: If ``most_skipped`` is less than 1.
@@ -24,14 +27,15 @@ class StepGuard:
         self.skipped = 0
 
     def note(self, skipped: bool, last_checkpoint: str | None) -> None:
-        """Note what became of a step.
+        """Count a skipped step, or start the count anew after any other.
 
         Args:
-            skipped: Whether it was skipped.
-            last_checkpoint: The last good checkpoint, for the message; None or "" if there is none.
+            skipped: Whether the step was skipped.
+            last_checkpoint: Path of the last good checkpoint for the message; None or "" if there
+                is none.
 
         Raises:
-            DivergedError: If too many steps in a row were skipped.
+            DivergedError: If ``most_skipped`` steps in a row were skipped.
         """
         self.skipped = self.skipped + 1 if skipped else 0
         if self.skipped >= self.most_skipped:
