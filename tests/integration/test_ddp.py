@@ -1,3 +1,8 @@
+"""Real servers against virtual ones, and DDP in this process.
+
+Covers: optinc.strategies.ddp
+"""
+
 from __future__ import annotations
 
 import json

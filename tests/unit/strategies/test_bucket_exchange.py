@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from optinc.errors import SkipStep
+from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.flat_parameters import FlatParameters
+
+
+class Bucket:
+    """What DDP hands to its hook: some parameters, and their gradients in one buffer."""
+
+    def __init__(self, parameters: list[nn.Parameter], *, last: bool, start: float) -> None:
+        size = sum(parameter.numel() for parameter in parameters)
+        self._parameters, self._last = parameters, last
+        self._buffer = torch.arange(start, start + size)
+
+    def buffer(self) -> Tensor:
+        return self._buffer
+
+    def parameters(self) -> list[nn.Parameter]:
+        return self._parameters
+
+    def gradients(self) -> list[Tensor]:
+        parts = self._buffer.split([parameter.numel() for parameter in self._parameters])
+        return [part.view_as(p) for part, p in zip(parts, self._parameters, strict=True)]
+
+    def is_last(self) -> bool:
+        return self._last
+
+
+class Negating:
+    """Notes what it gets and returns its negative, or raises."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.received: list[list[float]] = []
+
+    def all_reduce(self, gradient_P: Tensor, group: Any) -> None:
+        self.received.append(gradient_P.tolist())
+        if self.error is not None:
+            raise self.error
+        gradient_P.neg_()
+
+
+class Signed:
+    count = 0
+
+    def sign(self) -> None:
+        self.count += 1
+
+
+def exchange_of(module: nn.Module, reducer: Any) -> tuple[BucketExchange, Signed]:
+    group: Any = None
+    attendance: Any = Signed()
+    exchange = BucketExchange(
+        reducer,
+        FlatParameters(module),
+        group=group,
+        attendance=attendance,
+        device=torch.device("cpu"),
+    )
+    return exchange, attendance
+
+
+def give(exchange: BucketExchange, *buckets: Any) -> list[Any]:
+    return [exchange.hook(None, bucket) for bucket in buckets]
+
+
+def test_buckets_of_any_order_are_reduced_together_in_flat_order() -> None:
+    module = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
+    first, bias, second, last_bias = module.parameters()
+    reducer = Negating()
+    exchange, attendance = exchange_of(module, reducer)
+
+    late = Bucket([last_bias, second], last=False, start=10.0)
+    early = Bucket([bias, first], last=True, start=20.0)
+    (waiting,) = give(exchange, late)
+    assert not waiting.done()
+    assert reducer.received == []
+    (done,) = give(exchange, early)
+    assert reducer.received == [[21.0, 22.0, 20.0, 11.0, 10.0]]
+    assert waiting.value().tolist() == late.buffer().tolist() == [-10.0, -11.0]
+    assert done.value().tolist() == [-20.0, -21.0, -22.0]
+    assert (exchange.calls, attendance.count) == (2, 1)
+    exchange.finish()
+
+
+def test_another_layout_of_buckets_gives_the_same_reduction() -> None:
+    module = nn.Linear(2, 1)
+    weight, bias = module.parameters()
+    reducer = Negating()
+    exchange, _ = exchange_of(module, reducer)
+    give(exchange, Bucket([weight, bias], last=True, start=1.0))
+    give(
+        exchange,
+        Bucket([bias], last=False, start=3.0),
+        Bucket([weight], last=True, start=1.0),
+    )
+    assert reducer.received == [[1.0, 2.0, 3.0]] * 2
+
+
+def test_an_error_of_the_reducer_is_raised_by_finish_once_and_leaves_no_bucket_waiting() -> None:
+    module = nn.Linear(2, 1)
+    exchange, _ = exchange_of(module, Negating(SkipStep()))
+    (future,) = give(exchange, Bucket(list(module.parameters()), last=True, start=0.0))
+    assert future.done()
+    with pytest.raises(SkipStep):
+        exchange.finish()
+    exchange.finish()
