@@ -2,9 +2,9 @@
 
     python -m experiments.cascade [--samples 10000000] [--seeds 1 2 3] [--steps 60]
 
-Accuracy of every level and of the whole, without rounding in between; what quantising at every
-level (eq. 9) loses against keeping the decimal part (eq. 10), in trainings; interferometers;
-traffic and latency of ring and cascade.
+Accuracy of every level and of the composed cascade, without rounding between the levels; loss of
+quantising at every level (eq. 9) against keeping the decimal part (eq. 10), in trainings;
+interferometers; traffic and latency of ring and cascade.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from statistics import mean
 from typing import Any
 
 import matplotlib as mpl
-from rich.console import Console
-from rich.table import Table
 
-from experiments.common.record import RESULTS, command_line, save
+from experiments.common.options import add_results, command_parser
+from experiments.common.record import command_line, save
 from experiments.common.runs import run
+from experiments.common.tables import columns_of, show
 from experiments.common.workloads import Workload, llama, resnet50
 from optinc.onn.analog_cascade import (
     AnalogCascade,
@@ -47,15 +47,15 @@ from optinc.step_time import (
 Row = dict[str, Any]
 
 FAMILIES = ("trained", "expanded", "smallest")
-"""In the expanded structure of Sec. III-C, trained and constructed; and as small as can be."""
+"""Expanded structure of Sec. III-C, trained and constructed; and the smallest constructed one."""
 
 SERVERS = (16, 64, 256, 1024)
 FAN_IN, BITS = 4, 8
 PAPER_OVERHEAD = 10.5
-"""Per cent of interferometers that the two extra layers add (Sec. III-C)."""
+"""Interferometers that the two extra layers add, % (Sec. III-C)."""
 
 MESSAGE_US, OPTICAL_US = 1.0, 0.1
-"""Latencies of a message and of a switch, assumed: the paper counts none."""
+"""Assumed latencies of a message and of a switch, us; the paper counts none."""
 
 ARMS = {
     "ring": ["reducer=ring", "reducer.servers=16"],
@@ -64,7 +64,7 @@ ARMS = {
     "eq. 10, floor": ["optinc.rounding=floor"],
     "eq. 9, floor": ["optinc.rounding=floor", "optinc.topology.quantize=every_level"],
 }
-"""Trainings by their overrides."""
+"""Overrides of each arm of the trainings."""
 
 TRAINING = [
     "model=llama_tiny",
@@ -78,63 +78,66 @@ TRAINING = [
 
 
 def main() -> None:
-    """Print the tables and write them with the plot."""
+    """Print the tables, and write them with the plot."""
     arguments = _parse()
-    console = Console(width=120)
-
-    def keep(name: str, title: str, rows: list[Row], notes: str) -> list[Row]:
-        """Print rows and write them at once: what follows takes a while."""
-        console.print(table(rows, title))
-        save(
-            name,
-            title=title,
-            source="Sec. III-C",
-            command=command_line("experiments.cascade"),
-            rows=rows,
-            notes=notes,
-            folder=arguments.folder,
-        )
-        return rows
-
-    keep(
+    results: Path = arguments.results
+    _publish(
         "cascade_accuracy",
         "Accuracy of a cascade of 4 x 4 servers, 8 bits, by level and composed",
         [row for family in FAMILIES for row in accuracy(family, samples=arguments.samples)],
-        ACCURACY_NOTE,
+        notes=ACCURACY_NOTE,
+        results=results,
     )
-    keep(
+    _publish(
         "cascade_area",
         "Interferometers of a switch in a cascade, without units P and T",
         list(interferometers()),
-        AREA_NOTE,
+        notes=AREA_NOTE,
+        results=results,
     )
-    moved = keep(
+    moved = [row for load in workloads() for row in traffic(load)]
+    _publish(
         "cascade_traffic",
         "Traffic and latency of ring and cascade",
-        [row for load in workloads() for row in traffic(load)],
-        TRAFFIC_NOTE,
+        moved,
+        notes=TRAFFIC_NOTE,
+        results=results,
     )
-    trained = keep(
+    trained = trainings(seeds=arguments.seeds, steps=arguments.steps)
+    _publish(
         "cascade_training",
         "Trainings of 16 servers, quantising at every level (eq. 9) or at the top (eq. 10)",
-        trainings(seeds=arguments.seeds, steps=arguments.steps),
-        training_note(arguments),
+        trained,
+        notes=training_note(steps=arguments.steps),
+        results=results,
     )
-    plot(trained, moved, arguments.folder / "cascade.png")
+    plot(trained, moved, results / "cascade.png")
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--samples", type=int, default=10_000_000, help="random inputs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of trainings")
     parser.add_argument("--steps", type=int, default=60, help="of a training")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results go")
+    add_results(parser)
     arguments = parser.parse_args()
     if arguments.samples < 1 or arguments.steps < 1:
         parser.error("--samples and --steps must be at least 1")
     return arguments
+
+
+def _publish(name: str, title: str, rows: list[Row], *, notes: str, results: Path) -> None:
+    """Print and write one table at once: the next one takes minutes."""
+    show(title, columns_of(rows, form=".5g"), rows)
+    save(
+        name,
+        title=title,
+        source="Sec. III-C",
+        command=command_line("experiments.cascade"),
+        rows=rows,
+        notes=notes,
+        folder=results,
+    )
 
 
 ACCURACY_NOTE = (
@@ -146,7 +149,7 @@ ACCURACY_NOTE = (
 
 
 def cascade(servers: int, depth: int) -> Tree:
-    """Return a full tree of the experiment's fan-in and bits."""
+    """Return a full tree of switches with ``FAN_IN`` and ``BITS``."""
     tree = make_tree(
         bits=BITS,
         servers=servers,
@@ -162,7 +165,7 @@ def cascade(servers: int, depth: int) -> Tree:
 
 
 def accuracy(family: str, *, samples: int) -> Iterator[Row]:
-    """Yield a row for each level of the paper's cascade, and for what they do together."""
+    """Yield a row for each level of the paper's cascade, and two for the composed cascade."""
     onns = load_onns(onns=family, scenario=cascade(FAN_IN**2, 2))
     assert isinstance(onns, CascadeONNs)
     for number, onn in enumerate(onns.levels, start=1):
@@ -209,7 +212,7 @@ AREA_NOTE = (
 
 
 def interferometers() -> Iterator[Row]:
-    """Yield the interferometers of a level, alone and with what a cascade adds."""
+    """Yield the interferometers of every level, beside those of a single switch."""
     hidden = TABLE1_HIDDEN[BITS, FAN_IN]
     plain = area.network_mzis((4, *hidden, 4), TABLE1_APPROXIMATED[BITS, FAN_IN])
     alone = load_onns(onns="smallest", scenario=cascade(FAN_IN, 1))
@@ -241,7 +244,7 @@ TRAFFIC_NOTE = (
 
 
 def workloads() -> list[tuple[Workload, float]]:
-    """Return what servers compute, and their batches."""
+    """Return the models, each with the batch of a server."""
     return [
         (resnet50(stem="imagenet"), 32),
         (llama(vocabulary=32000, sequence_length=256), 4),
@@ -275,7 +278,7 @@ def traffic(load: tuple[Workload, float]) -> Iterator[Row]:
 
 
 def trainings(*, seeds: Sequence[int], steps: int) -> list[Row]:
-    """Train with every arm and seed; where averages are rounded down, with the first seed only."""
+    """Train every arm with every seed; arms that round down with the first seed only."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for arm, overrides in ARMS.items():
@@ -305,35 +308,17 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def training_note(arguments: argparse.Namespace) -> str:
-    """Say how the trainings were made."""
+def training_note(*, steps: int) -> str:
+    """Describe the trainings and the columns of their table."""
     return (
-        f"model=llama_tiny on Python's documentation, 16 servers, {BITS} bits, {arguments.steps} "
+        f"model=llama_tiny on Python's documentation, 16 servers, {BITS} bits, {steps} "
         "steps. Differing: values whose received code is not Q of the average over all servers; "
         "quantisation error: relative L2, of gradients."
     )
 
 
-def table(rows: Sequence[Row], title: str) -> Table:
-    """Return rows as a table."""
-    shown = Table(title=title)
-    for column in rows[0]:
-        shown.add_column(column, justify="right")
-    for row in rows:
-        shown.add_row(*[_cell(value) for value in row.values()])
-    return shown
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def plot(trained: Sequence[Row], moved: Sequence[Row], path: Path) -> None:
-    """Plot what eq. 9 loses, and what a cascade saves."""
+    """Plot errors and losses of eqs. 9 and 10, and the time that a cascade saves."""
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 

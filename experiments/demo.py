@@ -1,63 +1,69 @@
-"""The demo: a ResNet50 learns while a trained optical neural network averages its gradients.
+"""Demo: a ResNet50 learns while a trained optical neural network averages its gradients.
 
-python -m experiments.demo [--folder runs/demo]
+    python -m experiments.demo [--runs runs/demo]
+
+Trains with exact averaging and with OptINC, and leaves both runs and ``curves.png`` in ``--runs``.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from rich.console import Console
-from rich.table import Table
 
+from experiments.common.options import add_runs, command_parser
 from experiments.common.runs import curve, run
+from experiments.common.tables import Column, note, show
 
 ARMS = {"ring": "ring (exact mean)", "optinc": "OptINC (trained ONN)"}
 GOAL = 0.9
 
 
+COLUMNS = [
+    Column("reducer", "reducer"),
+    Column("val. acc.", "val_acc", ".2%"),
+    Column("val. loss", "val_loss", ".3f"),
+    Column("seconds", "seconds", ".0f"),
+    Column("reducing", "reducer_seconds", ".0f"),
+    Column("quant. error", "quantization_error", ".2%"),
+    Column("ONN errors", "onn_error_rate", ".2%"),
+]
+
+
 def main() -> None:
     """Run both arms, and print and plot them side by side."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/demo"))
-    folder: Path = parser.parse_args().folder.resolve()
+    parser = command_parser(__doc__)
+    add_runs(parser, "runs/demo")
+    folder: Path = parser.parse_args().runs
     summaries = {
         reducer: run(folder / reducer, "experiment=demo", f"reducer={reducer}") for reducer in ARMS
     }
     plot = plot_curves(folder)
-    console = Console()
-    console.print(comparison(summaries))
-    console.print(f"Learning curves: {plot}")
-    console.print(sentence(summaries))
+    show(
+        "ResNet50 on handwritten digits, four virtual servers, same seed",
+        COLUMNS,
+        comparison(summaries),
+    )
+    note(f"Learning curves: {plot}")
+    note(sentence(summaries))
 
 
-def comparison(summaries: dict[str, dict[str, Any]]) -> Table:
-    """Return the end points of both learning curves as a table."""
-    table = Table(title="ResNet50 on handwritten digits, four virtual servers, same seed")
-    for heading in ("reducer", "val. acc.", "val. loss", "seconds", "reducing"):
-        left = heading == "reducer"
-        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
-    table.add_column("quant. error", justify="right")
-    table.add_column("ONN errors", justify="right")
-    for reducer, summary in summaries.items():
-        optical = summary["fidelity"] is not None
-        table.add_row(
-            ARMS[reducer],
-            f"{summary['val_acc']:.2%}",
-            f"{summary['val_loss']:.3f}",
-            f"{summary['seconds']:.0f}",
-            f"{summary['reducer_seconds']:.0f}",
-            f"{summary['quantization_error']:.2%}" if optical else "-",
-            f"{summary['onn_error_rate']:.2%}" if optical else "-",
-        )
-    return table
+def comparison(summaries: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the end points of both learning curves, without optical errors of the ring."""
+    optical = ("quantization_error", "onn_error_rate")
+    return [
+        {
+            **summary,
+            "reducer": ARMS[reducer],
+            **({} if summary["fidelity"] is not None else dict.fromkeys(optical)),
+        }
+        for reducer, summary in summaries.items()
+    ]
 
 
 def sentence(summaries: dict[str, dict[str, Any]]) -> str:
-    """Say what happened."""
+    """Return the result of the demo in one sentence."""
     ring, optinc = summaries["ring"], summaries["optinc"]
     points = 100 * (optinc["val_acc"] - ring["val_acc"])
     traffic = optinc["bytes_ring_same_bits"] / optinc["bytes_optinc"]

@@ -1,34 +1,32 @@
-"""Fig. 6: bytes a server sends to have a gradient reduced, over the size of that gradient.
+"""Fig. 6: bytes a server sends to reduce a gradient, over the size of the gradient.
 
     python -m experiments.fig6 [--servers 4 8 16 64 256 1024] [--bits 16] [--block-size 256]
 
-Ring and OptINC as in the paper; OptINC again with its block scales; and the peers that the reducers
-implement, counted as these count (`optinc/reducers/measures/traffic.py`).
+Ring and OptINC as in the paper; OptINC with its block scales; and the peers among the reducers,
+counted by the reducers' own formulas (`optinc/reducers/measures/traffic.py`).
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from rich.console import Console
-from rich.table import Table
 
-from experiments.common.record import RESULTS, command_line, save
+from experiments.common.options import add_results, command_parser
+from experiments.common.record import command_line, save
+from experiments.common.tables import Column, note, show
 from experiments.common.workloads import Workload, llama, resnet50
 from optinc.reducers.measures.traffic import code_bytes, powersgd_factors, qsgd_bytes, ring_bytes
 from optinc.step_time import scale_share
 
 PAPER = {4: 1.5, 8: 1.75, 16: 1.875}
-"""The ring's bars; OptINC's are 1."""
+"""Height of the ring's bars by number of servers; OptINC's are 1."""
 RING, OPTINC = "ring", "OptINC"
-# The peers' settings are those of conf/reducer/.
+# Settings of the peers, as in conf/reducer/.
 QSGD_LEVELS, QSGD_BUCKET = 127, 512
 POWERSGD_RANK, POWERSGD_RATE = 4, 2.0
 
-# Without those that lie upon another one.
 PLOTTED = (
     "ring, float32",
     "fp16 or bf16",
@@ -37,19 +35,18 @@ PLOTTED = (
     "QSGD, 8 bits",
     f"PowerSGD, rank {POWERSGD_RANK}",
 )
+"""Methods whose curves do not coincide with another one."""
 
 Row = dict[str, Any]
 
 
 def main() -> None:
-    """Print the table and write it with its plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Print the table, and write it with its plot."""
+    parser = command_parser(__doc__)
     parser.add_argument("--servers", type=int, nargs="+", default=[4, 8, 16, 64, 256, 1024])
     parser.add_argument("--bits", type=int, default=16, help="of ring and OptINC")
     parser.add_argument("--block-size", type=int, default=256, help="values that share a scale")
-    parser.add_argument("--folder", type=Path, default=RESULTS)
+    add_results(parser)
     arguments = parser.parse_args()
     bits, block_size = arguments.bits, arguments.block_size
     if min(arguments.servers) < 2 or bits < 1 or block_size < 1:
@@ -61,9 +58,8 @@ def main() -> None:
         for row in traffic(workload, servers=servers, bits=bits, block_size=block_size)
     ]
     notes = scale_note(bits=bits, block_size=block_size)
-    console = Console(width=110)
-    console.print(table(rows))
-    console.print(notes)
+    _show(rows)
+    note(notes)
     save(
         "fig6",
         title="Traffic over the size of the gradient",
@@ -71,52 +67,22 @@ def main() -> None:
         command=command_line("experiments.fig6"),
         rows=rows,
         notes=notes,
-        folder=arguments.folder,
+        folder=arguments.results,
     )
-    plot(rows, arguments.folder / "fig6.png")
+    plot(rows, arguments.results / "fig6.png")
 
 
 def traffic(workload: Workload, *, servers: int, bits: int, block_size: int) -> list[Row]:
-    """Return the rows of one gradient and number of servers.
+    """Return one row a method, for one gradient and number of servers.
 
-    ``over_gradient`` is relative to the gradient in the bits that the method sends for a value,
-    as Fig. 6 has it, ``over_float32`` to the float32 gradient.
+    ``over_gradient`` is relative to the gradient in the bits that the method sends for a value, as
+    in Fig. 6; ``over_float32`` is relative to the float32 gradient.
     """
     values = workload.sample.values
     blocks = -(-values // block_size)
-
-    def ring(of_bits: int) -> float:
-        return ring_bytes(values=values, servers=servers, bytes_per_value=of_bits / 8)
-
-    def switch(of_bits: int, scale_bytes: float) -> float:
-        return code_bytes(values=values, bits=of_bits, blocks=blocks, scale_bytes=scale_bytes)
-
-    factors = powersgd_factors(
-        workload.shapes, rank=POWERSGD_RANK, min_compression_rate=POWERSGD_RATE
-    )
-    qsgd_bits = (2 * QSGD_LEVELS).bit_length()
     sent = {
-        RING: (bits, ring(bits)),
-        OPTINC: (bits, switch(bits, 0)),
-        f"OptINC, {bits}-bit scales": (bits, switch(bits, bits / 8)),
-        "OptINC, float32 scales": (bits, switch(bits, 4)),
-        "OptINC, 8 bits, float32 scales": (8, switch(8, 4)),
-        "ring, float32": (32, ring(32)),
-        "fp16 or bf16": (16, ring(16)),
-        "int8 blocks": (8, switch(8, 4)),
-        "QSGD, 8 bits": (
-            qsgd_bits,
-            qsgd_bytes(
-                values=values,
-                servers=servers,
-                levels=QSGD_LEVELS,
-                buckets=-(-values // QSGD_BUCKET),
-            ),
-        ),
-        f"PowerSGD, rank {POWERSGD_RANK}": (
-            32,
-            ring_bytes(values=sum(factors), servers=servers, bytes_per_value=4),
-        ),
+        **_ring_and_optinc(values, servers=servers, bits=bits, blocks=blocks),
+        **_peers(workload, servers=servers, blocks=blocks),
     }
     return [
         {
@@ -134,6 +100,43 @@ def traffic(workload: Workload, *, servers: int, bits: int, block_size: int) -> 
     ]
 
 
+Sent = dict[str, tuple[int, float]]
+"""Bits of a value, and bytes that a server sends, by method."""
+
+
+def _ring_and_optinc(values: int, *, servers: int, bits: int, blocks: int) -> Sent:
+    def switch(of_bits: int, scale_bytes: float) -> float:
+        return code_bytes(values=values, bits=of_bits, blocks=blocks, scale_bytes=scale_bytes)
+
+    return {
+        RING: (bits, _ring(values, servers=servers, bits=bits)),
+        OPTINC: (bits, switch(bits, 0)),
+        f"OptINC, {bits}-bit scales": (bits, switch(bits, bits / 8)),
+        "OptINC, float32 scales": (bits, switch(bits, 4)),
+        "OptINC, 8 bits, float32 scales": (8, switch(8, 4)),
+    }
+
+
+def _peers(workload: Workload, *, servers: int, blocks: int) -> Sent:
+    values = workload.sample.values
+    factors = powersgd_factors(
+        workload.shapes, rank=POWERSGD_RANK, min_compression_rate=POWERSGD_RATE
+    )
+    buckets = -(-values // QSGD_BUCKET)
+    qsgd = qsgd_bytes(values=values, servers=servers, levels=QSGD_LEVELS, buckets=buckets)
+    return {
+        "ring, float32": (32, _ring(values, servers=servers, bits=32)),
+        "fp16 or bf16": (16, _ring(values, servers=servers, bits=16)),
+        "int8 blocks": (8, code_bytes(values=values, bits=8, blocks=blocks, scale_bytes=4)),
+        "QSGD, 8 bits": ((2 * QSGD_LEVELS).bit_length(), qsgd),
+        f"PowerSGD, rank {POWERSGD_RANK}": (32, _ring(sum(factors), servers=servers, bits=32)),
+    }
+
+
+def _ring(values: int, *, servers: int, bits: int) -> float:
+    return ring_bytes(values=values, servers=servers, bytes_per_value=bits / 8)
+
+
 def _paper(method: str, servers: int) -> float | None:
     if servers not in PAPER:
         return None
@@ -141,7 +144,7 @@ def _paper(method: str, servers: int) -> float | None:
 
 
 def scale_note(*, bits: int, block_size: int) -> str:
-    """Say what block scales add, in every way of counting that the paper's claim may mean."""
+    """Return the traffic that block scales add, for every reading of the paper's claim."""
 
     def share(scale_bits: int, of_bits: int) -> str:
         return f"{scale_share(bits=of_bits, block_size=block_size, scale_bits=scale_bits):.2%}"
@@ -155,26 +158,29 @@ def scale_note(*, bits: int, block_size: int) -> str:
     )
 
 
-def table(rows: list[Row]) -> Table:
-    """Return the first gradient's traffic, methods by servers."""
+def _show(rows: list[Row]) -> None:
+    """Print the first gradient's traffic, methods by servers."""
     model = rows[0]["model"]
-    of_model = [row for row in rows if row["model"] == model]
-    servers = list(dict.fromkeys(row["servers"] for row in of_model))
-    shown = Table(title="Bytes sent over the size of the gradient, in the bits sent for a value")
-    shown.caption = f"{model}, {of_model[0]['values']:,} values"
-    shown.add_column("method", no_wrap=True)
-    shown.add_column("bits", justify="right")
-    for number in servers:
-        shown.add_column(f"N={number}", justify="right")
-    for method in dict.fromkeys(row["method"] for row in of_model):
-        chosen = [row for row in of_model if row["method"] == method]
-        cells = [f"{row['over_gradient']:.4g}" for row in chosen]
-        shown.add_row(method, str(chosen[0]["bits"]), *cells)
-    return shown
+    methods: dict[str, Row] = {}
+    for row in rows:
+        if row["model"] == model:
+            cells = methods.setdefault(row["method"], {"method": row["method"]})
+            cells |= {"bits": row["bits"], f"N={row['servers']}": row["over_gradient"]}
+    servers = [key for key in methods[RING] if key not in ("method", "bits")]
+    show(
+        "Bytes sent over the size of the gradient, in the bits sent for a value",
+        [
+            Column("method", "method"),
+            Column("bits", "bits", "d"),
+            *(Column(number, number, ".4g") for number in servers),
+        ],
+        list(methods.values()),
+        caption=f"{model}, {rows[0]['values']:,} values",
+    )
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Plot Fig. 6, and the methods beside each other by number of servers."""
+    """Plot Fig. 6, and all methods against the number of servers."""
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 

@@ -2,8 +2,8 @@
 
     python -m experiments.fig7b [--servers 4] [--overlap 0] [--resnet-batch 32] ...
 
-A model (`optinc/step_time.py`): every assumption is an option, and the defaults are the paper's. It
-gives no batch sizes; they are solved for from its savings, for every way to read its
+Modelled by `optinc/step_time.py`: every assumption is an option whose default is the paper's value.
+The paper gives no batch sizes; they are solved for from its savings, for every reading of its
 settings.
 """
 
@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from experiments.common.options import add_options, from_options
-from experiments.common.record import RESULTS, command_line, save
+from experiments.common.options import add_fields, add_results, command_parser, from_fields
+from experiments.common.record import command_line, save
+from experiments.common.tables import Column, note, show
 from experiments.common.workloads import Workload, llama, resnet50
 from experiments.fig7b_plot import plot
 from optinc.errors import ConfigurationError
@@ -36,18 +33,18 @@ from optinc.step_time import (
 Row = dict[str, Any]
 
 LATENCIES: Row = {"message_us": 1.0, "electrical_us": 0.3, "optical_us": 0.1}
-"""Latencies of one curve, assumed: the paper counts none."""
+"""Assumed latencies of the curves with latency; the paper counts none."""
 SERVERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A workload with what the paper says it saves.
+    """A workload with the saving that the paper publishes for it.
 
     Attributes:
-        workload: What a server computes.
+        workload: The model, with its parameters and FLOPs.
         paper: Published saving, as a share.
-        batch: Samples of a server in the second group of bars.
+        batch: Samples of a server in the bars at a usual batch.
         tokens: Tokens of a sample; None for images.
     """
 
@@ -58,10 +55,10 @@ class Case:
 
 
 def main() -> None:
-    """Print the tables and write them with the plot."""
+    """Print the tables, and write them with the plot."""
     arguments = _parse()
     try:
-        assumptions = from_options(Assumptions, arguments)
+        assumptions = from_fields(Assumptions, arguments)
         cases = _cases(arguments)
     except ConfigurationError as error:
         raise SystemExit(f"fig7b: {error}") from None
@@ -70,10 +67,9 @@ def main() -> None:
     curves = [row for case in cases for row in curve_rows(case, assumptions)]
     paragraphs = [findings(case, assumptions) for case in cases] + [limits(assumptions)]
     notes = "\n".join(" ".join(sentences) for sentences in paragraphs)
-    console = Console(width=110)
-    console.print(bar_table(rows))
-    console.print(batch_table(batches))
-    console.print(notes)
+    _show_bars(rows)
+    _show_batches(batches)
+    note(notes)
     for name, title, data in (
         ("fig7b", "Time of a training step over that with a ring", rows),
         ("fig7b_batches", "Batches of a server at which OptINC saves what the paper says", batches),
@@ -86,21 +82,19 @@ def main() -> None:
             command=command_line("experiments.fig7b"),
             rows=data,
             notes=notes,
-            folder=arguments.folder,
+            folder=arguments.results,
         )
-    plot(rows, curves, arguments.folder / "fig7b.png")
+    plot(rows, curves, arguments.results / "fig7b.png")
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser, Assumptions)
+    parser = command_parser(__doc__)
+    add_fields(parser, Assumptions)
     parser.add_argument("--resnet-batch", type=float, default=32, help="images of a server")
     parser.add_argument("--llama-batch", type=float, default=4, help="sequences of a server")
     parser.add_argument("--vocabulary", type=int, default=32000, help="words of the decoder")
     parser.add_argument("--sequence-length", type=int, default=256, help="tokens of a sequence")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results go")
+    add_results(parser)
     return parser.parse_args()
 
 
@@ -117,12 +111,12 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
 
 
 def solved_batch(case: Case, assumptions: Assumptions) -> float | None:
-    """Return the batch at which OptINC saves what the paper says, if there is one."""
+    """Return the batch of a server that gives the paper's saving; None if there is none."""
     return batch_for_saving(case.paper, sample=case.workload.sample, assumptions=assumptions)
 
 
 def bars(case: Case, assumptions: Assumptions) -> Iterator[Row]:
-    """Yield the bars of a workload: at the batch of the paper's saving, and at a usual one."""
+    """Yield the bars of a workload: at the solved batch, and at a usual one."""
     solved = solved_batch(case, assumptions)
     for batch, meaning in ((solved, "solved for"), (case.batch, "usual")):
         if batch is None:
@@ -149,10 +143,10 @@ def bars(case: Case, assumptions: Assumptions) -> Iterator[Row]:
 
 
 def interpretations(case: Case, assumptions: Assumptions) -> Iterator[Row]:
-    """Yield the batch of the paper's saving for what ring and OptINC send, and over how many links.
+    """Yield the solved batch by bits that ring and OptINC send, and by number of links.
 
-    Its formula implies values of the same size; it does not say of how many bits, nor whether the
-    ring uses all eight transceivers.
+    The paper's formula implies values of equal size; the paper does not give their bits, nor say
+    whether the ring uses all eight transceivers.
     """
     for ring_bits, optinc_bits in ((16, 16), (32, 32), (32, 16)):
         for transceivers in (assumptions.transceivers, 1):
@@ -212,7 +206,7 @@ def curve_rows(case: Case, assumptions: Assumptions) -> Iterator[Row]:
 
 
 def _changes() -> Iterator[tuple[str, str, tuple[float, ...], Callable[[float], dict[str, Any]]]]:
-    """Yield curve, series, its x and what each x changes."""
+    """Yield curve, series, x values, and the assumptions that an x changes."""
     yield "servers", "no latency", SERVERS, lambda x: {"servers": int(x)}
     yield "servers", "latency", SERVERS, lambda x: {"servers": int(x), **LATENCIES}
     speeds = (25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
@@ -223,7 +217,7 @@ def _changes() -> Iterator[tuple[str, str, tuple[float, ...], Callable[[float], 
 
 
 def findings(case: Case, assumptions: Assumptions) -> Iterator[str]:
-    """Yield what the model says of a workload, above all where OptINC does not help."""
+    """Yield sentences on a workload: what OptINC saves, and where it does not help."""
     name, sample, a = case.workload.name, case.workload.sample, assumptions
     solved = solved_batch(case, a)
     if solved is None:
@@ -257,7 +251,7 @@ def findings(case: Case, assumptions: Assumptions) -> Iterator[str]:
 
 
 def limits(assumptions: Assumptions) -> Iterator[str]:
-    """Yield what holds for any workload."""
+    """Yield sentences that hold for any workload."""
     values = 10**9
     sent = {
         method: communication_seconds(method, values=values, assumptions=assumptions)
@@ -279,47 +273,49 @@ def limits(assumptions: Assumptions) -> Iterator[str]:
     yield f"Curves with latency assume {latencies}."
 
 
-def bar_table(rows: list[Row]) -> Table:
-    """Return the bars as a table."""
-    table = Table(title="Time of a step over that with a ring, modelled")
-    table.add_column("workload", no_wrap=True)
-    table.add_column("batch", no_wrap=True)
-    for heading in ("compute, us", "ring, us", *METHODS[1:], "paper"):
-        table.add_column(heading, justify="right")
-    for group in dict.fromkeys((row["workload"], row["batch"]) for row in rows):
-        bars = {r["method"]: r for r in rows if (r["workload"], r["batch"]) == group}
-        ring = bars["ring"]
-        table.add_row(
-            ring["workload"],
-            f"{ring['batch']:.3g} ({ring['batch_is']})",
-            f"{ring['compute_us']:.1f}",
-            f"{ring['communication_us']:.1f}",
-            *(f"{bars[method]['over_ring']:.3f}" for method in METHODS[1:]),
-            f"{1 - bars['optinc']['paper_saving']:.2f}",
-        )
-    return table
-
-
-def batch_table(rows: list[Row]) -> Table:
-    """Return the batches of the paper's savings as a table."""
-    table = Table(title="Batch of a server at which OptINC saves what the paper says")
-    table.add_column("workload")
-    for heading in ("paper", "ring bits", "OptINC bits", "links", "batch", "tokens", "saving*"):
-        table.add_column(heading, justify="right")
+def _show_bars(rows: list[Row]) -> None:
+    """Print the bars, methods side by side."""
+    bars: dict[tuple[str, float], Row] = {}
     for row in rows:
-        table.add_row(
-            row["workload"],
-            f"{row['paper_saving']:.0%}",
-            str(row["ring_bits"]),
-            str(row["optinc_bits"]),
-            str(row["transceivers"]),
-            "none" if row["batch"] is None else f"{row['batch']:.3g}",
-            "" if row["tokens"] is None else f"{row['tokens']:.0f}",
-            f"{row['saving_at_usual_batch']:.1%}",
-        )
+        bar = bars.setdefault((row["workload"], row["batch"]), {"workload": row["workload"]})
+        bar[row["method"]] = row["over_ring"]
+        if row["method"] == "ring":
+            bar["batch"] = f"{row['batch']:.3g} ({row['batch_is']})"
+            bar |= {"compute": row["compute_us"], "sent": row["communication_us"]}
+        if row["method"] == "optinc":
+            bar["paper"] = 1 - row["paper_saving"]
+    show(
+        "Time of a step over that with a ring, modelled",
+        [
+            Column("workload", "workload"),
+            Column("batch", "batch"),
+            Column("compute, us", "compute", ".1f"),
+            Column("ring, us", "sent", ".1f"),
+            *(Column(method, method, ".3f") for method in METHODS[1:]),
+            Column("paper", "paper", ".2f"),
+        ],
+        list(bars.values()),
+    )
+
+
+def _show_batches(rows: list[Row]) -> None:
+    """Print the batches at which OptINC's savings are the paper's."""
     usual = dict.fromkeys((row["usual_batch"], row["unit"].split()[0]) for row in rows)
-    table.caption = "* at " + ", ".join(f"{batch:g} {unit}" for batch, unit in usual)
-    return table
+    show(
+        "Batch of a server at which OptINC saves what the paper says",
+        [
+            Column("workload", "workload"),
+            Column("paper", "paper_saving", ".0%"),
+            Column("ring bits", "ring_bits", "d"),
+            Column("OptINC bits", "optinc_bits", "d"),
+            Column("links", "transceivers", "d"),
+            Column("batch", "batch", ".3g"),
+            Column("tokens", "tokens", ".0f"),
+            Column("saving*", "saving_at_usual_batch", ".1%"),
+        ],
+        [row | {"batch": "none" if row["batch"] is None else row["batch"]} for row in rows],
+        caption="* at " + ", ".join(f"{batch:g} {unit}" for batch, unit in usual),
+    )
 
 
 if __name__ == "__main__":

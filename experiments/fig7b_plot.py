@@ -1,4 +1,4 @@
-"""The plot of :mod:`experiments.fig7b`."""
+"""Plot of Fig. 7b: bars, and savings against each assumption."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CURVES = {
 
 
 def plot(rows: list[dict[str, Any]], curves: list[dict[str, Any]], path: Path) -> None:
-    """Plot the bars of Fig. 7b, and OptINC's savings over a ring against what they depend on.
+    """Plot the bars of Fig. 7b, and OptINC's savings over a ring against each assumption.
 
     Args:
         rows: Rows of ``fig7b.csv``.
         curves: Rows of ``fig7b_curves.csv``.
-        path: The picture.
+        path: File of the plot.
     """
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
@@ -59,7 +59,7 @@ def _bars(ax: Axes, rows: list[dict[str, Any]]) -> None:
 
 
 def _curves(ax: Axes, rows: list[dict[str, Any]]) -> None:
-    # Where a batch is solved for, both stems of ResNet50 give the same curve.
+    # At solved batches, both stems of ResNet50 give one curve.
     workloads = [w for w in dict.fromkeys(row["workload"] for row in rows) if "CIFAR stem" not in w]
     series = list(dict.fromkeys(row["series"] for row in rows))
     for colour, workload in enumerate(workloads):

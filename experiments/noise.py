@@ -1,51 +1,44 @@
-"""What noise costs: accuracy of ONNs under Gaussian noise on the inputs of every layer.
+"""Accuracy of ONNs under Gaussian noise on the inputs of every layer.
 
     python -m experiments.noise [NAME_OR_FOLDER ...] [--repeats 1]
 
-Without names, all shipped ONNs of scenario 1. Every possible input is sent; the noise is a share of
-each layer's full scale, the largest value any of its signals takes.
+Without names, measures all shipped ONNs of scenario 1 and writes the result. Every possible input
+is sent; the noise is a share of each layer's full scale, the largest value of its signals.
 """
 
 from __future__ import annotations
 
-import argparse
-
-from rich.console import Console
-from rich.table import Table
-
+from experiments.common.options import add_results, command_parser
 from experiments.common.record import command_line, save
+from experiments.common.tables import RIGHT, Column, show
 from optinc.onn import zoo
 from optinc.onn.noise import noisy_accuracy
 from optinc.photonics import area
 
 LEVELS = (0.0, 0.001, 0.002, 0.005, 0.01)
+TITLE = "Share of all inputs received right, %, by noise"
 
 
 def main() -> None:
     """Print the table; for the shipped ONNs, write it too."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--repeats", type=int, default=1)
+    parser = command_parser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME_OR_FOLDER", help="ONNs to measure")
+    parser.add_argument("--repeats", type=int, default=1, help="draws of noise for every input")
+    add_results(parser)
     arguments = parser.parse_args()
     names = arguments.names or [name for name in zoo.names() if name.startswith("b8_n4_")]
     rows = [measure(name, repeats=arguments.repeats) for name in names]
-    table = Table(title="Share of all inputs received right, %, by noise")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "ONN" else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+    show(TITLE, [Column(key, key, "s" if key == "ONN" else RIGHT) for key in rows[0]], rows)
     if not arguments.names:
         save(
             "noise",
-            title="Share of all inputs received right, %, by noise",
+            title=TITLE,
             source="",
             command=command_line("experiments.noise"),
             rows=rows,
             notes="Gaussian noise on the inputs of every layer, as a share of the layer's full "
             f"scale; {arguments.repeats} draw(s) for each of the 28,561 inputs.",
+            folder=arguments.results,
         )
 
 

@@ -1,18 +1,15 @@
-"""What Tables I and II share: rows, the ONN of each from the zoo, and how they are shown."""
+"""Tables I and II: a published row, the zoo's ONN for it, and both side by side."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from experiments.common.record import RESULTS, command_line, save
-from experiments.common.runs import ROOT
+from experiments.common.options import add_results, add_runs, command_parser
+from experiments.common.record import command_line, save
+from experiments.common.runs import run
+from experiments.common.tables import Column, markdown, show
 from optinc.errors import MissingONNError
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, ONNArtifact
@@ -21,35 +18,41 @@ from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.photonics import area
 from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
 
-COLUMNS = (
-    "bits",
-    "servers",
-    "layers approximated",
-    "paper accuracy %",
-    "accuracy %",
-    "wrong inputs",
-    "paper errors",
-    "errors",
-    "paper area %",
-    "area %",
-    "MZIs",
-    "made by",
-    "seconds",
-    "hardware",
-    "source",
-)
+COLUMNS = [
+    Column(name, name)
+    for name in (
+        "bits",
+        "servers",
+        "layers approximated",
+        "paper accuracy %",
+        "accuracy %",
+        "wrong inputs",
+        "paper errors",
+        "errors",
+        "paper area %",
+        "area %",
+        "MZIs",
+        "made by",
+        "seconds",
+        "hardware",
+        "source",
+    )
+]
+
+WIDTH = 200
+"""Characters of a printed line."""
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row as published.
+    """A row of Table I or II as published.
 
     Attributes:
         bits, servers: The scenario.
-        layers: 1-based layers approximated.
-        accuracy: Accuracy in percent.
-        area: Area ratio in percent.
-        errors: Error values with their shares among the errors, as printed.
+        layers: Approximated layers, counted from 1.
+        accuracy: Accuracy, %.
+        area: Area over that of the dense ONN, %.
+        errors: Error values with their shares of all errors, as in the paper.
     """
 
     bits: int
@@ -61,7 +64,7 @@ class PaperRow:
 
     @property
     def design(self) -> ONNDesign:
-        """The ONN of this row, with Table I's structure and the default rounding."""
+        """Design of the row's ONN: Table I's structure, default rounding."""
         scenario = make_scenario(
             bits=self.bits, servers=self.servers, onn_inputs="auto", rounding=DEFAULT_ROUNDING
         )
@@ -69,42 +72,51 @@ class PaperRow:
 
 
 def run_table(name: str, title: str, rows: list[PaperRow], description: str | None) -> None:
-    """Print a table, paper and measured side by side, and write it as CSV and Markdown.
+    """Print a table, the paper's values beside ours, and write it as CSV and Markdown.
 
     Args:
-        name: File name of the results.
+        name: Name of the result's files, and of the module below ``experiments``.
         title: Title of the printed table.
-        rows: The rows as published.
-        description: What ``--help`` says.
+        rows: The published rows.
+        description: Text of ``--help``.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(description)
     parser.add_argument(
         "--retrain",
         action="store_true",
-        help="train every row into runs/, going on where it stopped",
+        help="train every row's ONN into --runs; an interrupted training goes on",
     )
     parser.add_argument("--verify", action="store_true", help="recompute exhaustive accuracy")
     parser.add_argument(
-        "--most-inputs", type=int, default=None, help="leave out scenarios with more inputs"
+        "--most-inputs",
+        type=int,
+        help="leave out scenarios with more possible inputs, and write nothing",
     )
+    add_runs(parser, f"runs/{name}")
+    add_results(parser)
     arguments = parser.parse_args()
     if arguments.most_inputs is not None:
         rows = [r for r in rows if r.design.scenario.combinations <= arguments.most_inputs]
-    cells = [
-        _measure(row, retrain=arguments.retrain, verify=arguments.verify, name=name) for row in rows
-    ]
-    _show(title, cells)
+    runs = arguments.runs if arguments.retrain else None
+    cells = [_measure(row, runs=runs, verify=arguments.verify) for row in rows]
+    # The command of a missing ONN is too long for the console.
+    short = [row | {"source": row["source"].split(":")[0]} for row in cells]
+    show(title, COLUMNS, short, width=WIDTH)
     if arguments.most_inputs is None:
-        _write(name, title, cells)
+        _write(name, title, cells, folder=arguments.results)
 
 
-def _measure(row: PaperRow, *, retrain: bool, verify: bool, name: str) -> dict[str, str]:
-    """Return the cells of one row; an ONN that is not shipped shows the command that trains it."""
+def _measure(row: PaperRow, *, runs: Path | None, verify: bool) -> dict[str, str]:
+    """Return the cells of one row; without an ONN, its source is the command that trains one.
+
+    Args:
+        row: The published row.
+        runs: Folder in which the ONN is trained; None takes the zoo's.
+        verify: Recompute the exhaustive accuracy instead of reading the card.
+    """
     design = row.design
     ratio = area.area_ratio(design.structure, design.approximated_layers, servers=row.servers)
-    cells = dict.fromkeys(COLUMNS, "")
+    cells = dict.fromkeys((column.key for column in COLUMNS), "")
     cells |= {
         "bits": str(row.bits),
         "servers": str(row.servers),
@@ -112,21 +124,26 @@ def _measure(row: PaperRow, *, retrain: bool, verify: bool, name: str) -> dict[s
         "paper accuracy %": f"{row.accuracy:.7g}",
         "paper errors": row.errors,
         "paper area %": f"{row.area:g}",
-        # Area follows from the structure, trained or not.
+        # Area follows from the structure alone.
         "area %": f"{100 * ratio:.2f}",
         "MZIs": str(area.network_mzis(design.structure, design.approximated_layers)),
     }
     try:
-        onn = _train(row, name) if retrain else _shipped(design)
+        onn = _shipped(design) if runs is None else _train(row, runs)
     except MissingONNError:
         return cells | {"source": f"not trained yet: `{design.train_command}`"}
+    return cells | _measured(onn, verify=verify)
+
+
+def _measured(onn: ONNArtifact, *, verify: bool) -> dict[str, str]:
+    """Return the cells that depend on the weights, from the card or recomputed."""
     card = onn.card
     wrong, errors, source = card.wrong_inputs, card.error_values, "card"
     if verify:
         evaluation = evaluate_exhaustively(onn.network, card.scenario, progress=True)
         wrong, errors, source = evaluation.wrong_inputs, evaluation.error_values, "recomputed"
     shares = {value: count / wrong for value, count in errors.items()}
-    return cells | {
+    return {
         "accuracy %": f"{100 * (1 - wrong / card.exhaustive_inputs):.5f}".rstrip("0").rstrip("."),
         "wrong inputs": f"{wrong} of {card.exhaustive_inputs}",
         "errors": ", ".join(f"{value:+d} ({share:.1%})" for value, share in shares.items())
@@ -147,30 +164,21 @@ def _shipped(design: ONNDesign) -> ONNArtifact:
     )
 
 
-def _train(row: PaperRow, name: str) -> ONNArtifact:
-    """Train a row's ONN as a user would; go on with one that was interrupted."""
+def _train(row: PaperRow, runs: Path) -> ONNArtifact:
+    """Train a row's ONN with the command that a user would type; resume an interrupted training."""
     layers = "-".join(str(layer) for layer in row.layers) or "none"
-    folder = ROOT / "runs" / name / f"b{row.bits}_n{row.servers}_{layers}"
+    folder = runs / f"b{row.bits}_n{row.servers}_{layers}"
     if not (folder / "onn" / CARD_FILE).is_file():
-        command = [sys.executable, *shlex.split(row.design.train_command)[1:]]
+        _, _, *overrides = shlex.split(row.design.train_command)  # python run.py ...
         checkpoint = folder / "checkpoints" / "last.ckpt"
         if checkpoint.is_file():
-            command.append(f"ckpt_path={checkpoint}")
-        subprocess.run([*command, f"hydra.run.dir={folder}"], check=True, cwd=ROOT)
+            overrides.append(f"ckpt_path={checkpoint}")
+        run(folder, *overrides)
     return ONNArtifact.load(folder / "onn")
 
 
-def _show(title: str, cells: list[dict[str, str]]) -> None:
-    table = Table(title=title)
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in cells:
-        table.add_row(*(row[column].split(":")[0] for column in COLUMNS))
-    Console(width=200).print(table)
-
-
-def _write(name: str, title: str, cells: list[dict[str, str]]) -> None:
-    """Write the results as CSV and Markdown."""
+def _write(name: str, title: str, cells: list[dict[str, str]], *, folder: Path) -> None:
+    """Write the rows as CSV, with their provenance, and as Markdown."""
     save(
         name,
         title=f"Accuracy on all inputs and area, {title}",
@@ -178,14 +186,7 @@ def _write(name: str, title: str, cells: list[dict[str, str]]) -> None:
         command=command_line(f"experiments.{name}"),
         rows=cells,
         notes="Seconds and hardware of a row are those that made its ONN.",
+        folder=folder,
     )
-    lines = [
-        f"# {title}",
-        "",
-        f"`python -m experiments.{name}`",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "| " + " | ".join("---" for _ in COLUMNS) + " |",
-        *("| " + " | ".join(row[column] for column in COLUMNS) + " |" for row in cells),
-    ]
-    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [f"# {title}", "", f"`python -m experiments.{name}`", "", *markdown(COLUMNS, cells)]
+    (folder / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

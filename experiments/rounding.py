@@ -1,6 +1,6 @@
-"""What Q of eq. (3) does to learning: floor, half_up and half_even at 8 and at 4 bits, three seeds.
+"""Rounding Q of eq. (3) in trainings: floor, half_up and half_even, 8 and 4 bits, three seeds.
 
-    python -m experiments.rounding [--steps 300] [--folder runs/rounding]
+    python -m experiments.rounding [--steps 300] [--runs runs/rounding]
 
 A small LLaMA learns Python's own documentation by exact averaging and through exact switches of
 each rounding; the table gives the mean final validation loss over the seeds.
@@ -8,18 +8,13 @@ each rounding; the table gives the mean final validation loss over the seeds.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from experiments.common.options import add_results, add_runs, command_parser
 from experiments.common.record import command_line, save
-from experiments.common.runs import ROOT
+from experiments.common.runs import multirun, summaries
+from experiments.common.tables import RIGHT, Column, show
 from optinc.signal.rounding import ROUNDINGS
 
 BITS = (8, 4)
@@ -27,14 +22,13 @@ SEEDS = (1, 2, 3)
 
 
 def main() -> None:
-    """Run all arms, print their means, and write every run's result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--folder", type=Path, default=Path("runs/rounding"))
+    """Run all arms, print their means, and write a row for every run."""
+    parser = command_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=300, help="of a training")
+    add_runs(parser, "runs/rounding")
+    add_results(parser)
     arguments = parser.parse_args()
-    folder: Path = arguments.folder.resolve()
+    folder: Path = arguments.runs
     common = [
         "model=llama_tiny",
         f"trainer.max_steps={arguments.steps}",
@@ -44,8 +38,8 @@ def main() -> None:
         "callbacks=no_checkpoint",
         f"seed={','.join(str(seed) for seed in SEEDS)}",
     ]
-    _sweep(folder / "ring", *common, "reducer=ring")
-    _sweep(
+    multirun(folder / "ring", *common, "reducer=ring")
+    multirun(
         folder / "optinc",
         *common,
         "optinc/fidelity=ideal",
@@ -61,21 +55,17 @@ def main() -> None:
         rows=rows,
         notes=f"A small LLaMA on Python's own documentation, {arguments.steps} steps, four "
         "servers, exact switches.",
+        folder=arguments.results,
     )
     _show(rows, steps=arguments.steps)
 
 
-def _sweep(folder: Path, *overrides: str) -> None:
-    command = [sys.executable, "run.py", "-m", *overrides, f"hydra.sweep.dir={folder}"]
-    subprocess.run(command, check=True, cwd=ROOT)
-
-
 def _collect(folder: Path) -> list[dict[str, str]]:
-    """Read every run's summary; the rounding stands in the run's configuration."""
+    """Return a row for every run; its rounding is among its overrides."""
     rows = []
-    for path in sorted(folder.glob("*/*/summary.json")):
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        overrides = (path.parent / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
+    runs = summaries(folder / "ring") | summaries(folder / "optinc")
+    for run, summary in runs.items():
+        overrides = (run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
         ring = summary["reducer"] == "ring"
         rounding = next((q for q in ROUNDINGS if f"optinc.rounding={q}" in overrides), "exact mean")
         rows.append(
@@ -91,18 +81,31 @@ def _collect(folder: Path) -> list[dict[str, str]]:
 
 
 def _show(rows: list[dict[str, str]], *, steps: int) -> None:
+    """Print the mean over the seeds of every arm."""
     arms: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         arms.setdefault((row["bits"], row["rounding"]), []).append(float(row["val_loss"]))
     exact = statistics.mean(arms["-", "exact mean"])
-    table = Table(title=f"Final validation loss after {steps} steps, {len(SEEDS)} seeds")
-    for heading in ("bits", "rounding", "mean, nats", "range", "minus exact mean"):
-        table.add_column(heading, justify="right")
-    for (bits, rounding), losses in arms.items():
-        mean = statistics.mean(losses)
-        spread = f"{min(losses):.3f} to {max(losses):.3f}"
-        table.add_row(bits, rounding, f"{mean:.4f}", spread, f"{mean - exact:+.4f}")
-    Console().print(table)
+    show(
+        f"Final validation loss after {steps} steps, {len(SEEDS)} seeds",
+        [
+            Column("bits", "bits"),
+            Column("rounding", "rounding"),
+            Column("mean, nats", "mean", ".4f"),
+            Column("range", "range", RIGHT),
+            Column("minus exact mean", "difference", "+.4f"),
+        ],
+        [
+            {
+                "bits": bits,
+                "rounding": rounding,
+                "mean": statistics.mean(losses),
+                "range": f"{min(losses):.3f} to {max(losses):.3f}",
+                "difference": statistics.mean(losses) - exact,
+            }
+            for (bits, rounding), losses in arms.items()
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Table I: accuracy and area of every scenario, dense and with the paper's layers approximated.
 
-python -m experiments.table1 [--verify] [--retrain] [--most-inputs 400000]
+    python -m experiments.table1 [--verify] [--retrain] [--most-inputs 400000]
+
+Reads ONNs and accuracies from the zoo; ``--verify`` recomputes the accuracies, ``--retrain`` trains
+every ONN anew.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Table II: selections of approximated layers in scenario 4 (16 bits, 4 servers).
 
-python -m experiments.table2 [--verify] [--retrain]
+    python -m experiments.table2 [--verify] [--retrain]
+
+Reads ONNs and accuracies from the zoo; ``--verify`` recomputes the accuracies, ``--retrain`` trains
+every ONN anew.
 """
 
 from __future__ import annotations

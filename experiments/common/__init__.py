@@ -1,1 +1,1 @@
-"""What several experiments share: options, workloads, runs and records."""
+"""Shared by experiments and benchmarks: options, jobs, workloads, printed tables and records."""

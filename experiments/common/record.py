@@ -1,4 +1,4 @@
-"""What every result consists of: ``results/NAME.csv``, the data, and ``NAME.json``, its origin."""
+"""Results on disk: ``results/NAME.csv``, the data, and ``results/NAME.json``, their provenance."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from optinc.errors import OptINCError
 RESULTS = Path(__file__).parents[1] / "results"
 
 ORIGIN = {"title", "source", "command", "date", "commit", "hardware", "versions", "notes"}
-"""What ``NAME.json`` holds."""
+"""Keys of ``NAME.json``."""
 
 Row = Mapping[str, str | float | bool | None]
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a result was made with.
+    """Date, code, hardware and versions that a result was made with.
 
     Attributes:
-        date: Day, as YYYY-MM-DD.
+        date: Day, YYYY-MM-DD.
         commit: Short hash, ``-dirty`` where code or configuration differs from it.
-        hardware: The GPU, or else the processor with its cores and the threads in use.
+        hardware: The GPU; without one, the processor with its cores and the threads in use.
         versions: Versions by name: Python and torch.
     """
 
@@ -45,7 +45,7 @@ class Conditions:
     versions: dict[str, str]
 
     def __str__(self) -> str:
-        """Return everything on one line, as a caption carries it."""
+        """Return all fields on one line, for a caption."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"{self.date}, commit {self.commit}, {self.hardware}, {versions}"
 
@@ -86,11 +86,11 @@ def save(
         name: Name of both files.
         title: What was measured.
         source: Table, figure or section of the paper, such as ``Fig. 6``; empty for other studies.
-        command: The command that makes the result again.
+        command: The command that reproduces the result.
         rows: The data, at least one row. Columns stand in the order of their first appearance;
             values that were not measured are None or missing, and become empty cells.
-        notes: What a reader must know to judge the numbers.
-        folder: Where to write; made if missing.
+        notes: Facts that a reader needs to judge the numbers.
+        folder: Folder of the files; made if missing.
 
     Raises:
         ValueError: If there are no rows.
@@ -102,7 +102,7 @@ def save(
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as :func:`save` does, without their origin.
+    """Write rows in the format of :func:`save`, without provenance.
 
     Raises:
         ValueError: If there are no rows.
@@ -118,7 +118,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 class MalformedResultError(OptINCError):
-    """A stored result cannot be read; names the file, and the column or line at fault."""
+    """A stored result cannot be read; the message names file and column or line."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Result:
     Attributes:
         name: Name of its files.
         rows: Cells by column, all of them text.
-        origin: Content of ``NAME.json``; empty where there is none.
+        origin: Content of ``NAME.json``; empty without that file.
         csv: Content of ``NAME.csv``.
     """
 
@@ -143,10 +143,10 @@ class Result:
         return list(self.rows[0])
 
     def require(self, *columns: str) -> None:
-        """Check that columns are there.
+        """Check that columns exist.
 
         Raises:
-            MalformedResultError: If one is not.
+            MalformedResultError: If one is missing.
         """
         for column in columns:
             if column not in self.rows[0]:
@@ -159,7 +159,7 @@ class Result:
         """Return a cell as a finite number.
 
         Raises:
-            MalformedResultError: If it is none.
+            MalformedResultError: If it is not a finite number.
         """
         self.require(column)
         try:
@@ -176,7 +176,7 @@ class Result:
 
 
 def read(name: str, *, folder: Path = RESULTS) -> Result | None:
-    """Read a result that :func:`save` wrote; None if there is none.
+    """Read a result that :func:`save` wrote; None without its CSV file.
 
     Raises:
         MalformedResultError: If a file is damaged.

@@ -1,8 +1,9 @@
-"""Starts ``run.py`` and reads back what a run left."""
+"""Start jobs, and read what finished runs left in their folders."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,27 +13,70 @@ from optinc.runs.finished_runs import Curve, read_curves
 from optinc.runs.summary import SUMMARY_FILE
 
 ROOT = Path(__file__).parents[2]
+"""Root of the repository, in which jobs are started."""
 
 
-def run(folder: Path, *overrides: str) -> dict[str, Any]:
-    """Run one job as a user would, and return its ``summary.json``.
+def python(*arguments: str, threads: int | None = None, quiet: bool = False) -> None:
+    """Print and run ``python ARGUMENTS`` in the root of the repository, and wait for its end.
 
     Args:
-        folder: The run's folder.
-        *overrides: Hydra overrides.
+        *arguments: Arguments of the interpreter, such as ``run.py`` and its overrides.
+        threads: Threads of every process (``OMP_NUM_THREADS``); None leaves the environment alone.
+        quiet: Print neither the command nor its standard output.
 
     Raises:
-        subprocess.CalledProcessError: If the job fails; it has said why.
+        subprocess.CalledProcessError: If the job fails; it has printed why.
     """
-    arguments = ["run.py", *overrides, f"hydra.run.dir={folder}"]
-    print("$ python " + " ".join(arguments), flush=True)
-    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT)
-    summary: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-    return summary
+    if not quiet:
+        print("$ python " + " ".join(arguments), flush=True)
+    limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    subprocess.run(
+        [sys.executable, *arguments],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, **limit},
+        stdout=subprocess.DEVNULL if quiet else None,
+    )
+
+
+def run(
+    folder: Path, *overrides: str, threads: int | None = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Run one job through ``run.py``, and return its ``summary.json``.
+
+    Args:
+        folder: The run's folder, absolute or below the root of the repository.
+        *overrides: Hydra overrides.
+        threads: Threads of every process; None leaves the environment alone.
+        quiet: Print neither the command nor its standard output.
+
+    Raises:
+        subprocess.CalledProcessError: If the job fails; it has printed why.
+    """
+    python("run.py", *overrides, f"hydra.run.dir={folder}", threads=threads, quiet=quiet)
+    return _summary(ROOT / folder / SUMMARY_FILE)
+
+
+def multirun(folder: Path, *overrides: str) -> None:
+    """Run every combination of the values in ``overrides`` through ``run.py -m``.
+
+    Args:
+        folder: The folder of all runs, absolute or below the root of the repository.
+        *overrides: Hydra overrides, several values separated by commas.
+
+    Raises:
+        subprocess.CalledProcessError: If a job fails; it has printed why.
+    """
+    python("run.py", "-m", *overrides, f"hydra.sweep.dir={folder}")
+
+
+def summaries(folder: Path) -> dict[Path, dict[str, Any]]:
+    """Return the ``summary.json`` of every finished run below a folder, by the run's folder."""
+    return {path.parent: _summary(path) for path in sorted(folder.rglob(SUMMARY_FILE))}
 
 
 def curve(folder: Path, name: str) -> Curve:
-    """Read one column of a run's ``metrics.csv``.
+    """Return one column of a run's ``metrics.csv``.
 
     Args:
         folder: The run's folder.
@@ -42,3 +86,8 @@ def curve(folder: Path, name: str) -> Curve:
         Steps and values, where the column has a value.
     """
     return read_curves(folder).get(name, ([], []))
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary

@@ -1,4 +1,4 @@
-"""What a server computes and sends in a step of the paper's trainings, counted on the models."""
+"""Parameters and FLOPs of the paper's models, counted on the models themselves."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from optinc.models.resnet import ResNetClassifier
 from optinc.step_time import Step, count_flops
 
 SAMPLES = 2
-"""Samples that are counted: batch normalisation of a 1x1 image refuses one."""
+"""Samples that FLOPs are counted on: batch normalisation of a 1x1 image refuses a single one."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A model with its data, as far as the time of a step depends on them.
+    """Parameters and FLOPs of a model, on which traffic and the time of a step depend.
 
     Attributes:
-        name: What is trained.
-        sample: The step of one sample.
-        unit: What samples are.
+        name: Name of model and data.
+        sample: Values sent and FLOPs of a step with one sample.
+        unit: Name of the samples, such as ``images``.
         shapes: Shapes of the parameters.
     """
 
@@ -36,7 +36,7 @@ class Workload:
 
 
 def resnet50_model(*, classes: int, stem: Literal["imagenet", "cifar"]) -> ResNetClassifier:
-    """Build ResNet50, not to be trained."""
+    """Build ResNet50 without an optimiser."""
     return ResNetClassifier(
         num_classes=classes,
         depth=50,
@@ -48,7 +48,7 @@ def resnet50_model(*, classes: int, stem: Literal["imagenet", "cifar"]) -> ResNe
 
 
 def llama_model(*, vocabulary: int, sequence_length: int) -> LlamaLanguageModel:
-    """Build the decoder of 8 layers, hidden size 384, 8 heads (Sec. IV), not to be trained."""
+    """Build the decoder of 8 layers, hidden size 384, 8 heads (Sec. IV) without an optimiser."""
     return LlamaLanguageModel(
         vocab_size=vocabulary,
         sequence_length=sequence_length,
@@ -63,7 +63,7 @@ def llama_model(*, vocabulary: int, sequence_length: int) -> LlamaLanguageModel:
 
 
 def resnet50(*, stem: Literal["imagenet", "cifar"]) -> Workload:
-    """ResNet50 on CIFAR-100 (Sec. IV), whose stem the paper does not give."""
+    """Count ResNet50 on CIFAR-100 (Sec. IV); the paper does not give its stem."""
     model = partial(resnet50_model, classes=100, stem=stem)
 
     def loss(network: nn.Module) -> Tensor:
@@ -75,7 +75,7 @@ def resnet50(*, stem: Literal["imagenet", "cifar"]) -> Workload:
 
 
 def llama(*, vocabulary: int, sequence_length: int) -> Workload:
-    """The decoder of Sec. IV; vocabulary and length are not given."""
+    """Count the decoder of Sec. IV; the paper gives neither vocabulary nor sequence length."""
     model = partial(llama_model, vocabulary=vocabulary, sequence_length=sequence_length)
 
     def loss(network: nn.Module) -> Tensor:
@@ -101,5 +101,5 @@ def _count(
 
 
 def _untrained(*_: Any, **__: Any) -> Any:
-    """Stand in for the factories of optimiser and schedule, which counting does not call."""
+    """Stand for the factories of optimiser and schedule, which counting does not call."""
     raise AssertionError("a workload is counted, not trained")

@@ -89,7 +89,7 @@ def test_wandb_works_offline_and_closes_its_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_s_two_arms_learn(tmp_path: Path) -> None:
-    done = python("-m", "experiments.demo", "--folder", str(tmp_path))
+    done = python("-m", "experiments.demo", "--runs", str(tmp_path))
     assert done.returncode == 0, done.stderr
     summaries = {
         arm: json.loads((tmp_path / arm / "summary.json").read_text()) for arm in ("ring", "optinc")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "experiments" / "results"
 
 
 def run(*arguments: str) -> str:
@@ -27,7 +28,7 @@ def test_table_1_recomputes_what_the_cards_say() -> None:
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
 def test_committed_results_have_the_published_areas(name: str) -> None:
-    with (ROOT / "experiments" / "results" / f"{name}.csv").open(newline="") as file:
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == {"table1": 8, "table2": 5}[name]
     for row in rows:
@@ -38,6 +39,14 @@ def test_committed_results_have_the_published_areas(name: str) -> None:
         assert row["hardware"]
 
 
+def test_a_table_is_written_where_results_are_asked_for(tmp_path: Path) -> None:
+    run("experiments.table2", "--results", str(tmp_path))
+    for suffix in (".csv", ".md"):
+        written = (tmp_path / "table2").with_suffix(suffix).read_text(encoding="utf-8")
+        assert written == (RESULTS / "table2").with_suffix(suffix).read_text(encoding="utf-8")
+    assert "experiments.table2 --results" in (tmp_path / "table2.json").read_text(encoding="utf-8")
+
+
 def test_noise_is_measured_on_any_onn_by_name() -> None:
     shown = run("experiments.noise", "b8_n4_floor_smallest")
     assert "323" in shown
@@ -45,7 +54,7 @@ def test_noise_is_measured_on_any_onn_by_name() -> None:
 
 
 def test_the_committed_roundings_are_three_seeds_of_every_arm() -> None:
-    with (ROOT / "experiments" / "results" / "rounding.csv").open(newline="") as file:
+    with (RESULTS / "rounding.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     arms = {(row["bits"], row["rounding"]) for row in rows}
     assert len(arms) == 7

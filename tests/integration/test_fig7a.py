@@ -108,7 +108,7 @@ def test_fig7a_trains_what_is_missing_and_gathers_all(tmp_path: Path) -> None:
     command = [
         *[sys.executable, "-m", "experiments.fig7a", "llama", "--scale", "smoke"],
         *["--arms", "ring", "table2_3_4_5_6", "--seeds", "1", "2"],
-        *["--folder", str(tmp_path / "runs"), "--results", str(tmp_path / "results")],
+        *["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")],
         *[*SMALL, "trainer.max_steps=2", "trainer.val_check_interval=1"],
         "trainer.limit_val_batches=1",
     ]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from experiments import fig7b
-from experiments.common.options import add_options, from_options
 from experiments.common.workloads import Workload
 from experiments.fig7b import Case, bars, curve_rows, findings, interpretations, limits
 from optinc.step_time import METHODS, Assumptions, Step
@@ -55,14 +53,6 @@ def test_findings_say_where_optinc_does_not_help() -> None:
     assert any("no batch saves" in text for text in findings(CASE, Assumptions(servers=2)))
 
 
-def test_every_assumption_is_an_option() -> None:
-    parser = argparse.ArgumentParser()
-    add_options(parser, Assumptions)
-    assert from_options(Assumptions, parser.parse_args([])) == Assumptions()
-    changed = parser.parse_args(["--ring-bits", "32", "--overlap", "0.5"])
-    assert from_options(Assumptions, changed) == Assumptions(ring_bits=32, overlap=0.5)
-
-
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [("--servers", "1", "servers must be at least 2"), ("--llama-batch", "0", "above 0")],
@@ -77,7 +67,7 @@ def test_illegal_options_are_one_sentence(
 
 def test_results_and_plot_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fig7b, "_cases", lambda _: [CASE])
-    monkeypatch.setattr(sys, "argv", ["fig7b", "--folder", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["fig7b", "--results", str(tmp_path)])
     fig7b.main()
     names = {"fig7b", "fig7b_batches", "fig7b_curves"}
     assert {path.stem for path in tmp_path.glob("*.csv")} == names

@@ -47,5 +47,5 @@ def test_conditions_fit_on_a_line() -> None:
 
 
 def test_the_command_holds_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["fig0.py", "--folder", "two words"])
-    assert command_line("experiments.fig0") == "python -m experiments.fig0 --folder 'two words'"
+    monkeypatch.setattr(sys, "argv", ["fig0.py", "--results", "two words"])
+    assert command_line("experiments.fig0") == "python -m experiments.fig0 --results 'two words'"
