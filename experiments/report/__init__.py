@@ -1,1 +1,5 @@
-"""One HTML page of all results: ``python -m experiments.report``."""
+"""One HTML page of all results, the paper's values beside ours: ``python -m experiments.report``.
+
+``content`` defines a section and its parts, ``sections`` and the modules it imports fill them from
+the stored results, ``plots`` draws, and ``page`` renders all sections into one file.
+"""

@@ -3,31 +3,30 @@
     python -m experiments.report [--results experiments/results] [--output FILE]
     python -m experiments.report --wandb optinc [--online]
 
-The page needs no network and no other file. Results that are missing show the command that makes
-them. --wandb stores it as an artifact of Weights & Biases too; sync later with `wandb sync`.
+The page needs no network and no other file. A missing result shows the command that makes it.
+--wandb also stores the page as an artifact of Weights & Biases; upload it with `wandb sync`.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from experiments.common.record import RESULTS, MalformedResultError
+from experiments.common.options import add_results, command_parser
+from experiments.common.record import MalformedResultError
 from experiments.report.page import build
 from optinc.errors import ConfigurationError
 
 
 def main() -> None:
     """Write the page."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(__doc__)
+    parser.prog = "python -m experiments.report"
+    add_results(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page (default RESULTS/report.html)"
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--output", type=Path, help="the page; default RESULTS/report.html")
     parser.add_argument("--wandb", metavar="PROJECT", help="store the page in a project of W&B")
-    parser.add_argument("--online", action="store_true", help="at once; this needs an account")
+    parser.add_argument("--online", action="store_true", help="upload at once; needs an account")
     arguments = parser.parse_args()
     results: Path = arguments.results
     if not results.is_dir():

@@ -1,4 +1,4 @@
-"""Sec. III-C: cascades."""
+"""Sec. III-C of the report: cascades of switches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACCURACY = "cascade_accuracy"
 
 
 def cascade(folder: Path) -> Section:
-    """Switches feeding a switch."""
+    """Return accuracy, interferometers, trainings and traffic of cascades."""
     key, source, title = "cascade", "Sec. III-C, Fig. 5", "Cascades of switches"
     paper = "100 % accuracy of two levels, with about 10.5 % more hardware"
     accuracy = read(ACCURACY, folder=folder)
@@ -47,7 +47,7 @@ def cascade(folder: Path) -> Section:
 
 
 def _perfect(result: Result) -> str:
-    """Say how many inputs each family of ONNs gets wrong, composed."""
+    """Return the wrong inputs of the composed cascade, by family of ONNs."""
     result.require("ONNs", "what", "wrong", "inputs")
     wrong = {
         (row["ONNs"], row["what"]): f"{row['wrong']} of {int(row['inputs']):,}"
@@ -78,7 +78,7 @@ def _overhead(result: Result) -> str:
 
 
 def _training_plots(result: Result) -> list[Plot]:
-    """Loss against exact averaging, and the error of gradients, by arm."""
+    """Return final losses and errors of the gradient, by arm."""
     result.require("arm", "seed", "loss", "quantisation error %")
     arms = list(dict.fromkeys(row["arm"] for row in result.rows))
 

@@ -1,4 +1,4 @@
-"""What a section of the page consists of."""
+"""Sections of the page, and the tables, plots and missing results in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: caption, and what Plotly draws."""
+    """A plot: caption and Plotly figure."""
 
     caption: str
     figure: Any
@@ -31,7 +31,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Missing:
-    """A result that is not there, with the command that makes it."""
+    """A missing result, with the command that makes it."""
 
     what: str
     command: str
@@ -39,18 +39,18 @@ class Missing:
 
 @dataclass(frozen=True)
 class Section:
-    """A table, figure or study.
+    """A table or figure of the paper, or a study of our own.
 
     Attributes:
         key: Anchor.
-        source: Where it stands in the paper; empty for other studies.
-        title: What it is.
-        paper: What the paper says.
-        ours: What came out here, in one sentence.
-        state: ``smoke`` for short runs that show that the path works, and no more.
+        source: Table, figure or section of the paper; empty for our own studies.
+        title: Title.
+        paper: The paper's result, in one sentence.
+        ours: Our result, in one sentence.
+        state: ``smoke`` for short runs, which only show that the path works.
         tables, plots: Content.
-        results: Where it comes from.
-        missing: What is not there.
+        results: Stored results that the content comes from.
+        missing: Missing results.
     """
 
     key: str
@@ -79,21 +79,21 @@ def absent(key: str, *, source: str, title: str, paper: str, command: str) -> Se
 
 
 def raw(result: Result) -> Table:
-    """Return all cells of a result."""
+    """Return a table of all cells of a result."""
     return Table(f"{result.name}.csv", result.columns, [list(row.values()) for row in result.rows])
 
 
 def download(result: Result) -> str:
-    """Return the data of a result as a URI that needs no server."""
+    """Return the data of a result as a ``data:`` URI."""
     return "data:text/csv;base64," + base64.b64encode(result.csv.encode()).decode()
 
 
 def paired(result: Result, *, describe: Sequence[str]) -> Table:
-    """Return paper, ours and difference of every pair of columns ``X`` and ``paper X``.
+    """Return a table of paper, ours and difference, for every column ``X`` with a ``paper X``.
 
     Args:
         result: The result.
-        describe: Columns that say what a row is.
+        describe: Columns that identify a row.
     """
     result.require(*describe)
     names = [c.removeprefix("paper ") for c in result.columns if c.startswith("paper ")]
@@ -121,7 +121,7 @@ def paired(result: Result, *, describe: Sequence[str]) -> Table:
 
 
 def difference(paper: str, ours: str) -> str:
-    """Return ours minus paper; empty where one is not a number."""
+    """Return ours minus paper; empty if one is not a number."""
     try:
         value = float(ours) - float(paper)
     except ValueError:
@@ -132,7 +132,7 @@ def difference(paper: str, ours: str) -> str:
 def points(
     result: Result, rows: list[dict[str, str]], x: str, y: str, *, scale: float = 1
 ) -> tuple[list[float], list[float]]:
-    """Return two columns of rows as numbers, the second times a factor."""
+    """Return two columns of rows as numbers, the second multiplied by ``scale``."""
     return (
         [result.number(row, x) for row in rows],
         [scale * result.number(row, y) for row in rows],

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.common.record import read
+from experiments.common.record import Result, read
 from experiments.report import plots
 from experiments.report.content import Plot, Section, Table, absent, difference, points
 
+Cells = list[dict[str, str]]
+
+COINCIDING = {"ring", "OptINC", "OptINC, 16-bit scales", "int8 blocks"}
+"""Methods whose curves coincide with another one over the float32 gradient."""
+
 
 def fig6(folder: Path) -> Section:
-    """Traffic."""
+    """Return the bars of Fig. 6, and the traffic of all methods."""
     key, source, title = "fig6", "Fig. 6", "Traffic over the size of the gradient"
     paper = "ring 1.5, 1.75, 1.875 with 4, 8, 16 servers; OptINC 1"
     result = read("fig6", folder=folder)
@@ -21,64 +26,69 @@ def fig6(folder: Path) -> Section:
     model = result.rows[0]["model"]
     rows = [row for row in result.rows if row["model"] == model]
     published = [row for row in rows if row["paper"]]
-    cells = [
-        [
-            row["servers"],
-            row["method"],
-            f"{result.number(row, 'paper'):g}",
-            f"{result.number(row, 'over_gradient'):.6g}",
-            difference(row["paper"], row["over_gradient"]),
-        ]
-        for row in published
-    ]
-    servers = list(dict.fromkeys(row["servers"] for row in published))
-    methods = list(dict.fromkeys(row["method"] for row in published))
     heights = {
         method: [
             result.number(row, "over_gradient") for row in published if row["method"] == method
         ]
-        for method in methods
+        for method in dict.fromkeys(row["method"] for row in published)
     }
-    all_methods = {
-        method: points(
-            result, [r for r in rows if r["method"] == method], "servers", "over_float32"
-        )
-        for method in dict.fromkeys(row["method"] for row in rows)
-        # The rest lies upon these.
-        if method not in {*methods, "OptINC, 16-bit scales", "int8 blocks"}
-    }
-    ours = "; ".join(
-        f"{method} {', '.join(f'{height:.4g}' for height in heights[method])}" for method in methods
-    )
-    ticks = sorted({result.number(row, "servers") for row in rows})
     return Section(
         key=key,
         source=source,
         title=title,
         paper=paper,
-        ours=ours,
+        ours="; ".join(
+            f"{method} {', '.join(f'{height:.4g}' for height in of_method)}"
+            for method, of_method in heights.items()
+        ),
         state="modelled",
-        tables=[
-            Table("Paper and ours", ["servers", "method", "paper", "ours", "difference"], cells)
-        ],
-        plots=[
-            Plot(
-                "Bytes sent over the size of the gradient",
-                plots.bars(
-                    [f"{number} servers" for number in servers], heights, y="ratio", form=".4g"
-                ),
-            ),
-            Plot(
-                f"All methods, over the float32 gradient ({model}); block scales counted",
-                plots.lines(
-                    all_methods,
-                    x="servers",
-                    y="bytes sent / float32 gradient",
-                    logarithmic="xy",
-                    markers=True,
-                    ticks=ticks,
-                ),
-            ),
-        ],
+        tables=[_published_table(result, published)],
+        plots=[_published_plot(published, heights), _all_methods_plot(result, rows, model)],
         results=[result],
+    )
+
+
+def _published_table(result: Result, published: Cells) -> Table:
+    return Table(
+        "Paper and ours",
+        ["servers", "method", "paper", "ours", "difference"],
+        [
+            [
+                row["servers"],
+                row["method"],
+                f"{result.number(row, 'paper'):g}",
+                f"{result.number(row, 'over_gradient'):.6g}",
+                difference(row["paper"], row["over_gradient"]),
+            ]
+            for row in published
+        ],
+    )
+
+
+def _published_plot(published: Cells, heights: dict[str, list[float]]) -> Plot:
+    groups = [f"{servers} servers" for servers in dict.fromkeys(r["servers"] for r in published)]
+    return Plot(
+        "Bytes sent over the size of the gradient",
+        plots.bars(groups, heights, y="ratio", form=".4g"),
+    )
+
+
+def _all_methods_plot(result: Result, rows: Cells, model: str) -> Plot:
+    series = {
+        method: points(
+            result, [r for r in rows if r["method"] == method], "servers", "over_float32"
+        )
+        for method in dict.fromkeys(row["method"] for row in rows)
+        if method not in COINCIDING
+    }
+    return Plot(
+        f"All methods, over the float32 gradient ({model}); block scales counted",
+        plots.lines(
+            series,
+            x="servers",
+            y="bytes sent / float32 gradient",
+            logarithmic="xy",
+            markers=True,
+            ticks=sorted({result.number(row, "servers") for row in rows}),
+        ),
     )

@@ -1,4 +1,4 @@
-"""Fig. 7a: trainings through OptINC beside exact averaging.
+"""Fig. 7a of the report: trainings through OptINC and by exact averaging.
 
 Results are ``fig7a_MODEL_SCALE.csv`` with the columns arm, seed, metric and value, one row a run,
 and ``fig7a_MODEL_SCALE_curves.csv`` with arm, seed, step and value. The arm ``ring`` is exact
@@ -24,16 +24,17 @@ INJECTED = "table2_"
 
 @dataclass(frozen=True)
 class Published:
-    """A training of Fig. 7a.
+    """A training of Fig. 7a as published.
 
     Attributes:
-        model: Name in files.
-        title: What is trained.
-        paper: What the paper says.
-        metric: What is compared, with its unit.
-        factor: From what is stored to that unit.
-        optinc: OptINC minus exact averaging.
-        injected: The same, with errors injected, at worst.
+        model: Name in the names of files.
+        title: Model, data and length.
+        paper: The paper's result, in one sentence.
+        metric: Compared metric.
+        unit: Unit of the paper's values.
+        factor: Factor from stored values to ``unit``.
+        optinc: OptINC minus exact averaging, in ``unit``.
+        injected: OptINC with injected errors minus exact averaging, the worst case, in ``unit``.
     """
 
     model: str
@@ -71,7 +72,7 @@ TRAININGS = (
 
 
 def fig7a(folder: Path) -> Iterator[Section]:
-    """Yield a section for every scale of every training, and one where the paper's is missing."""
+    """Yield a section for every scale of every training, or one that names the missing runs."""
     for training in TRAININGS:
         prefix = f"fig7a_{training.model}_"
         names = sorted(path.stem for path in folder.glob(f"{prefix}*.csv"))
@@ -131,7 +132,7 @@ def _section(training: Published, scale: str, folder: Path) -> Section:
 
 
 def _means(result: Result, training: Published) -> dict[str, tuple[float, int]]:
-    """Return mean, in the paper's unit, and number of seeds by arm."""
+    """Return mean in the paper's unit, and number of seeds, by arm."""
     result.require("arm", "seed", "metric", "value")
     values: dict[str, list[float]] = {}
     for row in result.rows:

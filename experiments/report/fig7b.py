@@ -1,4 +1,4 @@
-"""Figs. 6 and 7b: what :mod:`optinc.step_time` models."""
+"""Fig. 7b of the report: the modelled time of a training step."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from experiments.report import plots
 from experiments.report.content import Plot, Section, Table, absent, points
 
 SHORT = {"ResNet50, CIFAR-100, ImageNet stem": "ResNet50", "LLaMA 8 x 384, 32,000 words": "LLaMA"}
-"""Workloads that are plotted; the other stem of ResNet50 gives the same bars and curves."""
+"""Plotted workloads, by short name; the other stem of ResNet50 gives equal bars and curves."""
 
 
 def fig7b(folder: Path) -> Section:
-    """Step time."""
+    """Return the bars of Fig. 7b, the solved batches, and savings against each assumption."""
     key, source, title = "fig7b", "Fig. 7b", "Time of a training step"
     paper = "OptINC saves over 25 % (ResNet50) and about 17 % (LLaMA) of a ring's step"
     command = "python -m experiments.fig7b"
@@ -25,17 +25,44 @@ def fig7b(folder: Path) -> Section:
     bars, batches, curves = present
     bars.require("workload", "batch", "batch_is", "method", "over_ring", "saving", "paper_saving")
     optinc = [row for row in bars.rows if row["method"] == "optinc"]
-    usual = [row for row in optinc if row["batch_is"] == "usual"]
-    cells = [
-        [
-            row["workload"],
-            f"{bars.number(row, 'batch'):.3g} ({row['batch_is']})",
-            f"{100 * bars.number(row, 'paper_saving'):.0f}",
-            f"{100 * bars.number(row, 'saving'):.1f}",
-            f"{_points_apart(bars, row):+.1f}",
-        ]
+    savings = ", ".join(
+        f"{100 * bars.number(row, 'saving'):.1f} % ({row['workload']}, {float(row['batch']):g})"
         for row in optinc
-    ]
+        if row["batch_is"] == "usual"
+    )
+    return Section(
+        key=key,
+        source=source,
+        title=title,
+        paper=paper,
+        ours="both only at the batches solved for; at usual ones " + savings,
+        state="modelled",
+        tables=[_savings(bars, optinc), _batches(batches)],
+        plots=[_bars(bars, optinc), *_curves(curves)],
+        results=present,
+    )
+
+
+def _savings(bars: Result, optinc: list[dict[str, str]]) -> Table:
+    """Return the savings over a ring, the paper's beside ours."""
+    return Table(
+        "Saved of a ring's step, %; batches of a server are solved for or usual",
+        ["workload", "batch", "paper", "ours", "difference"],
+        [
+            [
+                row["workload"],
+                f"{bars.number(row, 'batch'):.3g} ({row['batch_is']})",
+                f"{100 * bars.number(row, 'paper_saving'):.0f}",
+                f"{100 * bars.number(row, 'saving'):.1f}",
+                f"{_points_apart(bars, row):+.1f}",
+            ]
+            for row in optinc
+        ],
+    )
+
+
+def _bars(bars: Result, optinc: list[dict[str, str]]) -> Plot:
+    """Return the bars, methods side by side."""
     groups = [
         f"{SHORT[row['workload']]}, {bars.number(row, 'batch'):.3g}<br>{row['batch_is']}"
         for row in optinc
@@ -49,44 +76,20 @@ def fig7b(folder: Path) -> Section:
         ]
         for method in dict.fromkeys(row["method"] for row in bars.rows)
     }
-    savings = ", ".join(
-        f"{100 * bars.number(row, 'saving'):.1f} % ({row['workload']}, {float(row['batch']):g})"
-        for row in usual
-    )
-    return Section(
-        key=key,
-        source=source,
-        title=title,
-        paper=paper,
-        ours="both only at the batches solved for; at usual ones " + savings,
-        state="modelled",
-        tables=[
-            Table(
-                "Saved of a ring's step, %; batches of a server are solved for or usual",
-                ["workload", "batch", "paper", "ours", "difference"],
-                cells,
-            ),
-            _batches(batches),
-        ],
-        plots=[
-            Plot(
-                "Time of a step over that with a ring, by batch of a server",
-                plots.bars(groups, heights, y="step / step with a ring"),
-            ),
-            *_curves(curves),
-        ],
-        results=present,
+    return Plot(
+        "Time of a step over that with a ring, by batch of a server",
+        plots.bars(groups, heights, y="step / step with a ring"),
     )
 
 
 def _points_apart(bars: Result, row: dict[str, str]) -> float:
-    """Return by how many points ours exceeds the paper's saving, to a tenth and never -0."""
+    """Return our saving minus the paper's, in points, rounded to a tenth without -0."""
     apart = 100 * (bars.number(row, "saving") - bars.number(row, "paper_saving"))
     return round(apart, 1) + 0.0
 
 
 def _batches(result: Result) -> Table:
-    """Return the batches by what is sent, workloads side by side."""
+    """Return the solved batches by bits and links, workloads side by side."""
     sent = ("ring_bits", "optinc_bits", "transceivers")
     result.require("workload", "batch", "tokens", *sent)
     cells: dict[tuple[str, ...], list[str]] = {}

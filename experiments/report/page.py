@@ -1,4 +1,4 @@
-"""The page: sections, their plots and where every number comes from, in one file."""
+"""Render sections, plots and provenance into one HTML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.report.content import Section, download, raw
 from experiments.report.sections import sections
 
 MOST_ROWS = 200
-"""Rows of data that are shown; longer files can be downloaded."""
+"""Largest number of rows shown on the page; longer files can be downloaded."""
 CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False, "scrollZoom": False}
 
 
@@ -51,7 +51,7 @@ def build(folder: Path = RESULTS) -> str:
 
 
 def _draw(section: Section) -> list[tuple[str, Markup]]:
-    """Return caption and HTML of every plot."""
+    """Return caption and HTML of every plot of a section."""
     drawn = []
     for number, plot in enumerate(section.plots):
         html = plotly.io.to_html(
@@ -67,7 +67,7 @@ def _draw(section: Section) -> list[tuple[str, Markup]]:
 
 
 def _origins(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Result]]]:
-    """Group the results that one run of a command made."""
+    """Group neighbouring results of equal provenance."""
     groups: list[tuple[dict[str, Any], list[Result]]] = []
     for result in results:
         origin = {key: value for key, value in result.origin.items() if key != "title"}
@@ -79,7 +79,7 @@ def _origins(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Resul
 
 
 def _is_number(cell: str) -> bool:
-    """Say whether a cell stands right-aligned."""
+    """Return whether a cell is a number, which is aligned to the right."""
     try:
         float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Plots that are interactive on a screen, and print."""
+"""Bars, lines and points as Plotly figures, for screens and for print."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def bars(
     Args:
         groups: Names of the groups; line breaks are ``<br>``.
         series: Heights by name, one for each group.
-        y: What the bars measure.
+        y: Title of the axis of values.
         form: Format of the values.
     """
-    figure = go.Figure()
     # On a phone, more groups leave no room for their names side by side.
     flat = len(groups) > 3
+    figure = go.Figure()
     for number, (name, heights) in enumerate(series.items()):
         along, across = list(heights), list(groups)
         figure.add_bar(
@@ -44,17 +44,28 @@ def bars(
             cliponaxis=False,
             marker_color=COLOURS[number % len(COLOURS)],
         )
-    most = max((height or 0 for heights in series.values() for height in heights), default=0)
     _style(figure, names=len(series))
     figure.update_layout(barmode="group")
     if flat:
-        # The last few per cent are for the values at the bars' ends.
-        figure.update_xaxes(title=y, range=[0, 1.15 * most])
-        figure.update_yaxes(autorange="reversed")
-        figure.update_layout(height=110 + len(groups) * (18 * len(series) + 14))
+        _lay_flat(figure, groups=groups, series=series, x=y)
     else:
         figure.update_yaxes(title=y)
     return figure
+
+
+def _lay_flat(
+    figure: Any,
+    *,
+    groups: Sequence[str],
+    series: Mapping[str, Sequence[float | None]],
+    x: str,
+) -> None:
+    """Lay out horizontal bars, the first group on top."""
+    most = max((height or 0 for heights in series.values() for height in heights), default=0)
+    # The last few per cent are for the values at the bars' ends.
+    figure.update_xaxes(title=x, range=[0, 1.15 * most])
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(height=110 + len(groups) * (18 * len(series) + 14))
 
 
 def lines(
@@ -67,16 +78,16 @@ def lines(
     ticks: Sequence[float] = (),
     groups: Mapping[str, tuple[int, int]] | None = None,
 ) -> Any:
-    """Return lines.
+    """Return one line for each series.
 
     Args:
         series: Points by name.
         x: Title of the x axis.
         y: Title of the y axis.
-        logarithmic: Which axes are, such as ``xy``.
-        markers: Mark the points.
-        ticks: Ticks of the x axis; none lets Plotly choose.
-        groups: Numbers of colour and dash by name; otherwise every line has a colour of its own.
+        logarithmic: Names of the logarithmic axes, such as ``xy``.
+        markers: Draw a marker at every point.
+        ticks: Ticks of the x axis; empty lets Plotly choose.
+        groups: Numbers of colour and dash by name; None gives every line a colour of its own.
     """
     figure = go.Figure()
     for number, (name, (xs, ys)) in enumerate(series.items()):
@@ -102,7 +113,7 @@ def scatter(
     y: str,
     logarithmic: str = "",
 ) -> Any:
-    """Return points whose labels show when they are touched."""
+    """Return points whose labels appear under the pointer."""
     figure = go.Figure()
     for number, (name, (xs, ys)) in enumerate(series.items()):
         figure.add_scatter(
@@ -126,7 +137,7 @@ def _axes(figure: Any, *, x: str, y: str, logarithmic: str) -> None:
 
 
 def _style(figure: Any, *, names: int) -> Any:
-    """Set what all plots share; the legend stands above the plot and takes the rows it needs."""
+    """Set the style shared by all plots; the height grows with the rows of the legend above."""
     figure.update_layout(
         template="plotly_white",
         height=370 + 14 * names,

@@ -1,4 +1,4 @@
-"""The sections of the page: tables and figures of the paper, then the project's own studies."""
+"""Sections of the page: tables and figures of the paper, then our own studies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.report.studies import noise, rounding, search
 
 
 def sections(folder: Path) -> Iterator[Section]:
-    """Yield all sections in the order of the paper.
+    """Yield all sections, in the order of the paper.
 
     Args:
         folder: Folder of the results.
@@ -37,25 +37,23 @@ def sections(folder: Path) -> Iterator[Section]:
 
 
 def onn_table(folder: Path, name: str, source: str, paper: str) -> Section:
-    """Tables I and II."""
+    """Return Table I or II: accuracies, areas, and ONNs that are not trained yet."""
     title = {"table1": "Accuracy and area by scenario", "table2": "Accuracy by layers"}[name]
-    command = f"python -m experiments.{name}"
     result = read(name, folder=folder)
     if result is None:
+        command = f"python -m experiments.{name}"
         return absent(name, source=source, title=title, paper=paper, command=command)
     table = paired(result, describe=("bits", "servers", "layers approximated"))
     result.require("accuracy %", "area %", "paper area %")
     trained = [row for row in result.rows if row["accuracy %"]]
     perfect = sum(result.number(row, "accuracy %") == 100 for row in trained)
-    groups = [
-        f"{row['bits']} bits, {row['servers']} servers<br>{_layers(row['layers approximated'])}"
-        for row in result.rows
-    ]
     areas = {
         label: [result.number(row, column) for row in result.rows]
         for label, column in (("paper", "paper area %"), ("ours", "area %"))
     }
     apart = max(abs(a - b) for a, b in zip(*areas.values(), strict=True))
+    groups = [_group(row) for row in result.rows]
+    area_plot = plots.bars(groups, areas, y="area, %", form=".4g")
     return Section(
         key=name,
         source=source,
@@ -64,23 +62,22 @@ def onn_table(folder: Path, name: str, source: str, paper: str) -> Section:
         ours=f"{perfect} of {len(result.rows)} rows at 100 %; areas within {apart:.2g} points",
         state="measured",
         tables=[table],
-        plots=[
-            Plot(
-                "Area over that of the dense ONN, %",
-                plots.bars(groups, areas, y="area, %", form=".4g"),
-            )
-        ],
+        plots=[Plot("Area over that of the dense ONN, %", area_plot)],
         results=[result],
         missing=[
-            Missing(f"ONN of {groups[i].replace('<br>', ', ')}", row["source"])
-            for i, row in enumerate(result.rows)
+            Missing(f"ONN of {group.replace('<br>', ', ')}", row["source"])
+            for group, row in zip(groups, result.rows, strict=True)
             if not row["accuracy %"]
         ],
     )
 
 
+def _group(row: dict[str, str]) -> str:
+    return f"{row['bits']} bits, {row['servers']} servers<br>{_layers(row['layers approximated'])}"
+
+
 def _layers(layers: str) -> str:
-    """Shorten 2,3,4,5 to 2-5."""
+    """Shorten ``2,3,4,5`` to ``layers 2-5``."""
     numbers = layers.split(",")
     if layers == "none":
         return "dense"

@@ -1,17 +1,19 @@
-"""The project's own studies: noise, rounding, and size against noise."""
+"""Our own studies in the report: noise, rounding, and size against noise."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from statistics import mean
 
-from experiments.common.record import read
+from experiments.common.record import Result, read
 from experiments.report import plots
 from experiments.report.content import Plot, Section, absent, points
 
+NOISY = "accuracy_at_0.01"
+
 
 def noise(folder: Path) -> Section:
-    """Accuracy under noise."""
+    """Return the accuracy of shipped ONNs under noise."""
     key, title, paper = "noise", "Accuracy under noise", "left to future work"
     result = read("noise", folder=folder)
     if result is None:
@@ -45,7 +47,7 @@ def noise(folder: Path) -> Section:
 
 
 def rounding(folder: Path) -> Section:
-    """Q of eq. (3)."""
+    """Return the final losses of trainings by the rounding Q of eq. (3)."""
     key, source, title = "rounding", "eq. (3)", "What Q does to learning"
     paper = "Q is not specified"
     result = read("rounding", folder=folder)
@@ -85,29 +87,13 @@ def rounding(folder: Path) -> Section:
 
 
 def search(folder: Path) -> Section:
-    """Size against noise."""
+    """Return interferometers against accuracy under noise, for every ONN of the search."""
     key, title, paper = "search", "Size against accuracy under noise", "left to future work"
     result = read("search_b8_n4", folder=folder)
     if result is None:
-        command = "python run.py task=search_onn optinc.bits=8 optinc.servers=4"
+        command = "python -m experiments.search"
         return absent(key, source="", title=title, paper=paper, command=command)
-    noisy = "accuracy_at_0.01"
-    result.require("name", "kind", "mzi_count", "wrong_inputs", noisy)
-    kinds = list(dict.fromkeys(row["kind"] for row in result.rows))
-    series = {
-        kind: points(
-            result, [r for r in result.rows if r["kind"] == kind], "mzi_count", noisy, scale=100
-        )
-        for kind in kinds
-    }
-    labels = {
-        kind: [
-            f"{row['name']}, {row['wrong_inputs']} wrong without noise"
-            for row in result.rows
-            if row["kind"] == kind
-        ]
-        for kind in kinds
-    }
+    result.require("name", "kind", "mzi_count", "wrong_inputs", NOISY)
     right = [row for row in result.rows if result.number(row, "wrong_inputs") == 0]
     return Section(
         key=key,
@@ -119,11 +105,23 @@ def search(folder: Path) -> Section:
         if right
         else f"none of {len(result.rows)} ONNs right on every input",
         state="measured",
-        plots=[
-            Plot(
-                "Inputs received right under 1 % noise against interferometers",
-                plots.scatter(series, labels, x="MZIs", y="right at 1 % noise, %", logarithmic="x"),
-            )
-        ],
+        plots=[_size_plot(result)],
         results=[result],
+    )
+
+
+def _size_plot(result: Result) -> Plot:
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for row in result.rows:
+        kinds.setdefault(row["kind"], []).append(row)
+    series = {
+        kind: points(result, rows, "mzi_count", NOISY, scale=100) for kind, rows in kinds.items()
+    }
+    labels = {
+        kind: [f"{row['name']}, {row['wrong_inputs']} wrong without noise" for row in rows]
+        for kind, rows in kinds.items()
+    }
+    return Plot(
+        "Inputs received right under 1 % noise against interferometers",
+        plots.scatter(series, labels, x="MZIs", y="right at 1 % noise, %", logarithmic="x"),
     )

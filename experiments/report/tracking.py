@@ -1,4 +1,4 @@
-"""Keeps the page in Weights & Biases."""
+"""Store the page in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from optinc.errors import ConfigurationError
 from optinc.tasks.loggers import closing_loggers, log_files, start
 
 RUNS = Path("runs") / "report"
-"""Where W&B keeps its runs, in the current folder."""
+"""Folder of W&B's runs, below the current folder."""
 
 
 def log_page(page: Path, *, project: str, online: bool, folder: Path = RUNS) -> Path:
-    """Store a page as artifact ``report`` in a run of its own, which is closed in any case.
+    """Store a page as artifact ``report`` in a run of its own; close the run on errors too.
 
     Args:
         page: The page.
         project: Project of W&B.
-        online: Upload it at once; otherwise ``wandb sync`` does so later.
-        folder: Where W&B keeps its runs.
+        online: Upload at once; False leaves the upload to ``wandb sync``.
+        folder: Folder of W&B's runs.
 
     Returns:
         The folder of the run.
 
     Raises:
-        ConfigurationError: If W&B cannot start a run, for want of an account or of a network.
+        ConfigurationError: If W&B cannot start a run: without an account, or without a network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with closing_loggers() as loggers:
