@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 
+from experiments import search
+from experiments.common.record import read
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from tests.hydra_jobs import job
@@ -28,8 +31,8 @@ SMALL = [
 
 
 def test_a_search_finds_the_construction_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    search = f"search.folder={tmp_path / 'search'}"
-    summary, objects = job(tmp_path / "first", *SMALL, search)
+    folder = f"search.folder={tmp_path / 'search'}"
+    summary, objects = job(tmp_path / "first", *SMALL, folder)
     assert summary["trials"] == 4
     assert summary["front"][0] == "constructed_3"
     rows = {row["name"]: row for row in objects["rows"]}
@@ -44,10 +47,46 @@ def test_a_search_finds_the_construction_and_goes_on_where_it_stopped(tmp_path: 
     assert (tmp_path / "search" / "pareto.png").stat().st_size > 10_000
     # Again, with one more trial: the others are read, not run.
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("search/*/model.safetensors")}
-    summary, _ = job(tmp_path / "second", *SMALL, search, "search.depths=[1,2]")
+    summary, _ = job(tmp_path / "second", *SMALL, folder, "search.depths=[1,2]")
     assert summary["trials"] == 5
     for path, stamp in stamps.items():
         assert path.stat().st_mtime_ns == stamp
+
+
+def test_the_experiment_writes_all_trials_and_runs_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["search", "--bits", "4", "--servers", "2", "--runs", str(tmp_path / "runs")]
+    command += ["--results", str(tmp_path / "results")]
+    settings = [setting for setting in SMALL if not setting.startswith(("task=", "optinc."))]
+    monkeypatch.setattr(sys, "argv", [*command, *settings, "search.epochs=2"])
+    search.main()
+    assert "constructed_3" in capsys.readouterr().out
+    result = read("search_b4_n2", folder=tmp_path / "results")
+    assert result is not None
+    trials = ["constructed_3", "restoring_1", "constructed_3_tuned_0.002", "trained_2x64_none"]
+    assert [row["name"] for row in result.rows] == trials
+    recorded = read("search_b8_n4")
+    assert recorded is not None
+    noises = ("accuracy_at_0.001", "accuracy_at_0.002", "accuracy_at_0.005")
+    assert result.columns == [name for name in recorded.columns if name not in noises]
+    assert result.origin["command"].startswith("python -m experiments.search --bits 4 --servers 2")
+    assert result.origin["notes"].startswith("4 ONNs in ")
+    assert (tmp_path / "results" / "search_b4_n2.png").stat().st_size > 10_000
+    models = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
+    assert len(models) == len(trials)
+    search.main()
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in models.items())
+
+
+@pytest.mark.parametrize("override", ["optinc.bits=4", "search.folder=x"])
+def test_the_experiment_refuses_a_second_setting_of_its_options(
+    override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["search", override])
+    with pytest.raises(SystemExit, match="2"):
+        search.main()
+    assert f"{override} is set by --bits, --servers and --runs" in capsys.readouterr().err
 
 
 def test_what_cannot_be_enumerated_is_not_searched(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
         *("python -m experiments.table1", "python -m experiments.fig6"),
         *("python -m experiments.fig7b", "python -m experiments.cascade"),
         "python -m experiments.fig7a resnet50 --scale smoke data.root=FOLDER",
-        "python run.py task=search_onn optinc.bits=8 optinc.servers=4",
+        "python -m experiments.search",
     ):
         assert command in page
 
