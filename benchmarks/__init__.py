@@ -1,1 +1,6 @@
-"""Side-by-side timings: ``python -m benchmarks.<name>``."""
+"""Timings of ours and others' code, side by side: ``python -m benchmarks.NAME [--quick]``.
+
+``reduce`` times a reduction, ``step`` a training step, ``onn_training`` hardware-aware training and
+``decomposition`` the mapping of a matrix onto a mesh. With ``--save``, the first three keep their
+table and plot in ``benchmarks/results``.
+"""

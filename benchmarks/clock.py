@@ -1,4 +1,4 @@
-"""Lets two reducers take turns in one training, and notes the time of every step."""
+"""Callback that times every step of a training in which two reducers take turns."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ STEPS_FILE = "steps.json"
 
 
 class TakingTurns(pl.Callback):
-    """Reduces every other step by the baseline, and writes the seconds of all to ``steps.json``.
+    """Reduce every other step with a baseline, and write the seconds of all to ``steps.json``.
 
-    What else the machine does changes within seconds, more than the reducers differ: only
+    The load of a machine changes within seconds, by more than the reducers differ: only
     neighbouring steps of one process can be compared.
 
     Args:
-        baseline: Takes the first step, the third, ...; the strategy's own reducer the others.
+        baseline: Reduces the first step, the third, ...; the strategy's own reducer the others.
     """
 
     def __init__(self, baseline: Reducer) -> None:
@@ -31,13 +31,13 @@ class TakingTurns(pl.Callback):
         self.seconds: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Connect the baseline to the servers of the strategy's reducer."""
+        """Connect the baseline to the servers of the strategy's own reducer."""
         assert isinstance(trainer.strategy, OptINCDDPStrategy | VirtualServersStrategy)
         self.own = trainer.strategy.reducer
         self.baseline.connect(self.own.servers)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Give the turn to the other reducer, and start the clock."""
+        """Switch to the other reducer, and start the clock."""
         reducer = self.own if len(self.seconds) % 2 else self.baseline
         if isinstance(trainer.strategy, VirtualServersStrategy):
             trainer.strategy.reducer = reducer
@@ -51,7 +51,7 @@ class TakingTurns(pl.Callback):
         self.seconds.append(time.perf_counter() - self._start)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what was noted."""
+        """Write the seconds of all steps."""
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / STEPS_FILE
             path.write_text(json.dumps(self.seconds), encoding="utf-8")

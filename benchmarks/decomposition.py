@@ -1,30 +1,32 @@
-"""Time of the rectangular decomposition against a plain elimination and Clements' own program.
+"""Time of the rectangular decomposition, of a plain elimination and of Clements' own program.
 
     python -m benchmarks.decomposition [--quick]
 
-Needs the extra ``test`` (package interferometer). All run on the same matrices in one process.
+Needs the extra ``test`` (package interferometer). All decompose equal matrices in one process.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable
-
 import interferometer
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.measure import seconds
+from experiments.common.options import command_parser
+from experiments.common.tables import Column, show
 from optinc.photonics.decomposition import decompose, rebuild
 
+Row = dict[str, float | None]
+
+CASES = ((64, 1), (64, 32), (128, 1), (256, 1), (512, 1))
+"""Sizes and batches; ``--quick`` takes the first three."""
+
 THEIR_LARGEST = 128
-"""Clements' program multiplies whole matrices and is left out above this size."""
+"""Largest size for Clements' program, which multiplies whole matrices."""
 
 
 def plain_elimination(matrix: np.ndarray) -> list[tuple[int, float, float]]:
-    """Null the lower triangle of one matrix by rotations of whole rows and columns, O(n^3)."""
+    """Null the lower triangle of one matrix by rotating whole rows and columns, O(n^3)."""
     work = matrix.copy()
     size = len(work)
     angles = []
@@ -50,56 +52,50 @@ def plain_elimination(matrix: np.ndarray) -> list[tuple[int, float, float]]:
     return angles
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """Return the time of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+COLUMNS = [
+    Column("n", "size", ".0f"),
+    Column("batch", "batch", ".0f"),
+    Column("ours", "ours", ".4f"),
+    Column("plain", "plain", ".3f"),
+    Column("interferometer", "theirs", ".2f"),
+    Column("plain / ours", "plain_ratio", ".1f"),
+    Column("interf. / ours", "their_ratio", ".0f"),
+    Column("error", "error", ".0e"),
+]
+
+
+def measure(size: int, batch: int) -> Row:
+    """Decompose random unitary matrices [batch, size, size] by every program."""
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(batch, size, size, dtype=torch.complex128, generator=generator)
+    unitary = torch.linalg.qr(random)[0]
+    decompose(torch.eye(size).unsqueeze(0))  # works out the order of eliminations once
+    ours = seconds(lambda: decompose(unitary)) / batch
+    matrix = unitary[0].numpy()
+    plain = seconds(lambda: plain_elimination(matrix))
+    theirs = (
+        seconds(lambda: interferometer.square_decomposition(matrix))
+        if size <= THEIR_LARGEST
+        else None
+    )
+    return {
+        "size": size,
+        "batch": batch,
+        "ours": ours,
+        "plain": plain,
+        "theirs": theirs,
+        "plain_ratio": plain / ours,
+        "their_ratio": None if theirs is None else theirs / ours,
+        "error": float((rebuild(decompose(unitary)) - unitary).abs().max()),
+    }
 
 
 def main() -> None:
     """Print seconds per matrix and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="sizes up to 128 only")
-    cases = [(64, 1), (64, 32), (128, 1), (256, 1), (512, 1)]
-    cases = cases[:3] if parser.parse_args().quick else cases
-    table = Table(title="Seconds per matrix (complex128)")
-    for heading in (
-        "n",
-        "batch",
-        "ours",
-        "plain",
-        "interferometer",
-        "plain / ours",
-        "interf. / ours",
-        "error",
-    ):
-        table.add_column(heading, justify="right")
-    for size, batch in cases:
-        generator = torch.Generator().manual_seed(0)
-        random = torch.randn(batch, size, size, dtype=torch.complex128, generator=generator)
-        unitary = torch.linalg.qr(random)[0]
-        decompose(torch.eye(size).unsqueeze(0))  # works out the order of eliminations once
-        ours = seconds(lambda u=unitary: decompose(u)) / batch
-        matrix = unitary[0].numpy()
-        plain = seconds(lambda m=matrix: plain_elimination(m))
-        theirs = (
-            seconds(lambda m=matrix: interferometer.square_decomposition(m))
-            if size <= THEIR_LARGEST
-            else float("nan")
-        )
-        error = float((rebuild(decompose(unitary)) - unitary).abs().max())
-        table.add_row(
-            str(size),
-            str(batch),
-            f"{ours:.4f}",
-            f"{plain:.3f}",
-            f"{theirs:.2f}" if size <= THEIR_LARGEST else "-",
-            f"{plain / ours:.1f}",
-            f"{theirs / ours:.0f}" if size <= THEIR_LARGEST else "-",
-            f"{error:.0e}",
-        )
-    Console().print(table)
+    cases = CASES[:3] if parser.parse_args().quick else CASES
+    show("Seconds per matrix (complex128)", COLUMNS, [measure(*case) for case in cases])
 
 
 if __name__ == "__main__":

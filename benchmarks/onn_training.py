@@ -2,24 +2,24 @@
 
     python -m benchmarks.onn_training [--quick] [--save]
 
-Dense training beside training with every layer projected onto Sigma U after every step, and after
-every tenth; one thread. ``--quick`` stops after three epochs.
+Dense training, and training with every layer projected onto Sigma U after every step or after every
+tenth step; one thread. ``--quick`` stops after three epochs.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from benchmarks.record import Column, Row, publish
+from benchmarks.record import Row, publish
+from experiments.common.options import command_parser
 from experiments.common.runs import run
+from experiments.common.tables import Column
 
-INPUTS = 28_561
-"""Possible inputs of scenario 1, all of which are an epoch."""
+COMBINATIONS = 28_561
+"""Possible ONN inputs of scenario 1, which make up an epoch."""
 
 ARMS = {
     "dense": ["optinc/approximation=none"],
@@ -41,7 +41,7 @@ COLUMNS = [
 
 
 def measure(arm: str, overrides: list[str], *, quick: bool) -> Row:
-    """Train one ONN."""
+    """Train the ONN of one arm."""
     length = ["onn_training.max_epochs=3"] if quick else []
     with tempfile.TemporaryDirectory() as folder:
         summary = run(
@@ -50,19 +50,20 @@ def measure(arm: str, overrides: list[str], *, quick: bool) -> Row:
             *overrides,
             *length,
             "trainer.enable_progress_bar=false",
+            threads=1,
         )
     seconds, epochs = summary["seconds"], summary["epochs"]
     return {
         "arm": arm,
         "epochs": epochs,
         "seconds": seconds,
-        "speed": epochs * INPUTS / seconds,
+        "speed": epochs * COMBINATIONS / seconds,
         "wrong": summary["wrong_inputs"],
     }
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Draw the speeds."""
+    """Draw the inputs a second of every arm."""
     figure, axis = plt.subplots(figsize=(7, 2.6))
     bars = axis.barh(
         [str(row["arm"]) for row in rows][::-1], [float(row["speed"] or 0) for row in rows][::-1]
@@ -77,11 +78,10 @@ def draw(rows: list[Row], path: Path) -> None:
 
 def main() -> None:
     """Print the table; with ``--save`` keep it in ``benchmarks/results``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="three epochs of each")
     parser.add_argument("--save", action="store_true", help="keep table and plot")
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     rows = [measure(arm, overrides, quick=arguments.quick) for arm, overrides in ARMS.items()]
     for row in rows:
         row["ratio"] = float(rows[0]["speed"] or 0) / float(row["speed"] or 1)

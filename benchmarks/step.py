@@ -1,4 +1,4 @@
-"""Time of a training step with exact averaging and with OptINC, side by side in one run.
+"""Time of a training step by exact averaging and by OptINC, in one run.
 
     python -m benchmarks.step [--quick] [--save]
 
@@ -8,19 +8,18 @@ take turns, step by step, in one training. ``--quick`` takes small networks.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 from benchmarks.clock import STEPS_FILE
-from benchmarks.record import Column, Row, publish, show
+from benchmarks.record import Row, publish
+from experiments.common.options import command_parser
+from experiments.common.runs import run
+from experiments.common.tables import Column, show
 
 COLUMNS = [
     Column("model", "model"),
@@ -37,17 +36,17 @@ CASES = [
 ]
 QUICK_CASES = [("resnet18", "digits", 32), ("llama_tiny", "pydocs", 16)]
 WARM_UP = 2
-ROOT = Path(__file__).parent.parent
+"""Steps of each reducer that are not counted."""
 
 
 def time_case(model: str, data: str, batch: int, *, strategy: str, steps: int) -> Row:
     """Train with the two reducers taking turns.
 
     Returns:
-        Median seconds of a step of each, and the median over pairs of neighbouring steps of their
-        ratio, less one.
+        Median seconds of a step of each reducer; and the median, over pairs of neighbouring steps,
+        of OptINC's time over the exact mean's, minus one.
     """
-    times = run(model, data, batch, strategy=strategy, steps=2 * (steps + WARM_UP))
+    times = train(model, data, batch, strategy=strategy, steps=2 * (steps + WARM_UP))
     ring, optinc = times[2 * WARM_UP :: 2], times[2 * WARM_UP + 1 :: 2]
     ratios = [b / a for a, b in zip(ring, optinc, strict=True)]
     return {
@@ -60,30 +59,30 @@ def time_case(model: str, data: str, batch: int, *, strategy: str, steps: int) -
     }
 
 
-def run(model: str, data: str, batch: int, *, strategy: str, steps: int) -> list[float]:
+def train(model: str, data: str, batch: int, *, strategy: str, steps: int) -> list[float]:
     """Train in processes of their own; return the seconds of every step, exact averaging first."""
     real = ["strategy=ddp", "trainer.devices=2", "optinc.servers=2"]
-    servers = real if strategy == "ddp" else []
+    ddp = strategy == "ddp"
     clock = "+callbacks.clock"
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *[sys.executable, "run.py", f"model={model}", f"data={data}", *servers],
+        run(
+            Path(folder),
+            *[f"model={model}", f"data={data}", *(real if ddp else [])],
             *[f"data.batch_size={batch}", f"trainer.max_steps={steps}", "trainer.max_epochs=-1"],
             *["trainer.limit_val_batches=1", "callbacks=no_checkpoint"],
             *["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"],
             f"{clock}._target_=benchmarks.clock.TakingTurns",
             f"{clock}.baseline._target_=optinc.reducers.ring.RingReducer",
             f"{clock}.baseline.servers=1",
-            f"hydra.run.dir={folder}",
-        ]
-        environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if servers else {})}
-        subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+            threads=1 if ddp else None,
+            quiet=True,
+        )
         times: list[float] = json.loads((Path(folder) / STEPS_FILE).read_text(encoding="utf-8"))
     return times
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Draw the seconds of a step of both arms."""
+    """Draw the seconds of a step by both reducers."""
     figure, axis = plt.subplots(figsize=(7, 3.2))
     names = [f"{row['model']}\n{row['strategy']}" for row in rows]
     places = range(len(rows))
@@ -102,7 +101,7 @@ def draw(rows: list[Row], path: Path) -> None:
 
 def main() -> None:
     """Print the table; with ``--save`` keep it in ``benchmarks/results``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="small networks, few steps")
     parser.add_argument("--save", action="store_true", help="keep table and plot")
     parser.add_argument("--steps", type=int, default=20, help="of each reducer")

@@ -1,22 +1,31 @@
-"""Peak memory of a call, as the operating system counts it (Linux)."""
+"""Seconds and peak memory of a call."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
+"""Memory of this process, on Linux."""
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Return the time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def peak_extra_bytes(function: Callable[[], object]) -> float | None:
-    """Return how far the resident memory rose above its level before the call.
+    """Return the rise of resident memory during a call, at its peak.
 
     Returns:
-        Bytes, or None where the operating system does not tell.
+        Bytes; None where the operating system does not count them.
     """
     try:
         before = _read("VmRSS")
-        # Resets the high-water mark to the present level.
+        # Resets the high-water mark to the present size.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return None
