@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from optinc.commands import scenario_overrides, train_onn_command
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import layers_in_form
 from optinc.onn.network import OpticalNetwork
@@ -125,13 +126,11 @@ class ONNDesign:
     @property
     def train_command(self) -> str:
         """The command that trains this ONN."""
-        scenario = self.scenario
-        hidden = ",".join(str(width) for width in self.structure[1:-1])
-        layers = ",".join(str(layer) for layer in self.approximated_layers)
-        recipe = "onn_training=large " if scenario.combinations > LARGE else ""
-        return (
-            f"python run.py task=train_onn {recipe}{settings_of(scenario)} "
-            f"'optinc.mesh.hidden=[{hidden}]' 'optinc.approximation.layers=[{layers}]'"
+        return train_onn_command(
+            settings_of(self.scenario),
+            hidden=self.structure[1:-1],
+            approximated_layers=self.approximated_layers,
+            recipe="large" if self.scenario.combinations > LARGE else None,
         )
 
 
@@ -140,20 +139,15 @@ def in_cascade(scenario: Scenario) -> bool:
     return scenario.level > 1 or scenario.keeps_decimal
 
 
-def settings_of(scenario: Scenario) -> str:
-    """Return the command-line settings that describe a scenario."""
-    common = f"optinc.preprocessing.inputs={scenario.onn_inputs}"
-    if not in_cascade(scenario):
-        return (
-            f"optinc.bits={scenario.bits} optinc.servers={scenario.servers} "
-            f"optinc.rounding={scenario.rounding} {common}"
-        )
-    depth = scenario.level + 1 if scenario.keeps_decimal else scenario.level
-    rounding = "" if scenario.keeps_decimal else f"optinc.rounding={scenario.rounding} "
-    return (
-        f"optinc.bits={scenario.bits} optinc.servers={scenario.servers**depth} {rounding}{common} "
-        f"optinc/topology=cascade optinc.topology.fan_in={scenario.servers} "
-        f"optinc.topology.depth={depth} optinc.topology.level={scenario.level}"
+def settings_of(scenario: Scenario) -> list[str]:
+    """Return the command-line overrides that choose a scenario."""
+    return scenario_overrides(
+        bits=scenario.bits,
+        servers=scenario.servers,
+        onn_inputs=scenario.onn_inputs,
+        rounding=scenario.rounding,
+        level=scenario.level,
+        keeps_decimal=scenario.keeps_decimal,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 from types import FrameType
@@ -10,6 +9,7 @@ from types import FrameType
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from optinc.commands import resume_argument
 from optinc.runs.checkpoints import newest_checkpoint
 
 
@@ -40,13 +40,11 @@ def stopping_signal(error: BaseException) -> signal.Signals | None:
 def stopped_message(stopped_by: signal.Signals, cfg: DictConfig) -> str:
     """Return one line that says what happened, and how to go on."""
     path = newest_checkpoint(cfg)
-    if path is None:
-        advice = "there is no checkpoint to resume from"
-    elif re.fullmatch(r"[\w./-]+", str(path)):
-        advice = f"resume with ckpt_path={path}"
-    else:
-        # Hydra's grammar takes other characters only in quotes.
-        advice = f"resume with \"ckpt_path='{path}'\""
+    advice = (
+        "there is no checkpoint to resume from"
+        if path is None
+        else f"resume with {resume_argument(path)}"
+    )
     return f"stopped by {stopped_by.name}; {advice}"
 
 

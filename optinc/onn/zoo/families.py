@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from optinc.commands import construct_onn_command
 from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
@@ -71,9 +72,8 @@ def _load_level(onns: str, scenario: Scenario) -> ONNArtifact:
             if name.endswith(f"_{onns}") and zoo.card(name).scenario == scenario:
                 return ONNArtifact.load(zoo.ZOO / name)
         place = f"optinc.topology.onns={onns} is no folder, and no shipped ONN of that name"
+    command = construct_onn_command(settings_of(scenario), folder="FOLDER/NAME")
     raise MissingONNError(
         f"no ONN for a level of the cascade ({scenario}): {place} serves it. Construct one with\n"
-        f"    python run.py task=construct_onn {settings_of(scenario)} "
-        "onn_training.folder=FOLDER/NAME\n"
-        "and pass optinc.topology.onns=FOLDER, with an ONN for every level in it"
+        f"    {command}\nand pass optinc.topology.onns=FOLDER, with an ONN for every level in it"
     )

@@ -72,5 +72,5 @@ def test_the_message_names_the_checkpoint_as_it_must_be_typed(tmp_path: Path) ->
     expected = f"stopped by SIGINT; resume with ckpt_path={path}"
     assert stopped_message(signal.SIGINT, cfg) == expected
     path.rename(path.with_name("at-step=3.ckpt"))
-    quoted = f"\"ckpt_path='{path.parent}/at-step=3.ckpt'\""
+    quoted = f"'ckpt_path=\"{path.parent}/at-step=3.ckpt\"'"
     assert stopped_message(signal.SIGINT, cfg).endswith(quoted)

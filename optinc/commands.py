@@ -1,0 +1,108 @@
+"""Commands of ``run.py`` that messages suggest and cards keep, quoted for the shell and for Hydra.
+
+Pure functions of plain values, so that every layer can name a command.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+
+
+def run_command(overrides: Iterable[str]) -> str:
+    """Compose the shell command that starts ``run.py`` with overrides."""
+    return shlex.join(["python", "run.py", *overrides])
+
+
+def train_onn_command(
+    settings: Iterable[str],
+    *,
+    hidden: Sequence[int],
+    approximated_layers: Sequence[int],
+    recipe: str | None = None,
+) -> str:
+    """Compose the command that trains an ONN.
+
+    Args:
+        settings: Overrides of the scenario, see :func:`scenario_overrides`.
+        hidden: Hidden widths.
+        approximated_layers: 1-based layers in Sigma U form.
+        recipe: Option of ``onn_training``; None takes the default one.
+    """
+    recipes = [] if recipe is None else [f"onn_training={recipe}"]
+    return run_command(
+        [
+            "task=train_onn",
+            *recipes,
+            *settings,
+            f"optinc.mesh.hidden={_integers(hidden)}",
+            f"optinc.approximation.layers={_integers(approximated_layers)}",
+        ]
+    )
+
+
+def construct_onn_command(settings: Iterable[str], *, folder: str) -> str:
+    """Compose the command that constructs an ONN.
+
+    Args:
+        settings: Overrides of the scenario, see :func:`scenario_overrides`.
+        folder: Folder of the artifact.
+    """
+    return run_command(
+        ["task=construct_onn", *settings, path_override("onn_training.folder", folder)]
+    )
+
+
+def scenario_overrides(
+    *, bits: int, servers: int, onn_inputs: int, rounding: str, level: int, keeps_decimal: bool
+) -> list[str]:
+    """Return the overrides that choose the scenario of a switch.
+
+    Args:
+        bits: Bits B of a code.
+        servers: Inputs N of the switch.
+        onn_inputs: ONN inputs K.
+        rounding: Rounding Q of the switch.
+        level: 1-based level in a cascade, 1 for a switch that stands alone.
+        keeps_decimal: Whether the switch stands below the top of a cascade (eq. 10), which rounds.
+    """
+    rounds = [] if keeps_decimal else [f"optinc.rounding={rounding}"]
+    inputs = f"optinc.preprocessing.inputs={onn_inputs}"
+    if level == 1 and not keeps_decimal:
+        return [f"optinc.bits={bits}", f"optinc.servers={servers}", *rounds, inputs]
+    depth = level + 1 if keeps_decimal else level
+    return [
+        f"optinc.bits={bits}",
+        f"optinc.servers={servers**depth}",
+        *rounds,
+        inputs,
+        "optinc/topology=cascade",
+        f"optinc.topology.fan_in={servers}",
+        f"optinc.topology.depth={depth}",
+        f"optinc.topology.level={level}",
+    ]
+
+
+def resume_argument(checkpoint: object) -> str:
+    """Compose the shell argument that resumes a run from the path of a checkpoint."""
+    return shlex.quote(path_override("ckpt_path", checkpoint))
+
+
+def path_override(setting: str, path: object) -> str:
+    """Return the override that sets a path, quoted where Hydra would read anything but a path.
+
+    Without a slash a name such as ``null`` or ``1e3`` is a value of another type.
+    """
+    text = str(path)
+    if "/" in text and re.fullmatch(r"[\w./-]+", text, re.ASCII):
+        return f"{setting}={text}"
+    # Backslashes escape an interpolation (OmegaConf) and a quote (Hydra), and are plain elsewhere.
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    return f'{setting}="{text}"'
+
+
+def _integers(values: Sequence[int]) -> str:
+    return f"[{','.join(str(value) for value in values)}]"
