@@ -8,9 +8,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from optinc.runs.finished_runs import FinishedRun
+from optinc.runs.summary import CHOICES
 
 SUMMARY_SETTINGS = (
-    *("task", "experiment", "arm", "model", "data", "reducer", "strategy", "scale", "fidelity"),
+    *("task", *CHOICES, "scale", "fidelity"),
     *("bits", "servers", "seed", "checkpoint"),
 )
 """Settings that a summary holds."""

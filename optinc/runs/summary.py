@@ -1,4 +1,4 @@
-"""``summary.json``: what a run was and what came out."""
+"""``summary.json``: the settings and results of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from torch import nn
 
 from optinc.atomic_file import reason, write_atomically
 from optinc.errors import OutputError
 
 SUMMARY_FILE = "summary.json"
+
+CHOICES = ("experiment", "arm", "model", "data", "reducer", "strategy")
+"""Groups whose option the summaries of trainings and evaluations hold."""
+
+
+def chosen_options(cfg: DictConfig) -> dict[str, str | None]:
+    """Return the option of every group in :data:`CHOICES`, and the scale of the experiment."""
+    return {key: cfg.choices.get(key) for key in CHOICES} | {"scale": cfg.scale}
 
 
 def weights_sha256(module: nn.Module) -> str:

@@ -1,1 +1,1 @@
-"""What ``run.py`` does: cfg -> (metrics, objects)."""
+"""The tasks of ``run.py``: each takes the configuration and returns its summary and objects."""

@@ -1,4 +1,4 @@
-"""The ONN that a task works on."""
+"""The ONN that ``onn=`` or the optinc settings choose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from optinc.tasks.instantiate import instantiate
 
 
 def chosen_onn(cfg: DictConfig) -> ONNArtifact:
-    """Load the ONN that ``onn=`` names, whatever it serves, or that of the optinc settings.
+    """Load the ONN that ``onn=`` names, of any scenario, or else the ONN of the optinc settings.
 
     Raises:
         MissingONNError, ArtifactError: If there is no such ONN or it is damaged.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import sys
 from collections import Counter
@@ -19,19 +18,20 @@ from optinc.runs.differing_settings import SUMMARY_SETTINGS, differing_settings,
 from optinc.runs.finished_runs import FinishedRun, find_runs, read_curves
 from optinc.runs.summary import write_summary
 from optinc.tasks.comparison_plot import plot_curves
+from optinc.tasks.csv_file import write_csv
 
 logger = logging.getLogger(__name__)
 
 CSV_FILE = "comparison.csv"
 PLOT_FILE = "comparison.png"
 METRICS = ("val_", "best_val_", "accuracy", "wrong_inputs", "smallest_margin", "area_ratio")
-"""What the names of metrics begin with."""
+"""Prefixes of the metrics that the table shows."""
 
 COSTS = ("parameters", "steps", "epochs", "seconds", "bytes_sent")
-"""Further results that the table shows; the CSV file holds all."""
+"""Further results that the table shows; the CSV file holds all results."""
 
 LOG_WIDTH = 200
-"""Columns of a table that does not go to a terminal."""
+"""Characters of a line where the table does not go to a terminal."""
 
 
 def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -44,7 +44,7 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         The content of ``summary.json``; and the runs and the rows of the table.
 
     Raises:
-        ConfigurationError: If there are no runs, or a folder holds none.
+        ConfigurationError: If ``runs`` is empty, or names a folder without a finished run.
     """
     named = cfg.runs if cfg.runs is not None else []
     runs = find_runs([named] if isinstance(named, str) else list(map(str, named)))
@@ -53,19 +53,8 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = Path(cfg.paths.output_dir)
     _show(runs, settings, results)
     rows = comparison(runs, settings, results)
-    with (folder / CSV_FILE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    curves = {
-        label: read_curves(run.folder)
-        for label, run in zip(labels(runs, settings), runs, strict=True)
-    }
-    metrics = _shared(list(curves.values()))
-    if metrics:
-        plot_curves(folder / PLOT_FILE, curves, metrics)
-    else:
-        logger.warning("no %s: the runs share no metric in their metrics.csv", PLOT_FILE)
+    write_csv(folder / CSV_FILE, rows)
+    metrics = _plot(folder / PLOT_FILE, runs, settings)
     summary = {
         "task": "compare",
         "runs": [str(run.folder) for run in runs],
@@ -77,8 +66,24 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return summary, {"runs": runs, "rows": rows}
 
 
+def _plot(
+    path: Path, runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]]
+) -> list[str]:
+    """Plot the learning curves that the runs share, and return their metrics."""
+    curves = {
+        label: read_curves(run.folder)
+        for label, run in zip(labels(runs, settings), runs, strict=True)
+    }
+    metrics = _shared(list(curves.values()))
+    if metrics:
+        plot_curves(path, curves, metrics)
+    else:
+        logger.warning("no %s: the runs share no metric in their metrics.csv", path.name)
+    return metrics
+
+
 def shared_results(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return the numbers of the summaries that at least two runs have (all of a single run)."""
+    """Return the names of numbers in the summaries of at least two runs, or of a single run."""
     numbers = [
         {
             name: value
@@ -93,9 +98,9 @@ def shared_results(runs: Sequence[FinishedRun]) -> list[str]:
 def comparison(
     runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]], results: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return a row for every run: folder, settings, results and their difference to the first.
+    """Return a row for every run: folder, settings, results, and differences to the first run.
 
-    Cells of what a run does not have are None.
+    Cells of results that a run lacks are None.
     """
     rows = []
     for run, differing in zip(runs, settings, strict=True):
@@ -117,7 +122,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 
 def _shared(contents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys that at least two have, or all of a single one."""
+    """Return the keys that at least two mappings have, or all of a single mapping."""
     count = Counter(name for content in contents for name in content)
     return [name for name, times in count.items() if times >= min(2, len(contents))]
 
@@ -143,7 +148,7 @@ def _show(
 
 
 def _cell(name: str, value: Any, difference: float | None) -> str:
-    """Return a value and its difference to that of the first run."""
+    """Return a value, and in brackets its difference to the first run's."""
     if not _is_number(value):
         return "-"
     change = difference or 0

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from optinc.onn.artifact import save_artifact
+from optinc.onn.artifact import ONNCard
 from optinc.onn.construction.base import Construction
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario
 from optinc.tasks.instantiate import instantiate
+from optinc.tasks.store_onn import store_onn
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +45,16 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         else evaluate_sampled(network, scenario)
     )
     folder = Path(cfg.onn_training.folder)
-    onn = save_artifact(
-        folder,
-        network=network,
-        design=design,
-        evaluation=evaluation,
-        seed=cfg.seed,
-        epochs=0,
-        seconds=seconds,
-        device=torch.device("cpu"),
-        command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
+    onn = store_onn(
+        folder, cfg=cfg, network=network, design=design, evaluation=evaluation, seconds=seconds
     )
-    card = onn.card
+    _log(onn.card, folder)
+    summary = _summary(onn.card, folder)
+    write_summary(cfg.paths.output_dir, summary)
+    return summary, {"onn": onn}
+
+
+def _log(card: ONNCard, folder: Path) -> None:
     logger.info(
         "%s: %d of %d evaluated inputs right, of %d possible; %d MZIs; %s",
         "-".join(str(width) for width in card.structure),
@@ -68,7 +64,10 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         card.mzi_count,
         folder,
     )
-    summary = {
+
+
+def _summary(card: ONNCard, folder: Path) -> dict[str, Any]:
+    return {
         "task": "construct_onn",
         "structure": list(card.structure),
         "accuracy": card.accuracy,
@@ -81,5 +80,3 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "onn": str(folder),
         "onn_sha256": card.weights_sha256,
     }
-    write_summary(cfg.paths.output_dir, summary)
-    return summary, {"onn": onn}

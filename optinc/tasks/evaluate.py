@@ -14,30 +14,28 @@ from torch import Tensor, nn
 
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.validation_history import ValidationHistory
-from optinc.data.base import OptINCDataModule
 from optinc.errors import ConfigurationError
-from optinc.models.base import OptINCModel
 from optinc.runs.stored_configuration import configuration_of_checkpoint
-from optinc.runs.summary import weights_sha256, write_summary
+from optinc.runs.summary import chosen_options, weights_sha256, write_summary
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
-from optinc.tasks.modality import CHOICES, check_modality
+from optinc.tasks.model_and_data import model_and_data
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Validate in one process, print the results and write ``summary.json``.
 
     Args:
-        cfg: The composed configuration; what its command line does not name is that of the run
-            which wrote ``ckpt_path``.
+        cfg: The composed configuration; settings that its command line does not name are taken
+            from the run which wrote ``ckpt_path``.
 
     Returns:
         The content of ``summary.json``; and trainer, model and datamodule.
 
     Raises:
         ConfigurationError: If there is no checkpoint, its run's configuration cannot be found, or
-            its weights are not those of the model configured.
-        DatasetNotFoundError: If the data are not where the run found them.
+            its weights do not fit the model configured.
+        DatasetNotFoundError: If the data are no longer where the run found them.
     """
     if cfg.ckpt_path is None:
         raise ConfigurationError(
@@ -45,26 +43,12 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             "ckpt_path=runs/DATE/TIME/checkpoints/last.ckpt"
         )
     run = configuration_of_checkpoint(cfg)
-    datamodule: OptINCDataModule = instantiate(run.data)
-    check_modality(run, datamodule)
-    datamodule.prepare_data()
-    pl.seed_everything(run.seed, workers=True, verbose=False)
-    model: OptINCModel = instantiate(run.model, **datamodule.model_arguments)
+    model, datamodule = model_and_data(run)
     checkpoint = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     _load_weights(model, checkpoint["state_dict"], run)
     history = ValidationHistory()
     with open_loggers(run) as loggers:
-        # Gradients are not reduced: neither the switch nor other processes have a part in this.
-        trainer: pl.Trainer = instantiate(
-            run.trainer,
-            strategy="auto",
-            devices=1,
-            num_nodes=1,
-            sync_batchnorm=False,
-            logger=False,
-            callbacks=[*progress_bar(enabled=run.trainer.enable_progress_bar), history],
-            enable_checkpointing=False,
-        )
+        trainer = _trainer(run, history)
         start = time.perf_counter()
         trainer.validate(model, datamodule=datamodule, verbose=False)
         seconds = time.perf_counter() - start
@@ -73,8 +57,7 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         summary = {
             "task": "evaluate",
             "checkpoint": str(cfg.ckpt_path),
-            **{key: run.choices.get(key) for key in CHOICES},
-            "scale": run.scale,
+            **chosen_options(run),
             "seed": run.seed,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "steps": checkpoint["global_step"],
@@ -85,6 +68,21 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         write_summary(cfg.paths.output_dir, summary)
     _show(summary, history.final)
     return summary, {"trainer": trainer, "model": model, "datamodule": datamodule}
+
+
+def _trainer(run: DictConfig, history: ValidationHistory) -> pl.Trainer:
+    """Build a trainer of one process, which reduces no gradients and needs no switch."""
+    trainer: pl.Trainer = instantiate(
+        run.trainer,
+        strategy="auto",
+        devices=1,
+        num_nodes=1,
+        sync_batchnorm=False,
+        logger=False,
+        callbacks=[*progress_bar(enabled=run.trainer.enable_progress_bar), history],
+        enable_checkpointing=False,
+    )
+    return trainer
 
 
 def _load_weights(model: nn.Module, weights: dict[str, Tensor], run: DictConfig) -> None:
@@ -108,7 +106,7 @@ def _load_weights(model: nn.Module, weights: dict[str, Tensor], run: DictConfig)
 
 
 def _show(summary: dict[str, Any], metrics: dict[str, float]) -> None:
-    """Print what was found."""
+    """Print the metrics as a table."""
     table = Table(title=f"{summary['model']} on {summary['data']}")
     table.add_column("")
     table.add_column("value", justify="right")

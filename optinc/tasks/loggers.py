@@ -1,8 +1,8 @@
-"""The loggers of a run, closed whatever happens."""
+"""The loggers of a run, closed also where it fails."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from optinc.tasks.instantiate import instantiate
 
 @contextmanager
 def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
-    """Build the loggers of ``cfg.logger``, hand them the configuration, and close them.
+    """Build the loggers of ``cfg.logger``, log the configuration, and close them at the end.
 
     Raises:
-        ConfigurationError: If W&B cannot start a run, for want of an account or of a network.
+        ConfigurationError: If W&B cannot start a run, without an account or a network.
     """
     with closing_loggers() as loggers:
         settings = OmegaConf.to_container(cfg, resolve=True)
@@ -31,16 +31,16 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
                 raise ConfigurationError(
                     f"logger=wandb {error}; logger.wandb.offline=true needs no account"
                 ) from error
-            # Now, not at the end: those before a failing one must be closed, and it must not.
+            # One by one: where a logger fails to start, only those before it are closed.
             loggers.append(logger)
         yield loggers
 
 
 @contextmanager
 def closing_loggers() -> Iterator[list[Logger]]:
-    """Close the loggers that were started inside and put into the list.
+    """Close all loggers that the block appends to the list, also where it fails.
 
-    A W&B run that is left open would take in the next run of a sweep.
+    A W&B run left open would swallow the next run of a sweep.
     """
     loggers: list[Logger] = []
     status = "failed"
@@ -55,10 +55,10 @@ def closing_loggers() -> Iterator[list[Logger]]:
 
 
 def start(logger: Logger, settings: Any) -> None:
-    """Store the configuration, which opens a logger's files or starts its run.
+    """Log the configuration, which opens a logger's files or starts its run.
 
     Raises:
-        ConfigurationError: If W&B cannot start a run; says why.
+        ConfigurationError: If W&B cannot start a run; names the reason.
     """
     failures: tuple[type[Exception], ...] = ()
     if isinstance(logger, WandbLogger):
@@ -71,13 +71,13 @@ def start(logger: Logger, settings: Any) -> None:
         raise ConfigurationError(f"cannot start a run ({error})") from error
 
 
-def log_files(loggers: list[Logger], *, name: str, kind: str, files: list[Path]) -> None:
-    """Store files as an artifact in the trackers that have such a thing (W&B).
+def log_files(loggers: Sequence[Logger], *, name: str, kind: str, files: Sequence[Path]) -> None:
+    """Store files as an artifact in the loggers that keep artifacts (W&B).
 
     Args:
         loggers: Loggers of a run that has not ended.
-        name: Of the artifact; the same name with other content is a new version.
-        kind: Its type, such as ``onn`` or ``report``.
+        name: Name of the artifact; other content under a known name is a new version.
+        kind: Type of the artifact, such as ``onn`` or ``report``.
         files: Each is stored under its own name.
     """
     for logger in loggers:

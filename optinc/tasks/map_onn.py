@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from optinc.onn import mesh_settings
+from optinc.onn.network import OpticalNetwork
 from optinc.runs.summary import write_summary
 from optinc.tasks.chosen_onn import chosen_onn
 
@@ -22,7 +23,7 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         cfg: The composed configuration.
 
     Returns:
-        The content of ``summary.json``; and the artifact and its mesh_settings.
+        The content of ``summary.json``; and the artifact and its mesh settings.
 
     Raises:
         MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
@@ -32,27 +33,30 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = Path(cfg.paths.output_dir) / "programme"
     mapped.save(folder)
     rebuilt = mesh_settings.rebuild_network(mesh_settings.MeshProgramme.load(folder))
-    weight_error = max(
-        float((a.weight - b.weight).abs().max())
-        for a, b in zip(rebuilt.linears, onn.network.linears, strict=True)
-    )
-    mzi_count = sum(layer.mzi_count for layer in mapped.layers)
-    logger.info(
-        "%d MZIs, optical depth %d, gains %s; rebuilt weights differ by at most %.1e; %s",
-        mzi_count,
-        mapped.optical_depth,
-        [round(layer.gain, 2) for layer in mapped.layers],
-        weight_error,
-        folder,
-    )
     summary = {
         "task": "map_onn",
-        "mzi_count": mzi_count,
+        "mzi_count": sum(layer.mzi_count for layer in mapped.layers),
         "optical_depth": mapped.optical_depth,
         "gains": [layer.gain for layer in mapped.layers],
-        "weight_error": weight_error,
+        "weight_error": _largest_difference(rebuilt, onn.network),
         "programme": str(folder),
         "onn_sha256": onn.card.weights_sha256,
     }
+    logger.info(
+        "%d MZIs, optical depth %d, gains %s; rebuilt weights differ by at most %.1e; %s",
+        summary["mzi_count"],
+        summary["optical_depth"],
+        [round(layer.gain, 2) for layer in mapped.layers],
+        summary["weight_error"],
+        folder,
+    )
     write_summary(cfg.paths.output_dir, summary)
     return summary, {"onn": onn, "programme": mapped}
+
+
+def _largest_difference(one: OpticalNetwork, other: OpticalNetwork) -> float:
+    """Return the largest difference between the weights of two networks."""
+    return max(
+        float((a.weight - b.weight).abs().max())
+        for a, b in zip(one.linears, other.linears, strict=True)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,13 @@ from pytorch_lightning.loggers import Logger
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.random_state import RandomState
 from optinc.callbacks.validation_history import ValidationHistory
-from optinc.data.base import OptINCDataModule
-from optinc.models.base import OptINCModel
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
-from optinc.runs.summary import weights_sha256, write_summary
+from optinc.runs.summary import chosen_options, weights_sha256, write_summary
 from optinc.tasks.config import validate_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
-from optinc.tasks.modality import CHOICES, check_modality
+from optinc.tasks.model_and_data import model_and_data
 
 
 def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,34 +41,13 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         MissingONNError, ArtifactError, DatasetNotFoundError: Before the training starts.
     """
     validate_training(cfg)
-    # Before data and loggers: what cannot be is refused while nothing has been written.
-    callbacks = [instantiate(node) for node in cfg.callbacks.values()]
-    reducer: Reducer = instantiate(cfg.reducer)
-    if cfg.choices.strategy == "ddp":
-        # Before processes are started: what cannot be connected is known already.
-        reducer.connect(cfg.trainer.devices * cfg.trainer.num_nodes)
-    datamodule: OptINCDataModule = instantiate(cfg.data)
-    datamodule.servers = reducer.servers
-    check_modality(cfg, datamodule)
-    datamodule.prepare_data()
-    # Not earlier: initial weights must not depend on what reducers and data sets drew before.
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    model: OptINCModel = instantiate(cfg.model, **datamodule.model_arguments)
+    # Before data and loggers: illegal settings are refused while nothing has been written.
+    callbacks: list[pl.Callback] = [instantiate(node) for node in cfg.callbacks.values()]
+    reducer = _connected_reducer(cfg)
+    model, datamodule = model_and_data(cfg, servers=reducer.servers)
     history = ValidationHistory()
     with open_loggers(cfg) as loggers:
-        trainer: pl.Trainer = instantiate(
-            cfg.trainer,
-            strategy=instantiate(cfg.strategy, reducer=reducer),
-            logger=loggers,
-            callbacks=[
-                *callbacks,
-                *progress_bar(enabled=cfg.trainer.enable_progress_bar),
-                RandomState(),
-                history,
-            ],
-            # Otherwise Lightning adds a ModelCheckpoint of its own to callbacks=no_checkpoint.
-            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        )
+        trainer = _trainer(cfg, reducer, loggers=loggers, callbacks=callbacks, history=history)
         _log_cards(cfg, reducer, loggers)
         start = time.perf_counter()
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
@@ -79,8 +57,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             trainer.validate(model, datamodule=datamodule, verbose=False)
         summary = {
             "task": "train",
-            **{key: cfg.choices.get(key) for key in CHOICES},
-            "scale": cfg.scale,
+            **chosen_options(cfg),
             **reducer.describe(),
             "bits": cfg.optinc.bits,
             "servers": reducer.servers,
@@ -97,8 +74,46 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return summary, objects
 
 
-def _log_cards(cfg: DictConfig, reducer: Reducer, loggers: list[Logger]) -> None:
-    """Keep the cards of the ONNs in use with the run, those of a cascade by their level."""
+def _connected_reducer(cfg: DictConfig) -> Reducer:
+    """Build the reducer.
+
+    Raises:
+        ConfigurationError: If it cannot serve the processes of ``strategy=ddp``.
+    """
+    reducer: Reducer = instantiate(cfg.reducer)
+    if cfg.choices.strategy == "ddp":
+        # Here, not in the strategy, so that an error comes before any process is started.
+        reducer.connect(cfg.trainer.devices * cfg.trainer.num_nodes)
+    return reducer
+
+
+def _trainer(
+    cfg: DictConfig,
+    reducer: Reducer,
+    *,
+    loggers: list[Logger],
+    callbacks: Sequence[pl.Callback],
+    history: ValidationHistory,
+) -> pl.Trainer:
+    """Build the trainer, with the callbacks of the configuration and those of every training."""
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer,
+        strategy=instantiate(cfg.strategy, reducer=reducer),
+        logger=loggers,
+        callbacks=[
+            *callbacks,
+            *progress_bar(enabled=cfg.trainer.enable_progress_bar),
+            RandomState(),
+            history,
+        ],
+        # Otherwise Lightning adds a ModelCheckpoint of its own to callbacks=no_checkpoint.
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+    )
+    return trainer
+
+
+def _log_cards(cfg: DictConfig, reducer: Reducer, loggers: Sequence[Logger]) -> None:
+    """Write the cards of the ONNs in use into the run's folder, and log them."""
     cards = reducer.switch.cards if isinstance(reducer, OptINCReducer) else ()
     if getattr(rank_zero_only, "rank", 0) != 0:
         return

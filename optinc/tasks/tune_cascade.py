@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
-from optinc.callbacks.checkpoints import every_epoch
-from optinc.callbacks.progress import progress_bar
-from optinc.callbacks.random_state import RandomState
 from optinc.errors import ConfigurationError
 from optinc.onn.analog_cascade import (
     AnalogCascade,
@@ -25,20 +22,22 @@ from optinc.onn.analog_cascade import (
     evaluate_composed,
     random_codes,
 )
-from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, save_artifact
+from optinc.onn.artifact import ONNArtifact
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
 from optinc.onn.training.cascade import CascadeTraining
 from optinc.onn.zoo.families import CascadeONNs
 from optinc.runs.summary import write_summary
 from optinc.tasks.instantiate import instantiate
-from optinc.tasks.loggers import log_files, open_loggers
+from optinc.tasks.loggers import open_loggers
+from optinc.tasks.onn_trainer import onn_trainer
+from optinc.tasks.store_onn import store_onn
 
 logger = logging.getLogger(__name__)
 
 
 def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train all levels until nothing is wrong together, or the schedule ends.
+    """Train all levels until the cascade receives every input right, or the schedule ends.
 
     An artifact for each level is written in either case, with its true accuracy in the card.
 
@@ -52,69 +51,26 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         ConfigurationError: If a setting is illegal, or no cascade is chosen.
         MissingONNError, ArtifactError: If a level has no ONN or it is damaged.
     """
-    before = instantiate(cfg.optinc.onn)
-    if not isinstance(before, CascadeONNs) or len(set(before.tree.levels)) < len(before.levels):
-        raise ConfigurationError(
-            "task=tune_cascade needs optinc/topology=cascade with optinc.topology.level=null and "
-            "optinc.topology.quantize=top: levels that differ"
-        )
+    before = _cascade(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    designs = [
-        ONNDesign(onn.card.scenario, onn.card.structure, onn.card.approximated_layers)
-        for onn in before.levels
-    ]
     module: CascadeTraining = instantiate(cfg.cascade_tuning.module)(
-        tree=before.tree, networks=[onn.network for onn in before.levels], designs=designs
+        tree=before.tree,
+        networks=[onn.network for onn in before.levels],
+        designs=[_design(onn) for onn in before.levels],
     )
     first = _evaluate(module, samples=cfg.cascade_tuning.check_samples)
-    logger.info(
-        "before: %d of %d inputs of the cascade wrong", first.wrong_inputs, first.combinations
-    )
+    _log("before", first)
     with open_loggers(cfg) as loggers:
-        trainer: pl.Trainer = instantiate(
-            cfg.cascade_tuning.trainer,
-            logger=loggers,
-            callbacks=[
-                *progress_bar(enabled=cfg.trainer.enable_progress_bar),
-                RandomState(),
-                every_epoch(cfg.paths.output_dir),
-            ],
-        )
+        trainer = onn_trainer(cfg, cfg.cascade_tuning.trainer, loggers=loggers)
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
         module.networks.cpu().eval()
         module.evaluate(samples=1, seed=0)
-        folder = Path(cfg.cascade_tuning.folder)
-        levels = []
-        for number, (onn, design, evaluation) in enumerate(
-            zip(before.levels, designs, module.evaluations, strict=True), start=1
-        ):
-            tuned = save_artifact(
-                folder / f"level{number}",
-                network=onn.network,
-                design=design,
-                evaluation=evaluation,
-                seed=cfg.seed,
-                epochs=onn.card.epochs + trainer.current_epoch,
-                seconds=onn.card.seconds + seconds,
-                device=trainer.strategy.root_device,
-                command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
-            )
-            levels.append(tuned)
-            files = [folder / f"level{number}" / name for name in (WEIGHTS_FILE, CARD_FILE)]
-            name = f"onn-{tuned.card.weights_sha256[:12]}"
-            log_files(loggers, name=name, kind="onn", files=files)
+        levels = _store(cfg, before, module, seconds=seconds, loggers=loggers)
         last = _evaluate(module, samples=cfg.cascade_tuning.final_samples)
-    logger.info(
-        "after %d epochs, %.0f s: %d of %d inputs of the cascade wrong, smallest margin %.3f; %s",
-        trainer.current_epoch,
-        seconds,
-        last.wrong_inputs,
-        last.combinations,
-        last.smallest_margin,
-        folder,
-    )
+    _log(f"after {trainer.current_epoch} epochs, {seconds:.0f} s", last)
+    logger.info("tuned ONNs are in %s", cfg.cascade_tuning.folder)
     summary = {
         "task": "tune_cascade",
         "seed": cfg.seed,
@@ -126,10 +82,57 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             for onn in levels
         ],
         "seconds": seconds,
-        "onns": str(folder),
+        "onns": str(Path(cfg.cascade_tuning.folder)),
     }
     write_summary(cfg.paths.output_dir, summary)
     return summary, {"trainer": trainer, "module": module, "onns": levels}
+
+
+def _cascade(cfg: DictConfig) -> CascadeONNs:
+    """Load the ONNs to start from.
+
+    Raises:
+        ConfigurationError: If they are not those of a cascade, one for each of its levels.
+    """
+    onns = instantiate(cfg.optinc.onn)
+    if not isinstance(onns, CascadeONNs) or len(set(onns.tree.levels)) < len(onns.levels):
+        raise ConfigurationError(
+            "task=tune_cascade needs optinc/topology=cascade with optinc.topology.level=null and "
+            "optinc.topology.quantize=top: levels that differ"
+        )
+    return onns
+
+
+def _design(onn: ONNArtifact) -> ONNDesign:
+    return ONNDesign(onn.card.scenario, onn.card.structure, onn.card.approximated_layers)
+
+
+def _store(
+    cfg: DictConfig,
+    before: CascadeONNs,
+    module: CascadeTraining,
+    *,
+    seconds: float,
+    loggers: Sequence[Logger],
+) -> list[ONNArtifact]:
+    """Write the tuned ONN of every level; epochs and seconds add to those of its start."""
+    folder, trainer = Path(cfg.cascade_tuning.folder), module.trainer
+    return [
+        store_onn(
+            folder / f"level{number}",
+            cfg=cfg,
+            network=onn.network,
+            design=_design(onn),
+            evaluation=evaluation,
+            epochs=onn.card.epochs + trainer.current_epoch,
+            seconds=onn.card.seconds + seconds,
+            device=trainer.strategy.root_device,
+            loggers=loggers,
+        )
+        for number, (onn, evaluation) in enumerate(
+            zip(before.levels, module.evaluations, strict=True), start=1
+        )
+    ]
 
 
 def _evaluate(module: CascadeTraining, *, samples: int) -> Evaluation:
@@ -139,3 +142,13 @@ def _evaluate(module: CascadeTraining, *, samples: int) -> Evaluation:
     total = samples + count_carry_chains(tree)
     cascade = AnalogCascade(list(module.networks), tree)
     return evaluate_composed(cascade, batches, total=total)
+
+
+def _log(when: str, cascade: Evaluation) -> None:
+    logger.info(
+        "%s: %d of %d inputs of the cascade wrong, smallest margin %.3f",
+        when,
+        cascade.wrong_inputs,
+        cascade.combinations,
+        cascade.smallest_margin,
+    )

@@ -1,0 +1,32 @@
+"""The trainer of an ONN: resumable, with the progress bar and the loggers of the run."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+
+from optinc.callbacks.checkpoints import every_epoch
+from optinc.callbacks.progress import progress_bar
+from optinc.callbacks.random_state import RandomState
+from optinc.tasks.instantiate import instantiate
+
+
+def onn_trainer(cfg: DictConfig, settings: DictConfig, *, loggers: list[Logger]) -> pl.Trainer:
+    """Build a trainer that writes ``checkpoints/last.ckpt`` after every epoch.
+
+    Args:
+        cfg: The composed configuration.
+        settings: Its node of the trainer, such as ``cfg.onn_training.trainer``.
+        loggers: Loggers of the run.
+    """
+    trainer: pl.Trainer = instantiate(
+        settings,
+        logger=loggers,
+        callbacks=[
+            *progress_bar(enabled=cfg.trainer.enable_progress_bar),
+            RandomState(),
+            every_epoch(cfg.paths.output_dir),
+        ],
+    )
+    return trainer

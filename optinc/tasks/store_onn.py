@@ -1,0 +1,63 @@
+"""ONN artifacts of a task: written with the seed and command of the run, and logged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+
+from optinc.commands import run_command
+from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, ONNArtifact, save_artifact
+from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import Evaluation
+from optinc.onn.network import OpticalNetwork
+from optinc.tasks.loggers import log_files
+
+
+def store_onn(
+    folder: Path,
+    *,
+    cfg: DictConfig,
+    network: OpticalNetwork,
+    design: ONNDesign,
+    evaluation: Evaluation,
+    seconds: float,
+    epochs: int = 0,
+    device: torch.device | None = None,
+    loggers: Sequence[Logger] = (),
+) -> ONNArtifact:
+    """Write an ONN, log its files, and read it back.
+
+    Args:
+        folder: Folder of the artifact, created if missing.
+        cfg: The composed configuration, for the seed.
+        network: The network, its approximated layers already projected.
+        design: Scenario, structure and approximated layers.
+        evaluation: Evaluation of exactly these weights.
+        seconds: Wall time of the training or construction.
+        epochs: Epochs trained, 0 for a construction.
+        device: Device of the training; None for the CPU.
+        loggers: Loggers of a run that has not ended.
+    """
+    onn = save_artifact(
+        folder,
+        network=network,
+        design=design,
+        evaluation=evaluation,
+        seed=cfg.seed,
+        epochs=epochs,
+        seconds=seconds,
+        device=torch.device("cpu") if device is None else device,
+        command=run_command(HydraConfig.get().overrides.task),
+    )
+    log_files(
+        loggers,
+        name=f"onn-{onn.card.weights_sha256[:12]}",
+        kind="onn",
+        files=[folder / WEIGHTS_FILE, folder / CARD_FILE],
+    )
+    return onn
