@@ -1,1 +1,1 @@
-"""Ways to compute the optical reduction: eager torch, the oracle, and fused kernels equal to it."""
+"""Kernels of the optical reduction: eager torch, the oracle, and fused kernels equal to it."""

@@ -1,7 +1,7 @@
-"""The reduction in one pass over the gradients on a CPU: numba loops, run by a pool of threads.
+"""CPU kernels: the reduction in one pass over the gradients, by numba loops in a pool of threads.
 
-Importing this module imports numba. Its loops do not hold Python's lock, so plain threads can share
-the blocks: numba's own would clash with the OpenMP of torch, and survive no fork.
+Importing this module imports numba. Its loops release Python's lock, so plain threads share the
+blocks: numba's own threads would clash with torch's OpenMP, and survive no fork.
 """
 
 # Shape suffixes: N servers, P gradient values, V values in memory, B blocks, W words, R ranges.
@@ -25,20 +25,20 @@ from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 
 MOST_INPUTS = 128
-"""Inputs of a switch up to which float32 holds every sum of codes, and rounds averages rightly."""
+"""Largest fan-in at which float32 holds every sum of codes and rounds averages rightly."""
 
 LEAST_SHARED = 1 << 16
-"""Values of all servers below which waking other threads takes longer than the work."""
+"""Values of all servers below which waking threads takes longer than the work."""
 
 SHARES = 4
-"""Pieces of work for each thread, so that one held up by other programs delays little."""
+"""Pieces of work per thread, so that a thread held up by other programs delays little."""
 
 CONVERTED_VALUES = 1 << 18
-"""Values of other dtypes that are converted to float32 at once."""
+"""Values of other dtypes or strides that are copied to float32 at once."""
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """Return whether these kernels can do a reduction."""
+    """See :meth:`Backend.supports`; switches with a sum code and a fan-in up to 128."""
     return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 
@@ -73,7 +73,7 @@ def reduce(
 def _reduce(
     rows_NP: Tensor, out_P: Tensor, numbers: Numbers, tables: Tables
 ) -> NDArray[np.float64]:
-    """Reduce float32 rows of unit stride; return the totals of every range: float64 [R, 4]."""
+    """Reduce float32 rows of unit stride; return the totals of each range: float64 [R, 4]."""
     servers, values = rows_NP.shape
     stride = rows_NP.stride(0)
     values_V = _array(rows_NP.as_strided(((servers - 1) * stride + values,), (1,)))
@@ -101,7 +101,7 @@ def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
 
 
 def _scale_bits(gradient_P: Tensor, block_size: int) -> Tensor:
-    """Do so for float32 of unit stride."""
+    """Fast path of :func:`scale_bits`: contiguous float32."""
     bits_P = _array(gradient_P).view(np.int32)
     out_B = np.empty(-(-len(bits_P) // block_size), np.int32)
     _share(
@@ -128,7 +128,7 @@ def contribute(
 def _contribute(
     gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
 ) -> None:
-    """Do so for float32 of unit stride."""
+    """Fast path of :func:`contribute`: contiguous float32."""
     numbers, tables = numbers_of(plan), tables_of(plan)
     values_P, bits_B, sent_W = _array(gradient_P), _array(scale_bits_B), _array(words_W)
     _share(
@@ -156,7 +156,7 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
 
 
 def _receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
-    """Do so for float32 of unit stride."""
+    """Fast path of :func:`receive`: contiguous float32."""
     numbers, tables = numbers_of(plan), tables_of(plan)
     sums_W, bits_B, reduced_P = _array(words_W), _array(scale_bits_B), _array(out_P)
     wrong_B = np.empty(len(sums_W) // plan.quantizer.block_size, np.int64)
@@ -171,7 +171,7 @@ def _receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reducti
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
-    """View a tensor of any stride but overlapping memory as an array that loops can run over."""
+    """View a tensor as an array that the loops can run over; a strided tensor is copied."""
     return tensor.detach().contiguous().numpy()
 
 
@@ -180,7 +180,7 @@ def _unit_stride(values_P: Tensor) -> bool:
 
 
 def _portions(length: int, *, unit: int) -> list[slice]:
-    """Cut a length into whole ``unit`` that are converted to float32 one after another."""
+    """Cut a length into portions of whole ``unit``, each converted to float32 on its own."""
     step = max(1, CONVERTED_VALUES // unit) * unit
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
@@ -188,7 +188,7 @@ def _portions(length: int, *, unit: int) -> list[slice]:
 def _word_portions(
     words: int, plan: ReductionPlan
 ) -> Iterator[tuple[slice, list[slice], list[slice]]]:
-    """Cut words into portions; yield each, and in every field its values and blocks."""
+    """Cut words into portions; yield each with the values and blocks of all its fields."""
     size = plan.quantizer.block_size
     for word in _portions(words, unit=size):
         starts = [field * words for field in range(plan.fields)]
@@ -197,14 +197,14 @@ def _word_portions(
 
 
 def _share(work: Callable[[int, int], None], count: int, *, values: int) -> None:
-    """Do ``work(first, last)`` for all of ``count``, in as many threads as torch may use."""
+    """Call ``work(first, last)`` on parts of ``count`` items, in at most the threads of torch."""
     threads = torch.get_num_threads()
     pieces = min(count, threads * SHARES)
     if threads == 1 or pieces < 2 or values < LEAST_SHARED:
         work(0, count)
         return
     cuts = [count * piece // pieces for piece in range(pieces + 1)]
-    # The list waits for all of them, and raises what they raise.
+    # Exhausting the results waits for all threads, and raises their errors.
     list(_pool(threads).map(work, cuts[:-1], cuts[1:]))
 
 

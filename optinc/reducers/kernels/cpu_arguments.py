@@ -1,4 +1,4 @@
-"""What the compiled loops of the CPU take: plain numbers and arrays."""
+"""Plan and tables as the compiled loops of the CPU take them: plain numbers and arrays."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from numpy.typing import NDArray
 
 
 class Numbers(NamedTuple):
-    """What the loops must know of a plan: one type for all plans, so one compilation.
+    """The quantiser and switch settings of a plan; one type for all plans, so one compilation.
 
     Attributes:
         block_size: Values that share a scale.
         range_blocks: Blocks that share one partial sum of the accounting.
         zero: Code of 0.0.
-        qmax: Largest distance of a code from it.
-        rounding: How a server rounds.
+        qmax: Largest distance of a code from ``zero``.
+        rounding: Rounding of the servers' quantiser.
         servers: Servers that send.
         fan_in: Inputs N of the switch.
-        average_rounding: Q, how the switch rounds.
-        path: How codes become the received code.
-        decode_fan_in: Numerator of the decode ratio.
-        decode_zero: ``zero`` times its denominator.
-        decode_divisor: ``qmax`` times its denominator.
+        average_rounding: Rounding of the switch, Q of eq. (3).
+        path: Way from sums to received codes, :data:`~.plan.Path` as a number of the loops.
+        decode_fan_in: Numerator of the decode ratio fan_in / servers in lowest terms.
+        decode_zero: ``zero`` times the denominator of the decode ratio.
+        decode_divisor: ``qmax`` times the denominator of the decode ratio.
         propagate: 1 where blocks with a non-finite value become NaN, 0 where they stay.
-        wrong_zero: 1 where the switch gets the codes of such a block wrong, which are all ``zero``.
+        wrong_zero: 1 where the switch averages ``zero`` of all servers, the codes of a non-finite
+            block, wrongly.
         field_bits: Bits of a field of a word.
         fields: Fields of a word.
     """
@@ -49,16 +50,17 @@ class Numbers(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Arrays derived from a switch; all but empty where every input is right.
+    """Arrays derived from a tabulated switch; empty on the path ``integer``.
 
     Attributes:
-        codes: uint16 [combinations]: the received code of every index; with the path
-            ``gather_marked``, bit 15 is set where it is not the ideal average.
-        wrong: uint8 [combinations / 8]: with the path ``exceptions``, a bit for every such entry.
+        codes: uint16 [combinations]: the received code of every index; on the path
+            ``gather_marked``, bit 15 marks codes that differ from the ideal average.
+        wrong: uint8 [combinations / 8]: on the path ``corrections``, a bitmap of the codes that
+            differ from the ideal average.
         parts: float32 [K - 1]: 1 / weight of each ONN input but the last in a code, a power of 2.
-            This and the following are filled up with zeros to a multiple of three.
+            This and the following arrays are padded with zeros to a multiple of three.
         steps: int32 [K - 1]: ``index = code + sum_k steps_k * floor(code * parts_k)``.
-        inverse_strides: float64 [K - 1]: 1 / stride of each input but the last in the index.
+        inverse_strides: float64 [K - 1]: 1 / stride of each ONN input but the last in the index.
         weights: int32 [K - 1]: ``sum of codes = index - sum_k weights_k * (index // stride_k)``.
     """
 

@@ -1,8 +1,9 @@
-"""The loops of the CPU kernels, compiled by numba: a block stays in the cache from scale to decode.
+"""Numba loops of the CPU kernels: a block stays in the cache from scale to decoded gradient.
 
 Every loop runs over one tile of a block without a branch, so that LLVM vectorises it. Integers
 below 2^24 are kept in float32, where their sums and products are exact. Nothing but the accounting
-may be reassociated or contracted.
+may be reassociated or contracted. ``reduce`` and ``receive`` are long because a call that passes
+arrays takes as long as dozens of values.
 """
 
 # Shape suffixes: N servers, P gradient values, B blocks, W words, T values of a tile, R ranges.
@@ -25,14 +26,14 @@ TILE = 1024
 """Most values handled at once: all scratch memory fits the first-level cache."""
 
 FLOOR, HALF_UP, HALF_EVEN = 0, 1, 2
-INTEGER, EXCEPTIONS, GATHER, GATHER_MARKED = 0, 1, 2, 3
+INTEGER, CORRECTIONS, GATHER, GATHER_MARKED = 0, 1, 2, 3
 
 MARK_BIT, UNMARKED = np.uint16(15), np.uint16(0x7FFF)
-"""Codes of less than 16 bits leave a bit of a table's entry that says it is not the ideal."""
+"""Bit 15 of a table entry marks a wrong code, where codes have less than 16 bits."""
 
 MAGNITUDE = np.int32(0x7FFFFFFF)
 INFINITE = np.int32(0x7F800000)
-"""Bit pattern of infinity; those of NaN lie above, without their sign."""
+"""Bit pattern of infinity; without their sign, patterns of NaN lie above."""
 
 MAGIC = np.float32(1.5 * 2**23)
 """Adding and subtracting it rounds floats below 2^22 to the nearest integer, ties to even."""
@@ -41,9 +42,9 @@ ZERO, HALF, ONE, INFINITY, NAN = (np.float32(x) for x in (0, 0.5, 1, np.inf, np.
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile, and keep the machine code: beside this file, or else in the user's cache folder.
+    """Compile, and keep the machine code beside this file or in the user's cache folder.
 
-    The code is renewed when this file changes, so all that is compiled into it stands here.
+    A change of this file renews the code: every constant and function compiled into it stands here.
     """
     try:
         return part(function, cache=True)
@@ -53,7 +54,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def part(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile what other compiled functions call; it is kept with them."""
+    """Compile a function that other compiled functions call; it is kept with them."""
     return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 
@@ -72,6 +73,15 @@ def largest_bits(bits_P: Integers) -> np.int32:
 
 
 @part
+def block_bits(bits_V: Integers, stride: int, length: int, numbers: Numbers) -> np.int32:
+    """Return the bit pattern of the largest magnitude of a block of all servers."""
+    bits = np.int32(0)
+    for n in range(int(numbers.servers)):
+        bits = max(bits, largest_bits(bits_V[n * stride : n * stride + length]))
+    return bits
+
+
+@part
 def nearest(value: np.float32) -> np.float32:
     """Round to the nearest integer, ties to even."""
     return (value + MAGIC) - MAGIC
@@ -80,7 +90,7 @@ def nearest(value: np.float32) -> np.float32:
 @part
 def floor(value: np.float32) -> np.float32:
     """Round down."""
-    near = (value + MAGIC) - MAGIC
+    near = nearest(value)
     return near - (ONE if near > value else ZERO)
 
 
@@ -119,8 +129,8 @@ def average(total_T: Floats, received_T: Floats, numbers: Numbers) -> None:
 
 
 @part
-def exceptions(index_T: Integers, received_T: Floats, tables: Tables) -> int:
-    """Replace ideal codes by those of the wrong entries of the table; return how many."""
+def apply_corrections(index_T: Integers, received_T: Floats, tables: Tables) -> int:
+    """Replace ideal codes at wrong table entries; return the number of wrong codes."""
     wrong, codes = tables.wrong, tables.codes
     count = np.uint32(0)
     for i in range(len(index_T)):
@@ -136,7 +146,7 @@ def exceptions(index_T: Integers, received_T: Floats, tables: Tables) -> int:
 
 @part
 def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
-    """Replace ideal codes by those of the table; return how many differ."""
+    """Replace ideal codes by table entries; return the number of wrong codes."""
     codes, count = tables.codes, 0
     for i in range(len(index_T)):
         received = np.float32(codes[np.uint32(index_T[i])])
@@ -147,7 +157,7 @@ def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
 
 @part
 def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
-    """Look codes up in a table that marks what is not the ideal; return how many are not."""
+    """Look codes up in a table that marks wrong entries; return the number of wrong codes."""
     codes, count = tables.codes, np.uint32(0)
     for i in range(len(index_T)):
         entry = codes[np.uint32(index_T[i])]
@@ -157,15 +167,15 @@ def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
 
 
 @part
-def switch(
+def receive_codes(
     total_T: Floats, index_T: Integers, received_T: Floats, numbers: Numbers, tables: Tables
 ) -> int:
-    """Turn sums of codes or indices into received codes; return how many are not the ideal."""
+    """Turn sums of codes or indices into received codes; return the number of wrong codes."""
     if numbers.path == GATHER_MARKED:
         return gather_marked(index_T, received_T, tables)
     average(total_T, received_T, numbers)
-    if numbers.path == EXCEPTIONS:
-        return exceptions(index_T, received_T, tables)
+    if numbers.path == CORRECTIONS:
+        return apply_corrections(index_T, received_T, tables)
     if numbers.path == GATHER:
         return gather(index_T, received_T, tables)
     return 0
@@ -173,7 +183,7 @@ def switch(
 
 @part
 def decode(received_T: Floats, out_T: Floats, scale: np.float32, numbers: Numbers) -> None:
-    """Turn codes into gradients, and the codes themselves into units of the scale."""
+    """Turn codes into gradients ``out_T``, and in place into units of the scale."""
     for i in range(len(received_T)):
         steps = received_T[i] * numbers.decode_fan_in - numbers.decode_zero
         unit = steps / numbers.decode_divisor
@@ -195,9 +205,9 @@ def squares(sum_T: Floats, reduced_T: Floats, share: np.float32) -> tuple[np.flo
 
 @part
 def add_index(value_T: Floats, index_T: Integers, zero: np.int32, tables: Tables) -> None:
-    """Add what the mixed-radix index of the codes ``value + zero`` exceeds the codes by."""
+    """Add the mixed-radix index of the codes ``value + zero``, less the codes."""
     parts, steps, base = tables.parts, tables.steps, np.float32(zero)
-    # Three inputs at once, which is all but the last of the paper's four.
+    # Three ONN inputs at once: all but the last of the paper's four.
     for k in range(0, len(steps), 3):
         part_0, part_1, part_2 = parts[k], parts[k + 1], parts[k + 2]
         step_0, step_1, step_2 = steps[k], steps[k + 1], steps[k + 2]
@@ -233,7 +243,7 @@ def total_of_index(index_T: Integers, rest_T: Integers, total_T: Floats, tables:
 
 @part
 def divisor(bits: np.int32, scale: np.float32) -> np.float32:
-    """Return what gradients are divided by: infinity, which makes them 0, for unusable scales."""
+    """Return the divisor of a block: its scale, or infinity, which gives 0, if that is unusable."""
     return scale if np.int32(0) < bits < INFINITE else INFINITY
 
 
@@ -298,9 +308,7 @@ def reduce(
         start_block = number * numbers.range_blocks
         for block in range(start_block, min(start_block + numbers.range_blocks, blocks)):
             start, stop = block * size, min((block + 1) * size, len(out_P))
-            bits = np.int32(0)
-            for n in range(int(numbers.servers)):
-                bits = max(bits, largest_bits(bits_V[n * stride + start : n * stride + stop]))
+            bits = block_bits(bits_V[start:], stride, stop - start, numbers)
             if bits >= INFINITE:
                 totals_4[0] += 1
                 if numbers.propagate:
@@ -315,7 +323,7 @@ def reduce(
                 index_T, received_T = integers_T[: end - begin], scratch_4T[3, : end - begin]
                 sum_servers(values_V[begin:], stride, by, numbers, tables, scratch_4T, index_T)
                 total_T = scratch_4T[2, : end - begin]
-                totals_4[1] += switch(total_T, index_T, received_T, numbers, tables)
+                totals_4[1] += receive_codes(total_T, index_T, received_T, numbers, tables)
                 decode(received_T, out_P[begin:end], scale, numbers)
                 sum_T = scratch_4T[1, : end - begin]
                 error, mean = squares(sum_T, received_T, ONE / numbers.servers)
@@ -340,7 +348,7 @@ def contribute(
     first: int,
     last: int,
 ) -> None:
-    """Write the blocks ``first`` to ``last`` of the words one server adds to the sum."""
+    """Write blocks ``first`` to ``last`` of the words that one server adds to the sum."""
     scales_B = scale_bits_B.view(np.float32)
     tile = min(numbers.block_size, TILE)
     scratch_T, integers_T = np.empty(tile, np.float32), np.empty(tile, np.int32)
@@ -409,9 +417,9 @@ def receive(
                 else:
                     for i in range(length):
                         index_T[i] = np.int32(word_T[i] >> shift) & mask
-                if numbers.path in (EXCEPTIONS, GATHER):
+                if numbers.path in (CORRECTIONS, GATHER):
                     total_of_index(index_T, rest_T, total_T, tables)
-                wrong += switch(total_T, index_T, received_T, numbers, tables)
+                wrong += receive_codes(total_T, index_T, received_T, numbers, tables)
                 own = (offset + start) // numbers.block_size
                 scale = scales_B[own] if scale_bits_B[own] < INFINITE else NAN
                 decode(received_T, part_T, scale, numbers)

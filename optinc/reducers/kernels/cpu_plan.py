@@ -1,4 +1,4 @@
-"""A plan in the types that the compiled loops of the CPU take, and the arrays behind a switch."""
+"""Conversion of a plan to the arguments of the compiled loops of the CPU."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ RANGE_VALUES = 1 << 16
 """Values that share a partial sum of the accounting, whatever the number of threads."""
 
 COMPARED_ENTRIES = 1 << 18
-"""Table entries compared with the ideal average at once."""
+"""Table entries compared with the ideal average in one batch."""
 
 _ROUNDINGS = {"floor": loops.FLOOR, "half_up": loops.HALF_UP, "half_even": loops.HALF_EVEN}
-_PATHS = {"integer": loops.INTEGER, "exceptions": loops.EXCEPTIONS, "gather": loops.GATHER}
+_PATHS = {"integer": loops.INTEGER, "corrections": loops.CORRECTIONS, "gather": loops.GATHER}
 
 
 def numbers_of(plan: ReductionPlan) -> Numbers:
-    """Put a plan into the types of the loops."""
+    """Convert the settings of a plan to the types of the loops."""
     quantizer = plan.quantizer
     fan_in, servers = plan.decode_ratio
     return Numbers(
@@ -50,7 +50,7 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
 
 
 def _path(plan: ReductionPlan) -> int:
-    """Return how the loops turn codes into the received code."""
+    """Return the loops' constant for the way from sums to received codes."""
     assert plan.path is not None
     if plan.path == "gather" and plan.quantizer.bits < 16:
         return loops.GATHER_MARKED
@@ -69,7 +69,7 @@ _tables_of_switch: WeakKeyDictionary[TableSwitch, tuple[Tensor, Tables]] = WeakK
 
 
 def tables_of(plan: ReductionPlan) -> Tables:
-    """Derive the arrays of a switch, once for each; its table must not change in place."""
+    """Return the arrays of a switch, derived once; its table must not change in place."""
     if plan.path == "integer":
         return _NO_TABLES
     switch = plan.switch
@@ -104,7 +104,7 @@ def _derive(switch: TableSwitch, path: int) -> Tables:
     steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
     weights = [4 ** lower[k + 1] * scenario.radices[k + 1] - 4 ** lower[k] for k in rest]
     codes, wrong = switch.codes.numpy().astype(np.uint16), _NO_TABLES.wrong
-    if path == loops.EXCEPTIONS:
+    if path == loops.CORRECTIONS:
         wrong = np.packbits(_wrong_entries(switch), bitorder="little")
     elif path == loops.GATHER_MARKED:
         codes |= _wrong_entries(switch).astype(np.uint16) << loops.MARK_BIT
@@ -125,8 +125,8 @@ def _wrong_entries(switch: TableSwitch) -> NDArray[np.bool_]:
     terms = [
         np.arange(r, dtype=np.int32) * w for r, w in zip(scenario.radices, weights, strict=True)
     ]
-    # A table may have 2^31 entries: the sums of codes are those of the first inputs plus those of
-    # the last, of which there are at most a batch.
+    # A table may have 2^31 entries, so they are compared in batches: the sums of codes of the first
+    # ONN inputs plus those of the last, which make up at most one batch.
     split = next(k for k in range(scenario.onn_inputs) if scenario.strides[k] <= COMPARED_ENTRIES)
     upper, lower = _all_sums(terms[: split + 1]), _all_sums(terms[split + 1 :])
     rows = COMPARED_ENTRIES // len(lower)
@@ -140,7 +140,7 @@ def _wrong_entries(switch: TableSwitch) -> NDArray[np.bool_]:
 
 
 def _all_sums(terms: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Return every sum of one element of each array, the last array's changing fastest."""
+    """Return every sum of one element of each array; the element of the last changes fastest."""
     sums = np.zeros(1, np.int32)
     for term in terms:
         sums = np.add.outer(sums, term).ravel()

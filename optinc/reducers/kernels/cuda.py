@@ -1,6 +1,6 @@
-"""The reduction in one pass over the gradients on a GPU, with Triton.
+"""CUDA kernels: the reduction in one pass over the gradients, by Triton programs.
 
-Triton is imported with the first kernel, and comes with torch on Linux.
+Triton comes with torch on Linux, and is imported at the first launch.
 """
 
 # Shape suffixes: N servers, P gradient values, B blocks, W words, K ONN inputs.
@@ -16,16 +16,16 @@ from optinc.reducers.kernels.plan import ReductionPlan, Totals
 from optinc.switches.single import TableSwitch
 
 MOST_INPUTS = 128
-"""Inputs of a switch up to which float32 holds every step, as on a CPU."""
+"""Largest fan-in at which float32 holds every step, as on a CPU."""
 
 MOST_TILE = 1024
-"""Most values handled at once by one program; larger blocks are handled in turns."""
+"""Most values that one program handles at once; larger blocks take several turns."""
 
 _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """Return whether these kernels can do a reduction."""
+    """See :meth:`Backend.supports`; switches with a sum code and a fan-in up to 128."""
     return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 
@@ -139,7 +139,7 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
 
 
 def _launch(name: str, count: int, like: Tensor, *arguments: Any, **settings: Any) -> None:
-    """Run ``count`` programs on the device of a tensor."""
+    """Run ``count`` programs of a kernel on the device of a tensor."""
     from optinc.reducers.kernels import cuda_programs  # noqa: PLC0415
 
     with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]
@@ -156,12 +156,12 @@ def _blocks(values: int, plan: ReductionPlan) -> int:
 
 
 def _tile(plan: ReductionPlan) -> int:
-    """Return the power of two of values that a program handles at once."""
+    """Return the values that a program handles at once, a power of two."""
     return min(1 << (plan.quantizer.block_size - 1).bit_length(), MOST_TILE)
 
 
 def _tables(plan: ReductionPlan, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the index of every code and the table, both unused where every input is right."""
+    """Return the index of every code and the table; both are unused on the path ``integer``."""
     if plan.path == "integer":
         unused = torch.empty(1, dtype=torch.int32, device=like.device)
         return unused, unused
@@ -170,7 +170,7 @@ def _tables(plan: ReductionPlan, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _encoding(plan: ReductionPlan) -> dict[str, Any]:
-    """Return the arguments for quantising."""
+    """Return the arguments of programs that quantise."""
     quantizer = plan.quantizer
     return {
         "zero": quantizer.zero,
@@ -180,7 +180,7 @@ def _encoding(plan: ReductionPlan) -> dict[str, Any]:
 
 
 def _decoding(plan: ReductionPlan) -> dict[str, Any]:
-    """Return the arguments for averaging and decoding."""
+    """Return the arguments of programs that average and decode."""
     fan_in, servers = plan.decode_ratio
     return {
         "fan_in": plan.fan_in,
@@ -192,7 +192,7 @@ def _decoding(plan: ReductionPlan) -> dict[str, Any]:
 
 
 def _common(plan: ReductionPlan) -> dict[str, Any]:
-    """Return what all programs that compute take."""
+    """Return the arguments of all programs that quantise or decode."""
     return {
         "block_size": plan.quantizer.block_size,
         "gathers": plan.path != "integer",

@@ -1,4 +1,4 @@
-"""The programs of the CUDA kernels in Triton: one block of values (or of words) for each.
+"""Triton programs of the CUDA kernels: each handles one block of values, or of words.
 
 Divisions are IEEE (``div_rn``), as plain ones are approximate on a GPU, and every launch must
 forbid the fusion of multiplications with additions: both would change bits.
@@ -34,8 +34,17 @@ def largest_bits(values, length, TILE: tl.constexpr):
 
 
 @triton.jit
+def block_bits(rows, stride, servers, length, TILE: tl.constexpr):
+    """Return the bit pattern of the largest magnitude of a block of all servers."""
+    bits = tl.zeros([], tl.int32)
+    for n in range(servers):
+        bits = tl.maximum(bits, largest_bits(rows + n * stride, length, TILE))
+    return bits
+
+
+@triton.jit
 def quantize(value_T, bits, qmax, rounding: tl.constexpr):
-    """Return values in units of the scale, and their codes less that of zero."""
+    """Return values in units of the scale, and their codes less the code of zero."""
     finite = bits < INFINITE
     scale = bits.to(tl.float32, bitcast=True)
     divisor = tl.where(finite & (bits > 0), scale, float("inf"))
@@ -64,8 +73,61 @@ def average(total_T, fan_in, rounding: tl.constexpr):
 
 
 @triton.jit
+def sum_servers(
+    rows_T,
+    stride,
+    servers,
+    inside_T,
+    bits,
+    index_of_code,
+    zero,
+    qmax,
+    rounding: tl.constexpr,
+    gathers: tl.constexpr,
+):
+    """Quantise a tile of every server; sum codes, indices, and values in units of the scale."""
+    total_T, index_T = tl.zeros_like(inside_T).to(tl.int32), tl.zeros_like(inside_T).to(tl.int32)
+    sum_T = tl.zeros_like(inside_T).to(tl.float32)
+    for n in range(servers):
+        value_T = tl.load(rows_T + n * stride, mask=inside_T, other=0.0)
+        unit_T, step_T = quantize(value_T, bits, qmax, rounding)
+        total_T += step_T + zero
+        sum_T += unit_T
+        if gathers:
+            index_T += tl.load(index_of_code + step_T + zero)
+    return total_T, index_T, sum_T
+
+
+@triton.jit
+def total_of_index(index_T, inputs_3K, onn_inputs: tl.constexpr):
+    """Return the sums of codes behind sums of indices.
+
+    ``inputs_3K`` holds stride, radix and weight of every ONN input.
+    """
+    total_T = tl.zeros_like(index_T)
+    for k in range(onn_inputs):
+        digit_T = (index_T // tl.load(inputs_3K + k)) % tl.load(inputs_3K + onn_inputs + k)
+        total_T += digit_T * tl.load(inputs_3K + 2 * onn_inputs + k)
+    return total_T
+
+
+@triton.jit
+def receive_codes(
+    total_T, index_T, inside_T, table, fan_in, rounding: tl.constexpr, gathers: tl.constexpr
+):
+    """Turn sums of codes and indices into received codes; return them, and how many are wrong."""
+    received_T = average(total_T, fan_in, rounding)
+    wrong = tl.zeros([], tl.int32)
+    if gathers:
+        ideal_T = received_T
+        received_T = tl.load(table + index_T)
+        wrong = tl.sum(((received_T != ideal_T) & inside_T).to(tl.int32), 0)
+    return received_T, wrong
+
+
+@triton.jit
 def decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor):
-    """Return the gradients behind codes, and the same in units of the scale."""
+    """Return the gradients behind codes, in units of 1 and of the scale."""
     scale = tl.where(bits < INFINITE, bits.to(tl.float32, bitcast=True), float("nan"))
     step_T = (received_T * decode_fan_in - decode_zero).to(tl.float32)
     unit_T = tl.div_rn(step_T, tl.zeros_like(step_T) + decode_divisor)
@@ -100,29 +162,20 @@ def reduce(
     start = block * block_size
     length = tl.minimum(block_size, values - start)
     lane_T = tl.arange(0, TILE)
-    bits = tl.zeros([], tl.int32)
-    for n in range(servers):
-        bits = tl.maximum(bits, largest_bits(gradients_NP + n * stride + start, length, TILE))
+    bits = block_bits(gradients_NP + start, stride, servers, length, TILE)
     finite = bits < INFINITE
     wrong = tl.zeros([], tl.int32)
     error, mean = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
     for offset in range(0, length, TILE):
         inside_T = offset + lane_T < length
-        total_T, index_T = tl.zeros([TILE], tl.int32), tl.zeros([TILE], tl.int32)
-        sum_T = tl.zeros([TILE], tl.float32)
-        for n in range(servers):
-            row = gradients_NP + n * stride + start + offset
-            value_T = tl.load(row + lane_T, mask=inside_T, other=0.0)
-            unit_T, step_T = quantize(value_T, bits, qmax, rounding)
-            total_T += step_T + zero
-            sum_T += unit_T
-            if gathers:
-                index_T += tl.load(index_of_code + step_T + zero)
-        ideal_T = average(total_T, fan_in, average_rounding)
-        received_T = ideal_T
-        if gathers:
-            received_T = tl.load(table + index_T)
-            wrong += tl.sum(((received_T != ideal_T) & inside_T).to(tl.int32), 0)
+        rows_T = gradients_NP + start + offset + lane_T
+        total_T, index_T, sum_T = sum_servers(
+            rows_T, stride, servers, inside_T, bits, index_of_code, zero, qmax, rounding, gathers
+        )
+        received_T, wrong_in_tile = receive_codes(
+            total_T, index_T, inside_T, table, fan_in, average_rounding, gathers
+        )
+        wrong += wrong_in_tile
         reduced_T, unit_T = decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor)
         mean_T = tl.where(inside_T, sum_T / servers, 0.0)
         error_T = tl.where(inside_T, unit_T - mean_T, 0.0)
@@ -131,11 +184,11 @@ def reduce(
         written_T = inside_T & (finite | propagate)
         tl.store(out_P + start + offset + lane_T, reduced_T, mask=written_T)
     scale = tl.where(finite, bits.to(tl.float32, bitcast=True), 0.0).to(tl.float64)
-    blocks = tl.num_programs(0).to(tl.int64)
-    tl.store(totals_4B + block, tl.where(finite, 0.0, 1.0).to(tl.float64))
-    tl.store(totals_4B + blocks + block, wrong.to(tl.float64))
-    tl.store(totals_4B + 2 * blocks + block, tl.where(finite, error, 0.0) * scale * scale)
-    tl.store(totals_4B + 3 * blocks + block, mean * scale * scale)
+    totals_4, blocks = totals_4B + block, tl.num_programs(0).to(tl.int64)
+    tl.store(totals_4, tl.where(finite, 0.0, 1.0).to(tl.float64))
+    tl.store(totals_4 + blocks, wrong.to(tl.float64))
+    tl.store(totals_4 + 2 * blocks, tl.where(finite, error, 0.0) * scale * scale)
+    tl.store(totals_4 + 3 * blocks, mean * scale * scale)
 
 
 @triton.jit
@@ -164,7 +217,7 @@ def contribute(
     gathers: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Write one block of the words one server adds to the sum."""
+    """Write one block of the words that one server adds to the sum."""
     block = tl.program_id(0).to(tl.int64)
     lane_T = tl.arange(0, TILE)
     for offset in range(0, block_size, TILE):
@@ -205,10 +258,7 @@ def receive(
     onn_inputs: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Turn the fields of one block of values into gradients.
-
-    ``inputs_3K`` holds stride, radix and weight of every ONN input.
-    """
+    """Turn the fields of one block of values into gradients; write how many codes are wrong."""
     block = tl.program_id(0).to(tl.int64)
     lane_T = tl.arange(0, TILE)
     shift = ((block // word_blocks) * field_bits).to(tl.int32)
@@ -222,15 +272,11 @@ def receive(
         sum_T &= ((tl.full([], 1, tl.int64) << field_bits) - 1).to(tl.int32)
         total_T = sum_T
         if gathers:
-            total_T = tl.zeros([TILE], tl.int32)
-            for k in range(onn_inputs):
-                digit_T = (sum_T // tl.load(inputs_3K + k)) % tl.load(inputs_3K + onn_inputs + k)
-                total_T += digit_T * tl.load(inputs_3K + 2 * onn_inputs + k)
-        ideal_T = average(total_T, fan_in, average_rounding)
-        received_T = ideal_T
-        if gathers:
-            received_T = tl.load(table + sum_T)
-            wrong += tl.sum(((received_T != ideal_T) & inside_T).to(tl.int32), 0)
+            total_T = total_of_index(sum_T, inputs_3K, onn_inputs)
+        received_T, wrong_in_tile = receive_codes(
+            total_T, sum_T, inside_T, table, fan_in, average_rounding, gathers
+        )
+        wrong += wrong_in_tile
         reduced_T, _ = decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor)
         tl.store(out_P + block * block_size + offset + lane_T, reduced_T, mask=inside_T)
     tl.store(wrong_B + block, wrong)

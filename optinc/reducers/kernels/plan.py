@@ -15,13 +15,13 @@ from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import TableSwitch
 from optinc.switches.sum_code import SumCode
 
-MOST_EXCEPTIONS = 0.01
+MOST_CORRECTIONS = 0.01
 """Share of wrong inputs up to which integer arithmetic and a bitmap of them beat the gather."""
 
 CACHED_ENTRIES = 1 << 19
 """Entries of a table up to which it fits a core's cache, and the gather beats everything else."""
 
-Path = Literal["integer", "exceptions", "gather"]
+Path = Literal["integer", "corrections", "gather"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ReductionPlan:
     def path(self) -> Path | None:
         """How kernels turn codes into received codes; None where only the switch itself can.
 
-        ``integer``: Q(sum of codes / N). ``exceptions``: the same, except for the few sums of
+        ``integer``: Q(sum of codes / N). ``corrections``: the same, except for the few sums of
         indices where a large table differs. ``gather``: the table at the sum of indices.
         """
         if self.switch.exact:
@@ -67,8 +67,8 @@ class ReductionPlan:
         if not isinstance(self.switch, TableSwitch):
             return None
         entries = self.switch.scenario.combinations
-        few = self.switch.wrong_inputs <= MOST_EXCEPTIONS * entries
-        return "exceptions" if few and entries > CACHED_ENTRIES else "gather"
+        few = self.switch.wrong_inputs <= MOST_CORRECTIONS * entries
+        return "corrections" if few and entries > CACHED_ENTRIES else "gather"
 
     @property
     def decode_ratio(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import IdealSwitch, TableSwitch
 from optinc.switches.sum_code import ideal_of_index
 
-WRONG_SHARE = {"exceptions": 0.005, "gather": 0.3}
+WRONG_SHARE = {"corrections": 0.005, "gather": 0.3}
 MOST_ENTRIES = 1_000_000
 SPECIAL_VALUES = (torch.nan, -torch.nan, torch.inf, -torch.inf, 3.4e38, -3.4e38, 1e-45, -0.0)
 MAGNITUDES = (1e-45, 1e-42, 1e-38, 1e-20, 1.0, 1e20, 1e37)

@@ -95,7 +95,7 @@ def test_large_gradients_are_shared_by_threads(
     with cache_of(cached_entries):
         plan = table_plan(bits=bits, wrong_share=wrong_share)
         few_of_many = wrong_share < 0.3 and cached_entries == 0
-        assert plan.path == ("exceptions" if few_of_many else "gather")
+        assert plan.path == ("corrections" if few_of_many else "gather")
         case = Case(plan, torch.randn(4, 150_001))
         check_reduce(cpu, case)
         check_sums(cpu, case)
