@@ -123,7 +123,9 @@ def _peers(workload: Workload, *, servers: int, blocks: int) -> Sent:
         workload.shapes, rank=POWERSGD_RANK, min_compression_rate=POWERSGD_RATE
     )
     buckets = -(-values // QSGD_BUCKET)
-    qsgd = qsgd_bytes(values=values, servers=servers, levels=QSGD_LEVELS, buckets=buckets)
+    qsgd = qsgd_bytes(
+        values=values, servers=servers, quantisation_levels=QSGD_LEVELS, buckets=buckets
+    )
     return {
         "ring, float32": (32, _ring(values, servers=servers, bits=32)),
         "fp16 or bf16": (16, _ring(values, servers=servers, bits=16)),

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from torch import Tensor
 
 from optinc.reducers.base import Reducer
@@ -12,14 +14,15 @@ from optinc.reducers.group import ServerGroup
 from optinc.reducers.measures.traffic import ring_bytes
 
 CHUNK = 1 << 18
-"""Values averaged at once: a chunk of a few servers stays in the cache."""
+"""Values averaged at once, which stay in the cache for a few servers."""
 
 
+@final
 class RingReducer(Reducer):
     """Averages exactly, as ``DistributedDataParallel`` does: every server's share is scaled first.
 
-    Between real processes it *is* that all-reduce. Non-finite gradients pass through, as they do
-    there.
+    Between real processes it is the all-reduce of ``DistributedDataParallel``. Non-finite
+    gradients pass through.
     """
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:

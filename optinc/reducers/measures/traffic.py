@@ -1,4 +1,4 @@
-"""Bytes one server sends to have a gradient reduced: by OptINC, a ring (Fig. 6) and peers."""
+"""Bytes that one server sends to reduce a gradient: by OptINC, a ring (Fig. 6) and peers."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from math import prod
 
 
 def ring_bytes(*, values: int, servers: int, bytes_per_value: float) -> float:
-    """Bytes of a ring all-reduce: every value crosses 2(N-1)/N times (Fig. 6).
+    """Return the bytes of a ring all-reduce, which sends every value 2(N-1)/N times (Fig. 6).
 
-    With 2 bytes a value, those of torch's ``fp16_compress_hook`` and ``bf16_compress_hook``.
+    torch's ``fp16_compress_hook`` and ``bf16_compress_hook`` send 2 bytes a value.
     """
     return 2 * (servers - 1) / servers * values * bytes_per_value
 
 
 def code_bytes(*, values: int, bits: int, blocks: int, scale_bytes: float = 4) -> float:
-    """Bytes of one gradient as B-bit codes and one scale a block, float32 as sent, each sent once.
+    """Return the bytes of a gradient sent once as B-bit codes and one scale a block.
 
-    What a switch that adds up codes receives, of light or, in the manner of SwitchML (Sapio et al.
-    2021, arXiv:1903.06701), of integers. SwitchML itself sends 32-bit integers; the B bits that a
-    code needs are counted here. With 256 values a block the scales are 32 / (256 B) of the codes'
-    bits.
+    A switch receives them and adds up the codes: OptINC's as light, or as integers in the manner of
+    SwitchML (Sapio et al. 2021, arXiv:1903.06701). SwitchML itself sends 32-bit integers; the B
+    bits that a code needs are counted here. With 256 values a block and the float32 scales that
+    are sent, the scales take 32 / (256 B) of the codes' bits.
     """
     return values * bits / 8 + blocks * scale_bytes
 
 
-def qsgd_bytes(*, values: int, servers: int, levels: int, buckets: int) -> float:
-    """Bytes of an all-gather of signed levels and one float32 norm a bucket: each sent N-1 times.
+def qsgd_bytes(*, values: int, servers: int, quantisation_levels: int, buckets: int) -> float:
+    """Return the bytes of QSGD: an all-gather of one integer a value and one norm a bucket.
 
-    QSGD (Alistarh et al. 2017, arXiv:1610.02132), whose messages cannot be added on their way. A
-    level -s to s takes the bits that tell 2s + 1 values apart; the paper's Elias coding, shorter
-    where most levels are 0 (few levels in large buckets), is not counted.
+    QSGD (Alistarh et al. 2017, arXiv:1610.02132) sends each N-1 times, as messages cannot be added
+    on their way. An integer from -s to s, with s quantisation levels, takes the bits that tell
+    2s + 1 values apart, a norm 4 bytes. The paper's Elias coding, shorter where most integers are 0
+    (few quantisation levels in large buckets), is not counted.
     """
-    bits = (2 * levels).bit_length()
+    bits = (2 * quantisation_levels).bit_length()
     return (servers - 1) * (values * bits / 8 + buckets * 4)
 
 
 def powersgd_factors(
     shapes: Sequence[Sequence[int]], *, rank: int, min_compression_rate: float
 ) -> tuple[int, int, int]:
-    """Return how many numbers the ring all-reduces of PowerSGD carry: P, Q and uncompressed.
+    """Return the sizes of PowerSGD's ring all-reduces, in numbers: P, Q and uncompressed values.
 
-    PowerSGD (Vogels et al. 2019, arXiv:1905.13727) as torch's ``powerSGD_hook``: a tensor of first
-    dimension n and m values for each of these is compressed to rank r = min(n, m, rank), if
-    (n + m) r ``min_compression_rate`` < n m, and otherwise sent as it is.
+    PowerSGD (Vogels et al. 2019, arXiv:1905.13727) as torch's ``powerSGD_hook``: a tensor of n rows
+    (its first dimension) and m values a row is compressed to rank r = min(n, m, rank), if
+    (n + m) r ``min_compression_rate`` < n m, and otherwise sent in full.
 
     Args:
         shapes: Shapes of the parameters.
         rank: Largest rank of the factors.
-        min_compression_rate: How many times smaller the factors must be.
+        min_compression_rate: Least ratio of the sizes of a matrix and of its factors.
     """
     numbers_p = numbers_q = uncompressed = 0
     for shape in shapes:

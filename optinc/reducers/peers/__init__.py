@@ -1,1 +1,1 @@
-"""Ways to average gradients that OptINC is compared with."""
+"""Reducers that OptINC is compared with."""

@@ -1,11 +1,13 @@
-"""Half precision: torch's hooks fp16 and bf16 as a reducer."""
+"""Half-precision all-reduce: torch's ``fp16_compress_hook`` and ``bf16_compress_hook``."""
 
 # Shape suffixes: N servers, P gradient values.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, final, get_args
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
@@ -19,19 +21,19 @@ from optinc.reducers.peers.hook import FlatBucket, Hook, HookReducer
 
 HalfPrecision = Literal["fp16", "bf16"]
 
-
 HALF_PRECISION_HOOKS: dict[HalfPrecision, Hook] = {
     "fp16": fp16_compress_hook,
     "bf16": bf16_compress_hook,
 }
 
 
+@final
 class HalfPrecisionReducer(HookReducer):
-    """Averages in half precision: every server's share of the mean is sent and added so.
+    """Averages in half precision: the servers' shares of the mean are sent and added in it.
 
-    torch's ``fp16_compress_hook`` and ``bf16_compress_hook``. Non-finite gradients pass through;
-    with fp16 a mean beyond 65504 becomes infinite. Results of N > 2 real and virtual servers differ
-    by at most 2 (N-1) u of the mean absolute gradient, u = 2^-11 (fp16) or 2^-8 (bf16).
+    Non-finite gradients pass through; with fp16 a mean beyond 65504 becomes infinite. Results of
+    N > 2 real and virtual servers differ by at most 2 (N-1) u of the mean absolute gradient,
+    u = 2^-11 (fp16) or 2^-8 (bf16).
 
     Args:
         servers: Number of servers N.
@@ -56,8 +58,11 @@ class HalfPrecisionReducer(HookReducer):
     def _begin(self, gradient: Tensor, held: int) -> list[Any]:
         return [None] * held
 
-    def _call(self, state: Any, group: dist.ProcessGroup, bucket: FlatBucket) -> Tensor:
-        return HALF_PRECISION_HOOKS[self.format](group, bucket).wait()
+    def _surroundings(self, device: torch.device) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _call(self, state: Any, group: dist.ProcessGroup, gradient_P: Tensor) -> Tensor:
+        return HALF_PRECISION_HOOKS[self.format](group, FlatBucket(gradient_P)).wait()
 
     def _end(self, states: list[Any], reduced_P: Tensor) -> float:
         return ring_bytes(values=reduced_P.numel(), servers=self.servers, bytes_per_value=2)

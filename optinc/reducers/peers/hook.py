@@ -1,12 +1,13 @@
-"""Communication hooks of torch's DistributedDataParallel as reducers: fp16, bf16 and PowerSGD.
+"""Communication hooks of torch's DistributedDataParallel, run as reducers.
 
-The hooks are torch's own. Each is given the whole flat gradient as one bucket, where DDP would call
-it for buckets of about 25 MB. Between real processes it exchanges data itself; for N virtual
-servers it is run N times in threads that take turns (:mod:`.threaded_group`).
+The hooks are torch's own (:mod:`.half_precision`, :mod:`.powersgd`). A hook gets the whole flat
+gradient as one bucket, where DDP would call it for buckets of about 25 MB. Between real processes
+it exchanges data itself; for N virtual servers it runs N times, in threads that take turns
+(:mod:`.threaded_group`).
 
-Both forms return the same bits for one or two servers, whose sum has only one order. For more, gloo
-and NCCL add in an order of their own, virtual servers in that of the ranks: results differ by the
-rounding of N-1 additions in the format that is sent.
+Real and virtual servers return equal bits for one or two servers, whose sum has only one order.
+From three on, gloo and NCCL add in an order of their own, virtual servers in the order of the
+ranks: results differ by the rounding of N-1 additions in the format that is sent.
 """
 
 # Shape suffixes: N servers, P gradient values.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
@@ -37,11 +38,12 @@ class FlatBucket:
     """The whole gradient of one server as the only bucket of a backward pass.
 
     Args:
-        buffer_P: Float tensor [P]; hooks work in it.
-        shapes: Shapes of its parameters, in flat order.
+        buffer_P: Float tensor [P], changed by hooks.
+        shapes: Shapes of the parameters in it, in flat order; empty for hooks that do not ask for
+            :meth:`gradients`.
     """
 
-    def __init__(self, buffer_P: Tensor, shapes: Sequence[torch.Size]) -> None:
+    def __init__(self, buffer_P: Tensor, shapes: Sequence[torch.Size] = ()) -> None:
         self._buffer_P = buffer_P
         self._shapes = shapes
 
@@ -54,7 +56,7 @@ class FlatBucket:
         return 0
 
     def is_last(self) -> bool:
-        """Say that no bucket follows in this backward pass."""
+        """Return True: no bucket follows in this backward pass."""
         return True
 
     def gradients(self) -> list[Tensor]:
@@ -73,40 +75,37 @@ class FlatBucket:
 class HookReducer(Reducer):
     """A reducer that runs one of torch's communication hooks.
 
-    Every reduction measures the error against the exact mean, what error feedback will make up for
-    included: of virtual servers on all values, of real ones on a sample of large gradients.
+    Every reduction measures the error against the exact mean, before error feedback makes up for
+    it: on all values of virtual servers, on a sample of large gradients of real servers.
     """
-
-    _shapes: Sequence[torch.Size] = ()
 
     @abstractmethod
     def _begin(self, gradient: Tensor, held: int) -> list[Any]:
-        """Return the state that the hook of each of the servers held here is given.
+        """Return the hook states of the servers in this process.
 
         Args:
             gradient: Tensor [..., P] of the dtype and device of the gradients.
             held: Servers in this process.
         """
 
-    def _surroundings(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return what the hooks of all servers run in, as far as it is global."""
-        return nullcontext()
+    @abstractmethod
+    def _surroundings(self, device: torch.device) -> AbstractContextManager[None]:
+        """Return a context around the hooks of all servers, for global state that they change."""
 
     @abstractmethod
-    def _call(self, state: Any, group: dist.ProcessGroup, bucket: FlatBucket) -> Tensor:
-        """Run the hook of one server, and return the reduced gradient [P]."""
+    def _call(self, state: Any, group: dist.ProcessGroup, gradient_P: Tensor) -> Tensor:
+        """Run the hook of one server on its gradient, which it may change; return the mean [P]."""
 
     @abstractmethod
     def _end(self, states: list[Any], reduced_P: Tensor) -> float:
-        """Keep what the servers must remember; return the bytes that each of them has sent."""
+        """Keep the state that lasts; return the bytes that each server has sent."""
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         states = self._begin(gradients_NP, self.servers)
 
         def serve(group: dist.ProcessGroup) -> Tensor:
             rank = group.rank()
-            # Hooks write into their bucket.
-            return self._call(states[rank], group, self._bucket(gradients_NP[rank].clone()))
+            return self._call(states[rank], group, gradients_NP[rank].clone())
 
         with self._surroundings(gradients_NP.device):
             reduced_P = run_servers(self.servers, serve, device=gradients_NP.device)[0]
@@ -118,13 +117,10 @@ class HookReducer(Reducer):
         (state,) = self._begin(gradient_P, 1)
         sample_NS = group.all_gather(sample(gradient_P))
         with self._surroundings(gradient_P.device):
-            reduced_P = self._call(state, group.process_group, self._bucket(gradient_P))
+            reduced_P = self._call(state, group.process_group, gradient_P)
         gradient_P.copy_(reduced_P)
         add_error(self.accounting, sample_NS, sample(gradient_P))
         self._account(gradient_P.numel(), self._end([state], gradient_P))
-
-    def _bucket(self, buffer_P: Tensor) -> FlatBucket:
-        return FlatBucket(buffer_P, self._shapes)
 
     def _account(self, values: int, sent: float) -> None:
         self.accounting.reductions += 1

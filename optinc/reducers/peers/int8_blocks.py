@@ -1,18 +1,18 @@
-"""The integer sum of block-quantised gradients, as an electrical switch would take it."""
+"""Integer sums of block-quantised gradients, as an electrical switch adds them (SwitchML)."""
 
 # Shape suffixes: N servers, P gradient values, B blocks.
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from optinc.errors import NonFiniteGradientError
 from optinc.reducers.base import Reducer
-from optinc.reducers.blocks import CHUNK_BLOCKS, bits_of, chunks, quantized_signals, scales_of
+from optinc.reducers.blocks import bits_of, chunk_values, chunks, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.measures.error import add_error, sample
 from optinc.reducers.measures.signal_terms import Signal
@@ -21,19 +21,19 @@ from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refus
 from optinc.signal.block_quantizer import BlockQuantizer
 
 
+@final
 class Int8BlocksReducer(Reducer):
     """Averages codes by adding them up, in the manner of SwitchML (arXiv:1903.06701).
 
     The codes are OptINC's, with one scale a block that all servers share. The mean is their sum
-    over N, and is not rounded again: the difference to OptINC is Q of eq. (3) and the ONN's errors.
-    Sums of integers have no order, so real and virtual servers return the same bits.
+    over N, and is not rounded again: OptINC adds Q of eq. (3) and the errors of its ONN. Sums of
+    integers do not depend on their order, so real and virtual servers return equal bits.
 
-    Real servers send the codes as 32-bit integers; counted are the bits of a code.
+    Real servers send the codes as 32-bit integers; the accounting counts the bits of a code.
 
     Args:
         servers: Number of servers N.
-        quantizer: Float gradients <-> codes, of 8 bits by default, and what to do about gradients
-            that are not finite.
+        quantizer: Float gradients <-> codes, and the policy for non-finite gradients.
     """
 
     def __init__(self, *, servers: int, quantizer: BlockQuantizer) -> None:
@@ -52,7 +52,7 @@ class Int8BlocksReducer(Reducer):
     @property
     def replay_chunk(self) -> int:
         """See :meth:`Reducer.replay_chunk`; whole blocks."""
-        return CHUNK_BLOCKS * self.quantizer.block_size
+        return chunk_values(self.quantizer.block_size)
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
         """See :meth:`Reducer.replay`."""
@@ -80,7 +80,7 @@ class Int8BlocksReducer(Reducer):
         """Exchange block scales, then one sum of codes.
 
         Raises:
-            NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers alike.
+            NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
         bits_B = bits_of(self.quantizer.scales(gradient_P.unsqueeze(0)))
         group.maximum(bits_B)
@@ -103,7 +103,7 @@ class Int8BlocksReducer(Reducer):
         return self.quantizer.decode(sums_P, scales_B, servers=self.servers)
 
     def _refuses(self, scales_B: Tensor) -> bool:
-        """Count blocks that are not finite, and say whether they are an error."""
+        """Count non-finite blocks, and return whether they are an error."""
         nonfinite = int((~torch.isfinite(scales_B)).sum())
         self.accounting.nonfinite_blocks += nonfinite
         return refuses(nonfinite, self.quantizer.nonfinite)

@@ -1,4 +1,4 @@
-"""PowerSGD: torch's hook as a reducer, with error feedback and warm start."""
+"""PowerSGD (Vogels et al. 2019, arXiv:1905.13727): low-rank gradients with error feedback."""
 
 # Shape suffixes: N servers, P gradient values.
 
@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any, cast
+from typing import Any, cast, final
 
 import torch
 import torch.distributed as dist
@@ -23,20 +23,21 @@ from optinc.reducers.measures.traffic import powersgd_factors, ring_bytes
 from optinc.reducers.peers.hook import FlatBucket, Hook, HookReducer
 
 
+@final
 class PowerSGDReducer(HookReducer):
-    """Averages low-rank approximations, and adds what they leave out to the next gradient.
+    """Averages low-rank approximations, and adds their errors to the next gradients.
 
     torch's ``powerSGD_hook`` with error feedback and warm start. It compresses the matrix of every
-    parameter on its own, so it must know their shapes: strategies call :meth:`lay_out`.
+    parameter on its own, so it must know the shapes: strategies call :meth:`lay_out`.
 
-    A reduction that returns NaN or infinity, because a gradient held some, leaves the memories as
-    they were; in torch's hook they would be NaN from then on.
+    A reduction that returns NaN or infinity, because a gradient held some, does not change errors
+    and factors; in torch's hook they would be NaN from then on.
 
     Args:
         servers: Number of servers N.
         rank: Largest rank of the approximation.
         start_iteration: Reductions that are exact before compression starts.
-        min_compression_rate: Matrices that would not shrink by this factor are sent as they are.
+        min_compression_rate: Least factor by which a matrix must shrink; others are sent in full.
         orthogonalization_epsilon: Added to the norms of columns where torch orthogonalises by
             Gram-Schmidt: rank 2 at most, or half precision.
         seed: Seed of the first factors.
@@ -67,6 +68,7 @@ class PowerSGDReducer(HookReducer):
         self.min_compression_rate = min_compression_rate
         self.orthogonalization_epsilon = orthogonalization_epsilon
         self.seed = seed
+        self._shapes: Sequence[torch.Size] = ()
         self._iteration = 0
         self._random: tuple[Any, ...] | None = None
         self._errors: list[Tensor] = []
@@ -88,7 +90,7 @@ class PowerSGDReducer(HookReducer):
         }
 
     def server_state(self) -> dict[str, Tensor]:
-        """Return what the approximations left out: ``error`` [servers held, P], once they began."""
+        """Return ``error`` [servers held, P] of the approximations, once compression began."""
         return {"error": torch.stack(self._errors)} if self._errors else {}
 
     def load_server_state(self, state: dict[str, Tensor]) -> None:
@@ -96,7 +98,7 @@ class PowerSGDReducer(HookReducer):
         self._errors = list(state["error"].clone()) if state else []
 
     def shared_state(self) -> dict[str, Any]:
-        """Return iterations, and once there are any, random numbers and factors ``p`` and ``q``."""
+        """Return iterations, and once compression began, random state and factors ``p``, ``q``."""
         state: dict[str, Any] = {"iteration": self._iteration}
         if self._random is not None:
             _, keys, position, *_ = self._random
@@ -116,7 +118,7 @@ class PowerSGDReducer(HookReducer):
             self._factors = state["p"].clone(), state["q"].clone()
 
     def _begin(self, gradient: Tensor, held: int) -> list[Any]:
-        values, factors = gradient.shape[-1], self._numbers()
+        values, factors = gradient.shape[-1], self._sizes()
         if not self._shapes:
             raise ConfigurationError(
                 "reducer=powersgd compresses the matrix of every parameter on its own: call "
@@ -129,20 +131,20 @@ class PowerSGDReducer(HookReducer):
             )
         if self._factors is not None and tuple(len(f) for f in self._factors) != factors[:2]:
             raise ConfigurationError(
-                "the memory of reducer=powersgd is that of other parameters, another reducer.rank "
+                "the factors of reducer=powersgd belong to other parameters, another reducer.rank "
                 "or another reducer.min_compression_rate; start with a new reducer"
             )
         if self._errors and [len(error) for error in self._errors] != [values] * held:
             raise ConfigurationError(
-                f"the error memory of reducer=powersgd is that of {len(self._errors)} servers with "
+                f"the errors of reducer=powersgd belong to {len(self._errors)} servers with "
                 f"{len(self._errors[0])} values, but {held} servers with {values} values go on "
-                "here; continue with the same servers or start with a new reducer"
+                "here; continue with as many servers or start with a new reducer"
             )
         with _quiet():
             return [self._state(gradient, server) for server in range(held)]
 
     def _state(self, gradient: Tensor, server: int) -> PowerSGDState:
-        """Build the state of one server anew, so that what lasts is what checkpoints hold."""
+        """Build the state of one server anew, so that only the state of checkpoints lasts."""
         state = PowerSGDState(
             process_group=None,
             matrix_approximation_rank=self.rank,
@@ -164,19 +166,20 @@ class PowerSGDReducer(HookReducer):
 
     @contextmanager
     def _surroundings(self, device: torch.device) -> Iterator[None]:
-        # The hook seeds all random numbers, but gives only those of the CPU their state back.
+        # The hook seeds all random numbers, but restores the state of the CPU's only.
         devices = [device] if device.type == "cuda" else []
         with _quiet(), torch.random.fork_rng(devices):
             yield
 
-    def _call(self, state: Any, group: dist.ProcessGroup, bucket: FlatBucket) -> Tensor:
+    def _call(self, state: Any, group: dist.ProcessGroup, gradient_P: Tensor) -> Tensor:
         state.process_group = group
+        bucket = FlatBucket(gradient_P, self._shapes)
         return cast("Hook", powerSGD_hook)(state, bucket).wait()
 
     def _end(self, states: list[Any], reduced_P: Tensor) -> float:
         sent = reduced_P.numel()
         if self._iteration >= self.start_iteration:
-            sent = sum(self._numbers())
+            sent = sum(self._sizes())
             if torch.isfinite(reduced_P).all():
                 self._errors = [state.error_dict[0] for state in states]
                 self._factors = states[0].p_memory_dict[0], states[0].q_memory_dict[0]
@@ -184,7 +187,7 @@ class PowerSGDReducer(HookReducer):
         self._iteration += 1
         return ring_bytes(values=sent, servers=self.servers, bytes_per_value=4)
 
-    def _numbers(self) -> tuple[int, int, int]:
+    def _sizes(self) -> tuple[int, int, int]:
         return powersgd_factors(
             self._shapes, rank=self.rank, min_compression_rate=self.min_compression_rate
         )
@@ -197,7 +200,7 @@ def _check(name: str, value: float, legal: bool, values: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep PowerSGD from logging its settings and buffers at every reduction; warnings stay."""
+    """Silence the settings and buffers that PowerSGD logs at every reduction; warnings stay."""
     logger = logging.getLogger(powerSGD_hook.__module__)
     level = logger.level
     logger.setLevel(max(logging.WARNING, logger.getEffectiveLevel()))

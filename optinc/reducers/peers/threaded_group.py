@@ -1,9 +1,9 @@
-"""A process group of torch without processes: its ranks are threads that take turns.
+"""Process group of torch without processes: its ranks are threads that take turns.
 
 Communication hooks of torch block inside a collective, so N virtual servers need N threads to run
-the same hook. Only one of them runs at a time, in the order of the ranks: results do not depend on
-timing, sums are taken in that order, and a hook may seed torch's global random numbers. Nothing of
-``torch.distributed`` needs to be initialised.
+a hook. One thread runs at a time, in the order of the ranks: results do not depend on timing, sums
+are added in the order of the ranks, and a hook may seed torch's global random numbers.
+``torch.distributed`` need not be initialised.
 """
 
 from __future__ import annotations
@@ -23,49 +23,35 @@ T = TypeVar("T")
 def run_servers(
     servers: int, serve: Callable[[dist.ProcessGroup], T], *, device: torch.device
 ) -> list[T]:
-    """Call a function once for each of N virtual servers, and let these calls exchange sums.
+    """Run a function for each of N virtual servers, which may exchange sums.
 
     Args:
         servers: Number of servers N.
-        serve: Called without gradients being recorded. ``all_reduce`` with the operation SUM is the
-            only collective of the group it is given; the calls must make the same ones.
-        device: Where the tensors are; all servers use the caller's CUDA stream.
+        serve: Called with the server's handle of the group, and without recording gradients. The
+            group knows one collective, ``all_reduce`` with the operation SUM, which all servers
+            must call equally often.
+        device: Device of the tensors; all servers use the caller's CUDA stream.
 
     Returns:
-        What the calls returned, in the order of the ranks.
+        The results of the calls, in the order of the ranks.
 
     Raises:
-        Exception: Whatever the first failing call raised.
-        RuntimeError: If the servers did not make the same collectives.
+        Exception: The error of the first failing call.
+        RuntimeError: If the servers did not call equally many collectives.
     """
     turns = _Turns(servers)
     stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
     results: dict[int, T] = {}
 
-    def play(rank: int) -> None:
-        # Grad mode and stream are those of a thread.
+    def serve_on_stream(rank: int) -> None:
+        # Grad mode and stream belong to a thread.
         on_stream: AbstractContextManager[Any] = (
             nullcontext() if stream is None else torch.cuda.stream(stream)
         )
-        try:
-            turns.wait(rank)
-            with torch.no_grad(), on_stream:
-                results[rank] = serve(ThreadedGroup(rank, turns))
-            turns.leave(rank)
-        except BaseException as error:
-            turns.abort(error)
+        with torch.no_grad(), on_stream:
+            results[rank] = serve(ThreadedGroup(rank, turns))
 
-    threads = [threading.Thread(target=play, args=(rank,)) for rank in range(servers)]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except BaseException as error:
-        turns.abort(error)
-        raise
-    if turns.error is not None:
-        raise turns.error
+    turns.play(serve_on_stream)
     return [results[rank] for rank in range(servers)]
 
 
@@ -95,13 +81,13 @@ class ThreadedGroup(dist.ProcessGroup):
 
 
 class Done(Generic[T]):
-    """A ``Work``, and its future, that is done.
+    """A finished ``Work`` of torch.distributed, and its future.
 
-    torch's own futures know devices and run callbacks on CUDA streams of their own, which would
-    race with the streams of other servers.
+    torch's own futures run callbacks on CUDA streams of their own, which would race with the
+    streams of other servers.
 
     Args:
-        value: Its result.
+        value: The result.
     """
 
     def __init__(self, value: T) -> None:
@@ -129,28 +115,42 @@ class _AbortedError(Exception):
 
 
 class _Turns:
-    """Lets one server run until its next collective, then the next one."""
+    """Threads of the servers, of which one runs at a time, until its next collective."""
 
     def __init__(self, servers: int) -> None:
         self.servers = servers
-        self.error: BaseException | None = None
+        self._error: BaseException | None = None
         self._turn = 0
         self._changed = threading.Condition()
         self._tensors: list[Tensor] = []
 
-    def wait(self, rank: int) -> None:
-        """Wait for this server's turn."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._turn == rank or self.error is not None)
-            if self.error is not None:
-                raise _AbortedError
+    def play(self, serve: Callable[[int], None]) -> None:
+        """Call ``serve(rank)`` in a thread for each server, and raise the first error.
 
-    def abort(self, error: BaseException) -> None:
-        """Let all waiting servers fail; the first error is kept."""
-        with self._changed:
-            if self.error is None:
-                self.error = error
-            self._changed.notify_all()
+        Raises:
+            Exception: The error of the first failing call.
+            RuntimeError: If the servers did not call equally many collectives.
+        """
+
+        def take_part(rank: int) -> None:
+            try:
+                self._wait(rank)
+                serve(rank)
+                self._leave(rank)
+            except BaseException as error:
+                self._abort(error)
+
+        threads = [threading.Thread(target=take_part, args=(rank,)) for rank in range(self.servers)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:
+            self._abort(error)
+            raise
+        if self._error is not None:
+            raise self._error
 
     def sum(self, rank: int, tensor: Tensor) -> None:
         """Add the tensors of all servers in the order of the ranks, in place."""
@@ -164,9 +164,23 @@ class _Turns:
                 other.copy_(total)
             self._tensors = []
         self._pass_on(rank)
-        self.wait(rank)
+        self._wait(rank)
 
-    def leave(self, rank: int) -> None:
+    def _wait(self, rank: int) -> None:
+        """Wait for this server's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn == rank or self._error is not None)
+            if self._error is not None:
+                raise _AbortedError
+
+    def _abort(self, error: BaseException) -> None:
+        """Let all waiting servers fail, and keep the first error."""
+        with self._changed:
+            if self._error is None:
+                self._error = error
+            self._changed.notify_all()
+
+    def _leave(self, rank: int) -> None:
         """End this server's part."""
         if rank == self.servers - 1:
             self._check(0)
@@ -174,7 +188,7 @@ class _Turns:
 
     def _check(self, tensors: int) -> None:
         if len(self._tensors) != tensors:
-            raise RuntimeError("the virtual servers did not make the same collectives")
+            raise RuntimeError("the virtual servers did not call equally many collectives")
 
     def _pass_on(self, rank: int) -> None:
         with self._changed:

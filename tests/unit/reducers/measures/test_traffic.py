@@ -46,7 +46,7 @@ def test_formulas() -> None:
         80,
         100,
     )
-    assert qsgd_bytes(values=1000, servers=3, levels=127, buckets=2) == 2 * 1008
+    assert qsgd_bytes(values=1000, servers=3, quantisation_levels=127, buckets=2) == 2 * 1008
     assert ring_bytes(values=1000, servers=4, bytes_per_value=2) == 3000
 
 

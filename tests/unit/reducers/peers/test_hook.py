@@ -226,7 +226,7 @@ def test_powersgd_refuses_the_memory_of_others() -> None:
     fewer = powersgd(2)
     fewer.load_server_state(servers)
     fewer.load_shared_state(shared)
-    with pytest.raises(ConfigurationError, match="that of 3 servers"):
+    with pytest.raises(ConfigurationError, match="belong to 3 servers"):
         fewer(gradients(2))
 
 
@@ -295,7 +295,7 @@ def test_virtual_servers_must_make_the_same_collectives(odd: int, more: bool) ->
         if (group.rank() == odd) is more:
             all_reduce(torch.ones(1), group)
 
-    with pytest.raises(RuntimeError, match="did not make the same collectives"):
+    with pytest.raises(RuntimeError, match="did not call equally many collectives"):
         run_servers(3, serve, device=CPU)
 
 
