@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def squared_norms(gradients_NP: Tensor, reduced_P: Tensor, *, finite: bool) -> tuple[float, float]:
-    """Return the squared norms of error and exact mean, over finite blocks."""
+    """Return the squared L2 norms of the error and of the exact mean.
+
+    Args:
+        gradients_NP: Float tensor [N, P], the gradients of the servers.
+        reduced_P: Float tensor [P], the reduced gradient.
+        finite: Whether ``reduced_P`` is finite everywhere; otherwise other values are left out.
+    """
     mean_P = exact_mean(gradients_NP)
     error_P = reduced_P - mean_P
     if not finite:
@@ -22,7 +28,7 @@ def squared_norms(gradients_NP: Tensor, reduced_P: Tensor, *, finite: bool) -> t
 
 
 def exact_mean(gradients_NP: Tensor) -> Tensor:
-    """Average over the servers: [N, P] -> [P], in float32, or float64 for such gradients.
+    """Average over the servers: [N, P] -> [P], float64 for float64 gradients, otherwise float32.
 
     Every server's share is scaled before it is added: sums of gradients near 3e38 would overflow,
     and half-precision sums lose their last bits.

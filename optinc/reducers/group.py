@@ -1,4 +1,4 @@
-"""The real servers of a reduction: one process each, and the collectives they exchange data by."""
+"""Group of real servers, one process each, and the collectives by which they exchange data."""
 
 # Shape suffixes: N servers, P gradient values.
 
@@ -20,14 +20,14 @@ class ServerGroup:
     Every method is a collective: all servers must call it, with tensors of the same shape.
 
     Args:
-        process_group: As given to the functions of :mod:`torch.distributed`.
+        process_group: The ``group`` argument of the functions of :mod:`torch.distributed`.
     """
 
     process_group: dist.ProcessGroup
 
     @classmethod
     def world(cls) -> ServerGroup:
-        """Return the group of all processes."""
+        """Return the group of all processes that torch.distributed has started."""
         group = dist.group.WORLD
         assert group is not None, "torch.distributed is not initialised"
         return cls(group)
@@ -43,8 +43,8 @@ class ServerGroup:
         return dist.get_world_size(self.process_group)
 
     def set_timeout(self, timeout: timedelta) -> None:
-        """Let later collectives fail after so long without an answer."""
-        # Public since torch 2.13; before, under the older name.
+        """Let later collectives fail after ``timeout`` without an answer."""
+        # Public since torch 2.13, private before.
         older = dist.distributed_c10d._set_pg_timeout
         getattr(dist, "set_timeout", older)(timeout, self.process_group)
 
@@ -63,7 +63,7 @@ class ServerGroup:
         return gathered
 
     def all_to_all(self, rows_N: Tensor) -> Tensor:
-        """Send row k of [N, ...] to server k; return what the others sent to this one, [N, ...]."""
+        """Send row k of [N, ...] to server k; return the rows sent to this server, [N, ...]."""
         received = torch.empty_like(rows_N)
         dist.all_to_all_single(received, rows_N.contiguous(), group=self.process_group)
         return received

@@ -1,4 +1,4 @@
-"""Finds the first number in the gradients of N servers that is not finite."""
+"""NaN and infinity in gradients: the policy, and the server and position of the first one."""
 
 # Shape suffixes: N servers, P gradient values.
 
@@ -13,10 +13,10 @@ from optinc.signal.block_quantizer import NonFinitePolicy
 
 
 def refuses(nonfinite_blocks: int, policy: NonFinitePolicy) -> bool:
-    """Return whether blocks with a value that is not finite are an error.
+    """Return whether non-finite blocks are an error under a policy.
 
     Raises:
-        SkipStep: Under that policy, if there are any.
+        SkipStep: If there are non-finite blocks and the policy is ``skip_step``.
     """
     if nonfinite_blocks and policy == "skip_step":
         raise SkipStep(f"{nonfinite_blocks} blocks hold NaN or infinity")
@@ -24,7 +24,7 @@ def refuses(nonfinite_blocks: int, policy: NonFinitePolicy) -> bool:
 
 
 def first_nonfinite(gradients_NP: Tensor) -> tuple[int, int, float]:
-    """Return server, position and value of the first number beyond float32 of the first server."""
+    """Return server, position and value of the first NaN, infinity or value beyond float32."""
     for server, gradient_P in enumerate(gradients_NP):
         positions = (~torch.isfinite(gradient_P.to(torch.float32))).nonzero()
         if len(positions):
@@ -34,7 +34,7 @@ def first_nonfinite(gradients_NP: Tensor) -> tuple[int, int, float]:
 
 
 def first_nonfinite_of(gradient_P: Tensor, group: ServerGroup) -> NonFiniteGradientError:
-    """Let all servers agree on the first server with a non-finite value, and where it is."""
+    """Return the error for the first non-finite value of all real servers; equal on all of them."""
     finite = bool(torch.isfinite(gradient_P.to(torch.float32)).all())
     found = None if finite else first_nonfinite(gradient_P.unsqueeze(0))
     for server, place in enumerate(group.gather_objects(found)):

@@ -1,4 +1,4 @@
-"""Watches reductions and says what each did to the gradient of every group of parameters."""
+"""Observer that measures each reduction: statistics for every group of parameters."""
 
 # Shape suffixes: N servers, P gradient values, S values of one server's share, G groups,
 # C counted quantities.
@@ -28,14 +28,14 @@ CHUNK = 1 << 16
 
 
 class SignalObserver:
-    """Gathers the statistics of a reduction, see :class:`optinc.reducers.base.Observer`.
+    """Measures the statistics of a reduction, see :class:`optinc.reducers.base.Observer`.
 
-    Before the reduction it plays the signals once more and keeps the exact mean; after it, it
-    measures the error. Each of N real servers does so for its share of the gradient, for which the
-    servers exchange their gradients as floats; all come to the statistics of virtual servers.
+    Before the reduction it replays the signals and keeps the exact mean; after it, it measures the
+    error. Each of N real servers measures its share of the gradient, for which the servers exchange
+    their gradients as floats; the statistics equal the statistics of virtual servers.
 
     Args:
-        groups: Slices of the flat gradient, ascending, that together are all of it.
+        groups: Ascending slices that together cover the flat gradient.
     """
 
     def __init__(self, groups: Sequence[slice]) -> None:
@@ -46,7 +46,7 @@ class SignalObserver:
         self._complete = False
 
     def before(self, reducer: Reducer, gradients: Tensor, group: ServerGroup | None) -> None:
-        """Count codes and what the switch made of them, and take the exact mean."""
+        """Count codes and wrong received codes, and take the exact mean."""
         self._complete = False
         if gradients.shape[-1] != self.groups[-1].stop:
             raise ValueError(
@@ -69,7 +69,7 @@ class SignalObserver:
             self._add(terms_CP, start=signal.place.start, column=len(ERROR_COLUMNS))
 
     def after(self, reduced_P: Tensor, group: ServerGroup | None) -> None:
-        """Measure the error, and add up what all servers have counted."""
+        """Measure the error, and add up the counts of all servers."""
         reduced_S = reduced_P[self._first : self._first + len(self._mean_S)]
         for start in range(0, len(reduced_S), CHUNK):
             part = slice(start, start + CHUNK)
@@ -80,10 +80,11 @@ class SignalObserver:
         self._complete = True
 
     def take(self) -> tuple[list[GroupStatistics], GroupStatistics] | None:
-        """Return the statistics of the last reduction once, None where there is none to return.
+        """Return the statistics of the last reduction, once.
 
         Returns:
-            Those of every group, and of the whole gradient.
+            The statistics of every group, and of the whole gradient; None after a reduction that
+            raised an error, and where they were already taken.
         """
         if not self._complete:
             return None
@@ -94,21 +95,21 @@ class SignalObserver:
         )
 
     def _add(self, terms_CP: Tensor, *, start: int, column: int) -> None:
-        """Add terms of a part that starts at ``start`` in this server's share."""
+        """Add the terms of a part of this server's share that starts at ``start``."""
         add_terms(self._totals_GC, terms_CP, self.groups, first=self._first + start, column=column)
 
 
 def _share(gradient_P: Tensor, group: ServerGroup, *, chunk: int) -> tuple[Tensor, int]:
-    """Exchange gradients so that each server has its share of all: [P] -> [N, S].
+    """Exchange gradients so that each server holds its share of every gradient: [P] -> [N, S].
 
-    Shares are whole chunks of the whole gradient, on which the noise of a switch depends.
+    A share is whole chunks of the gradient, on which the noise of a switch depends.
 
     Returns:
-        The share of all servers' gradients, and the position of its first value.
+        The gradients of all servers in this server's share, and the position of its first value.
     """
     values, servers = len(gradient_P), group.size
     share = -(-values // (chunk * servers)) * chunk
-    # gloo and NCCL know both types, and every gradient is exact in one of them.
+    # gloo and NCCL know float32 and float64, and every gradient is exact in one of them.
     dtype = torch.promote_types(gradient_P.dtype, torch.float32)
     padded_NS = gradient_P.new_zeros(servers * share, dtype=dtype)
     padded_NS[:values] = gradient_P

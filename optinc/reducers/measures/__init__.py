@@ -1,1 +1,1 @@
-"""What a reduction costs and gets wrong: bytes, errors, statistics of codes."""
+"""Measures of a reduction: bytes, errors, statistics of codes."""

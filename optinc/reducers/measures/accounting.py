@@ -1,4 +1,4 @@
-"""What a reducer did: blocks, errors, bytes and seconds."""
+"""Running totals of a reducer: blocks, errors, bytes and seconds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from math import sqrt
 
 @dataclass
 class Accounting:
-    """Running totals over all reductions of one run (plain numbers, so they fit in a checkpoint).
+    """Running totals over all reductions of one run; plain numbers, so they fit in a checkpoint.
 
     Attributes:
         reductions: Calls of the reducer.
-        values: Gradient values reduced (per server, not summed over servers).
+        values: Gradient values reduced, per server.
         blocks: Quantiser blocks reduced.
         nonfinite_blocks: Blocks in which some server sent NaN or infinity.
         onn_errors: Values whose received code differs from the ideal quantised average.
@@ -21,7 +21,8 @@ class Accounting:
         bytes_sent: Bytes one server sends with the reducer in use, by :mod:`.traffic`.
         bytes_optinc: Bytes one server sends through the switch: codes and block scales.
         bytes_ring: Bytes one server sends in a ring all-reduce of float32 gradients, 2(N-1)/N.
-        bytes_ring_same_bits: The same ring carrying OptINC's B-bit codes and scales (Fig. 6).
+        bytes_ring_same_bits: Bytes one server sends in a ring all-reduce of OptINC's B-bit codes
+            and scales (Fig. 6).
         seconds: Wall time spent inside the reducer.
     """
 
@@ -59,7 +60,7 @@ class Accounting:
             setattr(self, field.name, state.get(field.name, field.default))
 
     def summary(self) -> dict[str, float]:
-        """Return the figures that ``summary.json`` and the loggers carry."""
+        """Return the quantities that ``summary.json`` and the loggers carry, by name."""
         return {
             "reducer_seconds": self.seconds,
             "blocks": self.blocks,

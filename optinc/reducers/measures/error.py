@@ -1,4 +1,4 @@
-"""The error of a reduction against the exact mean: in full, or between real servers on a sample."""
+"""Error of a reduction against the exact mean: on all values, or on a sample of real servers."""
 
 # Shape suffixes: N servers, P gradient values, S sampled values.
 
@@ -16,19 +16,19 @@ CHUNK = 1 << 20
 """Values measured at once."""
 
 SAMPLED_BLOCKS = 1024
-"""Between real servers the error is measured on so many blocks at least ..."""
+"""Fewest blocks of a sample, where the gradient has as many."""
 
 SPARSEST_SAMPLE = 64
-"""... and on one in so many of larger gradients: the samples travel as floats."""
+"""Largest distance of sampled blocks, for large gradients: samples travel as floats."""
 
 
 def add_error(accounting: Accounting, gradients_NP: Tensor, reduced_P: Tensor) -> None:
-    """Add the squared norms of error and exact mean to the totals.
+    """Add the squared norms of error and exact mean to an accounting.
 
     Args:
-        accounting: The totals.
-        gradients_NP: Float tensor [N, P], what the servers sent.
-        reduced_P: Float tensor [P], what they received; values that are not finite are left out.
+        accounting: The totals, changed.
+        gradients_NP: Float tensor [N, P], the gradients of the servers.
+        reduced_P: Float tensor [P], the reduced gradient; non-finite values are left out.
     """
     for start in range(0, reduced_P.numel(), CHUNK):
         rows_NP, part_P = gradients_NP[:, start : start + CHUNK], reduced_P[start : start + CHUNK]
@@ -40,7 +40,7 @@ def add_error(accounting: Accounting, gradients_NP: Tensor, reduced_P: Tensor) -
 
 
 def sample(gradient_P: Tensor, *, block_size: int = 256) -> Tensor:
-    """Copy evenly spaced blocks, or all where these are few: [P] -> [S]."""
+    """Copy evenly spaced blocks of a gradient, or all of a small one: [P] -> [S]."""
     blocks = -(-len(gradient_P) // block_size)
     step = min(max(blocks // SAMPLED_BLOCKS, 1), SPARSEST_SAMPLE)
     if step == 1:

@@ -1,8 +1,7 @@
-"""What a reduction does to the gradient of each group of parameters: sums, and ratios of them.
+"""Statistics of a reduction for each group of parameters: counts per value, sums and ratios.
 
-Everything here is a pure function. What is counted of a value stands in one column of *terms*
-[C, P]; *totals* [G, C] are their sums over the values of each group, and add up over parts of the
-gradient and over servers.
+All functions are pure. *Terms* [C, P] hold the C counts of every value; *totals* [G, C] are their
+sums over the values of each group, and add up over parts of the gradient and over servers.
 """
 
 # Shape suffixes: N servers, P gradient values, G groups, C counted quantities, M symbols.
@@ -21,24 +20,24 @@ from optinc.signal import pam4
 ERROR_COLUMNS = ("finite", "squared_mean", "squared_error")
 CODE_COLUMNS = ("codes", "codes_at_zero", "codes_at_full_scale")
 SWITCH_COLUMNS = ("received", "wrong_codes")
-"""Followed by one column of wrong symbols for each of the M symbols."""
+"""Columns of received codes, followed by M columns of wrong symbols."""
 
 COLUMNS = ERROR_COLUMNS + CODE_COLUMNS + SWITCH_COLUMNS
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What travelled for a part of the gradient.
+    """Codes sent and received for a part of the gradient.
 
     Attributes:
-        place: Where the part stands in what was sent.
-        codes_NP: int32 tensor [N, P], what the servers sent.
+        place: Slice of the gradients [N, P] that the part is.
+        codes_NP: int32 tensor [N, P], the codes that the servers sent.
         usable_P: bool tensor [P], False in blocks with NaN or infinity, whose codes mean nothing.
         zero: Code of 0.0.
         qmax: Largest distance of a code from ``zero``.
-        received_P: int32 tensor [P], what all servers received; None where no switch that can be
-            wrong has averaged the codes.
-        ideal_P: int32 tensor [P], the quantised average of eq. (3); None likewise.
+        received_P: int32 tensor [P], the codes that all servers received; None where no switch
+            that can be wrong has averaged the codes.
+        ideal_P: int32 tensor [P], the quantised average of eq. (3); None where ``received_P`` is.
     """
 
     place: slice
@@ -51,14 +50,14 @@ class Signal:
 
 
 def error_terms(mean_P: Tensor, reduced_P: Tensor) -> Tensor:
-    """Count the error of a reduction; values that are not finite count nothing.
+    """Return the terms of the error of a reduction, 0 for non-finite values.
 
     Args:
         mean_P: Float tensor [P], the exact mean over the servers.
         reduced_P: Float tensor [P], the reduced gradient.
 
     Returns:
-        float64 tensor [3, P], see :data:`ERROR_COLUMNS`.
+        float64 tensor [3, P], the rows of :data:`ERROR_COLUMNS`.
     """
     # The squares of gradients beyond 1e19 or below 1e-23 leave float32.
     mean_P, reduced_P = mean_P.to(torch.float64), reduced_P.to(torch.float64)
@@ -68,7 +67,7 @@ def error_terms(mean_P: Tensor, reduced_P: Tensor) -> Tensor:
 
 
 def code_terms(signal: Signal) -> Tensor:
-    """Count codes, those of 0.0, and those of plus or minus a block's scale: int64 [3, P]."""
+    """Count codes, codes of 0.0, and codes of plus or minus a block's scale: int64 [3, P]."""
     distance_NP = (signal.codes_NP - signal.zero).abs_()
     sent_P = torch.full_like(signal.usable_P, signal.codes_NP.shape[0], dtype=torch.int64)
     at_zero_P, at_full_scale_P = (distance_NP == 0).sum(0), (distance_NP == signal.qmax).sum(0)
@@ -76,10 +75,10 @@ def code_terms(signal: Signal) -> Tensor:
 
 
 def switch_terms(signal: Signal, *, symbols: int) -> Tensor:
-    """Count received codes that are not the ideal one, and symbols that are not: int64 [2 + M, P].
+    """Count received codes, wrong codes and wrong symbols: int64 [2 + M, P].
 
-    The symbols are those of eq. (2), most significant first. All zero where no switch that can be
-    wrong has averaged the codes.
+    Wrong is what differs from the quantised average of eq. (3). Symbols follow eq. (2), most
+    significant first. All counts are 0 where no switch that can be wrong has averaged the codes.
     """
     shape = (len(SWITCH_COLUMNS) + symbols, len(signal.usable_P))
     if signal.received_P is None or signal.ideal_P is None:
@@ -98,7 +97,7 @@ def add_terms(
 
     Args:
         totals_GC: float64 tensor [G, C], changed.
-        terms_CP: Tensor [columns, P] of that part.
+        terms_CP: Tensor [columns, P], the terms of the part.
         groups: Slices of the whole gradient, ascending.
         first: Position of the part's first value in the whole gradient.
         column: Column of the totals that the first row of the terms belongs to.
@@ -116,12 +115,12 @@ class GroupStatistics:
 
     Attributes:
         gradient_norm: L2 norm of the exact mean of the servers' gradients, before clipping.
-        quantization_error: L2 norm of (reduced - exact mean) over that of the exact mean.
+        quantization_error: L2 norm of (reduced - exact mean), relative to the exact mean's norm.
         codes_at_zero: Share of the servers' codes that stand for 0.0.
         codes_at_full_scale: Share of codes at plus or minus their block's scale.
         onn_error_rate: Share of values whose received code is not the quantised average, eq. (3).
-        symbol_error_rates: [M], the same of each PAM4 symbol, most significant first; empty where
-            there are none.
+        symbol_error_rates: [M], share of values in which a PAM4 symbol is wrong, most significant
+            symbol first; empty where there are none.
     """
 
     gradient_norm: float | None
@@ -149,7 +148,7 @@ class GroupStatistics:
         )
 
     def quantities(self) -> dict[str, float]:
-        """Return those that exist by name; symbols as ``symbol_error_rate_1`` to ``_M``."""
+        """Return the quantities that exist by name, symbols as ``symbol_error_rate_1`` to ``_M``."""
         single = {
             "gradient_norm": self.gradient_norm,
             "quantization_error": self.quantization_error,
