@@ -148,7 +148,7 @@ class GroupStatistics:
         )
 
     def quantities(self) -> dict[str, float]:
-        """Return the quantities that exist by name, symbols as ``symbol_error_rate_1`` to ``_M``."""
+        """Return the quantities that exist by name, with ``symbol_error_rate_1`` to ``_M``."""
         single = {
             "gradient_norm": self.gradient_norm,
             "quantization_error": self.quantization_error,

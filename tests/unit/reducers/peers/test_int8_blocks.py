@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers import blocks as blocks_module
@@ -15,6 +14,7 @@ from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.switches.single import IdealSwitch
+from tests.unit.reducers.gradients import gradients
 
 
 def reducer_of(
@@ -22,10 +22,6 @@ def reducer_of(
 ) -> Int8BlocksReducer:
     quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
     return Int8BlocksReducer(servers=servers, quantizer=quantizer)
-
-
-def gradients(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @given(

@@ -6,14 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.peers.qsgd import QSGDReducer
-
-
-def gradients(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.unit.reducers.gradients import gradients
 
 
 def test_the_quantised_gradient_is_right_on_average() -> None:
