@@ -1,4 +1,4 @@
-"""The ways to construct an exact ONN, by their settings (``construction`` in the configuration)."""
+"""The interface of all constructions, chosen by ``construction=`` on the command line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from optinc.signal.scenario import Scenario
 
 
 class Construction(ABC):
-    """Builds an ONN that is right on every input."""
+    """Builds an ONN without training that receives every possible input right (eq. 3)."""
 
     @abstractmethod
     def build(self, scenario: Scenario) -> tuple[OpticalNetwork, ONNDesign]:
         """Build the network of a scenario, and describe it.
 
+        Args:
+            scenario: Bits, servers, ONN inputs and rounding of the switch.
+
+        Returns:
+            The network, in float32 and without gradients; its structure and the layers that are in
+            Sigma U form.
+
         Raises:
-            ConfigurationError: If a setting is illegal, or the scenario beyond this construction.
+            ConfigurationError: If a setting is illegal, or the scenario too large for this
+                construction; names the setting and the legal values.
         """

@@ -1,11 +1,11 @@
-"""Exact ONNs in a given structure, such as Table I's, with given layers in Sigma U form.
+"""Exact ONNs in a given structure, such as Table I's, with chosen layers in Sigma U form (eq. 4).
 
 A stage of :class:`ShallowStages` takes one layer, so the arithmetic of Table I's scenarios fits
-into its depth, and its few dozen neurons into its width. What is left of the width makes the layers
-Sigma U: the neurons that are not needed stay dark, and a row of a block may read dark neurons with
-any weights. Rows A of a block become orthogonal, with equal norms, when the part E that reads dark
-neurons satisfies E E^T = lambda I - A A^T, which has a solution for every A once lambda is the
-largest eigenvalue of A A^T.
+into its depth, and the few dozen neurons of a stage into its width. The spare neurons bring the
+layers into Sigma U form: they stay dark, so a row of a block may read them with any weights. The
+rows A of a block become orthogonal, with equal norms, when the weights E of dark neurons satisfy
+E E^T = lambda I - A A^T, which has a solution for every A once lambda is the largest eigenvalue of
+A A^T.
 """
 
 # Shape suffixes: m outputs, n inputs, r rows, s block size.
@@ -22,27 +22,27 @@ from torch import Tensor
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import square_blocks
 from optinc.onn.construction.base import Construction
-from optinc.onn.construction.stages import Job, Layer, Stages, Sum, check_levels, run_stages, stack
+from optinc.onn.construction.stages import Job, Layer, Stages, Sum, check_sums, run_stages, stack
 from optinc.onn.construction.values import Value, assemble
 from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 
 NEGLIGIBLE = 1e-12
-"""Relative to the largest one: eigenvalues below are rounding."""
+"""Share of the largest eigenvalue below which an eigenvalue is rounding."""
 
 
 class ShallowStages(Stages):
-    """One layer per stage; held values pass as amplitudes.
+    """Stages of one layer each, in which held values pass as amplitudes.
 
-    A step is ``2 relu(x - t + 3/4) - 2 relu(x - t + 1/4)``. A function reads x itself too, so that
-    it needs steps only where it does not go on as it mostly does.
+    A step is ``2 relu(x - t + 3/4) - 2 relu(x - t + 1/4)``. A function reads x itself too, with its
+    most frequent increment as the slope, and needs steps only where its increment is another one.
     """
 
     free_functions = False
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """See :meth:`Stages.run`."""
+        """See :meth:`~optinc.onn.construction.stages.Stages.run`."""
         rows: list[Value] = []
         found: dict[str, Sum] = {}
         for job in jobs:
@@ -59,7 +59,7 @@ class ShallowStages(Stages):
 
     @staticmethod
     def _append(value: Value, sums: dict[str, Sum], rows: list[Value]) -> None:
-        """Append the neurons of a job to ``rows``, and the terms that read them to ``sums``."""
+        """Append the neurons that read a value to ``rows``, and their terms to ``sums``."""
         slopes = {
             name: Counter(total.increments).most_common(1)[0][0] if total.increments else 0
             for name, total in sums.items()
@@ -81,26 +81,33 @@ class ShallowStages(Stages):
 
 
 def construct_in_structure(scenario: Scenario, *, design: ONNDesign) -> OpticalNetwork:
-    """Build an exact ONN of a given structure, its approximated layers in Sigma U form.
+    """Build an exact ONN in a given structure, with its approximated layers in Sigma U form.
+
+    It computes eq. (3) on every input in the structures of Table I, with the layers approximated
+    there and in Table II. The paper trains them (Sec. III-B); here the weights follow from the
+    arithmetic.
 
     Args:
-        scenario: Bits, servers, inputs and rounding.
-        design: Structure and approximated layers, for the same scenario.
+        scenario: Bits, servers, ONN inputs and rounding of the switch.
+        design: Structure and approximated layers, for this scenario.
+
+    Returns:
+        A float32 network of exactly this structure.
 
     Raises:
         ConfigurationError: If the structure has too few layers, or a layer too few neurons.
     """
-    check_levels(scenario)
+    check_sums(scenario)
     stages = ShallowStages(scenario)
     if 1 in design.approximated_layers:
-        # K inputs leave none dark: the first layer only spreads them.
+        # All K ONN inputs carry light, so the first layer only spreads them over its neurons.
         stages.run([])
     layers = _with_depth(stages, scenario, depth=len(design.structure) - 1)
     return assemble(embed(layers, design), scenario)
 
 
 def _with_depth(stages: ShallowStages, scenario: Scenario, *, depth: int) -> list[Layer]:
-    """Run all stages, then pass the symbols on up to the last layer."""
+    """Run all stages, and pass the symbols on until there are ``depth`` layers."""
     symbols = run_stages(stages, scenario)
     if len(stages.layers) >= depth:
         raise ConfigurationError(
@@ -115,14 +122,14 @@ def _with_depth(stages: ShallowStages, scenario: Scenario, *, depth: int) -> lis
 
 
 def embed(layers: Sequence[Layer], design: ONNDesign) -> list[Layer]:
-    """Spread layers evenly over wider ones, and make the approximated ones Sigma U.
+    """Spread layers evenly over wider ones, and bring the approximated ones into Sigma U form.
 
     Args:
-        layers: Weights [r, c] and offsets [r], as many as the design has.
+        layers: Weights [r, c] and offsets [r], one pair for each layer of the design.
         design: Structure and approximated layers.
 
     Returns:
-        Weights [m, n] and offsets [m] of the design's structure.
+        Weights [m, n] and offsets [m], with the widths of the design.
 
     Raises:
         ConfigurationError: If a layer has too few neurons.
@@ -156,11 +163,11 @@ def _too_narrow(layer: int, needed: str) -> ConfigurationError:
 
 
 def _orthogonalize(wide: Tensor, dark: Tensor) -> bool:
-    """Make the rows of every square block orthogonal, in place, by weights of dark neurons.
+    """Make the rows of every square block orthogonal, in place, by the weights of dark neurons.
 
     Args:
-        wide: float64 [m, n].
-        dark: bool [n], the neurons whose signal is always zero.
+        wide: Weights, float64 [m, n].
+        dark: Whether a neuron never carries light, bool [n].
 
     Returns:
         Whether every block has enough dark neurons.
@@ -186,14 +193,14 @@ def _orthogonalize(wide: Tensor, dark: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class InStructure(Construction):
-    """An exact ONN of a given structure, with given layers in Sigma U form (``in_structure``).
+    """Construction in a given structure such as Table I's (``construction=in_structure``).
 
     Attributes:
-        design: For the scenario to be built.
+        design: Structure and approximated layers, for the scenario that is built.
     """
 
     design: ONNDesign
 
     def build(self, scenario: Scenario) -> tuple[OpticalNetwork, ONNDesign]:
-        """See :meth:`Construction.build`."""
+        """See :meth:`~optinc.onn.construction.base.Construction.build`."""
         return construct_in_structure(scenario, design=self.design), self.design

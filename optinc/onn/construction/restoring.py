@@ -1,18 +1,19 @@
-"""Exact ONNs that restore their signals, for use under noise.
+"""Exact ONNs that restore their signals in every stage, for use under noise.
 
-The arithmetic is that of :mod:`.smallest`, but between stages every integer x is carried by its
-steps [x >= t], one neuron each (a thermometer code). Any function of x is a weighted sum of these,
-so digits, carries, the parity of a symbol and the remainder of a division read the same neurons;
-and noise, which is relative to a layer's full scale, is relative to one step instead of to the
-whole staircase.
+The paper leaves physical noise to future work; this construction is ours. Between stages every
+integer x is carried by its steps [x >= t], one neuron each (a thermometer code). Any function of x
+is a weighted sum of these, so digits, carries, the parity of a symbol and the remainder of a
+division read the same neurons. Noise is relative to a layer's full scale, and so to one step
+instead of the whole staircase.
 
 A step takes three ReLU layers, since one ReLU saturates on one side only:
 
-1. a ramp that ends near t: ``a = relu(t - 1/2 + 3w - x)``, or rising from there if that is smaller;
-2. its other end, ``b = relu(1 - a / 4w)``: noise on b is left where x lies beyond t;
-3. ``c = relu(1 - 2 b)``, which removes it: c falls from 1 to 0 within w of t - 1/2.
+1. ``a = relu(t - 1/2 + 3w - x)`` is a falling ramp that ends near t; a rising ramp that starts
+   there is taken where it is smaller.
+2. ``b = relu(1 - a / 4w)`` ends the ramp on the other side, but carries noise where x is beyond t.
+3. ``c = relu(1 - 2 b)`` removes this noise: c falls from 1 to 0 within w of t - 1/2.
 
-So noise that moves x by less than 1/2 - w is gone after a stage, and does not add up.
+Noise that moves x by less than 1/2 - w is gone after a stage, and does not add up.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 
 from optinc.errors import ConfigurationError
 from optinc.onn.construction.base import Construction
-from optinc.onn.construction.stages import Job, Stages, Sum, check_levels, run_stages, stack
+from optinc.onn.construction.stages import Job, Stages, Sum, check_sums, run_stages, stack
 from optinc.onn.construction.values import Value, assemble
 from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
@@ -32,12 +33,12 @@ from optinc.signal.scenario import Scenario
 
 
 class RestoringStages(Stages):
-    """Three layers per stage; all values, held ones too, are restored and carried by their steps.
+    """Stages of three layers each, which restore all values, held ones too.
 
     Args:
-        scenario: Its inputs are named ``S1``, ``S2``, ...
-        copies: Neurons for every step, whose mean the next layer reads: k copies divide the noise
-            on their way by sqrt(k).
+        scenario: The switch to be built.
+        copies: Neurons for every step. The next layer reads their mean: k copies divide the noise
+            by sqrt(k).
         ramp: Half width w of a step, in (0, 1/2).
     """
 
@@ -49,7 +50,7 @@ class RestoringStages(Stages):
         self.ramp = ramp
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Append a stage: the functions of all jobs, and the values held so far, restored."""
+        """See :meth:`~optinc.onn.construction.stages.Stages.run`."""
         held = [Job(value, {name: lambda x: x}) for name, value in self.values.items()]
         rows: list[Value] = []
         gains: list[float] = []
@@ -70,9 +71,9 @@ class RestoringStages(Stages):
         self.values = {name: total.value(width) for name, total in found.items()}
 
     def _add_step(self, total: Sum, t: int, *, neuron: int, falling: bool) -> None:
-        """Add what a function gains at x = t, read from the first of the step's neurons on."""
+        """Add the increment of a function at x = t: ``copies`` terms from ``neuron`` on."""
         jump = total.increments[t - 1]
-        # A falling ramp leaves [x < t].
+        # The neurons of a falling ramp carry [x < t] = 1 - [x >= t].
         total.offset += jump if falling else 0
         weight = (-jump if falling else jump) / self.copies
         total.terms += [(neuron + i, weight) for i in range(self.copies)]
@@ -80,8 +81,8 @@ class RestoringStages(Stages):
     def _ramp(self, value: Value, t: int) -> tuple[Value, float, bool]:
         """Return the ramp of a step at full scale 1, the gain after it, and whether it falls.
 
-        Of the two ramps that end at the step, the one that grows less is taken: the noise on it is
-        relative to the largest value of its layer.
+        The ramp that grows less is taken, the falling or the rising one: its noise is relative to
+        the largest value of the layer.
         """
         falling = t - 0.5 + 3 * self.ramp
         rising = value.largest - t + 0.5 + 3 * self.ramp
@@ -92,7 +93,7 @@ class RestoringStages(Stages):
         return row, min(falling, rising) / (4 * self.ramp), falling <= rising
 
     def _append(self, rows: list[Value], gains: list[float]) -> None:
-        """Append the three layers of a stage, every neuron in ``copies``."""
+        """Append the three layers of a stage, with ``copies`` neurons for every row."""
         copies = self.copies
         weights, offsets = stack(rows)
         weights = weights.repeat_interleave(copies, 0)
@@ -107,21 +108,22 @@ class RestoringStages(Stages):
 def construct_restoring(
     scenario: Scenario, *, copies: int = 1, ramp: float = 1 / 6
 ) -> OpticalNetwork:
-    """Build an exact ONN that restores its signals in every stage.
+    """Build an ONN that computes eq. (3) on every input and restores its signals in every stage.
 
     Args:
-        scenario: Bits, servers, inputs and rounding.
+        scenario: Bits, servers, ONN inputs and rounding of the switch.
         copies: Neurons for every step of a staircase, at least 1.
-        ramp: Half width w of a step, in units of 1/N level, above 0 and below 0.5. At 1/6 noise has
-            1/3 of a unit of room in each of the three layers.
+        ramp: Half width w of a step, in units of 1/N PAM4 amplitude, above 0 and below 0.5. At 1/6,
+            each of the three layers removes noise of up to 1/3 of a unit.
 
     Returns:
         A float32 network whose layer 1 receives N A_k, the sums S_k, centred.
 
     Raises:
-        ConfigurationError: If the sums take too many values, or a setting is illegal.
+        ConfigurationError: If the sums take too many values, or a setting is illegal; names the
+            setting and the legal values.
     """
-    check_levels(scenario)
+    check_sums(scenario)
     if copies < 1:
         raise ConfigurationError(f"construction.copies must be at least 1, got {copies}")
     if not 0 < ramp < 0.5:
@@ -135,17 +137,17 @@ def construct_restoring(
 
 @dataclass(frozen=True)
 class Restoring(Construction):
-    """An exact ONN that tolerates noise (``restoring``).
+    """Construction that tolerates noise (``construction=restoring``).
 
     Attributes:
         copies: Neurons for every step of a staircase, at least 1.
-        ramp: Half width of a step, above 0 and below 0.5.
+        ramp: Half width of a step in units of 1/N PAM4 amplitude, above 0 and below 0.5.
     """
 
     copies: int = 1
     ramp: float = 1 / 6
 
     def build(self, scenario: Scenario) -> tuple[OpticalNetwork, ONNDesign]:
-        """See :meth:`Construction.build`."""
+        """See :meth:`~optinc.onn.construction.base.Construction.build`."""
         network = construct_restoring(scenario, copies=self.copies, ramp=self.ramp)
         return network, ONNDesign.of_network(network, scenario)

@@ -1,22 +1,19 @@
-"""Exact ONNs without training: staircases, carries and a long division, layer by layer.
+"""Exact ONNs of few interferometers: staircases, carries and a division, layer by layer.
 
 The sums S_k = N A_k over the servers are integers, and on integers two ReLUs make a step:
 ``2 relu(x - t + 3/4) - 2 relu(x - t + 1/4)`` is 0 below t and 1 from t on, also where x is off by
 1/4. A step that only the largest x reaches needs one ReLU, ``relu(x - t + 1)``. Steps add up to
 staircases ``floor(x / m)``, and staircases are all that eq. (3) needs:
 
-1. From the last input to the first, carries turn the sums into base-4^g digits. Each stage needs
-   the resolution of one input only.
-2. Division by N is a shift of these digits where N is a power of two, and else a long division from
-   the first digit to the last.
-3. Digits are split into PAM4 symbols.
+1. Carries and the division by N^l of :mod:`.division`, one digit at a time: each stage needs the
+   resolution of one ONN input only. In a cascade, below the top, the remainder of the division
+   becomes the decimal part of the last symbol (eq. 10).
+2. Digits are split into PAM4 symbols.
+3. ``half_even`` takes back the 1 that a tie, rounded up, has added to an odd symbol. That never
+   borrows.
 
-In a cascade the last sum is finer, in steps of 1/N^l, so that its digit is longer and the division
-is by N^l; below the top, what is left of it becomes the decimal part of the last symbol (eq. 10).
-
-Rounding to nearest adds half the divisor before the division; ``half_even`` then takes back the 1
-that a tie has added to an odd symbol, which never borrows. Every layer computes one staircase and
-passes on what is still needed, so that layers stay about ten wide.
+Every layer computes one staircase and passes on the values still needed, so that layers stay about
+ten wide.
 """
 
 from __future__ import annotations
@@ -28,39 +25,46 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.construction.base import Construction
-from optinc.onn.construction.values import (
-    Value,
-    assemble,
-    decimal_readout,
-    digit_base,
+from optinc.onn.construction.division import (
+    add_value,
+    carry_sums,
+    digit_bits,
+    divide_digits,
     half_divisor,
     has_ties,
-    input_sums,
+    is_power_of_two,
+    lowest_bit,
     may_overflow,
 )
+from optinc.onn.construction.values import Value, assemble, decimal_readout, input_sums
 from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
 from optinc.signal import pam4
 from optinc.signal.scenario import Scenario
 
 MAX_STEPS = 3
-"""Steps of one staircase by default; longer ones are cut into stages, coarse ones first."""
+"""Default number of steps of a staircase; longer staircases are cut into stages, coarse first."""
 
 EXACT_SUMS = 2**21
-"""float32 holds quarters of integers up to here; averages over N = 2^p servers are exact."""
+"""Largest sum S_k where N is a power of two: averages are exact, and float32 holds quarters of
+integers up to here."""
 
 ROUNDED_PRODUCTS = 2**24
-"""Largest product of a sum and N^l 2^bits where averages are rounded, with N = 3, 5, 6 and so on. N
-times one is then no integer; a step of a staircase subtracts its divisor times that from as much,
-and the long division multiplies what float32 leaves of it by the base, digit after digit."""
+"""Largest product of a sum S_k and N^l 2^bits for other N, such as 3, 5 and 6, whose averages are
+rounded to float32. N times a rounded average is no integer; the steps of a staircase multiply its
+error by their divisor, and the long division multiplies it by the base at every digit."""
 
 
 class Circuit:
-    """Collects layers; holds the values that later layers still need, by name.
+    """Layers built one staircase at a time, with the values that later layers need.
 
     Args:
-        scenario: Its inputs are named ``S1``, ``S2``, ...
-        max_steps: Steps of one staircase, at least 3.
+        scenario: The switch to be built.
+        max_steps: Largest number of steps of one staircase, at least 3.
+
+    Attributes:
+        layers: Weights [m, n] and offsets [m] of the layers so far, float64.
+        values: Values held for later layers, by name; at first the sums ``S1`` to ``SK``.
     """
 
     def __init__(self, scenario: Scenario, *, max_steps: int) -> None:
@@ -69,11 +73,15 @@ class Circuit:
         self.values = input_sums(scenario)
 
     def pop(self, name: str) -> Value:
-        """Take a value out: it is not passed on."""
+        """Take a value out, so that later layers do not pass it on."""
         return self.values.pop(name)
 
     def layer(self, neurons: list[Value]) -> list[Value]:
-        """Append a layer of ReLUs of ``neurons``, and pass on all held values."""
+        """Append a layer of ReLUs of ``neurons``, which also passes on all held values.
+
+        Returns:
+            The outputs of ``neurons``.
+        """
         held = {name: value for name, value in self.values.items() if value.largest > 0}
         rows = [*neurons, *held.values()]
         self.layers.append(
@@ -90,26 +98,24 @@ class Circuit:
         return fresh[: len(neurons)]
 
     def divide(self, name: str, divisor: int, *, quotient: str, remainder: str | None) -> None:
-        """Replace a value x by floor(x / divisor) and, unless None, x mod divisor."""
-        total = self.values[name].largest // divisor
-        if total == 0:
-            value = self.pop(name)
+        """Replace a held value x by floor(x / divisor) and x mod divisor.
+
+        Args:
+            name: Name of x, which is taken out.
+            divisor: The divisor.
+            quotient: Name of floor(x / divisor).
+            remainder: Name of x mod divisor; None where it is not needed.
+        """
+        steps = self.values[name].largest // divisor
+        if steps > self.max_steps:
+            self._divide_coarsely(name, divisor, quotient=quotient, remainder=remainder)
+            return
+        value = self.pop(name)
+        if steps == 0:
             self.values[quotient] = Value(torch.zeros_like(value.weights), 0.0, 0)
             if remainder is not None:
                 self.values[remainder] = value
             return
-        if total > self.max_steps:
-            coarse = divisor
-            while self.values[name].largest // coarse > self.max_steps:
-                coarse *= pam4.AMPLITUDES
-            high_name, low_name = f"{quotient}/{coarse}", f"{quotient}%{coarse}"
-            self.divide(name, coarse, quotient=high_name, remainder=name)
-            self.divide(name, divisor, quotient=low_name, remainder=remainder)
-            high, low = self.pop(high_name), self.pop(low_name)
-            whole = high.times(coarse // divisor) + low
-            self.values[quotient] = Value(whole.weights, whole.offset, total)
-            return
-        value = self.pop(name)
         kinks: list[tuple[float, Value]] = []
         for t in range(divisor, value.largest + 1, divisor):
             if t == value.largest:
@@ -121,45 +127,49 @@ class Circuit:
         weights = torch.zeros_like(neurons[0].weights)
         for (slope, _), neuron in zip(kinks, neurons, strict=False):
             weights = weights + slope * neuron.weights
-        found = Value(weights, 0.0, total)
+        found = Value(weights, 0.0, steps)
         self.values[quotient] = found
         if remainder is not None:
             rest = min(divisor - 1, value.largest)
             self.values[remainder] = neurons[-1].minus(found.times(divisor), largest=rest)
 
+    def _divide_coarsely(
+        self, name: str, divisor: int, *, quotient: str, remainder: str | None
+    ) -> None:
+        """Divide where the staircase is too long: by a coarse divisor, then the remainder."""
+        largest, coarse = self.values[name].largest, divisor
+        while largest // coarse > self.max_steps:
+            coarse *= pam4.AMPLITUDES
+        high_name, low_name = f"{quotient}/{coarse}", f"{quotient}%{coarse}"
+        self.divide(name, coarse, quotient=high_name, remainder=name)
+        self.divide(name, divisor, quotient=low_name, remainder=remainder)
+        high, low = self.pop(high_name), self.pop(low_name)
+        whole = high.times(coarse // divisor) + low
+        self.values[quotient] = Value(whole.weights, whole.offset, largest // divisor)
+
 
 def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwork:
-    """Build an ONN that is right on every input, for any scenario.
+    """Build an ONN of few interferometers that computes eq. (3) on every input, for any scenario.
+
+    The paper trains its ONNs (Sec. III-B); here the weights follow from the arithmetic. In a
+    cascade, switches below the top keep the decimal part (eq. 10).
 
     Args:
-        scenario: Bits, servers, inputs and rounding.
-        max_steps: Steps of one staircase, at least 3: more make layers wider and fewer.
+        scenario: Bits, servers, ONN inputs and rounding of the switch.
+        max_steps: Largest number of steps of one staircase, at least 3: more steps make fewer and
+            wider layers.
 
     Returns:
         A float32 network whose layer 1 receives N A_k, the sums S_k.
 
     Raises:
-        ConfigurationError: If the sums are too large for float32, or ``max_steps`` less than 3.
+        ConfigurationError: If the sums are too large for float32, or ``max_steps`` is below 3.
     """
     if max_steps < MAX_STEPS:
         raise ConfigurationError(
             f"construction.max_steps must be at least {MAX_STEPS}, got {max_steps}"
         )
-    largest, servers = max(scenario.radices) - 1, scenario.servers
-    total = scenario.divisor << scenario.bits
-    exact = servers & (servers - 1) == 0
-    if exact and largest > EXACT_SUMS:
-        raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives inputs of {largest} levels, "
-            f"beyond float32, which has {EXACT_SUMS}; choose more inputs"
-        )
-    if not exact and largest * total > ROUNDED_PRODUCTS:
-        raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives inputs of {largest} levels, "
-            f"beyond float32: times 2^bits times {scenario.divisor} servers at most "
-            f"{ROUNDED_PRODUCTS} are legal for switches of {servers} inputs; choose more inputs, "
-            "fewer bits, or switches of 2, 4, 8, ... servers"
-        )
+    _check_precision(scenario)
     circuit = Circuit(scenario, max_steps=max_steps)
     _divide_by_servers(circuit, scenario)
     _correct_ties(circuit, scenario)
@@ -167,22 +177,43 @@ def construct(scenario: Scenario, *, max_steps: int = MAX_STEPS) -> OpticalNetwo
     return assemble([*circuit.layers, _symbols(circuit, scenario)], scenario)
 
 
+def _check_precision(scenario: Scenario) -> None:
+    """Refuse scenarios whose sums float32 does not tell apart.
+
+    Raises:
+        ConfigurationError: If a sum is too large; names the setting and the remedy.
+    """
+    largest, servers = max(scenario.radices) - 1, scenario.servers
+    if is_power_of_two(servers):
+        if largest > EXACT_SUMS:
+            raise ConfigurationError(
+                f"optinc.preprocessing.inputs={scenario.onn_inputs} gives sums of up to {largest}, "
+                f"but float32 is exact up to {EXACT_SUMS}; choose more inputs"
+            )
+    elif largest * (scenario.divisor << scenario.bits) > ROUNDED_PRODUCTS:
+        raise ConfigurationError(
+            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives sums of up to {largest}, "
+            f"beyond float32: times 2^bits times {scenario.divisor} servers at most "
+            f"{ROUNDED_PRODUCTS} are legal for switches of {servers} inputs; choose more inputs, "
+            "fewer bits, or switches of 2, 4, 8, ... servers"
+        )
+
+
 def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> None:
     """Leave the symbols of Q(total / N^l) as ``d1`` to ``dM``, before ties are corrected.
 
-    Also ``rest``, where it is needed: the remainder where the decimal part is kept, else a value
-    that is zero exactly at ties.
+    Where it is needed, ``rest`` is left too: the remainder where the decimal part is kept, else a
+    value that is zero exactly at ties.
     """
-    servers = scenario.servers
+    last = scenario.onn_inputs
     keep_rest = has_ties(scenario) or scenario.keeps_decimal
-    power_of_two = servers & (servers - 1) == 0
-    shift = scenario.divisor.bit_length() - 1 if power_of_two else 0
-    digits = _carry(circuit, scenario, dropped_bits=0 if keep_rest else shift)
-    if not power_of_two:
-        _long_division(circuit, scenario, digits, keep_rest=keep_rest)
-        digits = [
-            (name, 2 * sum(scenario.group_sizes[k + 1 :])) for k, (name, _) in enumerate(digits)
-        ]
+    circuit.values[f"S{last}"] = circuit.values[f"S{last}"].plus(half_divisor(scenario))
+    if is_power_of_two(scenario.servers):
+        shift = scenario.divisor.bit_length() - 1
+        digits = _carry(circuit, scenario, dropped_bits=0 if keep_rest else shift)
+    else:
+        shift = 0
+        digits = _long_division(circuit, scenario, keep_rest=keep_rest)
     cuts = range(shift, shift + 2 * scenario.symbols, 2)
     pieces: list[tuple[int, str]] = []
     # The lowest digits first: what is dropped need not be passed on.
@@ -193,57 +224,64 @@ def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> None:
             else:
                 # Ties only ask whether all is zero.
                 factor = 2**bit if scenario.keeps_decimal else 1
-                _add(circuit, "rest", circuit.pop(piece).times(factor))
+                add_value(circuit, "rest", circuit.pop(piece).times(factor))
     _assemble(circuit, scenario, pieces, shift=shift)
     if keep_rest and "rest" not in circuit.values:
         circuit.values["rest"] = Value(torch.zeros_like(circuit.values["d1"].weights), 0.0, 0)
 
 
 def _carry(circuit: Circuit, scenario: Scenario, *, dropped_bits: int) -> list[tuple[str, int]]:
-    """Turn the sums into base-4^g digits, the first of them unreduced.
+    """Turn the sums into digits where N is a power of two.
 
     Args:
         circuit: Holds the sums S1 to SK.
-        scenario: Says how many symbols a digit has; the last also has the decimal places.
-        dropped_bits: Digits wholly below this bit are not kept; for a power of two only.
+        scenario: The switch to be built.
+        dropped_bits: Digits wholly below this bit are not kept.
 
     Returns:
-        Name and lowest bit of every digit kept, the most significant first; the bit has a meaning
-        for a power of two only.
+        Name and lowest bit of every digit kept, the most significant first.
     """
-    last = scenario.onn_inputs
-    circuit.values[f"S{last}"] = circuit.values[f"S{last}"].plus(half_divisor(scenario))
-    digits = []
-    low = 0
-    for k in range(last, 1, -1):
-        base = digit_base(scenario, k)
-        width = base.bit_length() - 1
-        name = f"s{k}" if low + width > dropped_bits else None
-        circuit.divide(f"S{k}", base, quotient="carry", remainder=name)
-        _add(circuit, f"S{k - 1}", circuit.pop("carry"))
-        if name is not None:
-            digits.append((name, low))
-        low += width
-    circuit.values["s1"] = circuit.pop("S1")
-    return [("s1", low), *reversed(digits)]
 
+    def divide(k: int, base: int) -> None:
+        kept = lowest_bit(scenario, k) + digit_bits(scenario, k) > dropped_bits
+        circuit.divide(f"S{k}", base, quotient="carry", remainder=f"digit{k}" if kept else None)
 
-def _add(circuit: Circuit, name: str, value: Value) -> None:
-    """Add a value to a held one, which starts at zero."""
-    held = circuit.values.get(name)
-    circuit.values[name] = value if held is None else held + value
+    carry_sums(circuit, scenario, divide=divide)
+    places = {f"digit{k}": lowest_bit(scenario, k) for k in range(1, scenario.onn_inputs + 1)}
+    return [(name, low) for name, low in places.items() if name in circuit.values]
 
 
 def _long_division(
-    circuit: Circuit, scenario: Scenario, digits: list[tuple[str, int]], *, keep_rest: bool
-) -> None:
-    """Divide the digits by N in place, from the first to the last, that by N^l; keep ``rest``."""
-    for k, (name, _) in enumerate(digits, start=1):
-        if "rest" in circuit.values:
-            _add(circuit, name, circuit.pop("rest").times(digit_base(scenario, k)))
-        divisor = scenario.input_steps[k - 1]
-        keep = k < len(digits) or keep_rest
-        circuit.divide(name, divisor, quotient=name, remainder="rest" if keep else None)
+    circuit: Circuit, scenario: Scenario, *, keep_rest: bool
+) -> list[tuple[str, int]]:
+    """Turn the sums into digits of the quotient where N is no power of two.
+
+    Args:
+        circuit: Holds the sums S1 to SK.
+        scenario: The switch to be built.
+        keep_rest: Leave the remainder as ``rest``.
+
+    Returns:
+        Name and lowest bit of every digit, the most significant first.
+    """
+    last = scenario.onn_inputs
+
+    def reduce(k: int, base: int) -> None:
+        circuit.divide(f"S{k}", base, quotient="carry", remainder=f"digit{k}")
+
+    def divide(k: int, divisor: int) -> None:
+        rest = "rest" if keep_rest else None
+        circuit.divide(
+            f"digit{k}",
+            divisor,
+            quotient=f"digit{k}",
+            remainder="remainder" if k < last else rest,
+        )
+
+    carry_sums(circuit, scenario, divide=reduce)
+    divide_digits(circuit, scenario, divide=divide)
+    sizes = scenario.group_sizes
+    return [(f"digit{k}", 2 * sum(sizes[k:])) for k in range(1, last + 1)]
 
 
 def _split(
@@ -255,8 +293,8 @@ def _split(
         circuit: Holds the digit.
         name: Name of the digit.
         low: Its lowest bit.
-        cuts: Bits to cut at; below the first of them all is dropped.
-        keep_dropped: Keep what is dropped too.
+        cuts: Bits to cut at, ascending; bits below the first one are dropped.
+        keep_dropped: Return the dropped bits as a piece too.
 
     Returns:
         Lowest bit and name of every piece kept.
@@ -274,7 +312,7 @@ def _split(
 def _assemble(
     circuit: Circuit, scenario: Scenario, pieces: list[tuple[int, str]], *, shift: int
 ) -> None:
-    """Add up the pieces of every symbol."""
+    """Add up the pieces of every symbol, and leave them as ``d1`` to ``dM``."""
     values = [(bit, circuit.pop(name)) for bit, name in pieces]
     for i in range(1, scenario.symbols + 1):
         place = shift + 2 * (scenario.symbols - i)
@@ -303,7 +341,7 @@ def _correct_ties(circuit: Circuit, scenario: Scenario) -> None:
 
 
 def _saturate(circuit: Circuit, scenario: Scenario) -> None:
-    """Set the other symbols to 3 where the first is 4, which a receiver takes for 3."""
+    """Set all other symbols to 3 where the first one overflows to 4, which is received as 3."""
     if may_overflow(scenario) and circuit.values["d1"].largest >= pam4.AMPLITUDES:
         first = circuit.values["d1"]
         (over,) = circuit.layer([Value(first.weights, first.offset - 3, 1)])
@@ -313,7 +351,7 @@ def _saturate(circuit: Circuit, scenario: Scenario) -> None:
 
 
 def _symbols(circuit: Circuit, scenario: Scenario) -> tuple[Tensor, Tensor]:
-    """Return the readout of the symbols."""
+    """Return the last layer, which emits the symbols."""
     symbols = [circuit.values[f"d{i}"] for i in range(1, scenario.symbols + 1)]
     if scenario.keeps_decimal:
         symbols[-1] = decimal_readout(symbols[-1], circuit.values["rest"], scenario=scenario)
@@ -323,15 +361,15 @@ def _symbols(circuit: Circuit, scenario: Scenario) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Smallest(Construction):
-    """An exact ONN of few interferometers (``smallest``).
+    """Construction of the fewest interferometers (``construction=smallest``).
 
     Attributes:
-        max_steps: Steps of one staircase, at least 3.
+        max_steps: Largest number of steps of one staircase, at least 3.
     """
 
     max_steps: int = MAX_STEPS
 
     def build(self, scenario: Scenario) -> tuple[OpticalNetwork, ONNDesign]:
-        """See :meth:`Construction.build`."""
+        """See :meth:`~optinc.onn.construction.base.Construction.build`."""
         network = construct(scenario, max_steps=self.max_steps)
         return network, ONNDesign.of_network(network, scenario)

@@ -1,8 +1,8 @@
-"""The arithmetic of an exact ONN in stages: each reads all that is needed of one sum at once.
+"""The arithmetic of exact ONNs in stages: one stage reads every function needed of one digit.
 
 Any function of an integer x is a weighted sum of its steps [x >= t], so digits, carries, the parity
-of a symbol and the remainder of a division share their neurons. What a step is made of, and how the
-values that later stages need are carried, is left to the subclasses of :class:`Stages`.
+of a symbol and the remainder of a division share their neurons. The subclasses of :class:`Stages`
+decide how many layers a step takes, and how values are carried to later stages.
 """
 
 from __future__ import annotations
@@ -16,38 +16,57 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.onn.construction.values import (
-    Value,
-    decimal_readout,
-    digit_base,
+from optinc.onn.construction.division import (
+    add_value,
+    carry_sums,
+    digit_bits,
+    divide_digits,
     half_divisor,
     has_ties,
-    input_sums,
+    is_power_of_two,
+    lowest_bit,
     may_overflow,
 )
+from optinc.onn.construction.values import Value, decimal_readout, input_sums
 from optinc.signal import pam4
 from optinc.signal.scenario import Scenario
 
 MOST_VALUES = 1024
-"""Values of one sum that are told apart; beyond, layers become wider than any mesh."""
+"""Largest number of values of one sum S_k; more would make layers wider than any mesh."""
 
 Layer = tuple[Tensor, Tensor]
 """Weights, float64 [m, n], and offsets, float64 [m]."""
 
 Function = Callable[[int], int]
-"""A function of an integer that is not negative."""
+"""A function of an integer from 0 on."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Functions wanted of one value in one stage, by the names that the results get."""
+    """Functions of one value to be computed in one stage.
+
+    Attributes:
+        value: The value x.
+        functions: Functions of x, by the names of their results.
+    """
 
     value: Value
     functions: dict[str, Function]
 
 
 class Sum:
-    """Collects the terms of a value before the width of its layer is known."""
+    """Collects the terms of a function's value before the width of its layer is known.
+
+    Args:
+        function: The function f.
+        largest: Largest argument x.
+
+    Attributes:
+        increments: f(t) - f(t - 1) for t = 1 to the largest argument.
+        offset: f(0), and the constants added since.
+        largest: Largest value of f.
+        terms: Neuron and weight of every term.
+    """
 
     def __init__(self, function: Function, *, largest: int) -> None:
         table = [function(x) for x in range(largest + 1)]
@@ -57,7 +76,7 @@ class Sum:
         self.terms: list[tuple[int, float]] = []
 
     def value(self, width: int) -> Value:
-        """Return the value as a function of a layer of ``width`` neurons."""
+        """Return the value read from a layer of ``width`` neurons."""
         weights = torch.zeros(width, dtype=torch.float64)
         for neuron, weight in self.terms:
             weights[neuron] += weight
@@ -65,15 +84,15 @@ class Sum:
 
 
 class Stages(ABC):
-    """Collects layers; holds the values that later stages need, by name.
+    """Layers built stage by stage, with the values that later stages need.
 
     Args:
-        scenario: Its inputs are named ``S1``, ``S2``, ...
+        scenario: The switch to be built.
 
     Attributes:
         layers: The layers so far.
-        values: What is held.
-        free_functions: Whether a function costs nothing where others read the same value.
+        values: Values held for later stages, by name; at first the sums ``S1`` to ``SK``.
+        free_functions: Whether further functions of a value that is read anyway cost no neurons.
     """
 
     free_functions: bool
@@ -82,22 +101,21 @@ class Stages(ABC):
         self.layers: list[Layer] = []
         self.values = input_sums(scenario)
 
-    def add(self, name: str, value: Value) -> None:
-        """Add a value to a held one, which starts at zero."""
-        held = self.values.get(name)
-        self.values[name] = value if held is None else held + value
-
     @abstractmethod
     def run(self, jobs: Sequence[Job]) -> None:
-        """Append a stage: the functions of all jobs, beside the values held so far."""
+        """Append a stage, which computes the functions of all jobs and passes on the held values.
+
+        Args:
+            jobs: Their results are held afterwards, by the names that the jobs give.
+        """
 
 
 class Digits:
     """Runs the stages of one scenario: the symbols of Q(total / N^l), as ``d1`` to ``dM``.
 
-    Beside them it leaves ``tie`` where ties matter, 1 where a tie was rounded up to an odd code and
-    0 elsewhere; ``rest``, the remainder, where the decimal part is kept; and ``over`` where codes
-    may overflow, 1 where all symbols but those of the first digit must be 3.
+    Further values are held where they are needed: ``tie``, 1 where a tie was rounded up to an odd
+    code and 0 elsewhere; ``rest``, the remainder, which becomes the decimal part (eq. 10); and
+    ``over``, 1 where the code overflows and all symbols after the first digit must be 3.
 
     Args:
         scenario: The switch to be built.
@@ -112,72 +130,74 @@ class Digits:
 
     def shift(self, shift: int) -> None:
         """Divide by 2^shift: carry from the last sum to the first, and drop the lowest bits."""
-        low = 0
-        for k in range(self.scenario.onn_inputs, 0, -1):
-            width = digit_base(self.scenario, k).bit_length() - 1
-            most = (1 << (shift + 2 * self.scenario.symbols - low)) - 1
-            # The first digit is not reduced: nothing is left to carry to.
-            digit = _digit(width) if k > 1 else _at_most(most)
-            functions: dict[str, Function] = {}
-            for i in range(1, self.scenario.symbols + 1):
-                bit = shift + 2 * (self.scenario.symbols - i) - low
-                if bit > -2 and (k == 1 or bit < width):
-                    functions[f"d{i}"] = _bits(digit, bit)
-            if k > 1:
-                functions["carry"] = _quotient(2**width)
-            elif may_overflow(self.scenario):
-                functions["over"] = _above(most)
-            if low < shift:
-                functions |= self._left_over(digit, 2 ** (shift - low), unit=2**low)
-            if self.ties and low <= shift and (k == 1 or shift < low + width):
-                functions["even"] = _even(digit, shift - low)
-            self._run(self._take(f"S{k}"), functions)
-            if k > 1:
-                self.stages.add(f"S{k - 1}", self._take("carry"))
-            low += width
+        carry_sums(
+            self.stages, self.scenario, divide=lambda k, _: self._shift_digit(k, shift=shift)
+        )
+        self._shift_digit(1, shift=shift)
         self._finish()
+
+    def _shift_digit(self, k: int, *, shift: int) -> None:
+        """Run the stage of digit k of a shift: its part of the symbols, and what it carries."""
+        symbols, low = self.scenario.symbols, lowest_bit(self.scenario, k)
+        width = digit_bits(self.scenario, k)
+        most = (1 << (shift + 2 * symbols - low)) - 1
+        # The first digit is not reduced: nothing is left to carry to.
+        digit = _remainder(2**width) if k > 1 else _at_most(most)
+        functions: dict[str, Function] = {}
+        for i in range(1, symbols + 1):
+            bit = shift + 2 * (symbols - i) - low
+            if bit > -2 and (k == 1 or bit < width):
+                functions[f"d{i}"] = _bits(digit, bit)
+        if k > 1:
+            functions["carry"] = _quotient(2**width)
+        elif may_overflow(self.scenario):
+            functions["over"] = _above(most)
+        if low < shift:
+            functions |= self._left_over(digit, 2 ** (shift - low), unit=2**low)
+        if self.ties and low <= shift and (k == 1 or shift < low + width):
+            functions["even"] = _even(digit, shift - low)
+        self._run(self._take(f"S{k}" if k > 1 else "digit1"), functions)
 
     def divide(self) -> None:
-        """Divide by any N^l: carries from the last sum to the first, then a long division back."""
-        scenario, sizes = self.scenario, self.scenario.group_sizes
-        for k in range(scenario.onn_inputs, 1, -1):
-            base = digit_base(scenario, k)
-            functions = {f"digit{k}": _remainder(base), "carry": _quotient(base)}
-            self._run(self._take(f"S{k}"), functions)
-            self.stages.add(f"S{k - 1}", self._take("carry"))
-        self.stages.values["digit1"] = self._take("S1")
-        first = 1
-        for k, size in enumerate(sizes, start=1):
-            divisor, most = scenario.input_steps[k - 1], 4**size - 1
-            quotient, remainder = _quotient(divisor), _remainder(divisor)
-            value = self._take(f"digit{k}")
-            if k > 1:
-                value = value + self._take("remainder").times(digit_base(scenario, k))
-            kept = _capped(quotient, most) if k == 1 else quotient
-            functions = {f"d{first + i}": _bits(kept, 2 * (size - 1 - i)) for i in range(size)}
-            if k == 1 and may_overflow(scenario):
-                functions["over"] = _above((most + 1) * divisor - 1)
-            if k < len(sizes):
-                functions["remainder"] = remainder
-            else:
-                functions |= self._left_over(remainder, divisor, unit=1)
-                if self.ties:
-                    functions["even"] = _even(quotient, 0)
-            self._run(value, functions)
-            first += size
+        """Divide by any N^l: carry from the last sum to the first, then divide digit by digit."""
+        carry_sums(self.stages, self.scenario, divide=self._reduce_digit)
+        divide_digits(self.stages, self.scenario, divide=self._divide_digit)
         self._finish()
 
-    def _left_over(self, digit: Function, divisor: int, *, unit: int) -> dict[str, Function]:
-        """Return the functions that keep what a digit leaves over, in units of ``unit``, by name.
+    def _reduce_digit(self, k: int, base: int) -> None:
+        functions = {f"digit{k}": _remainder(base), "carry": _quotient(base)}
+        self._run(self._take(f"S{k}"), functions)
 
-        ``no tie`` is 0 where nothing is left over, as only a total rounded up from a tie leaves.
+    def _divide_digit(self, k: int, divisor: int) -> None:
+        """Run the stage of digit k of a long division: its symbols, and its remainder."""
+        scenario, sizes = self.scenario, self.scenario.group_sizes
+        size, first = sizes[k - 1], 1 + sum(sizes[: k - 1])
+        most = 4**size - 1
+        quotient, remainder = _quotient(divisor), _remainder(divisor)
+        kept = _capped(quotient, most) if k == 1 else quotient
+        functions = {f"d{first + i}": _bits(kept, 2 * (size - 1 - i)) for i in range(size)}
+        if k == 1 and may_overflow(scenario):
+            functions["over"] = _above((most + 1) * divisor - 1)
+        if k < len(sizes):
+            functions["remainder"] = remainder
+        else:
+            functions |= self._left_over(remainder, divisor, unit=1)
+            if self.ties:
+                functions["even"] = _even(quotient, 0)
+        self._run(self._take(f"digit{k}"), functions)
+
+    def _left_over(self, digit: Function, divisor: int, *, unit: int) -> dict[str, Function]:
+        """Return the functions, by name, that keep the remainder of a digit.
+
+        ``rest`` is the remainder in units of ``unit``. ``no tie`` is 0 where the remainder is 0:
+        with half the divisor added before, exactly at ties.
         """
         if self.scenario.keeps_decimal:
             return {"rest": lambda x: digit(x) % divisor * unit}
         if not self.ties:
             return {}
         if self.stages.free_functions:
-            # As few levels as can be: noise is relative to them.
+            # Noise is relative to the largest value, so only whether it is 0 is kept.
             return {"no tie": lambda x: min(digit(x) % divisor, 1)}
         return {"no tie": lambda x: digit(x) % divisor}
 
@@ -185,14 +205,14 @@ class Digits:
         return self.stages.values.pop(name)
 
     def _run(self, value: Value, functions: dict[str, Function]) -> None:
-        """Run a stage, and with it the search for ties once it can be made."""
+        """Run a stage; once the parity of the code is known, look for ties beside it."""
         jobs = [Job(value, {f"new {name}": function for name, function in functions.items()})]
         if self.parity_known:
             jobs.append(self._tie_job())
         self.stages.run(jobs)
         for name in functions:
             target = "no tie" if name == "even" else name
-            self.stages.add(target, self._take(f"new {name}"))
+            add_value(self.stages, target, self._take(f"new {name}"))
         self.parity_known = "even" in functions
 
     def _tie_job(self) -> Job:
@@ -201,11 +221,6 @@ class Digits:
     def _finish(self) -> None:
         if self.parity_known:
             self.stages.run([self._tie_job()])
-
-
-def _digit(width: int) -> Function:
-    """Return x -> its lowest ``width`` bits."""
-    return _remainder(2**width)
 
 
 def _at_most(most: int) -> Function:
@@ -229,7 +244,7 @@ def _remainder(divisor: int) -> Function:
 
 
 def _bits(digit: Function, bit: int) -> Function:
-    """Return x -> the part of a symbol that a digit holds, whose two bits start at ``bit``."""
+    """Return x -> the part of a symbol, whose two bits start at ``bit``, that the digit holds."""
     if bit < 0:
         return lambda x: digit(x) % 2 * 2
     return lambda x: (digit(x) >> bit) % pam4.AMPLITUDES
@@ -239,38 +254,38 @@ def _even(digit: Function, bit: int) -> Function:
     return lambda x: 1 - (digit(x) >> bit) % 2
 
 
-def check_levels(scenario: Scenario) -> None:
-    """Refuse sums S_k of more values than this construction tells apart.
+def check_sums(scenario: Scenario) -> None:
+    """Refuse scenarios whose sums S_k take more than :data:`MOST_VALUES` values.
 
     Raises:
-        ConfigurationError: If one takes more than :data:`MOST_VALUES` values.
+        ConfigurationError: If a sum takes too many values; names the setting and the remedy.
     """
     values = max(scenario.radices)
     if values > MOST_VALUES:
         raise ConfigurationError(
-            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives inputs of {values} values, "
-            f"of which this construction tells at most {MOST_VALUES} apart; choose more inputs, or "
-            "construction=smallest"
+            f"optinc.preprocessing.inputs={scenario.onn_inputs} gives ONN inputs of {values} "
+            f"values, more than the {MOST_VALUES} that this construction can tell apart; choose "
+            "more inputs, or construction=smallest"
         )
 
 
 def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> list[Value]:
-    """Run all stages of a scenario.
+    """Run all stages of a scenario, from the sums to the symbols of Q(total / N^l).
 
     Args:
         stages: Hold the sums S1 to SK.
-        scenario: Bits, servers, inputs and rounding.
+        scenario: Bits, servers, ONN inputs and rounding of the switch.
         input_offset: Layer 1 receives N A_k + ``input_offset``.
 
     Returns:
-        The M symbols, as values of the last layer.
+        The M symbols, read from the last layer of ``stages``.
     """
     for name, value in stages.values.items():
         steps = scenario.input_steps[int(name[1:]) - 1] // scenario.servers
         half = half_divisor(scenario) if name == f"S{scenario.onn_inputs}" else 0
         stages.values[name] = value.shifted(-input_offset * steps).plus(half)
     digits = Digits(scenario, stages)
-    if scenario.servers & (scenario.servers - 1) == 0:
+    if is_power_of_two(scenario.servers):
         digits.shift(scenario.divisor.bit_length() - 1)
     else:
         digits.divide()
@@ -288,6 +303,6 @@ def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> 
 
 
 def stack(rows: Sequence[Value]) -> Layer:
-    """Return the layer whose outputs are ``rows``."""
+    """Return the layer whose outputs are the values ``rows``."""
     offsets = torch.tensor([row.offset for row in rows], dtype=torch.float64)
     return torch.stack([row.weights for row in rows]), offsets

@@ -1,4 +1,8 @@
-"""Integers that the light carries, as affine functions of a layer's neurons."""
+"""Integers carried by the light inside an ONN: affine functions of the neurons of a layer.
+
+A construction starts from the sums S_k (:func:`input_sums`), combines values without any optics,
+applies ReLU layers to them, and turns its layers into a network (:func:`assemble`).
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ from optinc.signal.scenario import Scenario
 
 @dataclass(frozen=True)
 class Value:
-    """An integer that the light carries: an affine function of the neurons of the newest layer.
+    """An integer from 0 to ``largest``, as an affine function of the neurons of the newest layer.
 
     Attributes:
-        weights: float64 tensor [width of the layer].
+        weights: Factors of the neurons, float64 tensor [width of the layer].
         offset: Constant part.
-        largest: Largest value it takes; the smallest is 0.
+        largest: Largest value over all possible ONN inputs.
     """
 
     weights: Tensor
@@ -32,11 +36,11 @@ class Value:
         )
 
     def shifted(self, constant: float) -> Value:
-        """Add a constant of any sign, for a ReLU that cuts off what becomes negative."""
+        """Add a constant of any sign: the input of a ReLU that cuts negative values off."""
         return Value(self.weights, self.offset + constant, self.largest)
 
     def plus(self, constant: int) -> Value:
-        """Add a constant that is not negative."""
+        """Add a constant of at least 0."""
         return Value(self.weights, self.offset + constant, self.largest + constant)
 
     def times(self, factor: int) -> Value:
@@ -44,12 +48,12 @@ class Value:
         return Value(self.weights * factor, self.offset * factor, self.largest * factor)
 
     def minus(self, other: Value, *, largest: int) -> Value:
-        """Subtract a value that is never greater; the caller knows the largest difference."""
+        """Subtract a value that is never greater; ``largest`` is the largest difference."""
         return Value(self.weights - other.weights, self.offset - other.offset, largest)
 
 
 def input_sums(scenario: Scenario) -> dict[str, Value]:
-    """Return the sums S_k as values of amplitudes N A_k, by name: ``S1``, ``S2``, ..."""
+    """Read the sums S_k from the amplitudes N A_k that layer 1 receives, named ``S1`` to ``SK``."""
     identity = torch.eye(scenario.onn_inputs, dtype=torch.float64)
     return {
         f"S{k + 1}": Value(identity[k] * (steps // scenario.servers), 0.0, radix - 1)
@@ -58,7 +62,7 @@ def input_sums(scenario: Scenario) -> dict[str, Value]:
 
 
 def decimal_readout(symbol: Value, rest: Value, *, scenario: Scenario) -> Value:
-    """Merge the decimal part into the last symbol (eq. 10): what is left of the division by N^l."""
+    """Merge the remainder of the division by N^l into the last symbol, as in eq. (10)."""
     return Value(
         symbol.weights + rest.weights / scenario.divisor,
         symbol.offset + rest.offset / scenario.divisor,
@@ -66,35 +70,14 @@ def decimal_readout(symbol: Value, rest: Value, *, scenario: Scenario) -> Value:
     )
 
 
-def has_ties(scenario: Scenario) -> bool:
-    """Whether averages halfway between two codes must be told from the others."""
-    return scenario.rounding == "half_even" and scenario.servers % 2 == 0
-
-
-def may_overflow(scenario: Scenario) -> bool:
-    """Whether an input, one that no servers can send, rounds to a code beyond the largest."""
-    return scenario.level > 1 and scenario.rounding != "floor"
-
-
-def half_divisor(scenario: Scenario) -> int:
-    """What is added to a total before the division, so that rounding down rounds to nearest."""
-    return 0 if scenario.rounding == "floor" else scenario.divisor // 2
-
-
-def digit_base(scenario: Scenario, k: int) -> int:
-    """Return the values that the digit of input k (1-based) takes once carries are passed on."""
-    base: int = 4 ** scenario.group_sizes[k - 1]
-    return base * scenario.refinement if k == scenario.onn_inputs else base
-
-
 def assemble(
     layers: Sequence[tuple[Tensor, Tensor]], scenario: Scenario, *, input_offset: float = 0.0
 ) -> OpticalNetwork:
-    """Make a float32 network of float64 layers.
+    """Build the float32 network of float64 layers.
 
     Args:
-        layers: Weights [m, n] and offsets [m] of all layers, the readout of the symbols last.
-        scenario: The switch it is meant for.
+        layers: Weights [m, n] and offsets [m] of all layers; the last one emits the symbols.
+        scenario: The switch that the network serves.
         input_offset: Layer 1 receives N A_k + ``input_offset``.
     """
     network = OpticalNetwork(

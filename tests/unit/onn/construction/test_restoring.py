@@ -71,7 +71,9 @@ def test_illegal_settings_are_refused(settings: dict[str, float], message: str) 
         construct_restoring(scenario, **settings)  # type: ignore[arg-type]
 
 
-def test_too_many_levels_are_refused() -> None:
+def test_sums_of_too_many_values_are_refused() -> None:
     scenario = Scenario(bits=16, servers=2, onn_inputs=1, rounding="floor")
-    with pytest.raises(ConfigurationError, match=r"optinc.preprocessing.inputs=1 gives inputs of"):
+    with pytest.raises(
+        ConfigurationError, match=r"optinc.preprocessing.inputs=1 gives ONN inputs of"
+    ):
         construct_restoring(scenario)

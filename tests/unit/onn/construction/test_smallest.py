@@ -83,9 +83,9 @@ def test_rounded_averages_are_exact_up_to_the_limit(
 @pytest.mark.parametrize(
     ("servers", "inputs", "message"),
     [
-        (256, 1, "inputs=1 gives inputs of 16776960 levels, .* which has 2097152;"),
-        (7, 2, "inputs=2 gives inputs of 1785 levels, .* at most 16777216 are"),
-        (41, 4, "inputs of 615 levels, .* times 41 servers at most 16777216 are legal"),
+        (256, 1, "inputs=1 gives sums of up to 16776960, .* exact up to 2097152;"),
+        (7, 2, "inputs=2 gives sums of up to 1785, .* at most 16777216 are"),
+        (41, 4, "sums of up to 615, .* times 41 servers at most 16777216 are legal"),
     ],
 )
 def test_sums_beyond_float32_are_refused(servers: int, inputs: int, message: str) -> None:
