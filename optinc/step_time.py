@@ -1,8 +1,8 @@
-"""How long a training step takes with a ring, a tree, an electrical or optical switch (Fig. 7b).
+"""Time of a training step with a ring, a tree, an electrical or an optical switch (Fig. 7b).
 
-A model, not a measurement: every number it rests on is a field of :class:`Assumptions`. Its
-defaults are the paper's (Sec. IV), which counts no latency and hides no communication behind the
-backward pass. Bytes are those of :mod:`optinc.reducers.measures.traffic` (Fig. 6).
+A model, not a measurement: every number in it is a field of :class:`Assumptions`. The defaults are
+the paper's (Sec. IV), which counts no latency and hides no communication behind the backward pass.
+Bytes are counted by :mod:`optinc.reducers.measures.traffic` (Fig. 6).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _setting(default: float, meaning: str, *, least: float, most: float | None =
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """What the model of a step rests on; each field's ``metadata["help"]`` says what it is.
+    """Assumptions of the model, each described by the ``metadata["help"]`` of its field.
 
     The paper's formula gives OptINC N / (2(N-1)) of the ring's time: both send values of the same
     size, and block scales are not counted. Hence the defaults ``ring_bits = optinc_bits = 16`` and
@@ -86,12 +86,12 @@ class Assumptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a server does in a training step.
+    """Work of a server in a training step.
 
     Attributes:
         values: Gradient values.
         forward_flops: Floating-point operations of the forward pass (a multiply-add is two).
-        backward_flops: Those of the backward pass.
+        backward_flops: Floating-point operations of the backward pass.
     """
 
     values: int
@@ -99,7 +99,7 @@ class Step:
     backward_flops: float
 
     def scaled(self, batch: float) -> Step:
-        """Return the step of a batch, where this is that of one sample."""
+        """Return the step of ``batch`` samples, if this is the step of one sample."""
         return Step(
             values=self.values,
             forward_flops=self.forward_flops * batch,
@@ -108,15 +108,15 @@ class Step:
 
 
 def count_flops(loss: Callable[[], Tensor]) -> tuple[int, int]:
-    """Count the floating-point operations of a forward and a backward pass, without doing them.
+    """Count the floating-point operations of a forward and a backward pass, without computing.
 
     Args:
         loss: Builds a model and its inputs, and returns a scalar loss. It runs on fake tensors,
             which have shapes but no values.
 
     Returns:
-        FLOPs of the forward and of the backward pass, a multiply-add counted as two: those of
-        matrix products, convolutions and attention, the last over all pairs of positions.
+        FLOPs of the forward and of the backward pass, a multiply-add counted as two. Counted are
+        matrix products, convolutions, and attention over all pairs of positions.
     """
     # The fused attention of CPUs is unknown to torch's counter, which would leave it out.
     with FakeTensorMode(), sdpa_kernel(SDPBackend.MATH):
@@ -133,7 +133,7 @@ def scale_share(*, bits: int, block_size: int, scale_bits: int) -> float:
 
 
 def bytes_sent(method: Method, *, values: int, assumptions: Assumptions) -> float:
-    """Bytes one server sends to have a gradient reduced.
+    """Return the bytes that a server sends for the reduction of a gradient.
 
     ring: 2(N-1)/N of the gradient. tree: twice the gradient, the double binary tree of Sanders et
     al. 2009, in which every server is an inner node of one tree and a leaf of the other. electrical
@@ -163,11 +163,11 @@ def cascade_levels(*, servers: int, fan_in: int) -> int:
 
 
 def latency_seconds(method: Method, assumptions: Assumptions) -> float:
-    """Time of a reduction beside that of its bytes, pipelined in many parts.
+    """Return the latency of a reduction in seconds; its bytes follow, pipelined in many parts.
 
     ring: 2(N-1) messages one after another; tree: 2 log2 N, rounded up. A cascade of L levels is
-    one message passing up and down through 2L - 1 switches; OptINC sends another one before, to
-    agree on the block scales, where these are counted.
+    one message passing up and down through 2L - 1 switches; where block scales are counted, OptINC
+    sends one more message first, to agree on them.
     """
     a = assumptions
     if method == "ring":
@@ -182,7 +182,7 @@ def latency_seconds(method: Method, assumptions: Assumptions) -> float:
 
 
 def communication_seconds(method: Method, *, values: int, assumptions: Assumptions) -> float:
-    """Time of one reduction."""
+    """Return the time of a reduction in seconds."""
     rate = assumptions.bytes_per_second
     if method == "electrical":
         rate *= assumptions.electrical_rate
@@ -191,12 +191,15 @@ def communication_seconds(method: Method, *, values: int, assumptions: Assumptio
 
 
 def compute_seconds(flops: float, assumptions: Assumptions) -> float:
-    """Time of computing."""
+    """Return the time of ``flops`` floating-point operations in seconds."""
     return flops / (assumptions.teraflops * 1e12 * assumptions.utilisation)
 
 
 def step_seconds(method: Method, *, step: Step, assumptions: Assumptions) -> float:
-    """Time of a step: computing, and the communication that the backward pass does not hide."""
+    """Return the time of a step in seconds.
+
+    The sum of computing and of the communication that the backward pass does not hide.
+    """
     backward = compute_seconds(step.backward_flops, assumptions)
     communication = communication_seconds(method, values=step.values, assumptions=assumptions)
     exposed = max(0.0, communication - assumptions.overlap * backward)
@@ -206,16 +209,16 @@ def step_seconds(method: Method, *, step: Step, assumptions: Assumptions) -> flo
 def saving(
     *, step: Step, assumptions: Assumptions, method: Method = "optinc", over: Method = "ring"
 ) -> float:
-    """Share of a step's time that a method saves over another; negative where it is slower.
+    """Return the share of a step's time that a method saves; negative where it is slower.
 
-    With the defaults it is :func:`paper_saving`.
+    With the default assumptions the result equals :func:`paper_saving`.
     """
     reference = step_seconds(over, step=step, assumptions=assumptions)
     return 1 - step_seconds(method, step=step, assumptions=assumptions) / reference
 
 
 def paper_saving(*, compute: float, ring: float, servers: int) -> float:
-    """Saving of OptINC over a ring as the paper computes it (Sec. IV, Fig. 7b).
+    """Return the saving of OptINC over a ring by the paper's formula (Sec. IV, Fig. 7b).
 
     (r - r N / (2(N-1))) / (c + r), with computing time c and the ring's communication time r.
     """
@@ -232,14 +235,14 @@ def batch_for_saving(
     Args:
         target: Share to save, above 0.
         sample: The step of one sample.
-        assumptions: Of the model.
-        over: What OptINC is compared with.
+        assumptions: Assumptions of the model.
+        over: Method to compare OptINC with.
 
     Returns:
-        The batch, not rounded; None if no batch, however small, saves so much.
+        The batch, not rounded; None if every batch, however small, saves less.
 
     Raises:
-        ConfigurationError: If the target is not above 0, which every large batch comes near.
+        ConfigurationError: If the target is not above 0.
     """
     if not target > 0:
         raise ConfigurationError(f"the saving must be above 0, got {target}")

@@ -1,1 +1,1 @@
-"""LightningDataModules: digits and CIFAR-100, Python's own documentation and local text files."""
+"""LightningDataModules: digits, CIFAR-100, Python's documentation, text files and Wikipedia."""

@@ -1,4 +1,4 @@
-"""What every data module offers, and batches that are a function of (seed, epoch, position)."""
+"""Base class of the data modules, with batches that depend on (seed, epoch, position) only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Modality = Literal["images", "text"]
 
 
 class BatchKey(NamedTuple):
-    """Names a batch: with the seed it determines every random choice in it.
+    """Key of a batch, which with the seed determines every random choice in the batch.
 
     Attributes:
         epoch: 0-based epoch.
@@ -36,9 +36,9 @@ class BatchKeys(Sampler[BatchKey]):
         batch_size: Samples per batch; the last one may be smaller.
         shuffle: A new permutation every epoch, or the stored order.
         seed: Seed of the permutations.
-        drop_smaller_than: Last batches with fewer samples are left out.
-        rank: This server; it gets rows rank, rank + world_size, ... of every batch, and no batch
-            that has none for it.
+        drop_smaller_than: A last batch with fewer samples is left out.
+        rank: Rank of this server, which gets rows rank, rank + world_size, ... of every batch;
+            batches without a row for it are left out.
         world_size: Number of servers with processes of their own.
     """
 
@@ -91,10 +91,10 @@ class BatchKeys(Sampler[BatchKey]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A DataLoader that continues in the middle of an epoch after loading a checkpoint.
+    """DataLoader that continues in the middle of an epoch after loading a checkpoint.
 
     Lightning stores and restores the state of a loader that has ``state_dict``; batches are
-    generated in this process when asked for, so those yielded are those trained on.
+    generated in this process when needed, so that every batch yielded is also trained on.
     """
 
     def __init__(self, dataset: Dataset[Any], keys: BatchKeys) -> None:
@@ -117,7 +117,7 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
 
     Args:
         batch_size: Samples per batch, of all servers together.
-        seed: Seed of the order and of the augmentation.
+        seed: Seed of order and augmentation.
 
     Raises:
         ConfigurationError: If the batch size is less than 1.
@@ -136,7 +136,7 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
     @property
     @abstractmethod
     def model_arguments(self) -> dict[str, Any]:
-        """What the model must know of the data, by the names of its constructor's arguments."""
+        """Arguments of the model's constructor that follow from the data, by name."""
 
     @abstractmethod
     def train_dataset(self) -> Dataset[Any]:

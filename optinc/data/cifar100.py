@@ -20,8 +20,8 @@ class CIFAR100DataModule(OptINCDataModule):
     """50,000 training and 10,000 validation images of 100 classes.
 
     Args:
-        root: Folder that holds, or shall hold, ``cifar-100-python/``.
-        download: Let torchvision fetch the data set if it is missing.
+        root: Folder that holds ``cifar-100-python/``, or into which it is downloaded.
+        download: Whether torchvision downloads the data set if it is missing.
         batch_size: Samples per batch, of all servers together.
         augment: Random crop and horizontal flip of the training images.
         seed: Seed of order and augmentation.
@@ -43,10 +43,10 @@ class CIFAR100DataModule(OptINCDataModule):
         return {"num_classes": 100}
 
     def prepare_data(self) -> None:
-        """Fetch the data set where asked to.
+        """Check the data set, and download it if it is missing and ``download`` is set.
 
         Raises:
-            DatasetNotFoundError: If it is not there, or damaged.
+            DatasetNotFoundError: If it is missing or damaged.
         """
         try:
             CIFAR100(str(self.root), train=True, download=self.download)

@@ -16,10 +16,10 @@ IMAGE_SIZE = 32
 
 
 class DigitsDataModule(OptINCDataModule):
-    """The embedded image data set: real, and nothing to download.
+    """Handwritten digits of scikit-learn: real images, and nothing to download.
 
     The split is stratified by class and does not depend on the seed, so that runs with different
-    seeds are judged on the same digits.
+    seeds are validated on equal digits.
 
     Args:
         batch_size: Samples per batch, of all servers together.

@@ -20,7 +20,7 @@ DOCUMENTS_PER_BATCH = 256
 
 @dataclass(frozen=True)
 class DocumentSource:
-    """Where documents come from.
+    """Source of documents: a data set of the Hugging Face hub, or local files.
 
     Attributes:
         name: A data set of the hub, or a local file or folder (``data.source``).
@@ -36,10 +36,10 @@ class DocumentSource:
 
     @classmethod
     def find(cls, name: str, *, subset: str, revision: str) -> DocumentSource:
-        """Look for local files; a name like ``wikimedia/wikipedia`` that is no path is the hub's.
+        """Find local files, or take a name such as ``wikimedia/wikipedia`` for the hub's.
 
         Raises:
-            DatasetNotFoundError: If the name is neither.
+            DatasetNotFoundError: If the name is neither a path nor a name of the hub.
         """
         path = Path(name)
         if path.exists():
@@ -52,7 +52,7 @@ class DocumentSource:
         return cls(name=name, subset=subset, revision=revision, files=())
 
     def identity(self) -> dict[str, Any]:
-        """What a cache of the documents depends on; of local files names, sizes and times."""
+        """Return the values a cache depends on; of local files their names, sizes and times."""
         if not self.files:
             return {"name": self.name, "subset": self.subset, "revision": self.revision}
         stats = [(file.name, file.stat()) for file in self.files]
@@ -84,7 +84,7 @@ class DocumentSource:
             ),
             documents=0,
         )
-        if dataset.features is None:  # of files without a document
+        if dataset.features is None:  # files without a document
             return dataset
         if FIELD not in dataset.features:
             raise ConfigurationError(
@@ -94,7 +94,7 @@ class DocumentSource:
         return dataset.select_columns([FIELD])
 
     def _call(self, function: Callable[[], Any], *, documents: int) -> Any:
-        """Call into the library; errors come from it and from four more, so all get our words."""
+        """Call the library, and turn any error of it or of the libraries below into ours."""
         try:
             return function()
         except Exception as error:
@@ -127,12 +127,12 @@ def _files(path: Path) -> tuple[Path, ...]:
 
 
 class DocumentStream:
-    """Reads documents in stored order, and can go on where another stream stopped.
+    """Reads documents in stored order, and can continue where another stream stopped.
 
     Args:
-        source: Where they come from.
+        source: Source of the documents.
         scratch: Folder for lock files of the library.
-        position: What :meth:`position` returned; None starts at the beginning.
+        position: Result of :meth:`position` to continue from; None starts at the beginning.
 
     Raises:
         DatasetNotFoundError, ConfigurationError: See :meth:`DocumentSource.open`.
@@ -153,11 +153,11 @@ class DocumentStream:
                 # Leaves out whole files that were read before.
                 self._dataset.load_state_dict(position["state"])
             else:
-                # Its state is the library's own affair: after an upgrade only counting is safe.
+                # Other versions of the library may store another state; only counting is safe.
                 self._dataset = self._dataset.skip(self._documents)
 
     def position(self) -> dict[str, Any]:
-        """Return where the next batch begins, as JSON can store it."""
+        """Return the position of the next batch, as values that JSON can store."""
         return {
             "documents": self._documents,
             "version": self._version,
@@ -165,7 +165,7 @@ class DocumentStream:
         }
 
     def batches(self) -> Iterator[list[str]]:
-        """Yield the texts of :data:`DOCUMENTS_PER_BATCH` documents; of the last batch maybe fewer.
+        """Yield batches of :data:`DOCUMENTS_PER_BATCH` texts; the last one may be smaller.
 
         Raises:
             DatasetNotFoundError: If reading fails.

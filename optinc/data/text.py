@@ -101,7 +101,7 @@ class TextDataModule(OptINCDataModule):
         """Read the text.
 
         Raises:
-            DatasetNotFoundError: If it is not where it was looked for.
+            DatasetNotFoundError: If it is missing.
         """
 
     @property
@@ -110,7 +110,7 @@ class TextDataModule(OptINCDataModule):
         return {"vocab_size": self.vocab_size, "sequence_length": self.sequence_length}
 
     def setup(self, stage: str) -> None:
-        """Read and tokenise."""
+        """Read and tokenise the text."""
         texts = self.read()
         bpe = self._trained_bpe(texts.train) if self.tokenizer == "bpe" else None
         self._train = self._sequences(texts.train, bpe, name="training")
@@ -120,7 +120,7 @@ class TextDataModule(OptINCDataModule):
         if bpe is None:
             data = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64)
         else:
-            # By lines: the tokeniser works on them in parallel, and on one long string it does not.
+            # By lines, which the tokeniser encodes in parallel, unlike one long string.
             lines = bpe.encode_batch(text.splitlines(keepends=True))
             data = np.concatenate([np.asarray(line.ids, dtype=np.int64) for line in lines])
         dataset = SequenceDataset(torch.from_numpy(data), sequence_length=self.sequence_length)
@@ -132,7 +132,7 @@ class TextDataModule(OptINCDataModule):
         return dataset
 
     def _trained_bpe(self, text: str) -> Tokenizer:
-        """Train a byte-level BPE, or read the one trained before on the same text."""
+        """Train a byte-level BPE on a text, or read the cached result of an earlier training."""
         digest = hashlib.sha256(f"{self.vocab_size}\n{text}".encode()).hexdigest()
         path = self.cache_dir / f"bpe-{digest[:32]}.json"
         if not path.is_file():
@@ -158,7 +158,7 @@ class TextDataModule(OptINCDataModule):
 
 
 class PydocsDataModule(TextDataModule):
-    """The embedded text: Python's language reference, which every installation carries."""
+    """Python's language reference, part of every installation; nothing to download."""
 
     def read(self) -> Texts:
         """See :meth:`TextDataModule.read`."""
@@ -181,10 +181,10 @@ class TextFilesDataModule(TextDataModule):
         self.root = Path(root)
 
     def prepare_data(self) -> None:
-        """Look for the files.
+        """Check that the folder holds training text.
 
         Raises:
-            DatasetNotFoundError: If the folder holds no training text.
+            DatasetNotFoundError: If it holds none.
         """
         if not self._files()[0]:
             raise DatasetNotFoundError(

@@ -1,4 +1,4 @@
-"""Tokens on disk: shards that are complete or absent, and a manifest that says which belong."""
+"""Tokens on disk: shards, each complete or absent, and the manifest that lists them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
-    """Return the smallest type that holds all tokens: uint16 or uint32, little-endian."""
+    """Return the smallest dtype that holds all tokens: uint16 or uint32, little-endian."""
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
@@ -37,10 +37,10 @@ class Shard:
     """A file of tokens.
 
     Attributes:
-        split: What its documents are for.
-        file: Name in the cache's folder.
-        tokens: Their number.
-        sha256: Of the file.
+        split: ``train`` or ``validation``.
+        file: File name in the cache's folder.
+        tokens: Number of tokens.
+        sha256: SHA-256 of the file.
     """
 
     split: Split
@@ -51,13 +51,13 @@ class Shard:
 
 @dataclass
 class Manifest:
-    """What a cache holds.
+    """Content of a cache.
 
     Attributes:
-        settings: Everything that its tokens depend on.
-        tokenizer_sha256: Of ``tokenizer.json``; None before the tokeniser is trained.
+        settings: Settings that the tokens depend on.
+        tokenizer_sha256: SHA-256 of ``tokenizer.json``; None before the tokeniser is trained.
         shards: In the order of their tokens.
-        position: Where the documents go on; None at their beginning.
+        position: Position of the next document; None at the beginning.
         ended: Whether there are no more documents.
     """
 
@@ -71,21 +71,21 @@ class Manifest:
 class TokenCache:
     """A folder of shards, which grows by whole commits.
 
-    Its name ends in a hash of the settings: tokens made with others lie elsewhere. A commit writes
-    its shards first and the manifest last, each atomically, so that a process killed at any moment
-    leaves the commits before.
+    The name of the folder ends in a hash of the settings, so that other settings have a folder of
+    their own. A commit writes its shards first and the manifest last, each atomically: a process
+    killed at any moment leaves all earlier commits intact.
 
     Args:
         root: Folder that holds the cache's folder.
-        settings: Everything that the tokens depend on, as JSON can store it.
-        vocab_size: Number of different tokens.
+        settings: Settings that the tokens depend on, as values that JSON can store.
+        vocab_size: Size of the vocabulary, which sets the dtype.
 
     Raises:
         DatasetNotFoundError: If the manifest is damaged or of other settings.
     """
 
     def __init__(self, root: Path, *, settings: dict[str, Any], vocab_size: int) -> None:
-        # As it will be read back: tuples are lists.
+        # As read back from a manifest: tuples are lists.
         settings = json.loads(json.dumps(settings))
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self.folder = root / f"tokens-{digest[:16]}"
@@ -95,16 +95,16 @@ class TokenCache:
 
     @property
     def manifest_path(self) -> Path:
-        """The file that says what belongs to the cache."""
+        """Path of the manifest."""
         return self.folder / "manifest.json"
 
     @property
     def tokenizer_path(self) -> Path:
-        """The tokeniser of the tokens."""
+        """Path of the tokeniser."""
         return self.folder / "tokenizer.json"
 
     def reload(self) -> None:
-        """Read what has been committed, also by another process.
+        """Read the manifest again, with the commits of other processes.
 
         Raises:
             DatasetNotFoundError: If the manifest is damaged or of other settings.
@@ -122,11 +122,11 @@ class TokenCache:
         self.manifest = manifest
 
     def tokens(self, split: Split) -> int:
-        """Return the number of tokens committed."""
+        """Return the number of tokens that a split has in commits."""
         return sum(shard.tokens for shard in self.manifest.shards if shard.split == split)
 
     def verify(self) -> None:
-        """Compare all files with the manifest.
+        """Check all files against the manifest.
 
         Raises:
             DatasetNotFoundError: If one is missing or has another SHA-256.
@@ -142,7 +142,7 @@ class TokenCache:
                 raise self._damaged(f"SHA-256 check failed: {name} is not what the manifest names")
 
     def store_tokenizer(self, text: str) -> None:
-        """Keep the tokeniser, as its library serialises it.
+        """Store the tokeniser, serialised by its library.
 
         Raises:
             OutputError: If it cannot be written.
@@ -155,15 +155,15 @@ class TokenCache:
     def commit(
         self, tokens: dict[Split, Tokens], *, position: dict[str, Any] | None, ended: bool
     ) -> None:
-        """Add tokens, each split's in a shard of its own.
+        """Add tokens, in one shard for each split.
 
         Args:
             tokens: [length] of :attr:`dtype`, by split.
-            position: Where the documents go on.
+            position: Position of the next document.
             ended: Whether there are no more documents.
 
         Raises:
-            OutputError: If they cannot be written; the commits before are intact.
+            OutputError: If they cannot be written; earlier commits stay intact.
         """
         shards = list(self.manifest.shards)
         for split in SPLITS:
@@ -195,7 +195,7 @@ class TokenCache:
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """Let one process at a time prepare; yields whether it had to wait for another.
+        """Hold the lock of the cache; yields whether another process held it before.
 
         Raises:
             OutputError: If the folder cannot be written.
@@ -218,7 +218,7 @@ class TokenCache:
             lock.release()
 
     def sweep(self) -> None:
-        """Remove what a killed process was writing; only under the lock."""
+        """Remove unfinished files of killed processes; only under the lock."""
         for path in self.folder.glob(".*.tmp"):
             path.unlink()
 
@@ -260,7 +260,7 @@ class PackedSequences(Dataset[dict[str, Tensor]]):
     Args:
         shards: Unsigned integers [length], memory-mapped.
         sequence_length: Tokens of a sequence.
-        most_tokens: Tokens beyond are left out; None takes all.
+        most_tokens: Most tokens to use, from the first; None takes all.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class PackedSequences(Dataset[dict[str, Tensor]]):
         return {"input_ids": torch.from_numpy(np.stack(rows).astype(np.int64))}
 
     def _sequence(self, position: int) -> Tokens:
-        """Return [sequence_length] tokens, of as many shards as it takes."""
+        """Return [sequence_length] tokens, which may span several shards."""
         first = position * self.sequence_length
         end = first + self.sequence_length
         parts = []

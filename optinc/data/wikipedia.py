@@ -22,18 +22,18 @@ END_OF_TEXT = "<|endoftext|>"
 """Token 0, after every document."""
 
 SMALLEST_VOCABULARY = 257
-"""All bytes, and the end of a text."""
+"""Tokens for all bytes and for the end of a text."""
 
 FORMAT = 1
-"""Changes whenever the same settings would give other tokens."""
+"""Version of the tokens; changes whenever equal settings would give other tokens."""
 
 
 def train_tokenizer(texts: Iterator[str], *, vocab_size: int) -> Tokenizer:
-    """Train a byte-level byte-pair encoding, in which every text can be written.
+    """Train a byte-level byte-pair encoding, which can encode every text.
 
     Args:
         texts: Documents.
-        vocab_size: Most tokens, at least :data:`SMALLEST_VOCABULARY`.
+        vocab_size: Largest vocabulary, at least :data:`SMALLEST_VOCABULARY`.
 
     Returns:
         A tokeniser whose token 0 is :data:`END_OF_TEXT`.
@@ -46,17 +46,17 @@ def train_tokenizer(texts: Iterator[str], *, vocab_size: int) -> Tokenizer:
 
 
 class Packer:
-    """Tokenises documents, and deals them out between training and validation, whole.
+    """Tokenises documents, and assigns each as a whole to training or validation.
 
-    A document is for validation whenever validation has no more than its share of the tokens so
-    far. So both splits come from all of the corpus, no document is in both, and which one it is in
-    depends on the documents before it alone.
+    A document goes to validation whenever validation has at most its share of the tokens so far.
+    Thus both splits come from the whole corpus, no document is in both, and the split of a document
+    depends on the documents before it only.
 
     Args:
         tokenizer: See :func:`train_tokenizer`.
-        cache: Takes the tokens.
-        validation_share: Share of the tokens.
-        shard_tokens: Tokens of both splits together that make a commit.
+        cache: Cache that stores the tokens.
+        validation_share: Share of the tokens that go to validation.
+        shard_tokens: Tokens of a commit, both splits together.
     """
 
     def __init__(
@@ -77,14 +77,16 @@ class Packer:
         self._pending: dict[Split, list[Tokens]] = {split: [] for split in SPLITS}
 
     def fill(self, stream: DocumentStream, goal: dict[Split, int] | None) -> None:
-        """Add documents until both splits have the tokens asked for, or there are no more.
+        """Add documents until both splits have reached the goal, or the documents end.
 
         Args:
-            stream: Where the documents go on after the last commit.
+            stream: Documents after the last commit.
             goal: Tokens of each split; None takes all documents.
 
         Raises:
-            DatasetNotFoundError, ConfigurationError, OutputError: The commits before are intact.
+            DatasetNotFoundError: If documents cannot be read; earlier commits stay intact.
+            ConfigurationError: If a document has no text; earlier commits stay intact.
+            OutputError: If tokens cannot be written; earlier commits stay intact.
         """
         for texts in stream.batches():
             for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False):
@@ -115,16 +117,22 @@ class Packer:
 
 
 def reached(counts: dict[Split, int], goal: dict[Split, int] | None) -> bool:
-    """Return whether each split has the tokens asked for; None asks for all there are."""
+    """Return whether each split has its goal of tokens; the goal None is never reached."""
     return goal is not None and all(counts[split] >= goal[split] for split in SPLITS)
+
+
+def _require_at_least(least: int, **settings: int) -> None:
+    for name, value in settings.items():
+        if value < least:
+            raise ConfigurationError(f"data.{name} must be at least {least}, got {value}")
 
 
 class WikipediaDataModule(OptINCDataModule):
     """Wikipedia's articles as sequences of tokens, packed without gaps.
 
     Articles are streamed up to the token budget, tokenised with a byte-level byte-pair encoding
-    trained on the first of them, and kept in a :class:`TokenCache`. Preparing goes on where it was
-    interrupted. A larger budget goes on from a smaller one's tokens.
+    trained on the first articles, and kept in a :class:`TokenCache`. An interrupted preparation is
+    continued, and a larger budget adds to the tokens of a smaller one.
 
     Args:
         root: Folder of the caches.
@@ -136,7 +144,7 @@ class WikipediaDataModule(OptINCDataModule):
         token_budget: Tokens of training and validation together; None takes the whole corpus.
         validation_share: Share of the budget that is held out.
         vocab_size: Vocabulary of the tokeniser.
-        tokenizer_documents: The tokeniser is trained on so many documents, the first ones.
+        tokenizer_documents: Number of documents, the first ones, to train the tokeniser on.
         shard_tokens: Tokens that are prepared, and held in memory, between two commits.
         sequence_length: Tokens of a sequence, at least 2.
         batch_size: Sequences per batch, of all servers together.
@@ -165,14 +173,9 @@ class WikipediaDataModule(OptINCDataModule):
         seed: int,
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
-        for name, value, least in (
-            ("vocab_size", vocab_size, SMALLEST_VOCABULARY),
-            ("tokenizer_documents", tokenizer_documents, 1),
-            ("shard_tokens", shard_tokens, 1),
-            ("sequence_length", sequence_length, 2),
-        ):
-            if value < least:
-                raise ConfigurationError(f"data.{name} must be at least {least}, got {value}")
+        _require_at_least(SMALLEST_VOCABULARY, vocab_size=vocab_size)
+        _require_at_least(1, tokenizer_documents=tokenizer_documents, shard_tokens=shard_tokens)
+        _require_at_least(2, sequence_length=sequence_length)
         if not 0 < validation_share < 1:
             raise ConfigurationError(
                 f"data.validation_share must be between 0 and 1, got {validation_share}"
@@ -192,7 +195,7 @@ class WikipediaDataModule(OptINCDataModule):
         self._cache: TokenCache | None = None
 
     def _tokens_of(self, budget: int) -> dict[Split, int]:
-        """Divide a budget."""
+        """Divide a budget between training and validation."""
         validation = round(self.validation_share * budget)
         return {"train": budget - validation, "validation": validation}
 
@@ -218,7 +221,7 @@ class WikipediaDataModule(OptINCDataModule):
         return {"vocab_size": self.vocab_size, "sequence_length": self.sequence_length}
 
     def prepare_data(self) -> None:
-        """Stream and tokenise what the cache lacks.
+        """Stream and tokenise the documents that the cache lacks.
 
         Raises:
             DatasetNotFoundError: If the source or the cache cannot be read.
@@ -241,7 +244,7 @@ class WikipediaDataModule(OptINCDataModule):
         return cache
 
     def _identity(self, source: DocumentSource) -> dict[str, Any]:
-        """Everything the tokens depend on. The budget is not: it takes the first of them."""
+        """Return the settings the tokens depend on; the budget only says how many are used."""
         return {
             "format": FORMAT,
             "source": source.identity(),
@@ -277,7 +280,7 @@ class WikipediaDataModule(OptINCDataModule):
         packer.fill(stream, self._goal)
 
     def _check_size(self, cache: TokenCache) -> None:
-        """Refuse a corpus that has ended too early."""
+        """Refuse a corpus with fewer tokens than the budget."""
         counts = {split: cache.tokens(split) for split in SPLITS}
         if not sum(counts.values()):
             raise ConfigurationError(f"data.source={self.source} has no documents")
@@ -294,7 +297,7 @@ class WikipediaDataModule(OptINCDataModule):
 
     def setup(self, stage: str) -> None:
         """Map the shards into memory."""
-        # In a process for which Lightning did not prepare, what is there is only looked at.
+        # Lightning calls prepare_data in one process; the others find the cache complete.
         cache = self._cache or self._prepared()
         self._train = self._sequences(cache, "train")
         self._val = self._sequences(cache, "validation")

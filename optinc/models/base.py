@@ -1,4 +1,4 @@
-"""What the models share: optimiser and schedule from the configuration, and logged values."""
+"""Base class of the models: optimiser and schedule from the configuration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OptINCModel(pl.LightningModule, ABC):
         self.scheduler_factory = scheduler
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build both; the length of the schedule is that of the training."""
+        """Build the optimiser, and a schedule over all optimiser steps of the training."""
         optimizer = self.optimizer_factory(self.parameters())
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.scheduler_factory(optimizer, total_steps=total_steps)

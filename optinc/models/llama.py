@@ -10,7 +10,7 @@ from optinc.models.base import OptimizerFactory, OptINCModel, SchedulerFactory
 
 
 class LlamaLanguageModel(OptINCModel):
-    """Predicts the next token; the paper's has 8 layers, hidden size 384 and 8 heads (Sec. IV).
+    """Language model; the paper's has 8 layers, hidden size 384 and 8 heads (Sec. IV).
 
     Args:
         vocab_size: Vocabulary of the data.

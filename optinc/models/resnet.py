@@ -22,12 +22,12 @@ class ResNetClassifier(OptINCModel):
         depth: 18, 34 or 50.
         stem: ``imagenet`` (7x7, stride 2, max pool) or ``cifar`` (3x3, stride 1, no pool), which
             keeps the resolution of 32x32 images at about 15 times the cost.
-        label_smoothing: Of the training loss.
+        label_smoothing: Label smoothing of the training loss, 0 to 1.
         optimizer: See :class:`OptINCModel`.
         scheduler: See :class:`OptINCModel`.
 
     Raises:
-        ConfigurationError: If depth or stem is not one of the above.
+        ConfigurationError: If depth or stem is illegal; names the legal values.
     """
 
     modality = "images"

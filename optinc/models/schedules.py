@@ -12,12 +12,12 @@ from optinc.errors import ConfigurationError
 
 
 def one_cycle(optimizer: Optimizer, *, total_steps: int, max_lr: float) -> OneCycleLR:
-    """One-cycle schedule; momentum stays as configured."""
+    """Build a one-cycle schedule; momentum stays as configured."""
     return OneCycleLR(optimizer, max_lr=max_lr, total_steps=total_steps, cycle_momentum=False)
 
 
 def warmup_cosine(optimizer: Optimizer, *, total_steps: int, warmup_fraction: float) -> LambdaLR:
-    """Linear warm-up over a fraction of the steps, then a cosine to zero.
+    """Build a linear warm-up over a fraction of the steps, and a cosine to zero after it.
 
     Raises:
         ConfigurationError: If the fraction is not in [0, 1).

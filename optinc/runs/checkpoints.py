@@ -1,4 +1,4 @@
-"""Checkpoints to resume from: checked before anything long starts, and found when a run stops."""
+"""Checkpoints to resume from: checked when a run starts, and found when it stops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from optinc.errors import CheckpointError
 
 KEYS = {"state_dict", "optimizer_states", "loops", "global_step"}
-"""What Lightning needs to go on with a training."""
+"""Entries of a checkpoint that Lightning needs to resume a training."""
 
 
 def check_checkpoint(path: Path | str) -> None:
@@ -57,7 +57,7 @@ def newest_checkpoint(cfg: DictConfig) -> Path | None:
 
 
 def _check_archive(path: Path | str) -> None:
-    """Check that all of the file is there: torch itself passes over flipped bits."""
+    """Check the archive and its checksums: torch itself does not notice flipped bits."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
             f"ckpt_path={path} cannot be read: it is truncated, or was not written by torch.save"

@@ -1,4 +1,4 @@
-"""What tells runs apart: the settings that are not the same in all of them."""
+"""Settings that differ between runs, and labels made of them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SUMMARY_SETTINGS = (
 """Settings that a summary holds."""
 
 NOT_SETTINGS = {"choices", "paths", "logger", "runs", "scales", "hydra"}
-"""Parts of the configuration that do not change what comes out."""
+"""Parts of the configuration that do not change the results."""
 
 
 def differing_settings(runs: Sequence[FinishedRun]) -> list[dict[str, str]]:
-    """Return the settings that differ between runs, the same keys for each of them.
+    """Return the settings that differ between runs, with equal keys for every run.
 
-    Options of groups come first. Below a group whose option differs, all values do; those are left
-    out unless they differ between runs that have the same option. Without the configuration of
-    every run, the settings are those which the summaries hold.
+    Options of groups come first. A value below a group is listed only if it differs between runs
+    with equal options of that group. If any run lacks its stored configuration, only
+    :data:`SUMMARY_SETTINGS` are compared.
     """
     stored = [run.stored for run in runs if run.stored is not None]
     if len(stored) < len(runs):
@@ -44,7 +44,7 @@ def differing_settings(runs: Sequence[FinishedRun]) -> list[dict[str, str]]:
 
 
 def labels(runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return a name for every run that says in what it differs; its folder where nothing does."""
+    """Return a label for every run: its differing settings, with its folder if not unique."""
     names = [", ".join(f"{key}={value}" for key, value in each.items()) for each in settings]
     return [
         name if names.count(name) == 1 and name else f"{name} ({run.folder})".strip()
@@ -53,7 +53,7 @@ def labels(runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]]) -
 
 
 def _flatten(node: Any, path: str = "") -> dict[str, Any]:
-    """Return all values that are no dictionaries, by their path."""
+    """Return the leaves of nested dictionaries by their dotted path."""
     if not isinstance(node, dict) or not node:
         return {path: node}
     found: dict[str, Any] = {}
@@ -63,7 +63,7 @@ def _flatten(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def _differing(settings: Sequence[dict[str, Any]], *, groups: set[str]) -> list[dict[str, str]]:
-    """Keep what differs between runs whose options of the groups above it are the same."""
+    """Keep settings that differ between runs with equal options of the groups above them."""
     texts = [{name: _text(value) for name, value in each.items()} for each in settings]
     names = list(dict.fromkeys(name for each in texts for name in each))
     shown = []
@@ -80,7 +80,7 @@ def _differing(settings: Sequence[dict[str, Any]], *, groups: set[str]) -> list[
 
 
 def _text(value: Any) -> str:
-    """Return a value as it would be typed."""
+    """Return a value as typed on a command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)

@@ -1,4 +1,4 @@
-"""Runs that have ended, as they lie in their folders."""
+"""Finished runs, read from their folders."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ LEGAL = (
 )
 
 Curve = tuple[list[int], list[float]]
-"""Steps and values."""
+"""Optimiser steps, and a value at each."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended.
+    """A finished run.
 
     Attributes:
-        folder: Where it lies, as it was named.
+        folder: Folder of the run, as the user named it.
         summary: Content of ``summary.json``.
-        stored: Its configuration; None where Hydra has left none, and for ``task=evaluate``, whose
-            settings are those of another run.
+        stored: Configuration of the run; None if Hydra stored none, and for ``task=evaluate``,
+            which takes its settings from another run.
     """
 
     folder: Path
@@ -43,13 +43,13 @@ class FinishedRun:
 
 
 def find_runs(folders: Sequence[str]) -> list[FinishedRun]:
-    """Read runs, each once, in the order in which they are named.
+    """Read runs in the given order, each once.
 
     Args:
         folders: Folders of runs, or of multiruns.
 
     Raises:
-        ConfigurationError: If there are no folders, or one holds no finished run.
+        ConfigurationError: If no folder is given, or one holds no finished run.
     """
     if not folders:
         raise ConfigurationError(
@@ -63,7 +63,7 @@ def find_runs(folders: Sequence[str]) -> list[FinishedRun]:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """Read every column of ``metrics.csv``, without cells that are empty; nothing without it."""
+    """Read the columns of ``metrics.csv`` without empty cells; nothing if the file is missing."""
     curves: dict[str, Curve] = {}
     path = folder / METRICS_FILE
     if not path.is_file():
@@ -79,7 +79,7 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 
 def _members(folder: Path) -> list[Path]:
-    """Return the folder of a run itself, or those of the runs of a multirun in their order."""
+    """Return the folder of a run, or the folders of a multirun's finished runs by number."""
     if (folder / SUMMARY_FILE).is_file():
         return [folder]
     if not folder.is_dir():

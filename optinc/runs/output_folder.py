@@ -1,4 +1,4 @@
-"""The folder of a run, checked before anything long starts."""
+"""The output folder of a run, checked before anything long starts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from optinc.errors import OutputError
 
 
 def check_output(folder: Path | str, *, setting: str = "paths.output_dir") -> None:
-    """Create a folder and, for a moment, a file in it.
+    """Check that files can be written into a folder, which is created if missing.
 
     Args:
-        folder: Where a run writes.
+        folder: Output folder of a run.
         setting: Name of the setting, for the message.
 
     Raises:
-        OutputError: If that fails.
+        OutputError: If they cannot; names the setting and the reason.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def check_output(folder: Path | str, *, setting: str = "paths.output_dir") -> No
 
 
 class OutputFolder(Callback):
-    """Checks the folder before Hydra writes into it, which would end in a traceback of Hydra's."""
+    """Checks the output folder before Hydra writes into it and fails with a traceback."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the folder of a single run."""
@@ -52,6 +52,6 @@ def _check_or_exit(folder: str, *, setting: str) -> None:
     try:
         check_output(folder, setting=setting)
     except OutputError as error:
-        # Hydra makes warnings of its callbacks' exceptions.
+        # Hydra turns exceptions of callbacks into warnings.
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

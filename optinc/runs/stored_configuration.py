@@ -1,4 +1,4 @@
-"""The configuration that Hydra has left in the folder of a run."""
+"""The configuration that Hydra stores in the folder of a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FOLDER = ".hydra"
 
 @dataclass(frozen=True)
 class StoredConfiguration:
-    """What a run was configured with.
+    """The configuration of a run.
 
     Attributes:
-        config: The composed values; interpolations are those of the process that reads them.
+        config: Composed values; interpolations are resolved in the process that reads them.
         choices: Option of every group.
     """
 
@@ -29,7 +29,7 @@ class StoredConfiguration:
 
 
 def read_configuration(folder: Path) -> StoredConfiguration | None:
-    """Read the configuration of a run, None where Hydra has left none.
+    """Read the configuration of a run; None if Hydra stored none.
 
     Raises:
         ConfigurationError: If it cannot be read; names the file and the reason.
@@ -50,18 +50,23 @@ def read_configuration(folder: Path) -> StoredConfiguration | None:
 
 
 def configuration_of_checkpoint(cfg: DictConfig) -> DictConfig:
-    """Return the configuration of the training that wrote ``ckpt_path``, as this command wants it.
+    """Return the configuration of the training that wrote ``ckpt_path``, with new overrides.
 
-    Every key that this command line names is taken from ``cfg``, all others from the run; so are
-    the task, its loggers and its folder, which are this command's in any case.
+    Values named on the present command line, the task, the loggers and the output folder come from
+    ``cfg``; all others from the training.
 
     Args:
-        cfg: The configuration of this command.
+        cfg: The configuration of the present command.
 
     Raises:
-        ConfigurationError: If there is none or it is of another task, or if an override cannot be
-            laid over it.
+        ConfigurationError: If ``ckpt_path`` is null or was written by another task, if no stored
+            configuration is found, or if an override cannot be applied to it.
     """
+    if cfg.ckpt_path is None:
+        raise ConfigurationError(
+            "ckpt_path must name the checkpoint to evaluate, for example "
+            "ckpt_path=runs/DATE/TIME/checkpoints/last.ckpt"
+        )
     folders = Path(cfg.ckpt_path).resolve().parents[:2]
     found = [stored for stored in map(read_configuration, folders) if stored is not None]
     if not found:
@@ -74,7 +79,7 @@ def configuration_of_checkpoint(cfg: DictConfig) -> DictConfig:
     if choices.get("task") != "train":
         raise ConfigurationError(
             f"ckpt_path={cfg.ckpt_path} was written by task={choices.get('task')}, and "
-            "task=evaluate takes those of task=train; task=evaluate_onn evaluates an ONN"
+            "task=evaluate takes checkpoints of task=train; task=evaluate_onn evaluates an ONN"
         )
     _lay_over(run, cfg, choices)
     mine = OmegaConf.to_container(cfg, resolve=False)
@@ -88,7 +93,7 @@ def configuration_of_checkpoint(cfg: DictConfig) -> DictConfig:
 
 
 def _lay_over(run: DictConfig, cfg: DictConfig, choices: dict[str, str | None]) -> None:
-    """Take what the command line names from ``cfg`` into the configuration of the run."""
+    """Copy settings that the command line names from ``cfg`` into the run's configuration."""
     values, mine = OmegaConf.to_container(cfg, resolve=False), dict(cfg.choices)
     parser = OverridesParser.create()
     for text in HydraConfig.get().overrides.task:

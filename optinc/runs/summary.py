@@ -39,7 +39,7 @@ def write_summary(folder: Path | str, summary: dict[str, Any]) -> Path:
     """Write ``summary.json``; NaN and infinity, which JSON lacks, become null.
 
     Raises:
-        OutputError: If it cannot be written; one that was there before is intact.
+        OutputError: If it cannot be written; an earlier summary stays intact.
     """
     path = Path(folder) / SUMMARY_FILE
     clean = {

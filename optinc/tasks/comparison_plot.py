@@ -12,10 +12,10 @@ from optinc.runs.finished_runs import Curve
 
 COLUMNS = 3
 STYLES = ("-", "--", ":", "-.")
-"""Lines of every ten runs, for which there are colours."""
+"""Line styles, each for ten runs of different colours."""
 
 FEW = 30
-"""Points of a curve that are marked one by one."""
+"""Most points of a curve that are marked one by one."""
 
 
 def plot_curves(
@@ -24,9 +24,9 @@ def plot_curves(
     """Draw one panel for every metric, with a line for every run that has it.
 
     Args:
-        path: The picture.
-        curves: For every run, by its name in the legend, its curves by metric.
-        metrics: What is drawn, at least one metric.
+        path: File of the picture.
+        curves: Curves by metric of every run, by its name in the legend.
+        metrics: Metrics to draw, at least one.
     """
     columns = min(COLUMNS, len(metrics))
     rows = ceil(len(metrics) / columns)

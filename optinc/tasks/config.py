@@ -92,7 +92,7 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra."""
+    """Register the schema with Hydra."""
     ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -140,10 +140,10 @@ def validate_training(cfg: DictConfig) -> None:
 
 
 def _servers(cfg: DictConfig) -> int:
-    """Return the number of servers that the strategy will have.
+    """Return the number of servers of the strategy.
 
     Raises:
-        ConfigurationError: If the strategy cannot have the devices or the sweep asked for.
+        ConfigurationError: If the strategy does not support the devices, or the sweep.
     """
     if cfg.choices.strategy != "ddp":
         if cfg.trainer.devices != 1 or cfg.trainer.num_nodes != 1:

@@ -37,18 +37,13 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             its weights do not fit the model configured.
         DatasetNotFoundError: If the data are no longer where the run found them.
     """
-    if cfg.ckpt_path is None:
-        raise ConfigurationError(
-            "ckpt_path must name the checkpoint to evaluate, for example "
-            "ckpt_path=runs/DATE/TIME/checkpoints/last.ckpt"
-        )
     run = configuration_of_checkpoint(cfg)
     model, datamodule = model_and_data(run)
     checkpoint = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     _load_weights(model, checkpoint["state_dict"], run)
     history = ValidationHistory()
+    trainer = _trainer(run, history)
     with open_loggers(run) as loggers:
-        trainer = _trainer(run, history)
         start = time.perf_counter()
         trainer.validate(model, datamodule=datamodule, verbose=False)
         seconds = time.perf_counter() - start

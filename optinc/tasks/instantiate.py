@@ -1,4 +1,4 @@
-"""Objects from configuration nodes, with our own errors as they were raised."""
+"""Objects from configuration nodes, with OptINC's errors not wrapped into Hydra's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optinc.errors import OptINCError
 
 
 def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call :func:`hydra.utils.instantiate`; an error of ours is not wrapped into Hydra's."""
+    """Call :func:`hydra.utils.instantiate`, and unwrap errors of OptINC from Hydra's."""
     try:
         return hydra.utils.instantiate(node, *args, **kwargs)
     except InstantiationException as error:

@@ -27,7 +27,7 @@ def _conf_dir() -> Path:
 
 CONF = _conf_dir()
 register()
-# The run's folder holds Hydra's files before the logger comes; metrics.csv is all it would delete.
+# The CSV logger finds Hydra's files in the run's folder; it would delete metrics.csv only.
 warnings.filterwarnings("ignore", message="Experiment logs directory")
 # Raised inside Lightning, by its use of torch's pytree.
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
@@ -62,8 +62,8 @@ def run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 def main(cfg: DictConfig) -> None:
     """Run one job.
 
-    Errors raised on purpose end it with one line and exit status 2, SIGTERM with 143, and Ctrl-C
-    with 130.
+    The exit status is 2 after an error raised on purpose, which is printed as one line, 143 after
+    SIGTERM, and 130 after Ctrl-C.
     """
     install_sigterm()
     try:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run as an error does: everything is closed, and the status says why."""
+"""SIGTERM and Ctrl-C, which end a run like an error: loggers are closed, the status tells why."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stopping_signal(error: BaseException) -> signal.Signals | None:
 
 
 def stopped_message(stopped_by: signal.Signals, cfg: DictConfig) -> str:
-    """Return one line that says what happened, and how to go on."""
+    """Return a line that names the signal and the checkpoint to resume from."""
     path = newest_checkpoint(cfg)
     advice = (
         "there is no checkpoint to resume from"

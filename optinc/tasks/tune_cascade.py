@@ -53,11 +53,7 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     before = _cascade(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module: CascadeTraining = instantiate(cfg.cascade_tuning.module)(
-        tree=before.tree,
-        networks=[onn.network for onn in before.levels],
-        designs=[_design(onn) for onn in before.levels],
-    )
+    module = _training(cfg, before)
     first = _evaluate(module, samples=cfg.cascade_tuning.check_samples)
     _log("before", first)
     with open_loggers(cfg) as loggers:
@@ -92,15 +88,25 @@ def _cascade(cfg: DictConfig) -> CascadeONNs:
     """Load the ONNs to start from.
 
     Raises:
-        ConfigurationError: If they are not those of a cascade, one for each of its levels.
+        ConfigurationError: If no cascade with a different ONN for each level is chosen.
     """
     onns = instantiate(cfg.optinc.onn)
     if not isinstance(onns, CascadeONNs) or len(set(onns.tree.levels)) < len(onns.levels):
         raise ConfigurationError(
             "task=tune_cascade needs optinc/topology=cascade with optinc.topology.level=null and "
-            "optinc.topology.quantize=top: levels that differ"
+            "optinc.topology.quantize=top, whose levels differ"
         )
     return onns
+
+
+def _training(cfg: DictConfig, before: CascadeONNs) -> CascadeTraining:
+    """Build the training, which changes the networks of ``before``."""
+    training: CascadeTraining = instantiate(cfg.cascade_tuning.module)(
+        tree=before.tree,
+        networks=[onn.network for onn in before.levels],
+        designs=[_design(onn) for onn in before.levels],
+    )
+    return training
 
 
 def _design(onn: ONNArtifact) -> ONNDesign:
@@ -115,7 +121,7 @@ def _store(
     seconds: float,
     loggers: Sequence[Logger],
 ) -> list[ONNArtifact]:
-    """Write the tuned ONN of every level; epochs and seconds add to those of its start."""
+    """Write the tuned ONN of every level; epochs and seconds include those before the tuning."""
     folder, trainer = Path(cfg.cascade_tuning.folder), module.trainer
     return [
         store_onn(
@@ -136,7 +142,7 @@ def _store(
 
 
 def _evaluate(module: CascadeTraining, *, samples: int) -> Evaluation:
-    """Evaluate the cascade on random inputs that no training has seen, and on all carries."""
+    """Evaluate the cascade on random inputs never trained on, and on all worst cases of carries."""
     tree = module.tree
     batches = chain(random_codes(tree, samples=samples, seed=2**31), carry_chains(tree))
     total = samples + count_carry_chains(tree)
