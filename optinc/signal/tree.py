@@ -160,7 +160,11 @@ def make_tree(
         bits: See :class:`Scenario`.
         servers: Servers that are connected.
         onn_inputs: See :func:`optinc.signal.scenario.make_scenario`.
-        rounding, fan_in, depth, quantize, analog_levels: See :class:`Tree`.
+        rounding: See :class:`Tree`.
+        fan_in: See :class:`Tree`.
+        depth: See :class:`Tree`.
+        quantize: See :class:`Tree`.
+        analog_levels: See :class:`Tree`.
         level: 1-based level, whose ONN is to be built; None for the whole cascade.
 
     Raises:
