@@ -64,8 +64,9 @@ class ServerGroup:
 
     def all_to_all(self, rows_N: Tensor) -> Tensor:
         """Send row k of [N, ...] to server k; return the rows sent to this server, [N, ...]."""
-        received = torch.empty_like(rows_N)
-        dist.all_to_all_single(received, rows_N.contiguous(), group=self.process_group)
+        sent = rows_N.contiguous()
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent, group=self.process_group)
         return received
 
     def gather_objects(self, value: Any) -> list[Any]:

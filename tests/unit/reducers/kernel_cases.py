@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 
+from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan
 from optinc.signal import preprocessing
@@ -18,6 +23,7 @@ from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import IdealSwitch, TableSwitch
 from optinc.switches.sum_code import ideal_of_index
 
+SEEDS = st.integers(0, 2**31 - 1)
 WRONG_SHARE = {"corrections": 0.005, "gather": 0.3}
 MOST_ENTRIES = 1_000_000
 SPECIAL_VALUES = (torch.nan, -torch.nan, torch.inf, -torch.inf, 3.4e38, -3.4e38, 1e-45, -0.0)
@@ -37,6 +43,29 @@ def table_switch(scenario: Scenario, *, wrong_share: float, seed: int) -> TableS
     switch.register_buffer("codes", codes)
     switch.register_buffer("index_of_code", preprocessing.index_of_code(scenario))
     return switch
+
+
+def ideal_plan(
+    *, bits: int = 8, servers: int = 4, rounding: str = "half_even", block_size: int = 256
+) -> ReductionPlan:
+    """A plan with a switch that is right on every input."""
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
+    quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite="propagate")
+    return ReductionPlan(quantizer, IdealSwitch(scenario), servers)
+
+
+def table_plan(*, bits: int, wrong_share: float, servers: int = 4) -> ReductionPlan:
+    """A plan with a tabulated switch that gets some of its inputs wrong."""
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
+    switch = table_switch(scenario, wrong_share=wrong_share, seed=0)
+    return ReductionPlan(BlockQuantizer(bits=bits), switch, servers)
+
+
+@contextmanager
+def cache_of(entries: int) -> Iterator[None]:
+    """Take tables of more entries for large ones."""
+    with mock.patch.object(plan_module, "CACHED_ENTRIES", entries):
+        yield
 
 
 @dataclass(frozen=True)

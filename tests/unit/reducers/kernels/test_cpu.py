@@ -1,42 +1,40 @@
+"""The CPU kernels against eager torch, bit for bit.
+
+Covers: optinc.reducers.kernels.cpu, optinc.reducers.kernels.cpu_arguments,
+    optinc.reducers.kernels.cpu_loops
+"""
+
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from unittest import mock
 
 import numba
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from optinc.onn.artifact import ONNArtifact
-from optinc.reducers.kernels import cpu, cpu_loops, cpu_plan, reference
+from optinc.reducers.kernels import cpu, cpu_loops, reference
 from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
-from optinc.signal.scenario import Scenario, make_scenario
+from optinc.signal.scenario import make_scenario
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
-from optinc.switches.sum_code import ideal_of_index
-from tests.scenarios import scenarios
 from tests.unit.reducers.kernel_cases import (
+    SEEDS,
     Case,
     assert_same,
+    cache_of,
     check_reduce,
     check_sums,
     contribution,
     draw,
-    table_switch,
+    ideal_plan,
+    table_plan,
 )
-
-ROOT = Path(__file__).parents[4]
-SEEDS = st.integers(0, 2**31 - 1)
+from tests.unit.reducers.python_process import run_python
 
 
 @pytest.fixture
@@ -47,32 +45,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def ideal_plan(
-    *, bits: int = 8, servers: int = 4, rounding: str = "half_even", block_size: int = 256
-) -> ReductionPlan:
-    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
-    quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite="propagate")
-    return ReductionPlan(quantizer, IdealSwitch(scenario), servers)
-
-
-def table_plan(*, bits: int, wrong_share: float, servers: int = 4) -> ReductionPlan:
-    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
-    switch = table_switch(scenario, wrong_share=wrong_share, seed=0)
-    return ReductionPlan(BlockQuantizer(bits=bits), switch, servers)
-
-
-@contextmanager
-def cache_of(entries: int) -> Iterator[None]:
-    """Take tables of more entries for large ones."""
-    with mock.patch.object(plan_module, "CACHED_ENTRIES", entries):
-        yield
-
-
 EVERY_SIZE = pytest.mark.parametrize("cached_entries", [0, plan_module.CACHED_ENTRIES])
 
 
 @EVERY_SIZE
-@settings(deadline=None)  # the first case compiles
 @given(SEEDS)
 def test_reduce_equals_eager(cached_entries: int, seed: int) -> None:
     with cache_of(cached_entries):
@@ -80,7 +56,6 @@ def test_reduce_equals_eager(cached_entries: int, seed: int) -> None:
 
 
 @EVERY_SIZE
-@settings(deadline=None)  # the first case compiles
 @given(SEEDS)
 def test_sums_of_contributions_equal_eager_and_reduce(cached_entries: int, seed: int) -> None:
     with cache_of(cached_entries):
@@ -178,17 +153,6 @@ def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
     assert_same(own, expected)
 
 
-@settings(deadline=None)
-@given(scenarios(most_servers=4, most_symbols=3), SEEDS)
-def test_the_wrong_entries_are_found(scenario: Scenario, seed: int) -> None:
-    if scenario.combinations > 100_000:
-        return
-    switch = table_switch(scenario, wrong_share=0.1, seed=seed)
-    index = torch.arange(scenario.combinations)
-    wrong = ideal_of_index(index, scenario) != switch.codes
-    assert torch.equal(torch.from_numpy(cpu_plan._wrong_entries(switch)), wrong)
-
-
 def test_what_is_supported(small_onn: ONNArtifact) -> None:
     assert cpu.supports(ideal_plan(servers=128))
     assert not cpu.supports(ideal_plan(servers=129))
@@ -225,32 +189,18 @@ def test_without_a_folder_for_machine_code_every_process_compiles(
     assert cpu_loops.compiled(lambda value: value + 1)(1) == 2
 
 
-def run(*arguments: str, **environment: str) -> str:
-    settings = {**os.environ, "OMP_NUM_THREADS": "2", **environment}
-    finished = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=settings,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
-
-
 def test_importing_the_reducer_imports_no_compiler() -> None:
     code = (
         "import sys, optinc, optinc.reducers.optinc; print(*{'numba', 'triton'} & {*sys.modules})"
     )
-    assert run("-c", code).split() == []
+    assert run_python("-c", code).split() == []
 
 
 def test_a_forked_process_has_a_pool_of_its_own() -> None:
     code = """
 import os, torch
 from optinc.reducers.kernels import cpu
-from tests.unit.reducers.kernels.test_kernels import ideal_plan
+from tests.unit.reducers.kernel_cases import ideal_plan
 plan, gradient = ideal_plan(), torch.randn(100_000)
 bits = cpu.scale_bits(gradient, plan)
 child = os.fork()
@@ -258,10 +208,4 @@ if not child:
     os._exit(0 if torch.equal(cpu.scale_bits(gradient, plan), bits) else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
-    run("-c", code)
-
-
-def test_cuda_kernels_equal_eager_in_the_interpreter() -> None:
-    pytest.importorskip("triton")
-    module = "tests.unit.reducers.triton_interpreter"
-    assert run("-m", module, "8", TRITON_INTERPRET="1") == "equal\n"
+    run_python("-c", code)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from optinc.reducers.kernels import cpu_loops as loops
+from optinc.reducers.kernels import cpu_plan
+from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
+from optinc.signal.scenario import Scenario
+from optinc.switches.sum_code import ideal_of_index
+from tests.scenarios import scenarios
+from tests.unit.reducers.kernel_cases import SEEDS, cache_of, ideal_plan, table_plan, table_switch
+
+
+@given(scenarios(most_servers=4, most_symbols=3), SEEDS)
+def test_the_wrong_entries_are_found(scenario: Scenario, seed: int) -> None:
+    if scenario.combinations > 100_000:
+        return
+    switch = table_switch(scenario, wrong_share=0.1, seed=seed)
+    index = torch.arange(scenario.combinations)
+    wrong = ideal_of_index(index, scenario) != switch.codes
+    assert torch.equal(torch.from_numpy(cpu_plan._wrong_entries(switch)), wrong)
+
+
+def test_a_right_switch_needs_no_tables() -> None:
+    tables = tables_of(ideal_plan())
+    assert all(len(array) == 0 for array in tables)
+    numbers = numbers_of(ideal_plan())
+    assert (numbers.path, numbers.wrong_zero) == (loops.INTEGER, 0)
+
+
+@pytest.mark.parametrize(
+    ("entries", "path"), [(0, loops.CORRECTIONS), (2**31, loops.GATHER_MARKED)]
+)
+def test_wrong_codes_are_marked_in_the_table_or_in_a_bitmap(entries: int, path: int) -> None:
+    with cache_of(entries):
+        plan = table_plan(bits=8, wrong_share=0.003)
+        tables = tables_of(plan)
+        assert numbers_of(plan).path == path
+    codes = plan.switch.codes
+    index = torch.arange(len(codes))
+    wrong = (ideal_of_index(index, plan.switch.scenario) != codes).numpy()
+    assert 0 < wrong.sum() < 0.01 * len(codes)
+    if path == loops.CORRECTIONS:
+        assert np.array_equal(np.unpackbits(tables.wrong, bitorder="little")[: len(wrong)], wrong)
+        assert np.array_equal(tables.codes, codes)
+    else:
+        assert np.array_equal(tables.codes >> loops.MARK_BIT, wrong)
+        assert np.array_equal(tables.codes & loops.UNMARKED, codes)
+
+
+def test_tables_are_derived_once_for_a_switch_and_anew_for_other_codes() -> None:
+    plan = table_plan(bits=4, wrong_share=0.3)
+    tables = tables_of(plan)
+    assert tables_of(plan) is tables
+    plan.switch.codes = plan.switch.codes.clone()
+    assert tables_of(plan) is not tables
