@@ -17,7 +17,7 @@ from torch import Tensor
 class ServerGroup:
     """A process group of torch (gloo, NCCL) whose ranks are the servers.
 
-    Every method is a collective: all servers must call it, with tensors of the same shape.
+    Every method is a collective: all servers must call it, with tensors of equal shape.
 
     Args:
         process_group: The ``group`` argument of the functions of :mod:`torch.distributed`.

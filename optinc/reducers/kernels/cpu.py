@@ -38,7 +38,7 @@ CONVERTED_VALUES = 1 << 18
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """See :meth:`Backend.supports`; switches with a sum code and a fan-in up to 128."""
+    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128."""
     return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 

@@ -97,7 +97,7 @@ def _derive(switch: TableSwitch, path: int) -> Tables:
     sizes, strides = scenario.group_sizes, scenario.strides
     lower = [sum(sizes[k + 1 :]) for k in range(scenario.onn_inputs)]
     # With h_k = floor(code / weight_k), input k of a code is h_k - 4^size_k h_(k-1), and its index
-    # is linear in the inputs; q_k = index // stride_k does the same for the sum of codes.
+    # is linear in the inputs; the sum of codes follows from q_k = index // stride_k alike.
     rest = range(scenario.onn_inputs - 1)
     filling = (0, -len(rest) % 3)
     parts = [1 / 4 ** lower[k] for k in rest]
@@ -125,8 +125,8 @@ def _wrong_entries(switch: TableSwitch) -> NDArray[np.bool_]:
     terms = [
         np.arange(r, dtype=np.int32) * w for r, w in zip(scenario.radices, weights, strict=True)
     ]
-    # A table may have 2^31 entries, so they are compared in batches: the sums of codes of the first
-    # ONN inputs plus those of the last, which make up at most one batch.
+    # A table may have 2^31 entries, so they are compared in batches: some sums over the first ONN
+    # inputs, plus all sums over the last, of which there is at most a batch.
     split = next(k for k in range(scenario.onn_inputs) if scenario.strides[k] <= COMPARED_ENTRIES)
     upper, lower = _all_sums(terms[: split + 1]), _all_sums(terms[split + 1 :])
     rows = COMPARED_ENTRIES // len(lower)

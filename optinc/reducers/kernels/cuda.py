@@ -25,7 +25,7 @@ _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """See :meth:`Backend.supports`; switches with a sum code and a fan-in up to 128."""
+    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128."""
     return plan.path is not None and plan.fan_in <= MOST_INPUTS
 
 

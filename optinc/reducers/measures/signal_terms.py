@@ -77,7 +77,7 @@ def code_terms(signal: Signal) -> Tensor:
 def switch_terms(signal: Signal, *, symbols: int) -> Tensor:
     """Count received codes, wrong codes and wrong symbols: int64 [2 + M, P].
 
-    Wrong is what differs from the quantised average of eq. (3). Symbols follow eq. (2), most
+    A wrong code differs from the quantised average of eq. (3). Symbols follow eq. (2), most
     significant first. All counts are 0 where no switch that can be wrong has averaged the codes.
     """
     shape = (len(SWITCH_COLUMNS) + symbols, len(signal.usable_P))

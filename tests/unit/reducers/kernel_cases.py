@@ -167,7 +167,7 @@ def contribution(
 
 
 def check_sums(backend: Backend, case: Case) -> None:
-    """Compare scales, words and what is received, and the result with that of ``reduce``."""
+    """Compare scales, words and received gradients, and these with the result of ``reduce``."""
     plan, gradients = case.plan, case.gradients
     plan = replace(plan, quantizer=replace(plan.quantizer, nonfinite="propagate"))
     for gradient in gradients:

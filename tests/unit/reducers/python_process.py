@@ -1,4 +1,4 @@
-"""Python in a process of its own, for tests of what a process imports or compiles."""
+"""Python in a process of its own, for tests of imports and compilation."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Callable[[], Reducer], set[str]]] = {
     "fp16": (lambda: HalfPrecisionReducer(servers=4, format="fp16"), NORM),
     "powersgd": (lambda: PowerSGDReducer(servers=4, start_iteration=2), NORM),
 }
-"""Reducers, and what there is to say about what they do."""
+"""Reducers, and the names of the quantities that their statistics hold."""
 
 
 def gradients(step: int) -> Tensor:

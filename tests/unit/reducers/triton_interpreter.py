@@ -17,7 +17,7 @@ DTYPES = (torch.float32, torch.float32, torch.float64, torch.float16)
 
 
 def main(cases: int) -> None:
-    """Compare the kernels with eager torch in so many random cases."""
+    """Compare the kernels with eager torch in a number of random cases."""
     for seed in range(cases):
         case = draw(seed, values=VALUES, block_sizes=BLOCK_SIZES, dtypes=DTYPES)
         assert cuda.supports(case.plan)

@@ -26,7 +26,7 @@ def digits(code: int, symbols: int) -> list[int]:
 
 @st.composite
 def signals(draw: st.DrawFn) -> tuple[Signal, int]:
-    """Codes of some servers, what they received, and the number of symbols."""
+    """Sent and received codes of some servers, and the number of symbols."""
     symbols, servers, values = draw(st.integers(1, 8)), draw(st.integers(1, 4)), 12
     zero = 2 ** (2 * symbols - 1)
     # Often at the ends and in the middle.

@@ -16,7 +16,7 @@ from tests.unit.reducers.gradients import gradients
 
 @final
 class SumReducer(HookReducer):
-    """A hook that sends half of what it is given, and notes what is called."""
+    """Adds half of each gradient, and notes every call."""
 
     def __init__(self, *, servers: int) -> None:
         super().__init__(servers=servers)

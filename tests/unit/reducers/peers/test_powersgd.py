@@ -43,7 +43,7 @@ def test_the_mean_is_exact_at_first_then_low_rank() -> None:
     reduced = reducer(rows)
     assert torch.equal(rows, before)
     assert torch.linalg.matrix_rank(reduced[:600].view(30, 20), rtol=1e-4) == 2
-    # Vectors and small matrices are sent as they are.
+    # Vectors and small matrices are sent in full.
     assert torch.allclose(reduced[600:631], rows.mean(0)[600:631], atol=1e-6)
     numbers = (30 + 20) * 2 + (8 + 36) * 2 + (5 + 30) * 2 + 31
     assert reducer.accounting.bytes_sent == pytest.approx(4 / 3 * 4 * (2 * VALUES + numbers))
@@ -58,7 +58,7 @@ def test_low_rank_gradients_return_and_errors_are_made_up_for() -> None:
     for _ in range(3):
         reduced = reducer(rows)
     assert torch.allclose(reduced, rows.mean(0), atol=1e-4)
-    # With error feedback, what is received adds up to what was sent, less what is still remembered.
+    # With error feedback, received gradients add up to the sent ones, less the errors kept.
     reducer, total = powersgd(rank=1), torch.zeros(VALUES)
     rows = gradients(3, VALUES)
     for _ in range(20):

@@ -20,7 +20,7 @@ def test_the_quantised_gradient_is_right_on_average() -> None:
     total = torch.zeros(40, dtype=torch.float64)
     for number in range(draws):
         total += reducer.decode(*reducer.encode(gradient, server=0, reduction=number))
-    # A value is one of two neighbouring levels: its standard deviation is at most half a step.
+    # A value is rounded to one of two neighbours: its standard deviation is at most half a step.
     limit = 5 * norms / 3 / 2 / math.sqrt(draws)
     assert ((total / draws - gradient).abs() <= limit).all()
 
