@@ -1,1 +1,1 @@
-"""Light, not gradients: Mach-Zehnder interferometers, meshes and their area."""
+"""Mach-Zehnder interferometers (MZIs): their meshes, phases and area, without any gradients."""

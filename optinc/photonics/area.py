@@ -1,7 +1,7 @@
-"""Area of a switch as its number of Mach-Zehnder interferometers (Sec. II-B, III-B).
+"""Area of a switch: its number of Mach-Zehnder interferometers (Sec. II-B, III-B).
 
-These are the paper's counts: biases need no MZI, and the units P and T are counted as matrices in
-SVD form. With them the formulas give the area ratios of Table I, 39.27, 40.92 and 40.39 %, exactly.
+The counts are the paper's: biases need no MZI, and the units P and T are matrices in SVD form. They
+give the area ratios of Table I, 39.27, 40.92 and 40.39 %, exactly.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from itertools import pairwise
 
 
 def unitary_mzis(size: int) -> int:
-    """MZIs of a unitary in the rectangular arrangement: n(n-1)/2."""
+    """Count the MZIs of a unitary in the rectangular arrangement: n(n-1)/2."""
     return size * (size - 1) // 2
 
 
 def svd_mzis(outputs: int, inputs: int) -> int:
-    """MZIs of an arbitrary m x n weight as U S V^T: (m(m+1) + n(n-1))/2."""
+    """Count the MZIs of an arbitrary m x n weight as U S V^T: (m(m+1) + n(n-1))/2."""
     return unitary_mzis(outputs) + outputs + unitary_mzis(inputs)
 
 
 def approximated_mzis(outputs: int, inputs: int) -> int:
-    """MZIs of an m x n weight approximated by Sigma U: s(s+1)/2 for each block of size s.
+    """Count the MZIs of an m x n weight approximated by Sigma U: s(s+1)/2 for a block of size s.
 
-    A rest that is not square is cut into smaller blocks in the same way.
+    The rest of a weight whose sizes do not divide each other is cut into smaller square blocks.
     """
     shorter, longer = sorted((outputs, inputs))
     blocks, rest = divmod(longer, shorter)
@@ -34,13 +34,13 @@ def approximated_mzis(outputs: int, inputs: int) -> int:
 def network_mzis(
     structure: Sequence[int], approximated_layers: Collection[int] = (), *, biases: bool = False
 ) -> int:
-    """MZIs of all layers of an ONN, without units P and T.
+    """Count the MZIs of all layers of an ONN, without units P and T.
 
     Args:
-        structure: Widths of all layers, inputs first.
+        structure: Widths of all layers, from K ONN inputs to M outputs.
         approximated_layers: 1-based indices of the layers in Sigma U form.
-        biases: Count them too, which the paper does not: a bias is a reference beam on one more
-            input port of an SVD mesh, or is split by one attenuator per output of a Sigma U one.
+        biases: Count the biases too, unlike the paper: a bias is a reference beam on one more input
+            port of an SVD mesh, and is split by one attenuator per output of a Sigma U mesh.
     """
     total = 0
     for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1):
@@ -52,19 +52,19 @@ def network_mzis(
 
 
 def layer_depth(outputs: int, inputs: int, *, approximated: bool) -> int:
-    """Interferometers that light crosses in one layer, an attenuator counted as one."""
+    """Count the interferometers that light crosses in one layer, an attenuator as one."""
     if approximated:
         return mesh_depth(min(outputs, inputs)) + 1
     return mesh_depth(inputs) + 1 + mesh_depth(outputs)
 
 
 def mesh_depth(size: int) -> int:
-    """Columns of interferometers of a rectangular mesh; two modes need one, not two."""
+    """Count the columns of interferometers of a rectangular mesh: n, but one for two modes."""
     return size if size > 2 else size - 1
 
 
 def optical_depth(structure: Sequence[int], approximated_layers: Collection[int] = ()) -> int:
-    """Interferometers that light crosses from the first input to the last output of an ONN."""
+    """Count the interferometers that light crosses from the inputs to the outputs of an ONN."""
     return sum(
         layer_depth(outputs, inputs, approximated=layer in approximated_layers)
         for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1)
@@ -72,17 +72,17 @@ def optical_depth(structure: Sequence[int], approximated_layers: Collection[int]
 
 
 def interface_mzis(*, servers: int, symbols: int, onn_inputs: int) -> int:
-    """MZIs of unit P, a K x NM matrix, and of unit T, an NM x M matrix, in SVD form."""
+    """Count the MZIs of unit P, a K x NM matrix, and unit T, an NM x M matrix, in SVD form."""
     return svd_mzis(onn_inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)
 
 
 def area_ratio(
     structure: Sequence[int], approximated_layers: Collection[int], *, servers: int
 ) -> float:
-    """Area of a switch relative to the same switch without approximation (Tables I and II).
+    """Return the area of a switch relative to the unapproximated switch (Tables I and II).
 
     Args:
-        structure: Widths of all layers, K inputs first, M outputs last.
+        structure: Widths of all layers, from K ONN inputs to M outputs.
         approximated_layers: 1-based indices of the layers in Sigma U form.
         servers: Number of servers N.
     """

@@ -1,7 +1,7 @@
-"""Unitary <-> phase settings of a rectangular mesh (Clements et al., Optica 3, 1460, 2016).
+"""Decomposition of unitaries into the phases of rectangular meshes, and the way back.
 
-Conventions (the matrix of an interferometer, ranges, order of modes) are those of
-:mod:`optinc.photonics.mzi`.
+The method is Clements et al., Optica 3, 1460 (2016). The matrix of an interferometer, the ranges of
+the phases and the order of the modes are defined in :mod:`optinc.photonics.mzi`.
 """
 
 # Shape suffixes: B matrices, n modes, E = n(n-1)/2 interferometers, k inputs of light.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,12 +23,12 @@ from torch import Tensor
 from optinc.photonics.mzi import mesh_columns, mix
 
 SMALL_BATCH = 6
-"""Below, matrices are decomposed one by one."""
+"""Size of a batch below which matrices are decomposed one by one."""
 
 
 @dataclass(frozen=True)
 class MeshPhases:
-    """Settings of a batch of rectangular meshes, ordered as :func:`mesh_columns` lists them.
+    """Phases of a batch of rectangular meshes, in the order of :func:`mesh_columns`.
 
     Attributes:
         theta_BE: Internal phases in rad, [0, pi/2].
@@ -42,10 +42,10 @@ class MeshPhases:
 
 
 class Elimination(NamedTuple):
-    """One step: an interferometer nulls one entry of the matrix.
+    """One step of a decomposition: an interferometer nulls one entry of the matrix.
 
     Attributes:
-        left: Whether it mixes rows (from the left) or columns (from the right).
+        left: Whether it mixes two rows, from the left; else two columns, from the right.
         row: Row of the entry.
         column: Column of the entry.
         slot: Place of the interferometer in the order of :func:`mesh_columns`.
@@ -58,13 +58,13 @@ class Elimination(NamedTuple):
 
     @property
     def mode(self) -> int:
-        """Upper one of the two modes that it mixes."""
+        """Upper one of the two modes that the interferometer mixes."""
         return self.row - 1 if self.left else self.column
 
 
 @lru_cache(maxsize=16)
 def _eliminations(size: int) -> tuple[Elimination, ...]:
-    """Anti-diagonals from the lower left corner, alternating sides."""
+    """List the steps: anti-diagonals from the lower left corner, from alternating sides."""
     steps = [
         Elimination(True, size + j - i - 1, j, 0)
         if i % 2
@@ -90,54 +90,35 @@ def _eliminations(size: int) -> tuple[Elimination, ...]:
 
 
 def _in_order_of_light(steps: list[Elimination]) -> Iterator[int]:
+    """Yield the indices of the steps in the order in which light meets their interferometers."""
     yield from (i for i, step in enumerate(steps) if not step.left)
     yield from (i for i in reversed(range(len(steps))) if steps[i].left)
 
 
 def decompose(unitary_Bnn: Tensor) -> MeshPhases:
-    """Find the settings of the meshes that play unitaries.
+    """Find the phases of the meshes that act as unitaries.
 
-    The elimination is a chain of n(n-1)/2 small rotations, each waiting for the one before, which a
-    GPU only slows down. It runs on the CPU, all matrices of the batch at once.
+    The elimination is a chain of n(n-1)/2 small rotations, each of which needs the one before, so
+    it would be slower on a GPU. It runs on the CPU, for all matrices of the batch at once.
 
     Args:
         unitary_Bnn: Unitaries [B, n, n], real (orthogonal) or complex.
 
     Returns:
-        Settings in float64 on the device of the input.
+        Phases in float64 on the device of the input.
 
     Raises:
         ValueError: If the shape is not [B, n, n] with n >= 1, or a matrix is not unitary within
             1e-4 (single precision and coarser sources are welcome, other matrices are not).
     """
-    if unitary_Bnn.ndim != 3 or unitary_Bnn.shape[1] != unitary_Bnn.shape[2]:
-        raise ValueError(f"expected unitaries of shape [B, n, n], got {list(unitary_Bnn.shape)}")
-    matrices = unitary_Bnn.detach().to(torch.complex128).cpu()
-    batch, size = matrices.shape[:2]
-    error = (matrices @ matrices.mH - torch.eye(size)).abs().amax() if matrices.numel() else 0.0
-    if size < 1 or not error < 1e-4:
-        raise ValueError(f"expected unitaries, but U U^H differs from 1 by {float(error):.2g}")
-    # The batch comes last: it is what every small operation of a larger batch runs over.
+    matrices = _checked(unitary_Bnn)
+    size = matrices.shape[1]
+    # The batch comes last: every small operation of a larger batch runs over it.
     work_nnB = np.ascontiguousarray(matrices.permute(1, 2, 0).numpy())
-    theta_EB = np.zeros((size * (size - 1) // 2, batch))
-    phi_EB = np.zeros_like(theta_EB)
     steps = _eliminations(size)
-    if batch < SMALL_BATCH:
-        for b in range(batch):
-            work_nn = np.ascontiguousarray(work_nnB[:, :, b])
-            for step in steps:
-                theta_EB[step.slot, b], phi_EB[step.slot, b] = _null_one(work_nn, step)
-            work_nnB[:, :, b] = work_nn
-    else:
-        for step in steps:
-            theta_EB[step.slot], phi_EB[step.slot] = _null_many(work_nnB, step)
+    theta_EB, phi_EB = _eliminate(work_nnB, steps)
     output_nB = np.angle(np.einsum("iib->ib", work_nnB))
-    # T^-1 D = D' T': the left-hand interferometers move to the side of the light's arrival.
-    for step in reversed(steps):
-        if step.left:
-            upper, lower = output_nB[step.mode].copy(), output_nB[step.mode + 1]
-            output_nB[step.mode] = lower - phi_EB[step.slot] + math.pi
-            phi_EB[step.slot] = upper - lower + math.pi
+    _move_left_steps(output_nB, phi_EB, steps)
 
     def to_torch(values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values.T)).to(unitary_Bnn.device)
@@ -149,15 +130,65 @@ def decompose(unitary_Bnn: Tensor) -> MeshPhases:
     )
 
 
+def _checked(unitary_Bnn: Tensor) -> Tensor:
+    """Return unitaries in complex128 on the CPU.
+
+    Raises:
+        ValueError: If the shape is illegal, or a matrix is not unitary.
+    """
+    if unitary_Bnn.ndim != 3 or unitary_Bnn.shape[1] != unitary_Bnn.shape[2]:
+        raise ValueError(f"expected unitaries of shape [B, n, n], got {list(unitary_Bnn.shape)}")
+    matrices = unitary_Bnn.detach().to(torch.complex128).cpu()
+    size = matrices.shape[1]
+    error = (matrices @ matrices.mH - torch.eye(size)).abs().amax() if matrices.numel() else 0.0
+    if size < 1 or not error < 1e-4:
+        raise ValueError(f"expected unitaries, but U U^H differs from 1 by {float(error):.2g}")
+    return matrices
+
+
+def _eliminate(
+    work_nnB: NDArray[Any], steps: Sequence[Elimination]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Reduce matrices to diagonal ones, in place.
+
+    Returns:
+        theta and phi of all interferometers, float64 [E, B] each.
+    """
+    batch = work_nnB.shape[2]
+    theta_EB = np.zeros((len(steps), batch))
+    phi_EB = np.zeros_like(theta_EB)
+    if batch < SMALL_BATCH:
+        for b in range(batch):
+            work_nn = np.ascontiguousarray(work_nnB[:, :, b])
+            for step in steps:
+                theta_EB[step.slot, b], phi_EB[step.slot, b] = _null_one(work_nn, step)
+            work_nnB[:, :, b] = work_nn
+    else:
+        for step in steps:
+            theta_EB[step.slot], phi_EB[step.slot] = _null_many(work_nnB, step)
+    return theta_EB, phi_EB
+
+
+def _move_left_steps(
+    output_nB: NDArray[Any], phi_EB: NDArray[Any], steps: Sequence[Elimination]
+) -> None:
+    """Move the left-hand interferometers before the output phases, in place: T^-1 D = D' T'."""
+    for step in reversed(steps):
+        if step.left:
+            upper, lower = output_nB[step.mode].copy(), output_nB[step.mode + 1]
+            output_nB[step.mode] = lower - phi_EB[step.slot] + math.pi
+            phi_EB[step.slot] = upper - lower + math.pi
+
+
 def _wrapped(angles: NDArray[Any]) -> NDArray[Any]:
-    """Wrap angles into [0, 2 pi), those that rounding would put onto 2 pi to 0."""
+    """Wrap angles into [0, 2 pi); angles that rounding would put onto 2 pi become 0."""
     wrapped: NDArray[Any] = np.mod(angles, 2 * math.pi)
     wrapped[2 * math.pi - wrapped < 1e-15] = 0.0
     return wrapped
 
 
 def _null_one(work_nn: NDArray[Any], step: Elimination) -> tuple[float, float]:
-    """Null one entry of one matrix, as :func:`_null_many` does; scalars cost less than arrays."""
+    """Null one entry of one matrix like :func:`_null_many`, with scalars, which cost less."""
     mode = step.mode
     if step.left:
         pair = work_nn[mode : mode + 2, step.column :]
@@ -185,7 +216,7 @@ def _null_many(work_nnB: NDArray[Any], step: Elimination) -> tuple[NDArray[Any],
         upper, lower = work_nnB[mode, step.column :], work_nnB[mode + 1, step.column :]
         kept, nulled = upper[0], lower[0]
     else:
-        # Likewise what lies below in these columns.
+        # What lies further down in these columns is zero already.
         upper, lower = work_nnB[: step.row + 1, mode], work_nnB[: step.row + 1, mode + 1]
         kept, nulled = lower[-1], upper[-1]
     theta = np.arctan2(np.abs(nulled), np.abs(kept))
@@ -202,7 +233,7 @@ def _null_many(work_nnB: NDArray[Any], step: Elimination) -> tuple[NDArray[Any],
 
 
 def rebuild(phases: MeshPhases) -> Tensor:
-    """Return the unitaries that meshes with these settings play; differentiable in all phases.
+    """Compute the unitaries of meshes from their phases; differentiable in all phases.
 
     Returns:
         complex128 tensor [B, n, n] (complex64 for float32 phases).
@@ -218,10 +249,10 @@ def propagate(field_Bnk: Tensor, phases: MeshPhases) -> Tensor:
 
     Args:
         field_Bnk: Complex amplitudes [B, n, k]: k inputs of n modes each.
-        phases: Settings of the meshes.
+        phases: Phases of the meshes.
 
     Returns:
-        Complex amplitudes [B, n, k].
+        Complex amplitudes [B, n, k] behind the meshes.
     """
     start = 0
     for modes in mesh_columns(phases.output_Bn.shape[1]):

@@ -1,7 +1,7 @@
-r"""One Mach-Zehnder interferometer, and the rectangular mesh it is the tile of (Fig. 2).
+r"""Mach-Zehnder interferometers, and the rectangular meshes they form (Fig. 2).
 
-Convention, stated here and nowhere else. Modes are numbered from 0 at the top; light runs from left
-to right. An MZI on modes m and m+1 multiplies their amplitudes by
+The convention is stated here and nowhere else. Modes are numbered from 0 at the top; light runs
+from left to right. An MZI on modes m and m+1 multiplies their amplitudes by
 
     T(theta, phi) = [[exp(i phi) cos(theta), -sin(theta)],
                      [exp(i phi) sin(theta),  cos(theta)]]
@@ -40,7 +40,7 @@ def mesh_columns(size: int) -> list[Tensor]:
         size: Number of modes n.
 
     Returns:
-        n int64 tensors (none for a single mode): even modes in even columns, odd ones in odd.
+        n int64 tensors (none for a single mode): even modes in even columns, odd modes in odd ones.
     """
     if size == 1:
         return []
@@ -52,7 +52,7 @@ def mix(field_Bnk: Tensor, modes_C: Tensor, theta_BC: Tensor, phi_BC: Tensor) ->
 
     Args:
         field_Bnk: Complex amplitudes [B, n, k].
-        modes_C: Upper modes, as :func:`mesh_columns` gives them.
+        modes_C: Upper modes of the interferometers, one tensor of :func:`mesh_columns`.
         theta_BC: Internal phases in rad [B, C].
         phi_BC: External phases in rad [B, C].
 
