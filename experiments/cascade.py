@@ -28,7 +28,7 @@ from optinc.onn.analog_cascade import (
     AnalogCascade,
     carry_chains,
     count_carry_chains,
-    evaluate_composed,
+    evaluate_cascade,
     random_codes,
 )
 from optinc.onn.design import TABLE1_APPROXIMATED, TABLE1_HIDDEN
@@ -183,7 +183,7 @@ def accuracy(family: str, *, samples: int) -> Iterator[Row]:
         ("composed, random", random_codes(tree, samples=samples, seed=0), samples),
         ("composed, carry chains", carry_chains(tree), count_carry_chains(tree)),
     ):
-        found = evaluate_composed(analog, batches, total=total, title=what)
+        found = evaluate_cascade(analog, batches, total=total, title=what)
         yield _accuracy_row(
             family,
             what,

@@ -1,10 +1,12 @@
-"""A cascade as light sees it: analog outputs of one level are the inputs of the next (Fig. 5)."""
+"""The ONNs of a cascade evaluated together: analog outputs of a level feed the next one (Fig. 5).
+
+No receiver stands between the levels, so analog errors of one level reach the next.
+"""
 
 # Shape suffixes: N servers or switches, P gradient values, M symbols, K ONN inputs.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -12,30 +14,32 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.onn.dataset import samples_of_index
-from optinc.onn.evaluation import Evaluation, index_batches
+from optinc.onn.evaluation import Evaluation, Tally, index_batches
 from optinc.signal import outputs, pam4, preprocessing
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 
 BATCH_SIZE = 1 << 15
-"""Inputs of a cascade evaluated at once."""
+"""Inputs of a cascade that are evaluated at once."""
 
 MOST_RESPONSES = 1 << 22
-"""Inputs of a first level up to which its analog outputs are computed once and looked up."""
+"""Largest number of inputs of a first level whose outputs are computed once and looked up."""
 
 
 def propagate(
     networks: Sequence[nn.Module], levels: Sequence[Scenario], signals_NPM: Tensor
 ) -> Tensor:
-    """Send signals up through some levels.
+    """Send signals up through the levels of a cascade.
 
     Args:
-        networks: Of the levels; each maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
-        levels: The switches of these levels, and perhaps of more.
-        signals_NPM: Float tensor [n, P, M] in PAM4 amplitudes, of servers or of the level below.
+        networks: One network for each level crossed; maps averages [P, K] to outputs [P, M] in PAM4
+            amplitudes.
+        levels: The switches of these levels; further ones are ignored.
+        signals_NPM: Signals of the servers or of the level below, float [n, P, M], in PAM4
+            amplitudes.
 
     Returns:
-        Float tensor [switches, P, M], the analog outputs of the last of these levels.
+        The analog outputs of the last level crossed, float [switches, P, M].
     """
     for network, scenario in zip(networks, levels, strict=False):
         parts = torch.split(signals_NPM, scenario.servers)
@@ -48,7 +52,7 @@ class AnalogCascade:
     """The networks of a cascade, or of its lower levels, evaluated together.
 
     Args:
-        networks: Of the levels from the servers on.
+        networks: One network for each level, from the servers on; may be fewer than the levels.
         tree: The cascade.
     """
 
@@ -67,9 +71,13 @@ class AnalogCascade:
 
     @torch.no_grad()
     def signals(self, codes_NP: Tensor) -> Tensor:
-        """Return what the switches of the last level emit: int [connected, P] -> [n, P, M].
+        """Return the analog outputs of the last level: int [connected, P] -> float [n, P, M].
 
-        The codes may be on any device; the result is on that of the networks.
+        Args:
+            codes_NP: Codes of all connected servers, on any device.
+
+        Returns:
+            Outputs of its n switches in PAM4 amplitudes, on the device of the networks.
         """
         codes_NP = codes_NP.to(self._device)
         if self._responses is None or self._index is None:
@@ -83,7 +91,7 @@ class AnalogCascade:
 
 @torch.no_grad()
 def respond(network: nn.Module, scenario: Scenario) -> Tensor:
-    """Return the analog outputs for all inputs, by their index: float32 [combinations, M]."""
+    """Return the analog outputs for all possible inputs, by index: float32 [combinations, M]."""
     device = next(network.parameters()).device
     responses = torch.empty(scenario.combinations, scenario.symbols, device=device)
     for index in index_batches(scenario.combinations, device=device, progress=None):
@@ -100,15 +108,15 @@ def random_codes(tree: Tree, *, samples: int, seed: int) -> Iterator[Tensor]:
 
 
 def carry_chains(tree: Tree) -> Iterator[Tensor]:
-    """Yield the worst cases of carries, int32 [connected, P].
+    """Yield the worst cases of carries in a cascade, int32 [connected, P].
 
-    For every code c and every n, n servers send c + 1 and the others c: whether the average rounds
-    up is decided by the last symbol of few servers, and with c = a 4^j - 1 the carry runs through j
+    For every code c and every n, n servers send c + 1 and the others c. The last symbol of a few
+    servers decides whether the average rounds up, and with c = a 4^j - 1 the carry runs through j
     symbols. The n servers stand side by side, or spread over all switches.
     """
     servers, codes = tree.connected, 2**tree.bits - 1
     rank = torch.arange(servers)
-    # Of two servers next in order, this one stands on another switch.
+    # Successive servers of this order stand on different switches.
     spread = torch.argsort(torch.argsort(rank % tree.fan_in * servers + rank // tree.fan_in))
     orders = torch.stack([rank, spread])
     count = codes * (servers + 1)
@@ -120,7 +128,7 @@ def carry_chains(tree: Tree) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def evaluate_composed(
+def evaluate_cascade(
     cascade: AnalogCascade,
     batches: Iterator[Tensor],
     *,
@@ -131,14 +139,13 @@ def evaluate_composed(
     """Evaluate a cascade without any rounding between its levels.
 
     Args:
-        cascade: The networks.
+        cascade: The networks of all levels.
         batches: Codes of all servers, int32 [connected, P], on the CPU.
         total: Number of inputs in all batches.
-        title: Of a progress bar; None for none.
-        on_batch: Gets the codes of every batch, and the margins float [P] of their outputs.
+        title: Title of a progress bar; None for no bar.
+        on_batch: Called with the codes of every batch and their smallest margins, float [P].
     """
-    tree, errors = cascade.tree, Counter[int]()
-    top, evaluated, wrong, margin = tree.levels[-1], 0, 0, float("inf")
+    tree, tally = cascade.tree, Tally()
     hidden = title is None
     for codes_NP in track(
         batches, description=title or "", total=total / BATCH_SIZE, transient=True, disable=hidden
@@ -146,22 +153,11 @@ def evaluate_composed(
         amplitudes_PM = cascade(codes_NP).cpu()
         code_P = outputs.ideal_average(codes_NP, tree.whole)
         symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
-        margin_P = outputs.threshold_margin(amplitudes_PM, symbols_PM, top).amin(-1)
-        margin = min(margin, float(margin_P.min()))
+        margin_P = outputs.threshold_margin(amplitudes_PM, symbols_PM, tree.levels[-1]).amin(-1)
         if on_batch is not None:
             on_batch(codes_NP, margin_P)
-        difference = pam4.decode(pam4.receive(amplitudes_PM)) - code_P
-        difference = difference[difference != 0]
-        evaluated += len(code_P)
-        wrong += len(difference)
-        errors.update(difference.tolist())
-    return Evaluation(
-        combinations=total,
-        evaluated_inputs=evaluated,
-        wrong_inputs=wrong,
-        error_values=dict(sorted(errors.items())),
-        smallest_margin=margin,
-    )
+        tally.add(margin_P, pam4.decode(pam4.receive(amplitudes_PM)) - code_P)
+    return tally.evaluation(combinations=total)
 
 
 def count_carry_chains(tree: Tree) -> int:

@@ -1,4 +1,4 @@
-"""The matrix approximation W ~ Sigma U by square blocks, eqs. (4)-(6)."""
+"""Matrix approximation W ~ Sigma U by square blocks, eqs. (4) to (6)."""
 
 # Shape suffixes: m outputs, n inputs, B blocks, s block size.
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 FORM_TOLERANCE = 1e-6
-"""Of the largest weight: an SVD in float32 and back leaves less."""
+"""Share of the largest weight that a layer in Sigma U form may deviate; an SVD in float32 and back
+deviates by less."""
 
 
 class Block(NamedTuple):
-    """A square block of a weight.
+    """Square block of a weight.
 
     Attributes:
         row: First row.
@@ -31,7 +32,8 @@ class Block(NamedTuple):
 def square_blocks(m: int, n: int) -> list[Block]:
     """Cut an m x n weight into square blocks of size min(m, n) along its longer side.
 
-    The paper's widths divide each other; here a rest that is not square is cut in the same way.
+    The paper's widths divide each other. Where they do not, the rest is cut again into smaller
+    square blocks.
     """
     size = min(m, n)
     if size == 0:
@@ -76,7 +78,7 @@ def factorize(blocks: Tensor) -> tuple[Tensor, Tensor]:
         blocks: Float tensor [B, s, s].
 
     Returns:
-        The scales d [B, s], none of them negative, and the unitaries [B, s, s].
+        The scales d [B, s], at least 0, and the unitaries U_a [B, s, s].
     """
     left, _, right = torch.linalg.svd(blocks)
     unitary = left @ right
@@ -91,7 +93,7 @@ def approximate(weight: Tensor) -> Tensor:
         weight: Float tensor [m, n].
 
     Returns:
-        Float tensor [m, n] of the same dtype. Applying the function again changes nothing.
+        Float tensor [m, n] of the dtype of ``weight``. Projecting it again changes nothing.
     """
     result = torch.empty_like(weight)
     for blocks in blocks_by_size(*weight.shape).values():
@@ -102,11 +104,11 @@ def approximate(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def project_layers(layers: Sequence[nn.Linear], approximated_layers: Iterable[int]) -> None:
-    """Replace the weights of the named layers by their approximation, in place.
+    """Replace the weights of chosen layers by their approximation (eq. 4), in place.
 
     Args:
         layers: Linear layers of an optical network.
-        approximated_layers: 1-based indices, as in Tables I and II.
+        approximated_layers: 1-based indices of the chosen layers, as in Tables I and II.
     """
     for index in approximated_layers:
         weight = layers[index - 1].weight
@@ -114,14 +116,14 @@ def project_layers(layers: Sequence[nn.Linear], approximated_layers: Iterable[in
 
 
 def approximation_error(weight: Tensor) -> float:
-    """Largest absolute difference between a weight and its approximation."""
+    """Return the largest absolute difference between a weight and its approximation."""
     return float((weight - approximate(weight)).abs().max())
 
 
 def layers_in_form(layers: Sequence[nn.Linear]) -> tuple[int, ...]:
-    """Return the 1-based indices of the layers that are Sigma U as they stand, to float32 rounding.
+    """Return the 1-based indices of the layers that are in Sigma U form, to float32 rounding.
 
-    Diagonal layers are: a column of attenuators without a mesh.
+    Diagonal layers are in this form: a column of attenuators without a mesh.
     """
     return tuple(
         index

@@ -1,4 +1,4 @@
-"""A trained ONN on disk: ``model.safetensors`` and ``card.json``, checked on loading."""
+"""Storage of ONNs: ``model.safetensors`` and ``card.json``, checked on loading."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from optinc.errors import ArtifactError, ConfigurationError
 from optinc.onn.design import ONNDesign
@@ -27,7 +28,7 @@ CARD_FILE = "card.json"
 
 @dataclass(frozen=True)
 class ONNCard:
-    """All that is needed to use a trained ONN, and to recompute its accuracy, besides its weights.
+    """Description of a stored ONN: with the weights, enough to use it and recompute its accuracy.
 
     Layer 1 receives ``A_k * input_scale + input_offset``; ReLU stands between the layers; the
     received symbol is ``clamp(round(out * output_scale + output_offset), 0, 3)``. Where the decimal
@@ -39,24 +40,26 @@ class ONNCard:
         structure: Widths of all layers.
         approximated_layers: 1-based layers in Sigma U form.
         activation: Nonlinearity between the layers, ``relu``.
-        input_scale, input_offset, output_scale, output_offset: See above.
+        input_scale, input_offset, output_scale, output_offset: Scales of the first and last layer,
+            as in the formulas above.
         exhaustive_inputs: Number of possible inputs.
-        evaluated_inputs: How many of them were evaluated: all, unless there are too many.
-        wrong_inputs: How many of those are received wrong.
-        error_values: Received minus ideal code, in units of the last place -> count.
-        smallest_margin: Smallest distance from a receiver threshold, in PAM4 amplitudes.
+        evaluated_inputs: Number of evaluated inputs: all, unless there are too many.
+        wrong_inputs: Number of evaluated inputs that are received wrong.
+        error_values: Received minus ideal code, in units of the last place -> count (Table II).
+        smallest_margin: Smallest distance of an output from a receiver threshold, in PAM4
+            amplitudes.
         mzi_count: MZIs of all layers, without biases and without units P and T.
         honest_mzi_count: MZIs of all layers with their biases, without units P and T.
         interface_mzi_count: MZIs of units P and T in SVD form.
         area_ratio: MZIs of the switch (with P and T) relative to the unapproximated one.
         seed: Seed of the training.
         epochs: Epochs trained.
-        seconds: Wall time of the training, with that of the ONN it started from.
-        hardware: What it was trained on.
+        seconds: Wall time of the training in s, including the ONN it started from.
+        hardware: Name of the hardware it was trained on.
         command: The command that trained it.
         weights_sha256: SHA-256 of ``model.safetensors``.
         level: 1-based level in a cascade, 1 where there is none.
-        keeps_decimal: Whether it stands below the top of a cascade (eq. 10).
+        keeps_decimal: Whether the decimal part is kept, below the top of a cascade (eq. 10).
     """
 
     bits: int
@@ -92,7 +95,7 @@ class ONNCard:
 
     @property
     def scenario(self) -> Scenario:
-        """The switch this ONN is meant for."""
+        """The switch that this ONN serves."""
         return Scenario(
             bits=self.bits,
             servers=self.servers,
@@ -104,19 +107,19 @@ class ONNCard:
 
     @property
     def accuracy(self) -> float:
-        """Share of the evaluated inputs received right."""
+        """Share of the evaluated inputs that are received right."""
         return 1.0 - self.wrong_inputs / self.evaluated_inputs
 
     @classmethod
     def from_json(cls, text: str) -> ONNCard:
-        """Parse and check a card.
+        """Parse and check the text of ``card.json``.
 
         Raises:
-            ArtifactError: If a key is missing, or the values contradict each other.
+            ArtifactError: If a key is missing, or the values contradict each other; says which.
         """
         try:
             values: dict[str, Any] = json.loads(text)
-            # Cards of switches that stand alone need not say so.
+            # Cards of switches outside a cascade may lack the keys that have defaults.
             required = {field.name for field in fields(cls) if field.default is MISSING}
             missing = required - values.keys()
             if missing:
@@ -132,6 +135,7 @@ class ONNCard:
         return card
 
     def _check(self) -> None:
+        """Raise ConfigurationError where values contradict each other."""
         scenario = self.scenario
         expected = {
             "symbols": scenario.symbols,
@@ -157,21 +161,26 @@ class ONNCard:
 
 @dataclass(frozen=True)
 class ONNArtifact:
-    """A trained ONN: its network and its card."""
+    """A stored ONN.
+
+    Attributes:
+        network: The network, float32, without gradients.
+        card: Its description.
+    """
 
     network: OpticalNetwork
     card: ONNCard
 
     @classmethod
     def load(cls, folder: Path | str) -> ONNArtifact:
-        """Load and check a trained ONN.
+        """Load and check a stored ONN.
 
         Args:
-            folder: Holds ``model.safetensors`` and ``card.json``.
+            folder: Folder of ``model.safetensors`` and ``card.json``.
 
         Raises:
-            ArtifactError: If a file is missing, or the check of its SHA-256, shapes, finiteness
-                or metadata fails; says which.
+            ArtifactError: If a file is missing, or the check of its SHA-256, format, shapes,
+                finiteness or metadata fails; says which.
         """
         folder = Path(folder)
         for name in (WEIGHTS_FILE, CARD_FILE):
@@ -181,34 +190,36 @@ class ONNArtifact:
             card = ONNCard.from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
         except (ArtifactError, UnicodeDecodeError) as error:
             raise ArtifactError(f"{folder / CARD_FILE}: {error}") from error
-        path = folder / WEIGHTS_FILE
-        data = path.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
-        if digest != card.weights_sha256:
-            raise ArtifactError(
-                f"{path}: SHA-256 check failed: the card says {card.weights_sha256}, "
-                f"the file has {digest}"
-            )
-        try:
-            weights = safetensors.torch.load(data)
-        except safetensors.SafetensorError as error:
-            raise ArtifactError(f"{path}: format check failed: {error}") from error
         network = network_of(card)
-        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-        if found != expected:
-            raise ArtifactError(f"{path}: shape check failed: expected {expected}, found {found}")
-        for name, value in weights.items():
-            if value.dtype != torch.float32 or not torch.isfinite(value).all():
-                raise ArtifactError(
-                    f"{path}: finiteness check failed: {name} must be finite float32"
-                )
-        network.load_state_dict(weights)
+        network.load_state_dict(_read_weights(folder / WEIGHTS_FILE, card, network))
         return cls(network=network.eval().requires_grad_(False), card=card)
 
 
+def _read_weights(path: Path, card: ONNCard, network: OpticalNetwork) -> dict[str, Tensor]:
+    """Read the weights of a network, and check their SHA-256, format, shapes and finiteness."""
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.weights_sha256:
+        raise ArtifactError(
+            f"{path}: SHA-256 check failed: the card says {card.weights_sha256}, "
+            f"the file has {digest}"
+        )
+    try:
+        weights = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ArtifactError(f"{path}: format check failed: {error}") from error
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if found != expected:
+        raise ArtifactError(f"{path}: shape check failed: expected {expected}, found {found}")
+    for name, value in weights.items():
+        if value.dtype != torch.float32 or not torch.isfinite(value).all():
+            raise ArtifactError(f"{path}: finiteness check failed: {name} must be finite float32")
+    return weights
+
+
 def network_of(card: ONNCard) -> OpticalNetwork:
-    """Build the untrained network that a card describes."""
+    """Build the network that a card describes, with random weights."""
     return OpticalNetwork(
         card.structure,
         input_scale=card.input_scale,
@@ -230,62 +241,75 @@ def save_artifact(
     device: torch.device,
     command: str,
 ) -> ONNArtifact:
-    """Write a trained ONN and read it back.
+    """Write an ONN, and read it back.
 
     Args:
-        folder: Created if missing.
-        network: The trained network, its approximated layers already projected.
+        folder: Folder of the two files, created if missing.
+        network: The network, its approximated layers already projected.
         design: Scenario, structure and approximated layers.
-        evaluation: Result of the exhaustive evaluation of exactly these weights.
+        evaluation: Evaluation of exactly these weights.
         seed: Seed of the training.
-        epochs: Epochs trained.
-        seconds: Wall time of the training.
+        epochs: Epochs trained, 0 for a constructed ONN.
+        seconds: Wall time of the training in s.
         device: Device of the training.
         command: The command that trained it.
+
+    Returns:
+        The ONN as loaded from the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     data = safetensors.torch.save(weights)
-    scenario = design.scenario
     card = ONNCard(
-        bits=scenario.bits,
-        servers=scenario.servers,
-        symbols=scenario.symbols,
-        inputs=scenario.onn_inputs,
-        group=scenario.group,
-        rounding=scenario.rounding,
-        structure=design.structure,
-        approximated_layers=design.approximated_layers,
+        **_design_fields(design),
+        **_evaluation_fields(evaluation),
         activation=network.activation,
         input_scale=network.input_scale,
         input_offset=network.input_offset,
         output_scale=network.output_scale,
         output_offset=network.output_offset,
-        exhaustive_inputs=evaluation.combinations,
-        evaluated_inputs=evaluation.evaluated_inputs,
-        wrong_inputs=evaluation.wrong_inputs,
-        error_values=evaluation.error_values,
-        smallest_margin=evaluation.smallest_margin,
-        mzi_count=area.network_mzis(design.structure, design.approximated_layers),
-        honest_mzi_count=area.network_mzis(
-            design.structure, design.approximated_layers, biases=True
-        ),
-        interface_mzi_count=area.interface_mzis(
-            servers=scenario.servers, symbols=scenario.symbols, onn_inputs=scenario.onn_inputs
-        ),
-        area_ratio=area.area_ratio(
-            design.structure, design.approximated_layers, servers=scenario.servers
-        ),
         seed=seed,
         epochs=epochs,
         seconds=round(seconds, 1),
         hardware=hardware_name(device),
         command=command,
         weights_sha256=hashlib.sha256(data).hexdigest(),
-        level=scenario.level,
-        keeps_decimal=scenario.keeps_decimal,
     )
     (folder / WEIGHTS_FILE).write_bytes(data)
     (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
     return ONNArtifact.load(folder)
+
+
+def _design_fields(design: ONNDesign) -> dict[str, Any]:
+    """Return the fields of a card that follow from the design: scenario, structure and area."""
+    scenario, structure, layers = design.scenario, design.structure, design.approximated_layers
+    return {
+        "bits": scenario.bits,
+        "servers": scenario.servers,
+        "symbols": scenario.symbols,
+        "inputs": scenario.onn_inputs,
+        "group": scenario.group,
+        "rounding": scenario.rounding,
+        "level": scenario.level,
+        "keeps_decimal": scenario.keeps_decimal,
+        "structure": structure,
+        "approximated_layers": layers,
+        "mzi_count": area.network_mzis(structure, layers),
+        "honest_mzi_count": area.network_mzis(structure, layers, biases=True),
+        "interface_mzi_count": area.interface_mzis(
+            servers=scenario.servers, symbols=scenario.symbols, onn_inputs=scenario.onn_inputs
+        ),
+        "area_ratio": area.area_ratio(structure, layers, servers=scenario.servers),
+    }
+
+
+def _evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the fields of a card that hold its accuracy."""
+    return {
+        "exhaustive_inputs": evaluation.combinations,
+        "evaluated_inputs": evaluation.evaluated_inputs,
+        "wrong_inputs": evaluation.wrong_inputs,
+        "error_values": evaluation.error_values,
+        "smallest_margin": evaluation.smallest_margin,
+    }

@@ -1,4 +1,4 @@
-"""Every possible ONN input with its target, generated from its index (eqs. 3, 10)."""
+"""Data set of an ONN: every possible input with its target, made from its index (eqs. 3, 10)."""
 
 # Shape suffixes: P samples, K ONN inputs, M symbols.
 
@@ -14,12 +14,12 @@ from optinc.signal.scenario import Scenario
 
 
 class Samples(NamedTuple):
-    """A batch of ONN inputs and targets.
+    """Batch of ONN inputs and targets.
 
     Attributes:
-        averages_PK: float32 [P, K], the analog inputs A.
-        symbols_PM: int64 [P, M], the PAM4 symbols of the quantised average; in a cascade below the
-            top, the last one with its decimal part, in steps of 1/N^l (eq. 10).
+        averages_PK: The ONN inputs A, float32 [P, K].
+        symbols_PM: The PAM4 symbols of the quantised average (eq. 3), int64 [P, M]; below the top
+            of a cascade the last one includes the decimal part, in steps of 1/N^l (eq. 10).
     """
 
     averages_PK: Tensor
@@ -27,21 +27,22 @@ class Samples(NamedTuple):
 
 
 def samples_of_index(index: Tensor, scenario: Scenario) -> Samples:
-    """Generate the inputs with the given mixed-radix indices, and their targets.
+    """Generate the inputs of mixed-radix indices, with their targets.
 
     Args:
-        index: int64 tensor [P], values 0 to ``scenario.combinations`` - 1.
-        scenario: Bits, servers, inputs and rounding.
+        index: Indices from 0 to ``scenario.combinations`` - 1, int64 tensor [P].
+        scenario: Bits, servers, ONN inputs and rounding of the switch.
     """
     return samples_of_sums(preprocessing.sums_of_index(index, scenario), scenario)
 
 
 def samples_of_sums(sums_PK: Tensor, scenario: Scenario) -> Samples:
-    """Generate the inputs with the given sums S_k over the servers, and their targets.
+    """Generate the inputs of sums S_k over the servers, with their targets.
 
     Args:
-        sums_PK: int64 tensor [P, K] in ``input_steps``, values 0 to ``scenario.radices[k]`` - 1.
-        scenario: Bits, servers, inputs and rounding.
+        sums_PK: Sums from 0 to ``scenario.radices[k]`` - 1, in units of 1 / ``input_steps``, int64
+            tensor [P, K].
+        scenario: Bits, servers, ONN inputs and rounding of the switch.
     """
     total_P = preprocessing.code_total(sums_PK, scenario)
     steps = torch.tensor(scenario.input_steps, dtype=torch.float32, device=sums_PK.device)
@@ -52,9 +53,12 @@ def samples_of_sums(sums_PK: Tensor, scenario: Scenario) -> Samples:
 
 
 class ExhaustiveDataset(torch.utils.data.Dataset[Samples]):
-    """The full enumeration of the possible inputs, nothing of it stored.
+    """All possible inputs of a scenario, generated when read.
 
-    Indexed with a tensor of indices, so that a whole batch is generated at once.
+    It is indexed with int64 tensors [P], so that a whole batch is generated at once.
+
+    Args:
+        scenario: Bits, servers, ONN inputs and rounding of the switch.
     """
 
     def __init__(self, scenario: Scenario) -> None:

@@ -1,4 +1,9 @@
-"""Accuracy of an ONN on all possible inputs: a share of 13,845,841, not of a sample."""
+"""Accuracy of an ONN: the share of all possible inputs received right (Tables I and II).
+
+All inputs are evaluated, up to 13,845,841 in the paper's scenarios, not a sample of them.
+"""
+
+# Shape suffixes: N servers, P inputs, K ONN inputs, M symbols.
 
 from __future__ import annotations
 
@@ -16,20 +21,20 @@ from optinc.signal import outputs, preprocessing
 from optinc.signal.scenario import Scenario
 
 BATCH_SIZE = 1 << 14
-"""Inputs at a time; on a CPU larger batches leave the cache."""
+"""Inputs evaluated at once; larger batches do not fit a CPU's cache."""
 
 
 @dataclass
 class HardInputs:
-    """Collects the inputs whose outputs come closest to a threshold, or beyond.
+    """Collects hard inputs: those received wrong, or with outputs close to a threshold.
 
     Args:
-        below: Margin in PAM4 amplitudes under which an input is hard.
-        limit: Most inputs kept, those of the smallest margin.
+        below: Margin in PAM4 amplitudes below which an input is hard.
+        limit: Largest number of inputs kept; the smallest margins are kept.
 
     Attributes:
-        index: int64 tensor [collected], mixed-radix indices.
-        margin: float32 tensor [collected].
+        index: Mixed-radix indices of the inputs, int64 tensor [collected].
+        margin: Their smallest margins in PAM4 amplitudes, float32 tensor [collected].
     """
 
     below: float
@@ -38,7 +43,7 @@ class HardInputs:
     margin: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def add(self, index_P: Tensor, margin_P: Tensor) -> None:
-        """Take in a batch of indices and their smallest margins."""
+        """Add the hard ones of a batch of indices, int64 [P], with their margins, float [P]."""
         hard_P = margin_P < self.below
         self.index = torch.cat([self.index, index_P[hard_P].cpu()])
         self.margin = torch.cat([self.margin, margin_P[hard_P].cpu()])
@@ -49,16 +54,17 @@ class HardInputs:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
         combinations: Number of possible inputs.
-        evaluated_inputs: How many of them were evaluated: all, unless there are too many, or too
-            many were wrong.
-        wrong_inputs: Evaluated inputs for which some received symbol differs from the target's.
-        error_values: Received minus ideal code, in units of the last place -> count; in units of
-            1/N^l where the decimal part is kept.
-        smallest_margin: Smallest distance of any output from a receiver threshold, in PAM4
+        evaluated_inputs: Number of evaluated inputs: all, unless there are too many, or too many
+            were wrong.
+        wrong_inputs: Number of evaluated inputs with a received symbol that differs from its
+            target.
+        error_values: Received minus ideal code -> count, as in Table II; in units of the last
+            place, or of 1/N^l where the decimal part is kept.
+        smallest_margin: Smallest distance of an output from a receiver threshold, in PAM4
             amplitudes; negative if an input is wrong.
     """
 
@@ -79,15 +85,55 @@ class Evaluation:
         return self.evaluated_inputs == self.combinations
 
 
-def index_batches(size: int, *, device: torch.device, progress: str | None) -> Iterator[Tensor]:
-    """Yield all indices 0 to size - 1 in int64 batches, each of them spread over the whole range.
+@dataclass
+class Tally:
+    """Counts of an evaluation, batch by batch.
 
-    So the first batches are a fair sample, where an evaluation ends early.
+    Attributes:
+        evaluated: Number of evaluated inputs.
+        wrong: Number of wrong ones.
+        smallest_margin: Smallest margin in PAM4 amplitudes.
+        errors: Received minus ideal value, without 0 -> count.
+    """
+
+    evaluated: int = 0
+    wrong: int = 0
+    smallest_margin: float = float("inf")
+    errors: Counter[int] = field(default_factory=Counter)
+
+    def add(self, margin_P: Tensor, difference_P: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            margin_P: Smallest margin of every input in PAM4 amplitudes, float [P].
+            difference_P: Received minus ideal value of every input, integer [P].
+        """
+        self.smallest_margin = min(self.smallest_margin, float(margin_P.min()))
+        errors = difference_P[difference_P != 0]
+        self.evaluated += len(difference_P)
+        self.wrong += len(errors)
+        self.errors.update(errors.tolist())
+
+    def evaluation(self, *, combinations: int) -> Evaluation:
+        """Return the result, for a number of possible inputs."""
+        return Evaluation(
+            combinations=combinations,
+            evaluated_inputs=self.evaluated,
+            wrong_inputs=self.wrong,
+            error_values=dict(sorted(self.errors.items())),
+            smallest_margin=self.smallest_margin,
+        )
+
+
+def index_batches(size: int, *, device: torch.device, progress: str | None) -> Iterator[Tensor]:
+    """Yield the indices 0 to size - 1 in int64 batches, each spread over the whole range.
+
+    The first batches are a fair sample, for evaluations that end early.
 
     Args:
         size: Number of indices.
         device: Device of the batches.
-        progress: Title of a progress bar, shown if there are several batches; None for no bar.
+        progress: Title of a progress bar, shown from two batches on; None for no bar.
     """
     count = -(-size // BATCH_SIZE)
     hidden = progress is None or count == 1
@@ -104,14 +150,15 @@ def evaluate_exhaustively(
     hard: HardInputs | None = None,
     most_wrong: int | None = None,
 ) -> Evaluation:
-    """Send every possible input through the network, in float32.
+    """Evaluate a network on every possible input, in float32.
 
     Args:
-        network: Maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
-        scenario: The switch the network is meant for.
-        progress: Show a progress bar; not inside another one.
-        hard: Takes in the hard inputs met.
-        most_wrong: End with the batch that brings so many wrong inputs; None to evaluate all.
+        network: Maps averages [P, K] to outputs [P, M] in PAM4 amplitudes.
+        scenario: The switch that the network serves.
+        progress: Show a progress bar; only one can be shown at a time.
+        hard: Collects the hard inputs.
+        most_wrong: Number of wrong inputs after which the evaluation ends, with the batch that
+            reaches it; None to evaluate all.
     """
     device = next(network.parameters()).device
     title = "evaluating the ONN" if progress else None
@@ -128,17 +175,17 @@ def evaluate_exhaustively(
 def evaluate_sampled(
     network: nn.Module, scenario: Scenario, *, samples: int = 1 << 20, seed: int = 0
 ) -> Evaluation:
-    """Evaluate inputs that are too many to enumerate: half at random, half worst cases of carries.
+    """Evaluate a network on a sample: half random inputs, half worst cases of carries.
 
-    In the worst cases all servers send a code c of the form a 4^j - 1, its last j symbols all 3,
-    or the code next to it: the last input decides whether a carry runs through all the others. In a
-    cascade, what the level below sends is of this form, in its steps.
+    For scenarios with too many inputs to enumerate. In the worst cases every server sends a code
+    a 4^j - 1, whose last j symbols are all 3, or the next code: the last ONN input decides whether
+    a carry runs through all others. In a cascade the level below sends such values, in its steps.
 
     Args:
-        network: Maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
-        scenario: The switch the network is meant for.
+        network: Maps averages [P, K] to outputs [P, M] in PAM4 amplitudes.
+        scenario: The switch that the network serves.
         samples: Number of inputs.
-        seed: Seed of the choice.
+        seed: Seed of the sample.
     """
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -170,29 +217,18 @@ def _evaluate(
     hard: HardInputs | None,
     most_wrong: int | None,
 ) -> Evaluation:
-    evaluated = wrong = 0
-    margin = float("inf")
-    errors: Counter[int] = Counter()
+    """Evaluate a network on batches of indices (None where unknown) and samples."""
+    tally = Tally()
     for index, (averages, symbols) in batches:
         amplitudes = network(averages)
         margin_P = outputs.threshold_margin(amplitudes, symbols, scenario).amin(-1)
-        margin = min(margin, float(margin_P.min()))
         if hard is not None and index is not None:
             hard.add(index, margin_P)
         received = outputs.receive(amplitudes, scenario).long()
-        difference = outputs.value_of_outputs(received, scenario) - outputs.value_of_outputs(
+        difference_P = outputs.value_of_outputs(received, scenario) - outputs.value_of_outputs(
             symbols, scenario
         )
-        difference = difference[difference != 0]
-        evaluated += len(amplitudes)
-        wrong += len(difference)
-        errors.update(difference.tolist())
-        if most_wrong is not None and wrong >= most_wrong:
+        tally.add(margin_P, difference_P)
+        if most_wrong is not None and tally.wrong >= most_wrong:
             break
-    return Evaluation(
-        combinations=scenario.combinations,
-        evaluated_inputs=evaluated,
-        wrong_inputs=wrong,
-        error_values=dict(sorted(errors.items())),
-        smallest_margin=margin,
-    )
+    return tally.evaluation(combinations=scenario.combinations)

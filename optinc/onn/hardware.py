@@ -1,4 +1,4 @@
-"""The name of the hardware that trained an ONN, for its card."""
+"""Names of the hardware that trains an ONN, for its card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def hardware_name(device: torch.device) -> str:
-    """Return the name of a device; for a CPU with the number of threads used.
+    """Return the name of a device, for a CPU with its number of threads.
 
     Args:
         device: A CPU or CUDA device.

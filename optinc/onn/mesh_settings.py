@@ -1,9 +1,10 @@
-"""From weights to light: the settings of every mesh of an ONN, and back (Fig. 2).
+"""Settings of all meshes of an ONN: from weights to phases and attenuations, and back (Fig. 2).
 
 A layer in SVD form is a mesh for V^T, one attenuator per singular value, and a mesh for U. A layer
 in Sigma U form is, for every square block, a mesh for U_a and one attenuator per row. Passive light
-only loses power: attenuations are at most 1 after one gain a layer, the largest of them. The bias
-is a reference beam of amplitude ``bias_gain``, split to the outputs and attenuated there.
+only loses power, so every layer has one gain, its largest singular value or scale, and attenuations
+of at most 1. The bias is a reference beam of amplitude ``bias_gain``, split to the outputs and
+attenuated there.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ DESCRIPTION_FILE = "programme.json"
 
 @dataclass(frozen=True)
 class LayerDescription:
-    """What a layer is built of.
+    """Form, size and gains of a layer.
 
     Attributes:
-        form: ``svd`` or ``sigma_u``.
+        form: ``svd`` (U S V^T) or ``sigma_u`` (eq. 4).
         outputs: Outputs m.
         inputs: Inputs n.
         gain: Amplitude gain that brings all attenuations to at most 1.
         bias_gain: Amplitude of the reference beam.
-        mzi_count: Interferometers, without the bias.
-        optical_depth: Interferometers that light crosses, an attenuator counted as one.
+        mzi_count: Number of interferometers, without the bias.
+        optical_depth: Number of interferometers that light crosses, an attenuator counted as one.
     """
 
     form: str
@@ -53,11 +54,11 @@ class LayerDescription:
 
 @dataclass(frozen=True)
 class MeshProgramme:
-    """All settings of an ONN's meshes.
+    """Settings of all meshes of an ONN.
 
     Attributes:
         card: Card of the ONN.
-        layers: One description a layer.
+        layers: Descriptions of all layers.
         settings: float64 tensors by name: ``layers.<i>.<mesh>.theta | phi | output`` in rad, where
             <mesh> is ``left`` (U) or ``right`` (V^T), or ``blocks<s>`` for all blocks of size s;
             ``layers.<i>.attenuation`` (or ``layers.<i>.blocks<s>.attenuation``), 0 to 1; and
@@ -70,11 +71,15 @@ class MeshProgramme:
 
     @property
     def optical_depth(self) -> int:
-        """Interferometers that light crosses from the first input to the last output."""
+        """Number of interferometers that light crosses from the inputs to the outputs."""
         return sum(layer.optical_depth for layer in self.layers)
 
     def save(self, folder: Path | str) -> None:
-        """Write settings and description into a folder, created if missing."""
+        """Write ``programme.safetensors`` and ``programme.json``.
+
+        Args:
+            folder: Folder of the two files, created if missing.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(self.settings, folder / SETTINGS_FILE)
@@ -88,7 +93,10 @@ class MeshProgramme:
 
     @classmethod
     def load(cls, folder: Path | str) -> MeshProgramme:
-        """Read a saved programme.
+        """Read the settings that :meth:`save` has written.
+
+        Args:
+            folder: Folder of the two files.
 
         Raises:
             ArtifactError: If a file is missing or damaged.
@@ -106,7 +114,7 @@ class MeshProgramme:
 
 
 def map_onn(onn: ONNArtifact) -> MeshProgramme:
-    """Find the settings of all meshes of a trained ONN."""
+    """Compute the settings of all meshes of an ONN."""
     settings: dict[str, Tensor] = {}
     layers = []
     for i, linear in enumerate(onn.network.linears):
@@ -134,7 +142,7 @@ def map_onn(onn: ONNArtifact) -> MeshProgramme:
 
 
 def _map_svd(linear: nn.Linear) -> tuple[dict[str, Tensor], float]:
-    """Return settings and gain of a layer in SVD form."""
+    """Return the settings and the gain of a layer in SVD form."""
     left, singular, right = torch.linalg.svd(linear.weight.double())
     gain = float(singular.max()) or 1.0
     settings = {"attenuation": singular / gain}
@@ -144,7 +152,7 @@ def _map_svd(linear: nn.Linear) -> tuple[dict[str, Tensor], float]:
 
 
 def _map_sigma_u(linear: nn.Linear) -> tuple[dict[str, Tensor], float]:
-    """Return settings and gain of a layer in Sigma U form."""
+    """Return the settings and the gain of a layer in Sigma U form."""
     weight = linear.weight.double()
     factors = {
         size: factorize(take_blocks(weight, blocks))
@@ -167,7 +175,7 @@ def _named(name: str, phases: MeshPhases) -> dict[str, Tensor]:
 
 
 def rebuild_network(programme: MeshProgramme) -> OpticalNetwork:
-    """Rebuild the float32 network that the meshes play from their settings alone."""
+    """Rebuild the float32 network of an ONN from the settings of its meshes."""
     network = network_of(programme.card)
     state = {}
     for i, layer in enumerate(programme.layers):

@@ -1,4 +1,4 @@
-"""The multilayer perceptron f whose layers are MZI meshes (Table I, Fig. 2)."""
+"""The multilayer perceptron f, whose layers are meshes of interferometers (Table I, Fig. 2)."""
 
 # Shape suffixes: P samples, K ONN inputs, M symbols.
 
@@ -17,15 +17,15 @@ class OpticalNetwork(nn.Module):
 
     A bias is a reference beam, one more input port of the mesh: without it a ReLU network is
     homogeneous and cannot place thresholds. Layer 1 receives ``A_k * input_scale + input_offset``;
-    the last layer emits ``(level - output_offset) / output_scale``.
+    the last layer emits ``(amplitude - output_offset) / output_scale``.
 
     Args:
-        structure: Widths of all layers, from K inputs to M outputs, for example
+        structure: Widths of all layers, from K ONN inputs to M outputs, for example
             ``[4, 64, 128, 256, 128, 64, 4]`` (Table I).
         input_scale: Factor from PAM4 amplitudes to the amplitude fed to layer 1.
-        input_offset: Offset of that amplitude.
+        input_offset: Offset of the amplitude fed to layer 1.
         output_scale: Factor from the amplitude of the last layer to PAM4 amplitudes.
-        output_offset: Offset of these amplitudes.
+        output_offset: Offset of the PAM4 amplitudes.
 
     Raises:
         ValueError: If there is no layer or a width is not positive.
@@ -54,17 +54,17 @@ class OpticalNetwork(nn.Module):
 
     @property
     def linears(self) -> list[nn.Linear]:
-        """The layers in order."""
+        """The linear layers, from the ONN inputs to the outputs."""
         return [cast("nn.Linear", layer) for layer in self.layers]
 
     def forward(self, averages_PK: Tensor) -> Tensor:
-        """Map the averages A to analog outputs.
+        """Map averages A to analog outputs.
 
         Args:
-            averages_PK: Float tensor [..., K], in PAM4 amplitudes of a merged group.
+            averages_PK: ONN inputs, float [..., K], in PAM4 amplitudes of a merged group.
 
         Returns:
-            Float tensor [..., M], in PAM4 amplitudes.
+            Outputs, float [..., M], in PAM4 amplitudes.
         """
         signal = averages_PK * self.input_scale + self.input_offset
         for i, layer in enumerate(self.linears):

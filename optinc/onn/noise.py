@@ -1,4 +1,4 @@
-"""Gaussian noise on the inputs of every layer, in units of that layer's full scale."""
+"""Gaussian noise on the inputs of every layer, relative to the layer's full scale."""
 
 # Shape suffixes: P samples, K ONN inputs, M symbols.
 
@@ -24,18 +24,18 @@ def noisy_forward(
     full_scales: Sequence[float] | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Map the averages A to analog outputs of a network with noisy layers.
+    """Map averages A to the analog outputs of a network with noisy layers.
 
     Args:
         network: The optical network.
-        averages_PK: Float tensor [P, K], in PAM4 amplitudes of a merged group.
-        noise: Standard deviation of the noise on each layer's inputs, as a share of its full scale.
-        full_scales: Full scale of each layer's inputs, see :func:`full_scales`; None takes the
+        averages_PK: ONN inputs, float [P, K], in PAM4 amplitudes of a merged group.
+        noise: Standard deviation of the noise on a layer's inputs, as a share of its full scale.
+        full_scales: Full scale of each layer's inputs, from :func:`full_scales`; None takes the
             largest value in the batch, without a gradient.
-        generator: Source of the noise.
+        generator: Random generator of the noise; None for the global one.
 
     Returns:
-        Float tensor [P, M], in PAM4 amplitudes.
+        Outputs, float [P, M], in PAM4 amplitudes.
     """
     signal = averages_PK * network.input_scale + network.input_offset
     for i, layer in enumerate(network.linears):
@@ -48,7 +48,7 @@ def noisy_forward(
 
 @torch.no_grad()
 def full_scales(network: OpticalNetwork, scenario: Scenario) -> list[float]:
-    """Return the largest absolute value any input signal of each layer takes, over all inputs."""
+    """Return the full scale of every layer: the largest absolute input signal, over all inputs."""
     largest = [0.0] * len(network.linears)
     device = next(network.parameters()).device
     for index in index_batches(scenario.combinations, device=device, progress=None):
@@ -70,13 +70,13 @@ def noisy_accuracy(
     repeats: int = 1,
     seed: int = 0,
 ) -> float:
-    """Return the share of all inputs received right under noise.
+    """Return the share of all possible inputs that are received right under noise.
 
     Args:
         network: The optical network.
-        scenario: The switch it is meant for.
-        noise: Standard deviation as a share of each layer's full scale.
-        repeats: Times that every input is sent.
+        scenario: The switch that the network serves.
+        noise: Standard deviation of the noise on a layer's inputs, as a share of its full scale.
+        repeats: Number of times every input is sent.
         seed: Seed of the noise.
     """
     scales = full_scales(network, scenario)

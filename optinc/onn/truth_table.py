@@ -1,9 +1,8 @@
-"""The exact table of a trained ONN: index of the K inputs -> received code."""
+"""The truth table of an ONN: index of the K ONN inputs -> received code."""
 
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from optinc.atomic_file import write_atomically
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index
@@ -27,9 +27,9 @@ class TruthTable:
     """Received code for every possible combination of ONN inputs.
 
     Attributes:
-        codes: int32 tensor [combinations], addressed by the mixed-radix index of the inputs; where
-            the decimal part is kept, N^l times the code with it.
-        wrong_inputs: Entries that differ from the ideal quantised average.
+        codes: Received codes, int32 tensor [combinations], by the mixed-radix index of the ONN
+            inputs; in units of 1/N^l where the decimal part is kept (eq. 10).
+        wrong_inputs: Number of entries that differ from the quantised average of eq. (3).
     """
 
     codes: Tensor
@@ -42,9 +42,10 @@ class TruthTable:
         Args:
             onn: The trained ONN.
             cache: Folder of cached tables, named by the SHA-256 of the weights; None for no cache.
+                A damaged table is tabulated again, with a warning.
 
         Raises:
-            ConfigurationError: If the scenario has too many inputs to tabulate.
+            ConfigurationError: If the scenario has too many possible inputs to tabulate.
         """
         scenario = onn.card.scenario
         if not scenario.tabulable:
@@ -62,6 +63,7 @@ class TruthTable:
 
     @classmethod
     def _read(cls, path: Path, scenario: Scenario) -> TruthTable | None:
+        """Read a cached table; None if it is missing or damaged."""
         if not path.is_file():
             return None
         try:
@@ -76,21 +78,18 @@ class TruthTable:
         return cls(codes=codes, wrong_inputs=int(wrong))
 
     def _write(self, path: Path) -> None:
-        # A reader must never see half a file, nor two writers mix theirs: write aside, then rename.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
-        wrong = torch.tensor(self.wrong_inputs)
-        safetensors.torch.save_file({"codes": self.codes, "wrong_inputs": wrong}, aside)
-        aside.replace(path)
+        tensors = {"codes": self.codes, "wrong_inputs": torch.tensor(self.wrong_inputs)}
+        # Other processes may read or write the same table meanwhile.
+        write_atomically(path, safetensors.torch.save(tensors))
 
 
 @torch.no_grad()
 def tabulate(network: nn.Module, scenario: Scenario) -> TruthTable:
-    """Send every possible input through the network and note the received code.
+    """Send every possible input through a network, and store the received codes.
 
     Args:
-        network: Maps [P, K] averages to [P, M] outputs in PAM4 amplitudes.
-        scenario: The switch the network is meant for.
+        network: Maps averages [P, K] to outputs [P, M] in PAM4 amplitudes.
+        scenario: The switch that the network serves.
     """
     device = next(network.parameters()).device
     codes = torch.empty(scenario.combinations, dtype=torch.int32)

@@ -19,7 +19,7 @@ from optinc.onn.analog_cascade import (
     AnalogCascade,
     carry_chains,
     count_carry_chains,
-    evaluate_composed,
+    evaluate_cascade,
     random_codes,
 )
 from optinc.onn.artifact import ONNArtifact
@@ -147,7 +147,7 @@ def _evaluate(module: CascadeTraining, *, samples: int) -> Evaluation:
     batches = chain(random_codes(tree, samples=samples, seed=2**31), carry_chains(tree))
     total = samples + count_carry_chains(tree)
     cascade = AnalogCascade(list(module.networks), tree)
-    return evaluate_composed(cascade, batches, total=total)
+    return evaluate_cascade(cascade, batches, total=total)
 
 
 def _log(when: str, cascade: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""Batches of input indices, with a share of inputs that are hard."""
+"""Batches of input indices, with a share of hard inputs."""
 
 # Shape suffixes: P samples, K ONN inputs, M symbols.
 
@@ -13,20 +13,22 @@ from torch.utils.data import Sampler
 
 
 class MinedIndexBatches(Sampler[Tensor]):
-    """Yields int64 index batches: a share of hard inputs, the others from a new permutation.
+    """Sampler of int64 index batches: a share of hard inputs, the others from a permutation.
 
-    Without hard inputs an epoch is a permutation of all inputs, a function of seed and epoch.
+    An epoch is a function of seed, epoch number and hard inputs. Without hard inputs it is a
+    permutation of all inputs.
 
     Args:
-        size: Number of inputs.
+        size: Number of possible inputs.
         batch_size: Inputs per batch.
         seed: Seed of permutations and draws.
-        epoch_inputs: Inputs per epoch; fewer than ``size`` for large sets, whose epochs would be
-            too far apart. None for all.
+        epoch_inputs: Inputs per epoch, drawn at random where they are fewer than ``size``: epochs
+            of millions of inputs would end too rarely. None for all.
         hard_share: Share of each batch drawn from :attr:`hard`, once there are hard inputs.
 
     Attributes:
-        hard: int64 tensor, indices of the inputs that are drawn more often.
+        hard: Indices of the hard inputs, int64 tensor; set after an evaluation.
+        epoch: Number of the epoch.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class MinedIndexBatches(Sampler[Tensor]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation; called by Lightning at the start of every epoch."""
+        """Set the number of the epoch; Lightning calls it at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
-"""Fine-tuning of all levels of a cascade together, as light sees them (Sec. III-C).
+"""Fine-tuning of all levels of a cascade together, without receivers between them (Sec. III-C).
 
-Levels that are perfect on their own data sets need not be so together: their receivers forgive
-analog errors of up to half a step, but there is none between the levels, and a step of the last
-input of level l is N^(l-1) times finer.
+Levels that are right on all of their own inputs may be wrong together: a receiver forgives analog
+errors of up to half a step, but no receiver stands between the levels, and a step of the last input
+of level l is N^(l-1) times finer.
 """
 
 # Shape suffixes: N servers, P samples, K ONN inputs, M symbols.
@@ -25,7 +25,7 @@ from optinc.onn.analog_cascade import (
     AnalogCascade,
     carry_chains,
     count_carry_chains,
-    evaluate_composed,
+    evaluate_cascade,
     propagate,
     random_codes,
 )
@@ -37,25 +37,28 @@ from optinc.onn.network import OpticalNetwork
 from optinc.onn.training.losses import ONNLoss
 from optinc.onn.training.one_switch import take_step
 from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
+from optinc.onn.training.settings import check_below, check_counts, check_positive
 from optinc.signal import outputs, pam4
 from optinc.signal.tree import Tree
 
 MOST_HARD = 1 << 17
-"""Hard inputs of a cascade remembered from one evaluation to the next."""
+"""Largest number of hard inputs of a cascade kept between two evaluations."""
 
 
 class CascadeBatches(IterableDataset[Tensor]):
-    """Codes of all servers, int32 [N, P]: random ones, worst cases of carries, and hard ones.
+    """Batches of codes of all servers, int32 [N, P]: worst cases of carries, hard and random ones.
+
+    A quarter of every batch are worst cases, and a quarter hard inputs once there are any.
 
     Args:
         tree: The cascade.
-        batch_size: Inputs P of a batch.
-        batches: Batches of an epoch.
+        batch_size: Inputs P per batch.
+        batches: Batches per epoch.
         seed: Seed of the draws.
 
     Attributes:
-        hard: int32 tensor [N, hard inputs], of which a quarter of every batch is drawn.
-        epoch: Makes the draws of every epoch new.
+        hard: Codes of the hard inputs, int32 tensor [N, hard inputs]; set after an evaluation.
+        epoch: Number of the epoch, which the draws depend on.
     """
 
     def __init__(self, tree: Tree, *, batch_size: int, batches: int, seed: int) -> None:
@@ -86,38 +89,40 @@ class CascadeBatches(IterableDataset[Tensor]):
 
 
 class CascadeTraining(pl.LightningModule):
-    """Trains the networks of all levels on what the receivers above the top get.
+    """Trains the ONNs of a cascade on the outputs of its top level.
 
-    To that loss come those of every level on its own inputs, so that the levels stay right by
-    themselves. Approximated layers are projected as in
+    The loss is the sum of the loss of the cascade and the losses of all trained levels on their own
+    inputs, so that each level stays right on its own. Approximated layers are projected as in
     :class:`~optinc.onn.training.one_switch.ONNTraining`. After every epoch each level is evaluated
-    on all inputs, and the cascade on ``check_samples`` random ones and all worst cases of carries;
-    training stops once none is wrong and the margin of the cascade is ``min_margin``. Else the best
-    weights evaluated are kept.
+    on all of its inputs, and the cascade on ``check_samples`` random ones and all worst cases of
+    carries. Training stops once no input is wrong and the cascade has a margin of ``min_margin``;
+    otherwise the best evaluated weights are kept.
 
     Args:
         tree: The cascade.
-        networks: Of the levels, from the servers to the top.
-        designs: Their scenarios, structures and approximated layers.
-        loss: The objective at receivers.
+        networks: One network for each level, from the servers to the top; trained in place.
+        designs: Scenarios, structures and approximated layers of the levels.
+        loss: The loss of outputs before a receiver.
         optimizer: See :func:`optinc.onn.training.optimizers.make_optimizers`.
-        learning_rate: Peak of a one-cycle schedule.
-        first_level: 1-based level from which on all are trained; those below stay as they are.
-        batch_size: Inputs of a step.
-        epoch_batches: Steps of an epoch.
-        max_epochs: Length of the schedule.
-        projection_interval: Steps between projections.
-        check_samples: Random inputs of an evaluation between epochs.
-        hard_margin: Cascade inputs with a smaller margin, in PAM4 amplitudes, are drawn more often.
-        min_margin: Margin of the cascade to stop at, in PAM4 amplitudes.
-        seed: Determines the inputs.
+        learning_rate: Peak of the one-cycle schedule.
+        first_level: 1-based lowest level that is trained; the levels below it are frozen.
+        batch_size: Inputs per step.
+        epoch_batches: Steps per epoch.
+        max_epochs: Length of the one-cycle schedule, in epochs.
+        projection_interval: Steps between projections, at least 1.
+        check_samples: Number of random inputs in the evaluation after an epoch.
+        hard_margin: Margin below which an input of the cascade is hard, in PAM4 amplitudes; hard
+            inputs are drawn more often.
+        min_margin: Smallest margin of the cascade at which training stops, in PAM4 amplitudes, at
+            least 0 and below 0.5.
+        seed: Seed of the inputs.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
 
     Attributes:
-        evaluations: Evaluation of each level by itself, after every epoch.
-        composed: Evaluation of the cascade, likewise.
+        evaluations: Last evaluation of each level on its own inputs.
+        cascade_evaluation: Last evaluation of the whole cascade.
     """
 
     def __init__(
@@ -140,29 +145,22 @@ class CascadeTraining(pl.LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
-        # Lightning steps one optimiser by itself; here are several.
+        # Lightning steps a single optimiser by itself; here are several.
         self.automatic_optimization = False
         if first_level not in range(1, tree.depth + 1):
             raise ConfigurationError(
                 f"cascade_tuning.first_level must be 1 to {tree.depth}, got {first_level}"
             )
-        for name, value in (
-            ("batch_size", batch_size),
-            ("epoch_batches", epoch_batches),
-            ("max_epochs", max_epochs),
-            ("projection_interval", projection_interval),
-            ("check_samples", check_samples),
-        ):
-            if value < 1:
-                raise ConfigurationError(f"cascade_tuning.{name} must be at least 1, got {value}")
-        if not learning_rate > 0:
-            raise ConfigurationError(
-                f"cascade_tuning.learning_rate must be > 0, got {learning_rate}"
-            )
-        if not 0 <= min_margin < 0.5:
-            raise ConfigurationError(
-                f"cascade_tuning.min_margin must be at least 0 and below 0.5, got {min_margin}"
-            )
+        check_counts(
+            "cascade_tuning",
+            batch_size=batch_size,
+            epoch_batches=epoch_batches,
+            max_epochs=max_epochs,
+            projection_interval=projection_interval,
+            check_samples=check_samples,
+        )
+        check_positive("cascade_tuning.learning_rate", learning_rate)
+        check_below("cascade_tuning.min_margin", min_margin, limit=0.5)
         self.tree = tree
         self.networks = nn.ModuleList(networks)
         self.networks.train().requires_grad_(False)
@@ -180,17 +178,17 @@ class CascadeTraining(pl.LightningModule):
         self.min_margin = min_margin
         self.batches = CascadeBatches(tree, batch_size=batch_size, batches=epoch_batches, seed=seed)
         self.evaluations: list[Evaluation] = []
-        self.composed: Evaluation | None = None
+        self.cascade_evaluation: Evaluation | None = None
         self._best: tuple[tuple[float, float], dict[str, Tensor]] | None = None
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Batches of codes."""
-        # A generator of its own: a new iterator would draw from the global one, and differ after
-        # resuming.
+        """Return the batches of codes of all servers."""
+        # With the global generator a new iterator would draw from it, and a resumed training would
+        # see other inputs than an uninterrupted one.
         return DataLoader(self.batches, batch_size=None, generator=torch.Generator())
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
-        """Optimisers of all trained levels under a one-cycle learning rate."""
+        """Return the optimisers of all trained levels, under a one-cycle learning rate."""
         optimizers = [
             optimizer
             for network in self._trained
@@ -206,11 +204,11 @@ class CascadeTraining(pl.LightningModule):
         return [cast("OpticalNetwork", network) for network in self.networks[self.first :]]
 
     def on_train_start(self) -> None:
-        """Look up what levels that stay as they are emit, where they can be tabulated."""
+        """Tabulate the outputs of the frozen levels, where they can be tabulated."""
         self._below = AnalogCascade(list(self.networks[: self.first]), self.tree)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Take one step on the losses of the cascade and of every trained level by itself."""
+        """Take one step on the losses of the cascade and of every trained level."""
         loss = self._loss(batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.shape[1])
         take_step(self, loss)
@@ -218,6 +216,7 @@ class CascadeTraining(pl.LightningModule):
             self._project()
 
     def _loss(self, batch: Tensor) -> Tensor:
+        """Return the loss of the cascade on a batch, plus those of its levels on random inputs."""
         code_P = outputs.ideal_average(batch, self.tree.whole)
         symbols_PM = pam4.encode(code_P, symbols=self.tree.symbols)
         scenarios = self.tree.levels[self.first :]
@@ -236,20 +235,23 @@ class CascadeTraining(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Project, evaluate, and stop if nothing is wrong."""
+        """Project, evaluate, and stop if no input is wrong."""
         self._project()
         self.batches.epoch += 1
         self.evaluate(samples=self.check_samples, seed=self.batches.epoch)
-        assert self.composed is not None
-        wrong = sum(level.wrong_inputs for level in self.evaluations) + self.composed.wrong_inputs
-        rank = (-float(wrong), self.composed.smallest_margin)
+        assert self.cascade_evaluation is not None
+        wrong = (
+            sum(level.wrong_inputs for level in self.evaluations)
+            + self.cascade_evaluation.wrong_inputs
+        )
+        rank = (-float(wrong), self.cascade_evaluation.smallest_margin)
         if self._best is None or rank > self._best[0]:
             weights = {name: value.clone() for name, value in self.networks.state_dict().items()}
             self._best = rank, weights
         self.log_dict(
             {
-                "composed_wrong": float(self.composed.wrong_inputs),
-                "composed_margin": self.composed.smallest_margin,
+                "composed_wrong": float(self.cascade_evaluation.wrong_inputs),
+                "composed_margin": self.cascade_evaluation.smallest_margin,
                 **{
                     f"level{i}_wrong": float(level.wrong_inputs)
                     for i, level in enumerate(self.evaluations, start=1)
@@ -257,26 +259,31 @@ class CascadeTraining(pl.LightningModule):
             },
             prog_bar=True,
         )
-        if not wrong and self.composed.smallest_margin >= self.min_margin:
+        if not wrong and self.cascade_evaluation.smallest_margin >= self.min_margin:
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Keep the best weights."""
+        """Load the best weights."""
         if self._best is not None:
             self.networks.load_state_dict(self._best[1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epoch, the hard inputs and the best weights."""
+        """Store the epoch, the hard inputs and the best weights."""
         checkpoint["batches"] = self.batches.epoch, self.batches.hard
         checkpoint["best"] = self._best
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore them, so that a resumed training draws the same inputs."""
+        """Restore the epoch, the hard inputs and the best weights."""
         self.batches.epoch, self.batches.hard = checkpoint["batches"]
         self._best = checkpoint["best"]
 
     def evaluate(self, *, samples: int, seed: int) -> None:
-        """Evaluate every level and the cascade, and collect the hard inputs of the cascade."""
+        """Evaluate every level and the cascade, and collect the hard inputs of the cascade.
+
+        Args:
+            samples: Number of random inputs of the cascade.
+            seed: Seed of these inputs.
+        """
         self.evaluations = [
             evaluate_exhaustively(network, scenario)
             for network, scenario in zip(self.networks, self.tree.levels, strict=True)
@@ -286,7 +293,7 @@ class CascadeTraining(pl.LightningModule):
         def collect(codes_NP: Tensor, margin_P: Tensor) -> None:
             hard.append(codes_NP[:, margin_P < self.hard_margin])
 
-        self.composed = evaluate_composed(
+        self.cascade_evaluation = evaluate_cascade(
             AnalogCascade(list(self.networks), self.tree),
             chain(random_codes(self.tree, samples=samples, seed=seed), carry_chains(self.tree)),
             total=samples + count_carry_chains(self.tree),

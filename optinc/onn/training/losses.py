@@ -1,4 +1,4 @@
-"""Training objectives of an ONN: the two stages of eq. (7), and a loss that knows the receiver."""
+"""Losses of an ONN's training: the two stages of eq. (7), and a loss with the receiver's margin."""
 
 # Shape suffixes: P samples, M symbols.
 
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
+from optinc.onn.training.settings import check_below
 
 
 class ONNLoss(ABC):
-    """Compares analog outputs with the symbols that should be received."""
+    """Loss between analog outputs and the symbols to be received."""
 
     @abstractmethod
     def __call__(
@@ -29,11 +30,11 @@ class ONNLoss(ABC):
         """Return the loss, a scalar.
 
         Args:
-            amplitudes_PM: Float tensor [P, M], outputs in PAM4 amplitudes.
-            symbols_PM: Integer tensor [P, M], targets in steps.
+            amplitudes_PM: Outputs in PAM4 amplitudes, float [P, M].
+            symbols_PM: Targets in steps of their output, integer [P, M].
             epoch: 0-based epoch of the training.
-            steps_M: Float tensor [M], ``output_steps``, steps of each output per PAM4 amplitude;
-                None for 1.
+            steps_M: Steps of each output per PAM4 amplitude, float [M], ``output_steps`` of the
+                scenario; None for 1.
         """
 
 
@@ -42,15 +43,15 @@ class PaperLoss(ONNLoss):
 
     Stage 1 is the mean over samples of the squared error of each symbol, weighted by the symbol's
     importance W_T. Stage 2 is the mean squared error of the reconstructed gradient
-    G = sum_i 4^(M-i) o_i, in units of full scale so that both stages have like magnitudes.
+    G = sum_i 4^(M-i) o_i, in units of full scale, so that both stages are of similar size.
 
     Args:
         first_stage_epochs: E1, the number of epochs of stage 1.
-        symbol_weights: W_T, as ``uniform``, ``positional`` (4^(M-i), normalised to mean 1) or a
-            list of M positive weights, most significant first. The paper does not give it.
+        symbol_weights: W_T: ``uniform``, ``positional`` (4^(M-i), normalised to mean 1) or a list
+            of M positive weights, most significant first. The paper does not specify W_T.
 
     Raises:
-        ConfigurationError: If a value is illegal.
+        ConfigurationError: If a value is illegal; names the setting and the legal values.
     """
 
     def __init__(
@@ -92,7 +93,14 @@ class PaperLoss(ONNLoss):
         return ((error_PM * place_M).sum(-1) / (place_M.sum() * 3)).square().mean()
 
     def weights(self, like_PM: Tensor) -> Tensor:
-        """Return W_T as a tensor [M] with mean 1."""
+        """Return the symbol weights W_T, float [M] with mean 1.
+
+        Args:
+            like_PM: Tensor of M columns, whose dtype and device the weights get.
+
+        Raises:
+            ConfigurationError: If W_T is a list of another length than M.
+        """
         if self.symbol_weights == "uniform":
             return torch.ones_like(like_PM[0])
         if self.symbol_weights == "positional":
@@ -108,31 +116,28 @@ class PaperLoss(ONNLoss):
 
 
 def _place_values(like_PM: Tensor) -> Tensor:
-    """Place values 4^(M-i) of the symbols, most significant first: [M]."""
+    """Return the place values 4^(M-i) of the symbols, most significant first, float [M]."""
     symbols = like_PM.shape[-1]
     exponents = torch.arange(symbols - 1, -1, -1, dtype=like_PM.dtype, device=like_PM.device)
     return 4.0**exponents
 
 
 class MarginLoss(ONNLoss):
-    """max(|o - target| - tolerance, 0)^2: errors that the receiver's snap forgives cost nothing.
+    """Squared error beyond a tolerance of the receiver, max(|o - target| - tolerance, 0)^2.
 
-    Only the wrong inputs and those near a threshold are trained on, so the last wrong inputs go
+    Only inputs that are wrong or near a threshold are trained on, so the last wrong inputs vanish
     much faster than with a plain squared error.
 
     Args:
-        tolerance: In steps of an output, which are PAM4 amplitudes except for decimal parts; below
-            the threshold's distance of 0.5.
+        tolerance: Tolerated error in steps of an output, which are PAM4 amplitudes except for
+            decimal parts; at least 0 and below 0.5, the distance of a threshold.
 
     Raises:
         ConfigurationError: If the tolerance is not in [0, 0.5).
     """
 
     def __init__(self, *, tolerance: float) -> None:
-        if not 0 <= tolerance < 0.5:
-            raise ConfigurationError(
-                f"onn_training.loss.tolerance must be at least 0 and below 0.5, got {tolerance}"
-            )
+        check_below("onn_training.loss.tolerance", tolerance, limit=0.5)
         self.tolerance = tolerance
 
     def __call__(

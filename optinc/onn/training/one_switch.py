@@ -1,4 +1,4 @@
-"""Hardware-aware training of an ONN on all of its possible inputs (Sec. III-B, eq. 7)."""
+"""Hardware-aware training of the ONN of one switch on all possible inputs (Sec. III-B, eq. 7)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from optinc.onn.noise import noisy_forward
 from optinc.onn.training.batches import MinedIndexBatches
 from optinc.onn.training.losses import ONNLoss
 from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
+from optinc.onn.training.settings import check_below, check_counts, check_positive
 from optinc.signal import outputs
-from optinc.signal.scenario import MAX_TABLE_ENTRIES
+from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 
 MOST_HARD_INPUTS = 1 << 17
-"""Hard inputs remembered from one evaluation to the next."""
+"""Largest number of hard inputs kept between two evaluations."""
 
 MOST_WRONG_INPUTS = 1 << 14
-"""An evaluation between epochs ends at so many wrong inputs: it will not stop the training."""
+"""Number of wrong inputs at which an evaluation between epochs ends; training goes on anyway."""
 
 
 def new_network(design: ONNDesign) -> OpticalNetwork:
-    """Build an untrained network: input amplitudes and targets lie within -1 to 1."""
+    """Build an untrained network, scaled so that its inputs and targets lie within -1 to 1."""
     return OpticalNetwork(
         design.structure,
         input_scale=2 / design.scenario.full_scale,
@@ -43,43 +44,54 @@ def new_network(design: ONNDesign) -> OpticalNetwork:
     )
 
 
+def _check_enumerable(scenario: Scenario) -> None:
+    """Refuse scenarios with too many possible inputs to train on all of them."""
+    if not scenario.tabulable:
+        raise ConfigurationError(
+            f"task=train_onn trains on all possible inputs, and optinc.bits={scenario.bits} with "
+            f"optinc.servers={scenario.servers} has {scenario.combinations} of them; at most "
+            f"{MAX_TABLE_ENTRIES} are legal"
+        )
+
+
 class ONNTraining(pl.LightningModule):
     """Trains an ONN until every possible input is received right.
 
     The approximated layers are projected onto Sigma U every ``projection_interval`` steps and at
-    the end of every epoch, right before the exhaustive evaluation; so what is evaluated, and kept,
-    always satisfies the approximation. Training stops as soon as no input is wrong and every
-    output keeps ``min_margin`` from the receivers' thresholds: an input that is right by less than
-    float32 rounding could turn wrong on another machine. Else the best weights evaluated are kept,
-    those with the smallest share of wrong inputs and then the largest margin; under noise, where
-    these are not the aim, the last ones.
+    the end of every epoch, before the exhaustive evaluation, so that evaluated weights always
+    satisfy eq. (4). Training stops as soon as no input is wrong and every output keeps
+    ``min_margin`` from the receivers' thresholds: an input that is right by less than float32
+    rounding could turn wrong on another machine. Otherwise the best evaluated weights are kept, by
+    the share of wrong inputs and then by the margin; under noise, which is trained for another
+    aim, the last ones.
 
     Args:
         design: Scenario, structure and approximated layers.
-        loss: The objective.
+        loss: The loss.
         optimizer: See :func:`optinc.onn.training.optimizers.make_optimizers`.
         learning_rate: Peak of the one-cycle schedule.
         batch_size: Inputs per step.
         max_epochs: Length of the one-cycle schedule, in epochs.
         projection_interval: Steps between projections, at least 1.
-        min_margin: Smallest margin to stop at, in PAM4 amplitudes, at least 0 and below 0.5.
+        min_margin: Smallest margin at which training stops, in PAM4 amplitudes, at least 0 and
+            below 0.5.
         noise: Standard deviation of Gaussian noise on every layer's inputs during training, as a
             share of the layer's full scale. With noise the whole schedule is trained, since inputs
             that are right without it may be wrong with it.
         epoch_inputs: Inputs per epoch; None for all. All are evaluated after every epoch, up to
             :data:`MOST_WRONG_INPUTS` wrong ones.
-        hard_share: Share of each batch drawn from the hard inputs that the last evaluation found:
-            those wrong, or with a margin below ``hard_margin``.
-        hard_margin: In PAM4 amplitudes.
-        seed: Determines the order of the inputs.
-        initial: Network to start from; None for a random one.
+        hard_share: Share of each batch drawn from the hard inputs of the last evaluation: wrong
+            ones, and right ones with a margin below ``hard_margin``.
+        hard_margin: Margin below which an input is hard, in PAM4 amplitudes.
+        seed: Seed of the order of the inputs.
+        initial: Network to start from; None for random weights.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
 
     Attributes:
-        evaluation: Evaluation of the current weights, None before the first epoch ends; exhaustive
-            if ``evaluated_inputs`` is all of them. After the training, of the weights kept.
+        evaluation: Evaluation of the last epoch, and after the training of the weights kept; None
+            before the first epoch ends. Not exhaustive if it ended at too many wrong inputs.
     """
 
     def __init__(
@@ -101,36 +113,20 @@ class ONNTraining(pl.LightningModule):
         initial: OpticalNetwork | None = None,
     ) -> None:
         super().__init__()
-        # Lightning steps one optimiser by itself; here may be two.
+        # Lightning steps a single optimiser by itself; here may be two.
         self.automatic_optimization = False
-        for name, value in (
-            ("batch_size", batch_size),
-            ("max_epochs", max_epochs),
-            ("projection_interval", projection_interval),
-            ("epoch_inputs", epoch_inputs),
-        ):
-            if value is not None and value < 1:
-                raise ConfigurationError(f"onn_training.{name} must be at least 1, got {value}")
-        if not learning_rate > 0:
-            raise ConfigurationError(f"onn_training.learning_rate must be > 0, got {learning_rate}")
-        if not 0 <= min_margin < 0.5:
-            raise ConfigurationError(
-                f"onn_training.min_margin must be at least 0 and below 0.5, got {min_margin}"
-            )
-        if not 0 <= hard_share < 1:
-            raise ConfigurationError(
-                f"onn_training.hard_share must be at least 0 and below 1, got {hard_share}"
-            )
-        if not 0 <= noise < 1:
-            raise ConfigurationError(
-                f"onn_training.noise must be at least 0 and below 1, got {noise}"
-            )
-        if not design.scenario.tabulable:
-            raise ConfigurationError(
-                f"task=train_onn trains on all possible inputs, and optinc.bits="
-                f"{design.scenario.bits} with optinc.servers={design.scenario.servers} has "
-                f"{design.scenario.combinations} of them; at most {MAX_TABLE_ENTRIES} are legal"
-            )
+        check_counts(
+            "onn_training",
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            projection_interval=projection_interval,
+            epoch_inputs=epoch_inputs,
+        )
+        check_positive("onn_training.learning_rate", learning_rate)
+        check_below("onn_training.min_margin", min_margin, limit=0.5)
+        check_below("onn_training.hard_share", hard_share, limit=1)
+        check_below("onn_training.noise", noise, limit=1)
+        _check_enumerable(design.scenario)
         self.design = design
         self.loss = loss
         self.optimizer = optimizer
@@ -155,21 +151,21 @@ class ONNTraining(pl.LightningModule):
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
 
     def train_dataloader(self) -> DataLoader[Samples]:
-        """Batches of the full enumeration, generated from their indices."""
+        """Return the batches of all possible inputs, generated from their indices."""
         dataset = ExhaustiveDataset(self.design.scenario)
-        # A generator of its own: a new iterator would draw from the global one, and the noise after
-        # resuming would differ from that of an uninterrupted training.
+        # With the global generator a new iterator would draw from it, and a resumed training would
+        # see other noise than an uninterrupted one.
         generator = torch.Generator()
         return DataLoader(dataset, batch_size=None, sampler=self.sampler, generator=generator)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
-        """Optimisers under a one-cycle learning rate over ``max_epochs``."""
+        """Return the optimisers, under a one-cycle learning rate over ``max_epochs``."""
         optimizers = make_optimizers(self.network, self.optimizer, learning_rate=self.learning_rate)
         steps = len(self.sampler) * self.max_epochs
         return optimizers, one_cycle(optimizers, learning_rate=self.learning_rate, steps=steps)
 
     def training_step(self, batch: Samples, batch_idx: int) -> None:
-        """Take one step, and project the approximated layers when it is time."""
+        """Take one step; project the approximated layers every ``projection_interval`` steps."""
         if self.noise:
             amplitudes = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
         else:
@@ -182,7 +178,7 @@ class ONNTraining(pl.LightningModule):
             self._project()
 
     def on_train_epoch_end(self) -> None:
-        """Project, evaluate all inputs, and stop if every one is received right."""
+        """Project, evaluate all possible inputs, and stop if all of them are received right."""
         self._project()
         hard = HardInputs(below=self.hard_margin, limit=MOST_HARD_INPUTS)
         evaluation = evaluate_exhaustively(
@@ -204,13 +200,13 @@ class ONNTraining(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Keep the best weights."""
+        """Load the best weights; under noise the last ones stay."""
         if self._best is not None and not self.noise:
             self.evaluation, weights = self._best
             self.network.load_state_dict(weights)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the hard inputs, so that a resumed training draws the same ones, and the best."""
+        """Store the hard inputs, which a resumed training draws too, and the best weights."""
         checkpoint["hard_inputs"] = self.sampler.hard
         if self._best is not None:
             checkpoint["best"] = asdict(self._best[0]), self._best[1]
@@ -227,12 +223,12 @@ class ONNTraining(pl.LightningModule):
 
 
 def _rank(evaluation: Evaluation) -> tuple[float, float]:
-    """Order evaluations, the best one last."""
+    """Return a sort key of evaluations, larger for better ones."""
     return evaluation.accuracy, evaluation.smallest_margin
 
 
 def take_step(module: pl.LightningModule, loss: Tensor) -> None:
-    """Step all optimisers and schedules of a module that optimises by hand."""
+    """Step all optimisers and schedules of a module with manual optimisation."""
     optimizers, schedulers = _as_list(module.optimizers()), _as_list(module.lr_schedulers())
     for optimizer in optimizers:
         optimizer.zero_grad()
@@ -243,5 +239,5 @@ def take_step(module: pl.LightningModule, loss: Tensor) -> None:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Undo Lightning's unpacking of lists of one."""
+    """Return a list: Lightning unpacks lists of one."""
     return list(value) if isinstance(value, list | tuple) else [value]

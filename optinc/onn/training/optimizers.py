@@ -1,4 +1,4 @@
-"""Optimisers of an ONN's weights."""
+"""Optimisers and learning rates of an ONN's training."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ OptimizerName = Literal["muon", "adam"]
 def make_optimizers(
     network: OpticalNetwork, name: OptimizerName, *, learning_rate: float
 ) -> list[Optimizer]:
-    """Build the optimisers that together update every parameter once.
+    """Build the optimisers of a network, which together update every parameter once.
 
     The last symbol's target alternates with every step of an input, and gradients of such a target
     are tiny beside those of the first symbols. Muon makes all directions of a weight's update
-    equally large, so that it is learnt at the same time; with Adam it stays at chance for tens of
-    thousands of steps from 8 servers on.
+    equally large, so that the last symbol is learnt together with the first ones. With Adam it
+    stays at chance for tens of thousands of steps from 8 servers on.
 
     Args:
         network: The optical network.
         name: ``muon`` for the weights between hidden layers, with Adam for first and last weights
             and for biases, as its authors advise; or ``adam`` for all.
-        learning_rate: In units of Adam's: Muon's updates are scaled to the same size.
+        learning_rate: Learning rate of Adam; Muon's updates are scaled to the size of Adam's.
 
     Raises:
-        ConfigurationError: If the name is unknown.
+        ConfigurationError: If the name is unknown; names the legal ones.
     """
     if name not in get_args(OptimizerName):
         raise ConfigurationError(f"onn_training.optimizer must be muon | adam, got {name!r}")
@@ -52,12 +52,12 @@ def make_optimizers(
 def one_cycle(
     optimizers: Sequence[Optimizer], *, learning_rate: float, steps: int
 ) -> list[LRScheduler]:
-    """Return the one-cycle schedules of optimisers.
+    """Build a one-cycle schedule for every optimiser.
 
     Args:
-        optimizers: Of :func:`make_optimizers`.
-        learning_rate: Peak.
-        steps: Length.
+        optimizers: Optimisers from :func:`make_optimizers`.
+        learning_rate: Peak of the learning rate.
+        steps: Length of the schedule in steps.
     """
     return [
         OneCycleLR(

@@ -1,7 +1,7 @@
-"""Architecture search: interferometers against margin and tolerance of noise.
+"""Architecture search: trades interferometers for margin and tolerance of noise.
 
 The paper picked its structures by greedy search and left architecture search to future work. Trials
-are listed by a fixed schedule, so that a search can be interrupted, repeated and compared.
+follow a fixed schedule, so that a search can be interrupted, repeated and compared.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Kind = Literal["constructed", "fine_tuned", "trained", "shipped"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One ONN to try.
+    """One ONN of a search.
 
     Attributes:
-        name: Unique, usable as the name of a folder.
-        kind: How it comes about.
-        design: Structure and approximated layers.
-        max_steps: Steps of a staircase, where it starts from :func:`construct`.
-        copies: Neurons of a step, where it starts from :func:`construct_restoring`.
-        noise: Noise in training, as a share of full scale.
+        name: Unique name, usable as the name of a folder.
+        kind: Origin of the ONN.
+        design: Scenario, structure and approximated layers.
+        max_steps: Largest number of steps of a staircase, if it starts from :func:`construct`.
+        copies: Neurons for every step, if it starts from :func:`construct_restoring`.
+        noise: Noise during training, as a share of full scale.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Trial:
     noise: float = 0.0
 
     def initial(self) -> OpticalNetwork | None:
-        """Return the ONN it starts from; None for random weights."""
+        """Build or load the network that the trial starts from; None for random weights."""
         if self.kind == "shipped":
             return zoo.load_named(self.name).network
         if self.max_steps is not None:
@@ -53,22 +53,23 @@ class Trial:
 
     @property
     def mzi_count(self) -> int:
-        """Interferometers of all layers, without units P and T."""
+        """Number of interferometers of all layers, without units P and T."""
         return area.network_mzis(self.design.structure, self.design.approximated_layers)
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is tried.
+    """Settings of a search; every combination of them is tried.
 
     Attributes:
-        shipped: Evaluate the trained ONNs of the zoo too, for comparison.
-        max_steps: Steps of a staircase of constructed ONNs.
-        copies: Neurons of a step of restoring ONNs.
-        fine_tune_noise: Noise under which constructed ONNs are trained on, a share of full scale.
-        widths: Neurons of every hidden layer of trained ONNs.
-        depths: Numbers of hidden layers of trained ONNs.
-        approximations: Which of their layers are in Sigma U form: ``none`` or ``all``.
+        shipped: Whether the trained ONNs of the zoo are evaluated too, for comparison.
+        max_steps: Largest numbers of steps of a staircase, for constructed ONNs.
+        copies: Neurons for every step, for restoring ONNs.
+        fine_tune_noise: Noise under which constructed ONNs are fine-tuned, as a share of full
+            scale.
+        widths: Widths of all hidden layers, for trained ONNs.
+        depths: Numbers of hidden layers, for trained ONNs.
+        approximations: Layers of trained ONNs in Sigma U form, ``none`` or ``all``.
     """
 
     shipped: bool
@@ -80,7 +81,7 @@ class SearchSpace:
     approximations: Sequence[Literal["none", "all"]]
 
     def trials(self, scenario: Scenario) -> list[Trial]:
-        """List all trials: shipped, constructed, fine-tuned, and trained ones by their area."""
+        """List all trials of a scenario: shipped, constructed, fine-tuned, trained ones by area."""
         constructed = list(self._constructed(scenario))
         fine_tuned = [
             Trial(
@@ -145,13 +146,13 @@ class SearchSpace:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of points (cost, value) that no other point beats.
+    """Return the indices of the points (cost, value) that no other point beats.
 
     Args:
-        points: Costs to be small, values to be large.
+        points: Costs, the smaller the better, and values, the larger the better.
 
     Returns:
-        Indices by ascending cost; of equal points only the first.
+        Indices by ascending cost; the first one of equal points.
     """
     front: list[int] = []
     best = float("-inf")

@@ -1,4 +1,4 @@
-"""Trained ONNs shipped with the package, and the way to find one or load one's own."""
+"""ONNs shipped with the package, found by name, design or folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ZOO = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Names of the shipped ONNs."""
+    """Return the names of the shipped ONNs."""
     return sorted(path.parent.name for path in ZOO.glob(f"*/{CARD_FILE}"))
 
 
 def card(name: str) -> ONNCard:
-    """Read the card of a shipped ONN, without its weights."""
+    """Read the card of a shipped ONN by its name, without its weights."""
     return ONNCard.from_json((ZOO / name / CARD_FILE).read_text(encoding="utf-8"))
 
 
@@ -32,13 +32,13 @@ def load(
     hidden: Sequence[int] | Literal["table1"],
     layers: Sequence[int] | Literal["none", "all", "table1"],
 ) -> ONNArtifact:
-    """Load the shipped ONN of a design, or the one asked for by name or folder.
+    """Load the ONN of a switch: by name, by folder, or the shipped one of a design.
 
     Args:
-        source: Name of a shipped ONN, an artifact folder, or None to look the design up.
-        scenario: The switch it is wanted for.
-        hidden: Hidden widths; matter only without ``source``.
-        layers: Approximated layers; matter only without ``source``.
+        source: Name of a shipped ONN, an artifact folder, or None to look up the design.
+        scenario: The switch that the ONN must serve.
+        hidden: Hidden widths or ``table1``; used only where ``source`` is None.
+        layers: Approximated layers; used only where ``source`` is None.
 
     Raises:
         MissingONNError: If no trained ONN exists for the design; names the command that trains one.
@@ -57,10 +57,10 @@ def load(
 
 
 def load_named(source: str | Path) -> ONNArtifact:
-    """Load a shipped ONN by its name, or one's own from its folder, whatever it serves.
+    """Load a shipped ONN by its name, or any ONN from its folder, of any scenario.
 
     Raises:
-        MissingONNError: If there is neither.
+        MissingONNError: If there is no such name or folder; lists the names.
         ArtifactError: If the ONN is damaged.
     """
     folder = ZOO / source if source in names() else Path(source)
@@ -75,12 +75,15 @@ def load_initial(source: str | Path | None, *, design: ONNDesign) -> OpticalNetw
     """Load the network that a training starts from.
 
     Args:
-        source: Name of a shipped ONN, an artifact folder, or None for a random start.
-        design: What is to be trained; the layers approximated may differ.
+        source: Name of a shipped ONN, an artifact folder, or None for random weights.
+        design: The design to be trained; its approximated layers may differ from the ONN's.
+
+    Returns:
+        The network; None without ``source``.
 
     Raises:
         MissingONNError: If there is no such ONN.
-        ArtifactError: If it is damaged, or serves another scenario or has another structure.
+        ArtifactError: If it is damaged, serves another scenario or has another structure.
     """
     if source is None:
         return None
@@ -100,9 +103,9 @@ def _find(
     hidden: Sequence[int] | Literal["table1"],
     layers: Sequence[int] | Literal["none", "all", "table1"],
 ) -> str:
-    """Return the name of the shipped ONN of exactly this design."""
+    """Return the name of the shipped ONN with exactly this scenario, structure and layers."""
     if (scenario.bits, scenario.servers) not in TABLE1_HIDDEN:
-        # Table I has no structure to offer; its smallest is where a user would start.
+        # Table I has no row for this scenario: the message then suggests its smallest structure.
         hidden = TABLE1_HIDDEN[8, 4] if hidden == "table1" else hidden
         layers = "none" if layers == "table1" else layers
     design = ONNDesign.from_settings(scenario=scenario, hidden=hidden, layers=layers)

@@ -1,6 +1,4 @@
-"""Families of ONNs for the levels of a cascade."""
-
-# Shape suffixes: N servers or switches, P gradient values, M symbols.
+"""Families of shipped ONNs: one for each level of a cascade (Fig. 5)."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ from optinc.signal.tree import Tree
 
 @dataclass(frozen=True)
 class CascadeONNs:
-    """The ONNs of a cascade.
+    """ONNs of all levels of a cascade.
 
     Attributes:
         tree: The cascade.
-        levels: An ONN for each level, from the servers to the top.
+        levels: One ONN for each level, from the servers to the top.
     """
 
     tree: Tree
@@ -32,35 +30,36 @@ class CascadeONNs:
 def load_onns(
     *, onns: str, scenario: Tree | Scenario, onn: str | Path | None = None
 ) -> CascadeONNs | ONNArtifact:
-    """Load the ONNs of a cascade.
+    """Load the ONNs of a cascade, or the ONN of one of its levels.
 
     Args:
-        onns: A family of shipped ONNs, the end of their names, or a folder of artifact folders.
-        scenario: The tree of a cascade, or the switches of one level.
-        onn: Must be None; the setting that names the ONN of a single switch.
+        onns: A family of shipped ONNs, which is the end of their names, or a folder of artifact
+            folders.
+        scenario: A whole cascade, or the switch of one level.
+        onn: The setting for the ONN of a single switch; must be None.
 
     Returns:
-        An ONN for each level; or that of the one level.
+        An ONN for each level of a whole cascade; one ONN for one level.
 
     Raises:
         ConfigurationError: If ``onn`` is given.
-        MissingONNError: If there is none for a level; names the command that builds one.
-        ArtifactError: If one is damaged.
+        MissingONNError: If a level has no ONN; names the command that constructs one.
+        ArtifactError: If an ONN is damaged.
     """
     if onn is not None:
         raise ConfigurationError(
-            f"onn={onn} names the ONN of a single switch; optinc/topology=cascade needs one a "
-            "level: a family or a folder as optinc.topology.onns"
+            f"onn={onn} names the ONN of a single switch; optinc/topology=cascade needs one for "
+            "each level: a family or a folder as optinc.topology.onns"
         )
     if not isinstance(scenario, Tree):
         return _load_level(onns, scenario)
-    # Levels that are the same share their network.
+    # Levels with equal switches share one network.
     loaded = {level: _load_level(onns, level) for level in dict.fromkeys(scenario.levels)}
     return CascadeONNs(scenario, tuple(loaded[level] for level in scenario.levels))
 
 
 def _load_level(onns: str, scenario: Scenario) -> ONNArtifact:
-    """Load the ONN of a level from a family or a folder."""
+    """Load the ONN of one level from a family or a folder."""
     folder = Path(onns)
     if folder.is_dir():
         for path in sorted(folder.glob(f"*/{CARD_FILE}")):

@@ -6,7 +6,7 @@ import pytest
 
 from optinc.errors import ConfigurationError
 from optinc.onn.design import ONNDesign
-from optinc.signal.scenario import make_scenario
+from optinc.signal.scenario import Scenario, make_scenario
 
 
 def design(*, bits: int = 8, servers: int = 4, hidden: Any = "table1", layers: Any) -> ONNDesign:
@@ -27,6 +27,27 @@ def test_table_1(bits: int, servers: int, structure: str, layers: list[int]) -> 
     found = design(bits=bits, servers=servers, layers="table1")
     assert "-".join(map(str, found.structure)) == structure
     assert list(found.approximated_layers) == layers
+
+
+@pytest.mark.parametrize(
+    ("level", "rounding", "keeps_decimal"), [(1, "floor", True), (2, "half_even", False)]
+)
+def test_table_1_is_expanded_in_a_cascade(level: int, rounding: Any, keeps_decimal: bool) -> None:
+    for servers, structure, layers in (
+        (4, "4-64-64-128-256-128-64-64-4", [1, 2, 3, 4, 5, 6, 7, 8]),
+        (8, "4-64-64-128-256-512-256-128-64-64-4", [2, 3, 4, 5, 6, 7, 8, 9]),
+    ):
+        scenario = Scenario(
+            bits=8,
+            servers=servers,
+            onn_inputs=4,
+            rounding=rounding,
+            level=level,
+            keeps_decimal=keeps_decimal,
+        )
+        found = ONNDesign.from_settings(scenario=scenario, hidden="table1", layers="table1")
+        assert "-".join(map(str, found.structure)) == structure
+        assert list(found.approximated_layers) == layers
 
 
 def test_layers_can_be_all_none_or_listed() -> None:

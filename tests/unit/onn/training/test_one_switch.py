@@ -7,30 +7,32 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from optinc.errors import ConfigurationError
+from optinc.onn.dataset import samples_of_index
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.training import one_switch as training_module
 from optinc.onn.training.losses import MarginLoss
-from optinc.onn.training.one_switch import ONNTraining
+from optinc.onn.training.one_switch import ONNTraining, new_network
+from optinc.signal.scenario import make_scenario
 
 
-def module_of(design: ONNDesign, *, max_epochs: int, noise: float) -> ONNTraining:
-    return ONNTraining(
-        design=design,
-        loss=MarginLoss(tolerance=0.3),
-        optimizer="muon",
-        learning_rate=1e-2,
-        batch_size=7,
-        max_epochs=max_epochs,
-        projection_interval=3,
-        min_margin=0.001,
-        noise=noise,
-        epoch_inputs=None,
-        hard_share=0.0,
-        hard_margin=0.1,
-        seed=0,
-    )
+def module_of(design: ONNDesign, **settings: Any) -> ONNTraining:
+    defaults: dict[str, Any] = {
+        "optimizer": "muon",
+        "learning_rate": 1e-2,
+        "batch_size": 7,
+        "max_epochs": 3,
+        "projection_interval": 3,
+        "min_margin": 0.001,
+        "noise": 0.0,
+        "epoch_inputs": None,
+        "hard_share": 0.0,
+        "hard_margin": 0.1,
+        "seed": 0,
+    }
+    return ONNTraining(design=design, loss=MarginLoss(tolerance=0.3), **(defaults | settings))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_the_best_weights_are_kept(
         )
 
     monkeypatch.setattr(training_module, "evaluate_exhaustively", evaluate)
-    module = module_of(small_design, max_epochs=3, noise=noise)
+    module = module_of(small_design, noise=noise)
     pl.Trainer(
         accelerator="cpu",
         max_epochs=3,
@@ -80,3 +82,41 @@ def test_the_best_weights_are_kept(
     for name, value in module.network.state_dict().items():
         assert torch.equal(value, seen[kept][name])
     assert any(not torch.equal(seen[0][name], seen[2][name]) for name in seen[0])
+
+
+def test_an_untrained_network_sees_inputs_and_targets_from_minus_1_to_1(
+    small_design: ONNDesign,
+) -> None:
+    network = new_network(small_design)
+    averages, symbols = samples_of_index(torch.arange(49), small_design.scenario)
+    inputs = averages * network.input_scale + network.input_offset
+    targets = (symbols - network.output_offset) / network.output_scale
+    for values in (inputs, targets):
+        assert (float(values.min()), float(values.max())) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "onn_training.batch_size must be at least 1, got 0"),
+        ({"max_epochs": 0}, "onn_training.max_epochs must be at least 1, got 0"),
+        ({"projection_interval": 0}, "onn_training.projection_interval must be at least 1, got 0"),
+        ({"epoch_inputs": 0}, "onn_training.epoch_inputs must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "onn_training.learning_rate must be > 0, got 0.0"),
+        ({"min_margin": 0.5}, "onn_training.min_margin must be at least 0 and below 0.5, got 0.5"),
+        ({"hard_share": 1.0}, "onn_training.hard_share must be at least 0 and below 1, got 1.0"),
+        ({"noise": -0.1}, "onn_training.noise must be at least 0 and below 1, got -0.1"),
+    ],
+)
+def test_illegal_settings_are_named(
+    small_design: ONNDesign, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        module_of(small_design, **settings)
+
+
+def test_too_many_inputs_to_enumerate_are_refused() -> None:
+    scenario = make_scenario(bits=16, servers=16, onn_inputs="auto", rounding="floor")
+    design = ONNDesign.from_settings(scenario=scenario, hidden=[8], layers="none")
+    with pytest.raises(ConfigurationError, match=r"bits=16 with optinc.servers=16 has 337\d+ of"):
+        module_of(design)

@@ -1,3 +1,8 @@
+"""The shipped ONNs.
+
+Covers: optinc.onn.zoo
+"""
+
 from __future__ import annotations
 
 import json
