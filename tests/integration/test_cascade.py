@@ -1,3 +1,8 @@
+"""Cascades of switches: trained through, played in light, and tuned.
+
+Covers: optinc.tasks.tune_cascade
+"""
+
 from __future__ import annotations
 
 import json

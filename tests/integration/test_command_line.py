@@ -1,3 +1,8 @@
+"""``run.py`` and ``optinc`` as a user starts them.
+
+Covers: optinc.tasks.main
+"""
+
 from __future__ import annotations
 
 import json

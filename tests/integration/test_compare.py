@@ -1,3 +1,8 @@
+"""``task=compare`` on whole runs.
+
+Covers: optinc.tasks.comparison_plot
+"""
+
 from __future__ import annotations
 
 import csv

@@ -1,3 +1,8 @@
+"""``task=construct_onn`` and ``task=map_onn``, and networks trained through the ONNs.
+
+Covers: optinc.tasks.chosen_onn, optinc.tasks.construct_onn, optinc.tasks.map_onn
+"""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,8 @@
+"""``task=evaluate`` on checkpoints of whole runs.
+
+Covers: optinc.tasks.evaluate, optinc.runs.stored_configuration
+"""
+
 from __future__ import annotations
 
 import csv

@@ -1,3 +1,8 @@
+"""``task=search_onn`` on ONNs of 4 bits and 2 servers.
+
+Covers: optinc.tasks.search_onn, optinc.tasks.search_plot
+"""
+
 from __future__ import annotations
 
 import csv

@@ -1,3 +1,8 @@
+"""``task=train`` in whole runs.
+
+Covers: optinc.tasks.train
+"""
+
 from __future__ import annotations
 
 import csv

@@ -1,3 +1,9 @@
+"""``task=train_onn`` and ``task=evaluate_onn`` on ONNs of 4 bits and 2 servers.
+
+Covers: optinc.tasks.evaluate_onn, optinc.tasks.onn_trainer, optinc.tasks.store_onn,
+    optinc.tasks.train_onn
+"""
+
 from __future__ import annotations
 
 import csv

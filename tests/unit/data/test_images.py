@@ -1,3 +1,8 @@
+"""Image data sets: normalised, augmented, and and loaded from libraries or from disk.
+
+Covers: optinc.data.cifar100, optinc.data.digits, optinc.data.images
+"""
+
 from __future__ import annotations
 
 import pickle

@@ -3,76 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-from omegaconf import OmegaConf
-
-from optinc.runs.differing_settings import differing_settings, labels
-from optinc.runs.finished_runs import FinishedRun, read_curves
-from optinc.runs.stored_configuration import StoredConfiguration
+from optinc.runs.finished_runs import FinishedRun
 from optinc.tasks.compare import comparison, shared_results
-
-
-def run(name: str, *, choices: dict[str, Any], config: dict[str, Any], **summary: Any) -> Any:
-    stored = StoredConfiguration(OmegaConf.create(config), choices)
-    return FinishedRun(Path(name), summary, stored)
-
-
-def llama(name: str, layers: int, rate: float) -> Any:
-    return run(
-        name,
-        choices={"model": "llama", "model/scheduler": "cosine", "hydra/launcher": name},
-        config={"model": {"layers": layers, "scheduler": {"warmup": 0.1}}, "rate": rate},
-    )
-
-
-RESNET = run(
-    "resnet",
-    choices={"model": "resnet", "model/scheduler": "one_cycle", "hydra/launcher": "x"},
-    config={"model": {"depth": 18, "scheduler": {"peak": 1}}, "rate": 0.5},
-)
-
-
-def test_values_below_a_group_that_differs_follow_from_it() -> None:
-    found = differing_settings([llama("a", 2, 0.5), RESNET])
-    assert found == [{"model": "llama"}, {"model": "resnet"}]
-
-
-def test_values_that_differ_within_one_option_are_kept() -> None:
-    found = differing_settings([llama("a", 2, 0.5), llama("b", 4, 0.5), RESNET])
-    assert found == [
-        {"model": "llama", "model.layers": "2"},
-        {"model": "llama", "model.layers": "4"},
-        {"model": "resnet", "model.layers": "-"},
-    ]
-
-
-def test_nested_options_are_kept_where_those_above_are_the_same() -> None:
-    other = llama("b", 2, 0.5)
-    other.stored.choices["model/scheduler"] = "one_cycle"
-    found = differing_settings([llama("a", 2, 0.5), other])
-    assert found == [{"model/scheduler": "cosine"}, {"model/scheduler": "one_cycle"}]
-
-
-def test_lists_null_and_truth_are_written_as_they_are_typed() -> None:
-    values = [{"x": [1, 2], "y": None, "z": True, "e": {}}, {"x": [1], "y": 0, "z": False, "e": 1}]
-    found = differing_settings([run("r", choices={}, config=value) for value in values])
-    assert found[0] == {"x": "[1, 2]", "y": "null", "z": "true", "e": "{}"}
-    assert found[1] == {"x": "[1]", "y": "0", "z": "false", "e": "1"}
-
-
-def test_where_and_how_a_run_is_logged_is_no_setting() -> None:
-    configs = [
-        {"paths": {"output_dir": name}, "logger": {"wandb": {"name": name}}, "runs": [name]}
-        for name in ("a", "b")
-    ]
-    runs = [run("r", choices={"logger": c["runs"][0]}, config=c) for c in configs]  # type: ignore[index]
-    assert differing_settings(runs) == [{}, {}]
-
-
-def test_labels_say_what_differs_and_are_never_the_same() -> None:
-    runs = [llama("a", 2, 0.5), llama("b", 2, 0.1), llama("c", 2, 0.5)]
-    assert labels(runs, differing_settings(runs)) == ["rate=0.5 (a)", "rate=0.1", "rate=0.5 (c)"]
-    assert labels(runs[:1], [{}]) == ["(a)"]
 
 
 def test_numbers_that_two_runs_have_are_compared() -> None:
@@ -81,7 +13,7 @@ def test_numbers_that_two_runs_have_are_compared() -> None:
         {"loss": 1.5, "seed": 2, "task": "train", "null": 3, "flag": False, "two": 2},
         {"two": 5, "null": 4},
     ]
-    runs = [run("r", choices={}, config={}, **summary) for summary in summaries]
+    runs = [FinishedRun(Path("r"), summary, None) for summary in summaries]
     results = shared_results(runs)
     assert results == ["loss", "null", "two"]
     rows = comparison(runs, [{}] * 3, results)
@@ -89,12 +21,3 @@ def test_numbers_that_two_runs_have_are_compared() -> None:
     # The first run has none to compare with.
     assert [row["two_difference"] for row in rows] == [None, None, None]
     assert [row["two"] for row in rows] == [None, 2, 5]
-
-
-def test_curves_leave_out_empty_cells(tmp_path: Path) -> None:
-    assert read_curves(tmp_path) == {}
-    (tmp_path / "metrics.csv").write_text("epoch,loss,step,val\n0,1.5,0,\n0,nan,1,2\n0,,2,3\n")
-    curves = read_curves(tmp_path)
-    assert set(curves) == {"loss", "val"}
-    assert curves["val"] == ([1, 2], [2.0, 3.0])
-    assert curves["loss"] == ([0, 1], [1.5, pytest.approx(float("nan"), nan_ok=True)])

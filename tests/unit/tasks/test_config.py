@@ -1,3 +1,8 @@
+"""Every option composes, and illegal settings are refused before anything is written.
+
+Covers: optinc.tasks.config, optinc.tasks.model_and_data
+"""
+
 from __future__ import annotations
 
 import inspect
