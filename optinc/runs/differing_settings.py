@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ SUMMARY_SETTINGS = (
 
 NOT_SETTINGS = {"choices", "paths", "logger", "runs", "scales", "hydra"}
 """Parts of the configuration that do not change the results."""
+
+OUR_CLASS = r"optinc(?:\.[a-z_0-9]+)+\.([A-Z]\w*(?:\.\w+)?)"
+"""A class of this package, or one of its methods, by its full name."""
 
 
 def differing_settings(runs: Sequence[FinishedRun]) -> list[dict[str, str]]:
@@ -74,13 +78,27 @@ def _differing(settings: Sequence[dict[str, Any]], *, groups: set[str]) -> list[
         for each in texts:
             options = tuple(each.get(group) for group in above if group != name)
             alike.setdefault(options, set()).add(each.get(name, "-"))
-        if any(len(values) > 1 for values in alike.values()):
+        if any(_differ(values) for values in alike.values()):
             shown.append(name)
     return [{name: each.get(name, "-") for name in shown} for each in texts]
 
 
+def _differ(values: set[str]) -> bool:
+    """Whether runs differ in a setting, ``-`` standing for a run without it."""
+    present = values - {"-"}
+    # A reference repeats another setting: a run without it lacks nothing.
+    repeated = all(value.startswith("${") for value in present)
+    return len(present) > 1 or (len(values) > 1 and not repeated)
+
+
 def _text(value: Any) -> str:
-    """Return a value as typed on a command line."""
+    """Return a value as typed on a command line; a class of ours by its name without its module.
+
+    Modules move between versions, and runs of two versions can be compared.
+    """
+    ours = re.fullmatch(OUR_CLASS, value) if isinstance(value, str) else None
+    if ours:
+        return ours[1]
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)

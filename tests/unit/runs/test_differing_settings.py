@@ -71,3 +71,19 @@ def test_labels_say_what_differs_and_are_never_the_same() -> None:
     runs = [llama("a", 2, 0.5), llama("b", 2, 0.1), llama("c", 2, 0.5)]
     assert labels(runs, differing_settings(runs)) == ["rate=0.5 (a)", "rate=0.1", "rate=0.5 (c)"]
     assert labels(runs[:1], [{}]) == ["(a)"]
+
+
+def test_classes_of_ours_that_moved_do_not_tell_runs_apart() -> None:
+    before = {"sizes": {"inputs": "${a.b}"}, "switch": "optinc.switch.IdealSwitch", "seed": 1}
+    after = {"sizes": {"onn_inputs": "${a.b}"}, "seed": 2}
+    after["switch"] = "optinc.switches.single.IdealSwitch"
+    found = differing_settings([run("r", choices={}, config=value) for value in (before, after)])
+    assert found == [{"seed": "1"}, {"seed": "2"}]
+
+
+def test_another_class_or_value_in_place_of_a_reference_tells_runs_apart() -> None:
+    before = {"switch": "optinc.switch.IdealSwitch", "optimizer": "torch.optim.SGD", "x": "${y}"}
+    after = {"switch": "optinc.switch.TableSwitch", "optimizer": "torch.optim.AdamW", "x": 3}
+    found = differing_settings([run("r", choices={}, config=value) for value in (before, after)])
+    assert found[0] == {"switch": "IdealSwitch", "optimizer": "torch.optim.SGD", "x": "${y}"}
+    assert found[1] == {"switch": "TableSwitch", "optimizer": "torch.optim.AdamW", "x": "3"}
