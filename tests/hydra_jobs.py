@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -12,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from optinc.tasks.main import CONF, run
+from optinc.tasks.main import CONF, main, run
 
 TINY = [
     "model=llama_tiny",
@@ -53,6 +58,32 @@ def job(folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run a job, and return ``summary.json`` as written and the objects it built."""
     _, objects = run(composed(folder, *overrides))
     return json.loads((folder / "summary.json").read_text()), objects
+
+
+def command(*arguments: str) -> int:
+    """Run ``python run.py`` with these arguments in this process; return its exit status.
+
+    What it writes is captured by pytest. Signals, servers that are processes and the end of the
+    interpreter are left to :mod:`tests.processes`.
+    """
+    root = logging.getLogger()
+    handlers, level, sigterm = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+    try:
+        with warnings.catch_warnings(), patch.object(sys, "argv", ["run.py", *arguments]):
+            # As the entry point does when it is imported; pytest has filters of its own.
+            warnings.filterwarnings("ignore", message="Experiment logs directory")
+            main()
+    except SystemExit as error:
+        return int(error.code or 0)
+    finally:
+        # Hydra's handlers write to what pytest captures now, and closes.
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        signal.signal(signal.SIGTERM, sigterm)
+    return 0
 
 
 def stored_job(folder: Path, *overrides: str) -> dict[str, Any]:

@@ -1,25 +1,24 @@
 """Trains a small model by real servers or by virtual ones, for comparison.
 
-    torchrun --nproc-per-node N ddp_servers.py ddp FOLDER
-    python ddp_servers.py virtual FOLDER --servers N
+    torchrun --nproc-per-node N -m tests.integration.ddp_servers FOLDER
 
-Writes weights, accounting and notes of every case to FOLDER.
+Virtual servers train by :func:`run` in the process of the test. Writes weights and accounting of
+every case to FOLDER.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytorch_lightning as pl
 import safetensors.torch
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch import Tensor
 
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact, save_artifact
@@ -35,61 +34,7 @@ from optinc.strategies.virtual_servers import VirtualServersStrategy
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
-
-BATCH = 4
-"""Rows of every server's batch."""
-
-STEPS = 12
-"""Batches of an epoch."""
-
-
-class Images(Dataset[dict[str, Any]]):
-    """Random images with labels that can be learnt."""
-
-    def __init__(self, rows: int) -> None:
-        generator = torch.Generator().manual_seed(5)
-        self.images = torch.randn(rows, 3, 8, 8, generator=generator)
-        self.labels = (self.images.mean((1, 2, 3)) > 0).long()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self.images[index], "label": self.labels[index]}
-
-
-class Model(pl.LightningModule):
-    """Convolution, BatchNorm, dropout, parameters of size 0 and 1, and some never used.
-
-    Args:
-        case: See :data:`CASES`.
-        server: Rank of this server.
-    """
-
-    def __init__(self, case: dict[str, Any], server: int) -> None:
-        super().__init__()
-        self.case = case
-        self.server = server
-        self.network = nn.Sequential(
-            nn.Conv2d(3, 8, 3),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-            nn.Dropout(0.2),
-            nn.Flatten(),
-            nn.Linear(288, 50),
-            nn.Linear(50, 2),
-        )
-        self.scale = nn.Parameter(torch.ones(()))
-        self.nothing = nn.Parameter(torch.ones(0))
-        if case.get("unused"):
-            self.unused = nn.Linear(20, 20)
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        logits = self.network(batch["image"]) * self.scale + self.nothing.sum()
-        return nn.functional.cross_entropy(logits, batch["label"])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=1e-2, weight_decay=0.1)
+from tests.integration.servers import one_server, train
 
 
 def optinc(switch: OpticalSwitch, **settings: Any) -> OptINCReducer:
@@ -97,8 +42,8 @@ def optinc(switch: OpticalSwitch, **settings: Any) -> OptINCReducer:
     return OptINCReducer(quantizer=quantizer, switch=switch)
 
 
-def ideal(bits: int = 8, inputs: int = 4, **settings: Any) -> OptINCReducer:
-    scenario = make_scenario(bits=bits, servers=inputs, onn_inputs="auto", rounding="half_even")
+def ideal(bits: int = 8, servers: int = 4, **settings: Any) -> OptINCReducer:
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
     return optinc(IdealSwitch(scenario), **settings)
 
 
@@ -157,7 +102,7 @@ CASES: dict[str, dict[str, Any]] = {
     "onn": {"reducer": lambda: optinc(ONNSwitch(trained()))},
     "noise": {"reducer": lambda: optinc(ONNSwitch(trained(), noise=0.01, seed=3))},
     "injected": {"reducer": injected},
-    "ideal_no_table": {"reducer": lambda: ideal(bits=16, onn_inputs=16)},
+    "ideal_no_table": {"reducer": lambda: ideal(bits=16, servers=16)},
     "onn_no_table": {"reducer": untabulable},
     "clip": {"reducer": ideal, "trainer": {"gradient_clip_val": 0.3}},
     "accumulate": {"reducer": ideal, "trainer": {"accumulate_grad_batches": 3}},
@@ -171,12 +116,9 @@ CASES: dict[str, dict[str, Any]] = {
 """What is trained: a reducer, and settings of trainer, strategy and model."""
 
 
-def train(mode: str, servers: int, case: dict[str, Any]) -> tuple[dict[str, Tensor], Reducer]:
+def train_case(mode: str, servers: int, case: dict[str, Any]) -> tuple[dict[str, Tensor], Reducer]:
     """Train one case; return its final weights and buffers, and the reducer."""
     reducer: Reducer = case["reducer"]()
-    # Not earlier: making an ONN draws random numbers.
-    pl.seed_everything(7, verbose=False)
-    dataset = Images(BATCH * STEPS * servers)
     settings = dict(case.get("trainer", {}))
     if case.get("fp16"):
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -186,53 +128,32 @@ def train(mode: str, servers: int, case: dict[str, Any]) -> tuple[dict[str, Tens
     else:
         reducer.connect(servers)
         strategy = VirtualServersStrategy(reducer)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=servers if mode == "ddp" else 1,
-        strategy=strategy,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **settings,
+    state = train(
+        strategy,
+        servers=servers,
+        real=mode == "ddp",
+        model={"unused": case.get("unused", False)},
+        trainer=settings,
     )
-    rank = trainer.global_rank
-    if mode == "ddp":
-        sampler = DistributedSampler(dataset, num_replicas=servers, rank=rank, shuffle=False)
-        loader = DataLoader(dataset, batch_size=BATCH, sampler=sampler)
-    else:
-        loader = DataLoader(dataset, batch_size=BATCH * servers)
-    model = Model(case, rank)
-    trainer.fit(model, loader)
-    return model.state_dict(), reducer
+    return state, reducer
 
 
 def run(mode: str, servers: int, folder: Path) -> None:
     """Run every case and write what came out."""
     weights, notes = {}, {}
-    rank = 0
     for name, case in CASES.items():
-        if case.get("only", mode) != mode:
-            continue
-        state, reducer = train(mode, servers, case)
-        weights.update({f"{name}.{key}": value.clone() for key, value in state.items()})
-        notes[name] = reducer.accounting.state_dict()
-        rank = torch.distributed.get_rank() if mode == "ddp" else 0
+        if case.get("only", mode) == mode:
+            state, reducer = train_case(mode, servers, case)
+            weights.update({f"{name}.{key}": value for key, value in state.items()})
+            notes[name] = reducer.accounting.state_dict()
+    rank = torch.distributed.get_rank() if mode == "ddp" else 0
     safetensors.torch.save_file(weights, folder / f"{mode}-{rank}.safetensors")
     (folder / f"{mode}-{rank}.json").write_text(json.dumps(notes))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("mode", choices=["ddp", "virtual"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--servers", type=int, required=True)
-    arguments = parser.parse_args()
-    # One thread each: sums over threads would be taken in another order.
-    torch.set_num_threads(1)
-    run(arguments.mode, arguments.servers, arguments.folder)
+    with one_server():
+        run("ddp", int(os.environ["WORLD_SIZE"]), Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Trains a small model with two real servers, something of which goes wrong.
 
-    python faulty_servers.py FAULT FOLDER [--steps 8] [--resume FILE]
+    python -m tests.integration.faulty_servers FAULT:FOLDER[:CHECKPOINT] ... [--steps 8]
 
-Writes checkpoints to FOLDER and, where it ends well, the final weights to FOLDER/weights-RANK.
+Writes checkpoints to FOLDER, and the final weights to FOLDER/weights-RANK or the error that ended
+the training to FOLDER/error-RANK. Several trainings, for which torchrun starts the servers, follow
+one another; the status is 2 where the last one ended in an error.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.switches.single import TableSwitch
+from tests.integration.servers import one_server
 
 FAULT_STEP = 5
 TIMEOUT_SECONDS = 6.0
@@ -169,19 +172,30 @@ def train(fault: str, folder: Path, steps: int, resume: Path | None) -> None:
     safetensors.torch.save_file(dict(model.state_dict()), folder / f"weights-{rank}")
 
 
+def run(training: str, steps: int) -> int:
+    """Train as an argument says; return the exit status."""
+    fault, name, *resume = training.split(":")
+    folder, rank = Path(name), os.environ.get("LOCAL_RANK", "0")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        train(fault, folder, steps, Path(resume[0]) if resume else None)
+    except OptINCError as error:
+        message = f"{type(error).__name__}: {error}"
+        print(f"error: {message}", file=sys.stderr)
+        (folder / f"error-{rank}").write_text(message)
+        return 2
+    return 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("fault", choices=FAULTS)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("trainings", nargs="+")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--resume", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    try:
-        train(arguments.fault, arguments.folder, arguments.steps, arguments.resume)
-    except OptINCError as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with one_server():
+        status = [run(training, arguments.steps) for training in arguments.trainings][-1]
+        if status:
+            raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """Reduces gradients of 2 and of 3 real servers by every peer of OptINC.
 
-    python peers.py RANK STORE FILE
+    torchrun --nproc-per-node 3 -m tests.integration.peers FOLDER
 
-Three processes, each with its RANK, the same STORE and a FILE of its own, to which it writes what
-it received, by number of servers, reducer and step.
+Writes what each received, by number of servers, reducer and step, to FOLDER/RANK.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -24,6 +24,7 @@ from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
 from optinc.reducers.peers.powersgd import PowerSGDReducer
 from optinc.reducers.peers.qsgd import QSGDReducer
 from optinc.signal.block_quantizer import BlockQuantizer
+from tests.integration.servers import one_server
 
 STEPS = 6
 SHAPES = [torch.Size(shape) for shape in [(64, 48), (64,), (), (16, 8, 3, 3), (10, 64), (9,)]]
@@ -74,30 +75,31 @@ def refused(group: ServerGroup) -> dict[str, Tensor]:
     return {f"{group.size}.refused.{policy}": value for policy, value in learnt.items()}
 
 
+def received(group: ServerGroup) -> dict[str, Tensor]:
+    """Return what a server of this group received from every reducer."""
+    found = refused(group)
+    for name, reducer in peers(group.size).items():
+        prefix = f"{group.size}.{name}"
+        for step in range(STEPS):
+            gradient = gradients(group.size, step)[group.rank].clone()
+            found[f"{prefix}.{step}"] = reducer.all_reduce(gradient, group)
+        totals = [reducer.accounting.quantization_error, reducer.accounting.bytes_sent]
+        found[f"{prefix}.totals"] = torch.tensor(totals)
+        for key, state in reducer.server_state().items():
+            found[f"{prefix}.{key}"] = state
+    return found
+
+
 def main() -> None:
-    rank, store, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    # One thread each: products over threads would be summed in another order.
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
-    pair = dist.new_group([0, 1])
-    received = {}
-    for group in (ServerGroup(pair), ServerGroup.world()):
-        if rank >= (2 if group.process_group is pair else 3):
-            continue
-        received.update(refused(group))
-        for name, reducer in peers(group.size).items():
-            for step in range(STEPS):
-                gradient = gradients(group.size, step)[group.rank].clone()
-                reduced = reducer.all_reduce(gradient, group)
-                received[f"{group.size}.{name}.{step}"] = reduced
-            error = reducer.accounting.quantization_error
-            sent = reducer.accounting.bytes_sent
-            received[f"{group.size}.{name}.totals"] = torch.tensor([error, sent])
-            for key, state in reducer.server_state().items():
-                received[f"{group.size}.{name}.{key}"] = state
-    safetensors.torch.save_file(received, file)
-    dist.barrier()
-    dist.destroy_process_group()
+    folder = Path(sys.argv[1])
+    with one_server():
+        dist.init_process_group("gloo")
+        rank = dist.get_rank()
+        pair = dist.new_group([0, 1])
+        found = received(ServerGroup(pair)) if rank < 2 else {}
+        found.update(received(ServerGroup.world()))
+        safetensors.torch.save_file(found, folder / str(rank))
+        dist.barrier()
 
 
 if __name__ == "__main__":

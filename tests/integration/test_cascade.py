@@ -6,11 +6,9 @@ Covers: optinc.tasks.tune_cascade
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +20,8 @@ from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training.cascade import CascadeTraining
 from tests.hydra_jobs import TINY, composed, job
+from tests.integration.jobs import run_jobs
 
-ROOT = Path(__file__).parent.parent.parent
 CASCADE = ["optinc/topology=cascade", "optinc.servers=16"]
 TRAINED = [*TINY, "trainer.max_steps=3", "data.batch_size=16"]
 SMALL = [
@@ -85,12 +83,8 @@ def test_light_between_the_levels_trains_like_tables(tmp_path: Path, onns: Path)
     assert light["onn_error_rate"] == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("quantize", ["top", "every_level"])
-def test_real_servers_below_a_cascade_end_in_the_weights_of_virtual_ones(
-    quantize: str, tmp_path: Path
-) -> None:
-    settings = [
+REAL = {
+    quantize: [
         *TINY,
         "trainer.max_steps=3",
         "data.batch_size=3",
@@ -101,18 +95,27 @@ def test_real_servers_below_a_cascade_end_in_the_weights_of_virtual_ones(
         f"optinc.topology.quantize={quantize}",
         "optinc/fidelity=ideal",
     ]
-    virtual, _ = job(tmp_path / "virtual", *settings)
-    real = ["strategy=ddp", "trainer.devices=3", f"hydra.run.dir={tmp_path / 'real'}"]
-    subprocess.run(
-        [sys.executable, "run.py", *settings, *real],
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=240,
-    )
-    summary = json.loads((tmp_path / "real" / "summary.json").read_text())
-    assert summary["weights_sha256"] == virtual["weights_sha256"]
-    assert (summary["onn_error_rate"] > 0) == (quantize == "every_level")
+    for quantize in ("top", "every_level")
+}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Summaries of three real servers below a cascade, by where it quantises."""
+    folder = tmp_path_factory.mktemp("real")
+    summaries = run_jobs(3, {folder / quantize: job for quantize, job in REAL.items()})
+    return dict(zip(REAL, summaries, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("quantize", REAL)
+def test_real_servers_below_a_cascade_end_in_the_weights_of_virtual_ones(
+    quantize: str, real: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    virtual, _ = job(tmp_path, *REAL[quantize])
+    assert real[quantize]["weights_sha256"] == virtual["weights_sha256"]
+    assert (real[quantize]["onn_error_rate"] > 0) == (quantize == "every_level")
 
 
 def test_levels_are_tuned_until_light_between_them_is_received_right(

@@ -6,35 +6,18 @@ Covers: optinc.tasks.main
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from optinc.onn import zoo
-from tests.hydra_jobs import TINY, job
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
+from tests.hydra_jobs import TINY, command, job
+from tests.processes import python
 
 
 def test_a_multirun_sweeps_and_leaves_a_summary_for_every_run(tmp_path: Path) -> None:
-    done = python(
-        "run.py",
-        "-m",
-        "reducer=ring,optinc",
-        "seed=1,2",
-        *TINY,
-        "trainer.max_steps=3",
-        f"hydra.sweep.dir={tmp_path}",
-    )
-    assert done.returncode == 0, done.stderr
+    sweep = ["-m", "reducer=ring,optinc", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    assert command(*sweep, *TINY, "trainer.max_steps=3") == 0
     summaries = [json.loads(path.read_text()) for path in tmp_path.glob("*/summary.json")]
     arms = {(summary["reducer"], summary["seed"]) for summary in summaries}
     assert arms == {("ring", 1), ("ring", 2), ("optinc", 1), ("optinc", 2)}
@@ -46,32 +29,30 @@ def test_a_multirun_sweeps_and_leaves_a_summary_for_every_run(tmp_path: Path) ->
 
 
 def test_an_illegal_setting_ends_with_one_line_and_status_2(tmp_path: Path) -> None:
-    done = python("run.py", "optinc.bits=7", f"hydra.run.dir={tmp_path}")
-    assert done.returncode == 2
+    done = python("run.py", "optinc.bits=7", f"hydra.run.dir={tmp_path}", status=2)
     assert done.stderr.strip() == (
         "error: optinc.bits must be even, 2 to 16 (two bits a PAM4 symbol), got 7"
     )
 
 
-def test_help_explains_the_groups() -> None:
-    done = python("run.py", "--help")
-    assert done.returncode == 0
+def test_help_explains_the_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--help") == 0
+    shown = capsys.readouterr().out
     for word in (
         "fidelity",
         "table (the trained ONN, tabulated)",
         "reducer: bf16, fp16, int8_blocks",
     ):
-        assert word in done.stdout
+        assert word in shown
 
 
 def test_wandb_is_imported_only_where_asked_for() -> None:
     code = "import optinc.tasks.main, optinc.tasks.train, optinc.tasks.train_onn, sys; "
-    done = python("-c", code + "sys.exit('wandb' in sys.modules)")
-    assert done.returncode == 0, done.stderr
+    python("-c", code + "sys.exit('wandb' in sys.modules)")
 
 
 def test_wandb_works_offline_and_closes_its_runs(tmp_path: Path) -> None:
-    done = python(
+    python(
         "run.py",
         "-m",
         "logger=wandb",
@@ -80,7 +61,6 @@ def test_wandb_works_offline_and_closes_its_runs(tmp_path: Path) -> None:
         "trainer.max_steps=1",
         f"hydra.sweep.dir={tmp_path}",
     )
-    assert done.returncode == 0, done.stderr
     sha256 = zoo.load_named("b8_n4_half_even_all_layers").card.weights_sha256
     runs = list(tmp_path.glob("*/wandb/offline-run-*/*.wandb"))
     assert len({path.name for path in runs}) == 2
@@ -90,17 +70,3 @@ def test_wandb_works_offline_and_closes_its_runs(tmp_path: Path) -> None:
         assert b"train_loss" in data
         assert f"onn-{sha256[:12]}".encode() in data
         assert (path.parent.parent.parent / "metrics.csv").is_file()
-
-
-@pytest.mark.slow
-def test_the_demo_s_two_arms_learn(tmp_path: Path) -> None:
-    done = python("-m", "experiments.demo", "--runs", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    summaries = {
-        arm: json.loads((tmp_path / arm / "summary.json").read_text()) for arm in ("ring", "optinc")
-    }
-    for summary in summaries.values():
-        assert summary["val_acc"] > 0.9
-    assert summaries["optinc"]["onn_error_rate"] == 0
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
-    assert "ResNet50 learned" in done.stdout

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,37 +31,16 @@ from optinc.strategies.ddp import OptINCDDPStrategy, default_reducer
 from optinc.strategies.lightning_internals import HookedDDPStrategy
 from optinc.switches.single import IdealSwitch
 from tests.hydra_jobs import TINY, composed, job
-
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone"]
-
-
-def python(
-    *arguments: str, status: int = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run Python with one thread a process."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == status, done.stderr[-5000:]
-    return done
+from tests.integration.ddp_servers import run
+from tests.processes import ROOT, python, torchrun
 
 
 class Results:
     """What :mod:`tests.integration.ddp_servers` wrote for one number of servers."""
 
     def __init__(self, folder: Path, servers: int) -> None:
-        script = str(HERE / "ddp_servers.py")
-        count = ["--servers", str(servers)]
-        python(*TORCHRUN, f"--nproc-per-node={servers}", script, "ddp", str(folder), *count)
-        python(script, "virtual", str(folder), *count)
+        torchrun(servers, "-m", "tests.integration.ddp_servers", str(folder))
+        run("virtual", servers, folder)
         names = [f"ddp-{rank}" for rank in range(servers)] + ["virtual-0"]
         self.ranks = names[:-1]
         self.weights = {n: safetensors.torch.load_file(folder / f"{n}.safetensors") for n in names}
@@ -79,7 +57,9 @@ class Results:
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(
+    request: pytest.FixtureRequest, one_thread: None, tmp_path_factory: pytest.TempPathFactory
+) -> Results:
     servers: int = request.param
     return Results(tmp_path_factory.mktemp("ddp"), servers)
 
@@ -318,19 +298,22 @@ def test_a_group_of_another_size_is_refused() -> None:
         ideal(2).all_reduce(torch.zeros(3), ServerGroup.world())
 
 
-def summaries(folder: Path, *overrides: str) -> dict[str, Any]:
-    python("run.py", *TINY, *overrides, f"hydra.run.dir={folder}")
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return summary
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("inputs", [2, 4])
-def test_run_py_with_both_strategies_ends_in_identical_weights(inputs: int, tmp_path: Path) -> None:
-    """Also where two of four inputs are dark."""
-    steps = ["trainer.max_steps=6", f"optinc.servers={inputs}"]
-    real = summaries(tmp_path / "ddp", *steps, "strategy=ddp", "trainer.devices=2")
-    virtual = summaries(tmp_path / "virtual", *steps, "reducer.servers=2")
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    ("launcher", "inputs"),
+    # Lightning starts the second server itself, or finds it started; two of four inputs are dark.
+    [(python, 2), (partial(torchrun, 2), 4)],
+    ids=["lightning", "torchrun"],
+)
+def test_run_py_with_both_strategies_ends_in_identical_weights(
+    launcher: Callable[..., Any], inputs: int, tmp_path: Path
+) -> None:
+    steps = [*TINY, "trainer.max_steps=6", f"optinc.servers={inputs}"]
+    folder = f"hydra.run.dir={tmp_path / 'ddp'}"
+    launcher("run.py", *steps, "strategy=ddp", "trainer.devices=2", folder)
+    real = json.loads((tmp_path / "ddp" / "summary.json").read_text())
+    virtual, _ = job(tmp_path / "virtual", *steps, "reducer.servers=2")
     assert real["weights_sha256"] == virtual["weights_sha256"]
     assert real["servers"] == virtual["servers"] == 2
     assert real["onn_sha256"] == virtual["onn_sha256"]
@@ -341,26 +324,12 @@ def test_run_py_with_both_strategies_ends_in_identical_weights(inputs: int, tmp_
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_same_training(tmp_path: Path) -> None:
-    overrides = [*TINY, "trainer.max_steps=3", "strategy=ddp", "trainer.devices=2"]
-    folder = f"hydra.run.dir={tmp_path}"
-    python(*TORCHRUN, "--nproc-per-node=2", "run.py", *overrides, folder)
-    started = json.loads((tmp_path / "summary.json").read_text())
-    own = summaries(tmp_path / "own", *overrides[len(TINY) :])
-    assert started["weights_sha256"] == own["weights_sha256"]
-
-
-@pytest.mark.slow
 def test_the_page_on_own_projects_runs(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "use_in_your_project.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     script = tmp_path / "train.py"
     script.write_text(code)
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "2 servers" in done.stdout
+    assert "2 servers" in python(str(script), cwd=tmp_path).stdout
 
 
 def test_configurations_of_the_strategy_compose(tmp_path: Path) -> None:

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.hydra_jobs import command
+from tests.processes import ROOT, python
+
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -42,41 +39,16 @@ def test_the_readme_has_commands() -> None:
     assert len(commands()) >= 8
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command of the README for two batches."""
-    folder.mkdir()
-    (folder / "book.txt").write_text("All work and no play makes Jack a dull boy.\n" * 500)
-    arguments = shlex.split(command.replace("FOLDER", str(folder)))[1:]
+@pytest.mark.slow
+@pytest.mark.parametrize("line", commands())
+def test_the_readme_s_commands_run(line: str, tmp_path: Path) -> None:
+    """On two batches; in this process, except for what starts processes of its own."""
+    (tmp_path / "book.txt").write_text("All work and no play makes Jack a dull boy.\n" * 500)
+    script, *arguments = shlex.split(line.replace("FOLDER", str(tmp_path)))[1:]
     if "--help" not in arguments:
         output = "hydra.sweep.dir" if "-m" in arguments else "hydra.run.dir"
-        arguments += ["debug=two_batches", f"{output}={folder / 'run'}"]
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """All commands, two at a time: each is on one thread, and most of its time it starts up."""
-    folder = tmp_path_factory.mktemp("readme")
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            command: pool.submit(run, command, folder / str(number))
-            for number, command in enumerate(commands())
-        }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", commands())
-def test_the_readme_s_commands_run(
-    command: str, finished: dict[str, Future[subprocess.CompletedProcess[str]]]
-) -> None:
-    done = finished[command].result()
-    assert done.returncode == 0, done.stderr
+        arguments += ["debug=two_batches", f"{output}={tmp_path / 'run'}"]
+    if {"strategy=ddp", "logger=wandb"} & set(arguments):
+        python(script, *arguments)
+    else:
+        assert (script, command(*arguments)) == ("run.py", 0)

@@ -6,8 +6,6 @@ import hashlib
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,7 @@ import torch
 from optinc.errors import ArtifactError, CheckpointError
 from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE
 from optinc.onn.zoo import ZOO
-from tests.hydra_jobs import TINY, job
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.hydra_jobs import TINY, command, job
 
 
 class Payload:
@@ -169,7 +165,7 @@ def test_a_bad_checkpoint_is_refused_before_the_data_is_prepared(
 
 
 def test_the_command_ends_with_one_line_and_status_2(
-    onn: Path, checkpoint: Path, tmp_path: Path
+    onn: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_malicious(onn)
     path = Path(shutil.copy(checkpoint, tmp_path / "bad.ckpt"))
@@ -182,15 +178,8 @@ def test_the_command_ends_with_one_line_and_status_2(
             [f"hydra.run.dir={bad_output}"],
         )
     ):
-        done = subprocess.run(
-            [sys.executable, "run.py", *TINY, *overrides],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2, done.stderr
-        (line,) = done.stderr.strip().splitlines()
+        assert command(*TINY, *overrides) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
         assert line.startswith("error: ")
         assert str((onn, path, bad_output)[number]) in line
     assert not (tmp_path / "executed").exists()

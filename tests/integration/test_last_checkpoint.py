@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +10,7 @@ import pytest
 import torch
 
 from tests.hydra_jobs import CONSTANT_RATE, TINY, job
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.integration.jobs import run_jobs
 
 RUN = [
     *TINY,
@@ -98,33 +93,23 @@ def test_the_last_checkpoint_is_kept_where_the_loss_gets_worse(tmp_path: Path) -
     }
 
 
-def run(folder: Path, *overrides: str) -> dict[str, Any]:
-    """Run a job as a user does, on one thread like each of two servers."""
-    subprocess.run(
-        [sys.executable, "run.py", *overrides, f"hydra.run.dir={folder}"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return summary
-
-
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_the_last_checkpoint_of_real_servers_is_evaluated_and_continues(tmp_path: Path) -> None:
     steps = [*RUN, *STEPS, "optinc.servers=2"]
-    ddp = ["strategy=ddp", "trainer.devices=2"]
-    whole = run(tmp_path / "whole", *steps, "trainer.max_steps=12")
-    short = run(tmp_path / "short", *steps, *ddp, "trainer.max_steps=7")
-    assert checkpoint_of(tmp_path / "short")["global_step"] == 7
+    long = [*steps, "trainer.max_steps=12"]
     last = f"ckpt_path={tmp_path / 'short' / 'checkpoints' / 'last.ckpt'}"
-    evaluated = run(tmp_path / "evaluated", "task=evaluate", last)
+    whole, _ = job(tmp_path / "whole", *long)
+    short, real = run_jobs(
+        2, {tmp_path / "short": [*steps, "trainer.max_steps=7"], tmp_path / "ddp": [*long, last]}
+    )
+    assert checkpoint_of(tmp_path / "short")["global_step"] == 7
+    evaluated, _ = job(tmp_path / "evaluated", "task=evaluate", last)
     assert (evaluated["steps"], evaluated["strategy"]) == (7, "ddp")
     assert evaluated["weights_sha256"] == short["weights_sha256"]
     # Two processes sum the losses of float32 batches in another order.
     assert evaluated["val_loss"] == pytest.approx(short["val_loss"], rel=1e-6)
-    for name, strategy in (("ddp", ddp), ("virtual", [])):
-        resumed = run(tmp_path / name, *steps, *strategy, "trainer.max_steps=12", last)
+    virtual, _ = job(tmp_path / "virtual", *long, last)
+    for resumed in (real, virtual):
         assert resumed["weights_sha256"] == whole["weights_sha256"]
         assert resumed["blocks"] == whole["blocks"]

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from tests.integration.peers import SHAPES, STEPS, gradients, peers
+from tests.processes import torchrun
 
-SCRIPT = Path(__file__).parent / "peers.py"
 NAMES = list(peers(2))
 EXACT = {"int8_blocks", "int4_propagate", "qsgd", "qsgd_fine"}
 """Peers whose result does not depend on the order in which a group adds floats."""
@@ -22,36 +17,11 @@ EXACT = {"int8_blocks", "int4_propagate", "qsgd", "qsgd_fine"}
 def received(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     """What each of three real servers received."""
     folder = tmp_path_factory.mktemp("peers")
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                str(SCRIPT),
-                str(rank),
-                str(folder / "store"),
-                str(folder / str(rank)),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(3)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    torchrun(3, "-m", "tests.integration.peers", str(folder))
     return [safetensors.torch.load_file(folder / str(rank)) for rank in range(3)]
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    """Compute as the processes do, or products would be summed in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", NAMES)
 def test_two_virtual_servers_equal_real_ones_bit_for_bit(
     received: list[dict[str, Tensor]], name: str
@@ -66,7 +36,7 @@ def test_two_virtual_servers_equal_real_ones_bit_for_bit(
             assert torch.equal(received[rank][f"2.{name}.{key}"], state[rank : rank + 1])
 
 
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", NAMES)
 def test_three_virtual_servers_equal_real_ones_up_to_the_order_of_float_sums(
     received: list[dict[str, Tensor]], name: str

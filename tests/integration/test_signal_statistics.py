@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import wandb
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from optinc.callbacks.signal_plots import WHOLE
 from optinc.callbacks.validation_history import ValidationHistory
 from tests.hydra_jobs import TINY, job
+from tests.processes import run_py
 
-ROOT = Path(__file__).parent.parent.parent
 CURVES = ["callbacks=signal_statistics", "callbacks.signal_statistics.every_n_steps=2"]
 EVERY = ["callbacks=signal_statistics", "callbacks.signal_statistics.every_n_steps=1"]
 INJECTION = [
@@ -45,15 +39,6 @@ DIGITS = [
 ]
 
 Curves = dict[tuple[str, str], dict[int, float]]
-
-
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    """Compute as one of several servers does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
@@ -167,7 +152,7 @@ def test_wandb_gets_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_thread")
 def test_real_servers_see_what_virtual_ones_see_and_train_to_the_same_weights(
     tmp_path: Path,
 ) -> None:
@@ -176,18 +161,8 @@ def test_real_servers_see_what_virtual_ones_see_and_train_to_the_same_weights(
     overrides = [*TINY, *INJECTION, *servers, "trainer.limit_val_batches=1"]
     plain, _ = job(tmp_path / "plain", *overrides)
     job(tmp_path / "virtual", *overrides, *CURVES)
-    real = ["strategy=ddp", "trainer.devices=2", f"hydra.run.dir={tmp_path / 'real'}"]
-    done = subprocess.run(
-        [sys.executable, "run.py", *overrides, *CURVES, *real],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    summary = json.loads((tmp_path / "real" / "summary.json").read_text())
+    real = ["strategy=ddp", "trainer.devices=2"]
+    summary = run_py(tmp_path / "real", *overrides, *CURVES, *real)
     assert summary["weights_sha256"] == plain["weights_sha256"]
     found, expected = curves(tmp_path / "real"), curves(tmp_path / "virtual")
     assert found.keys() == expected.keys()

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import struct
-import subprocess
-import sys
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +13,12 @@ import torch
 
 from optinc.runs.checkpoints import check_checkpoint
 from tests.hydra_jobs import TINY, job
+from tests.integration.jobs import run_jobs
+from tests.processes import Finished, Run
 
-ROOT = Path(__file__).parent.parent.parent
 RUN = [
     *TINY,
+    "optinc.servers=2",
     "trainer.max_steps=90",
     "trainer.val_check_interval=30",
     "trainer.limit_val_batches=1",
@@ -33,79 +29,88 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def stop_with(
-    number: signal.Signals, folder: Path, *overrides: str, rank: int = 0, threads: int | None = None
-) -> tuple[int, str]:
-    """Start a run, signal one server after its first checkpoint; return status and stderr."""
-    mark = f"OPTINC_TEST_MARK={uuid.uuid4()}"
-    name, value = mark.split("=")
-    process = subprocess.Popen(
-        [sys.executable, "run.py", *RUN, *overrides, f"hydra.run.dir={folder}"],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            name: value,
-            "OMP_NUM_THREADS": str(threads or torch.get_num_threads()),
+def stop_with(number: signal.Signals, folder: Path, *overrides: str, rank: int = 0) -> Finished:
+    """Start a run, and send one server a signal after its first checkpoint."""
+    started = Run("run.py", *RUN, *overrides, f"hydra.run.dir={folder}")
+    started.wait_for(last_checkpoint(folder))
+    # Lightning starts the other servers with their rank in the environment.
+    pid = started.process.pid if rank == 0 else started.alive(f"LOCAL_RANK={rank}")[0]
+    os.kill(pid, number)
+    return started.finish(status=128 + number, seconds=60)
+
+
+DDP = ["strategy=ddp", "trainer.devices=2"]
+
+
+@pytest.fixture(scope="module")
+def whole(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two virtual servers come to without a signal."""
+    return job(tmp_path_factory.mktemp("whole"), *RUN)[0]
+
+
+@pytest.fixture(scope="module")
+def virtual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of virtual servers stopped by SIGTERM, and what they wrote to stderr."""
+    folder = tmp_path_factory.mktemp("virtual")
+    return folder, stop_with(signal.SIGTERM, folder).stderr
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
+    """The same of two real servers, by the one that received SIGTERM."""
+    folders = [tmp_path_factory.mktemp(f"real{rank}") for rank in range(2)]
+    return [
+        (folder, stop_with(signal.SIGTERM, folder, *DDP, "logger=wandb", rank=rank).stderr)
+        for rank, folder in enumerate(folders)
+    ]
+
+
+@pytest.fixture(scope="module")
+def continued(
+    virtual: tuple[Path, str],
+    real: list[tuple[Path, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[dict[str, Any]]:
+    """What real servers come to from the checkpoints: of both real runs, and of the virtual one."""
+    stopped = [folder for folder, _ in [*real, virtual]]
+    return run_jobs(
+        2,
+        {
+            tmp_path_factory.mktemp("continued"): [*RUN, f"ckpt_path={last_checkpoint(folder)}"]
+            for folder in stopped
         },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
     )
-    try:
-        deadline = time.monotonic() + 120
-        while not (folder / "checkpoints" / "last.ckpt").exists():
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        # Lightning starts the other servers with their rank in the environment.
-        pid = process.pid if rank == 0 else servers(mark, f"LOCAL_RANK={rank}")[0]
-        os.kill(pid, number)
-        _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    for _ in range(100):
-        if not servers(mark):
-            break
-        time.sleep(0.1)
-    assert servers(mark) == []
-    return process.returncode, stderr
 
 
-def servers(*variables: str) -> list[int]:
-    """Return the processes that have inherited environment variables."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        # It may end between the two.
-        with contextlib.suppress(OSError):
-            environment = (process / "environ").read_bytes().split(b"\0")
-            if all(variable.encode() in environment for variable in variables):
-                found.append(int(process.name))
-    return found
+def last_checkpoint(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"
 
 
-def test_sigterm_saves_a_checkpoint_that_continues_bit_for_bit(tmp_path: Path) -> None:
-    status, stderr = stop_with(signal.SIGTERM, tmp_path / "stopped")
-    checkpoint = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
-    assert status == 143, stderr
+def assert_same_training(resumed: dict[str, Any], whole: dict[str, Any]) -> None:
+    assert resumed["steps"] == whole["steps"] == 90
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert resumed["blocks"] == whole["blocks"]
+
+
+def test_sigterm_saves_a_checkpoint_that_continues_bit_for_bit(
+    virtual: tuple[Path, str], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, stderr = virtual
+    checkpoint = last_checkpoint(folder)
     assert stderr.strip().splitlines()[-1] == (
         f"stopped by SIGTERM; resume with ckpt_path={checkpoint}"
     )
     assert "Traceback" not in stderr
-    assert (tmp_path / "stopped" / "metrics.csv").is_file()
-    assert not (tmp_path / "stopped" / "summary.json").exists()
-    stopped_at = torch.load(checkpoint, weights_only=True)["global_step"]
-    assert 30 <= stopped_at < 90
-    resumed, _ = job(tmp_path / "resumed", *RUN, f"ckpt_path={checkpoint}")
-    whole, _ = job(tmp_path / "whole", *RUN)
-    assert resumed["steps"] == whole["steps"] == 90
-    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert (folder / "metrics.csv").is_file()
+    assert not (folder / "summary.json").exists()
+    assert 30 <= torch.load(checkpoint, weights_only=True)["global_step"] < 90
+    resumed, _ = job(tmp_path, *RUN, f"ckpt_path={checkpoint}")
+    assert_same_training(resumed, whole)
 
 
 def test_ctrl_c_keeps_the_last_checkpoint_and_closes_the_wandb_run(tmp_path: Path) -> None:
-    status, stderr = stop_with(signal.SIGINT, tmp_path, "logger=wandb")
-    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
-    assert status == 130, stderr
+    stderr = stop_with(signal.SIGINT, tmp_path, "logger=wandb").stderr
+    checkpoint = last_checkpoint(tmp_path)
     (line,) = [line for line in stderr.splitlines() if line.startswith("stopped by SIGINT")]
     assert f"resume with ckpt_path={checkpoint.parent}" in line
     assert "Traceback" not in stderr
@@ -115,64 +120,37 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_closes_the_wandb_run(tmp_path: Pat
     assert exit_codes(run) == [1]
 
 
-DDP = ["strategy=ddp", "trainer.devices=2", "optinc.servers=2"]
-VIRTUAL = ["strategy=virtual_servers", "optinc.servers=2"]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What two virtual servers come to without a signal."""
-    folder = tmp_path_factory.mktemp("whole")
-    return run(folder, *VIRTUAL)
-
-
-def run(folder: Path, *overrides: str) -> dict[str, Any]:
-    """Run a job as a user does, on one thread like each of two servers."""
-    subprocess.run(
-        [sys.executable, "run.py", *RUN, *overrides, f"hydra.run.dir={folder}"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return summary
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_sigterm_to_one_server_stops_all_and_either_strategy_continues(
-    rank: int, whole: dict[str, Any], tmp_path: Path
+    *,
+    rank: int,
+    real: list[tuple[Path, str]],
+    continued: list[dict[str, Any]],
+    whole: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
-    stopped = tmp_path / "stopped"
-    status, stderr = stop_with(signal.SIGTERM, stopped, *DDP, "logger=wandb", rank=rank, threads=1)
-    checkpoint = stopped / "checkpoints" / "last.ckpt"
-    assert status == 143, stderr
+    stopped, stderr = real[rank]
+    checkpoint = last_checkpoint(stopped)
     assert stderr.count(f"stopped by SIGTERM; resume with ckpt_path={checkpoint}\n") == 1
     assert "Traceback" not in stderr
     (log,) = stopped.glob("wandb/offline-run-*/*.wandb")
     assert exit_codes(log) == [1]
     assert 30 <= torch.load(checkpoint, weights_only=True)["global_step"] < 90
-    for name, strategy in (("ddp", DDP), ("virtual", VIRTUAL)):
-        resumed = run(tmp_path / name, *strategy, f"ckpt_path={checkpoint}")
-        assert resumed["steps"] == whole["steps"] == 90
-        assert resumed["weights_sha256"] == whole["weights_sha256"]
-        assert resumed["blocks"] == whole["blocks"]
+    assert_same_training(continued[rank], whole)
+    resumed, _ = job(tmp_path, *RUN, f"ckpt_path={checkpoint}")
+    assert_same_training(resumed, whole)
 
 
 @pytest.mark.slow
 def test_real_servers_continue_from_a_checkpoint_of_virtual_servers(
-    whole: dict[str, Any], tmp_path: Path
+    virtual: tuple[Path, str], continued: list[dict[str, Any]], whole: dict[str, Any]
 ) -> None:
-    status, stderr = stop_with(signal.SIGTERM, tmp_path / "stopped", *VIRTUAL, threads=1)
-    assert status == 143, stderr
-    checkpoint = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(last_checkpoint(virtual[0]), weights_only=True)
     # The middle of an epoch.
     assert state["epoch"] == 0
     assert 30 <= state["global_step"] < 90
-    resumed = run(tmp_path / "resumed", *DDP, f"ckpt_path={checkpoint}")
-    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert_same_training(continued[2], whole)
 
 
 def exit_codes(run: Path) -> list[int]:

@@ -29,10 +29,18 @@ SMALL = [
 TRAINING = ["task=train_onn", "onn_training.batch_size=7", "onn_training.max_epochs=600"]
 
 
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a dense ONN's training."""
+    folder = tmp_path_factory.mktemp("dense")
+    job(folder, *SMALL, *TRAINING, "optinc/approximation=none")
+    return folder
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["optinc/approximation=none"],
+        ["optinc/approximation=none", "onn_training.optimizer=adam"],
         ["optinc/approximation=all_layers", "onn_training.projection_interval=5"],
         ["optinc.approximation.layers=[2,3]", "optinc.rounding=floor"],
         [
@@ -54,6 +62,8 @@ def test_training_stops_when_every_input_is_right(overrides: list[str], tmp_path
     assert onn.card.command.startswith("python run.py ")
     for layer in onn.card.approximated_layers:
         assert approximation_error(onn.network.linears[layer - 1].weight) < 1e-5
+    updated = sum(len(g["params"]) for o in objects["trainer"].optimizers for g in o.param_groups)
+    assert updated == len(list(objects["module"].network.parameters()))
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == summary["epochs"]
@@ -67,9 +77,8 @@ def test_an_unfinished_training_keeps_its_onn_with_its_true_accuracy(tmp_path: P
     assert sum(card["error_values"].values()) == card["wrong_inputs"]
 
 
-def test_an_own_onn_is_evaluated_and_trains_a_network(tmp_path: Path) -> None:
-    job(tmp_path / "onn", *SMALL, *TRAINING, "optinc/approximation=none")
-    own = f"onn={tmp_path / 'onn' / 'onn'}"
+def test_an_own_onn_is_evaluated_and_trains_a_network(dense: Path, tmp_path: Path) -> None:
+    own = f"onn={dense / 'onn'}"
     evaluated, _ = job(tmp_path / "evaluated", *SMALL, "task=evaluate_onn", own)
     assert evaluated["wrong_inputs"] == 0
     trained, _ = job(tmp_path / "trained", *TINY, *SMALL, own, "trainer.max_steps=2")
@@ -118,25 +127,14 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(
     assert resumed["onn_sha256"] == whole["onn_sha256"]
 
 
-def test_a_training_starts_from_another_onn(tmp_path: Path) -> None:
-    job(tmp_path / "dense", *SMALL, *TRAINING, "optinc/approximation=none")
-    dense = f"onn_training.initial={tmp_path / 'dense' / 'onn'}"
+def test_a_training_starts_from_another_onn(dense: Path, tmp_path: Path) -> None:
+    initial = f"onn_training.initial={dense / 'onn'}"
     approximated = ["optinc.approximation.layers=[2,3]", "onn_training.max_epochs=1"]
     random, _ = job(tmp_path / "random", *SMALL, *TRAINING, *approximated)
-    tuned, _ = job(tmp_path / "tuned", *SMALL, *TRAINING, *approximated, dense)
+    tuned, _ = job(tmp_path / "tuned", *SMALL, *TRAINING, *approximated, initial)
     assert tuned["wrong_inputs"] < random["wrong_inputs"]
     with pytest.raises(ArtifactError, match=r"onn_training.initial=.* has the structure"):
-        job(tmp_path / "x", *SMALL, *TRAINING, dense, "optinc.mesh.hidden=[32,32]")
-
-
-@pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_both_optimizers_learn(optimizer: str, tmp_path: Path) -> None:
-    summary, objects = job(
-        tmp_path, *SMALL, *TRAINING, f"onn_training.optimizer={optimizer}", "seed=2"
-    )
-    assert summary["wrong_inputs"] == 0
-    updated = sum(len(g["params"]) for o in objects["trainer"].optimizers for g in o.param_groups)
-    assert updated == len(list(objects["module"].network.parameters()))
+        job(tmp_path / "x", *SMALL, *TRAINING, initial, "optinc.mesh.hidden=[32,32]")
 
 
 def test_an_unknown_optimizer_is_refused(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ on purpose, record them anew and say so in the changelog:
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,14 +19,11 @@ import pytest
 import torch
 
 from tests.integration.unchanged_trainings import cases
+from tests.processes import ROOT, python, torchrun
 
 RECORD = Path(__file__).with_name("unchanged_trainings.json")
-ROOT = Path(__file__).parents[2]
 MODULE = "tests.integration.unchanged_trainings"
-LAUNCHERS = {
-    "virtual": ["-m", MODULE],
-    "ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", MODULE],
-}
+LAUNCHERS = {"virtual": python, "ddp": partial(torchrun, 2)}
 
 
 def machine() -> dict[str, str]:
@@ -45,15 +41,7 @@ def machine() -> dict[str, str]:
 def trained(mode: str, folder: Path) -> dict[str, str]:
     """Run all trainings of a strategy; return the hashes of their weights by name."""
     file = folder / f"{mode}.json"
-    done = subprocess.run(
-        [sys.executable, *LAUNCHERS[mode], mode, str(file)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    LAUNCHERS[mode]("-m", MODULE, mode, str(file))
     hashes: dict[str, str] = json.loads(file.read_text())
     return hashes
 
