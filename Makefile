@@ -2,15 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs report clean
+.PHONY: demo test test-fast coverage lint report clean
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.demo
 
 # Files of tests are shared out among processes of one thread; files keep what they have prepared.
 WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# What is not slow.
+test-fast: .venv/installed
+	$(PYTEST) -m "not slow"
+
+# Of the fast tests, in this process tree only: jobs that tests start as a user would do not count.
+coverage: .venv/installed
+	$(PYTEST) -m "not slow" --cov=optinc --cov-report=term:skip-covered
 
 report: .venv/installed
 	$(BIN)/python -m experiments.report

@@ -36,7 +36,7 @@ from optinc.switches.sum_code import CodeSums, SumCode
 
 
 class IdealCascade(OpticalSwitch):
-    """Integer averages at every level: what ONNs of 100 % accuracy do.
+    """Integer averages at every level, equal to ONNs of 100 % accuracy.
 
     With decimal parts (eq. 10) the average equals that of one switch over all servers; where every
     level quantises (eq. 9) it shows what that loses.

@@ -22,7 +22,7 @@ from optinc.switches.sum_code import CodeSums, IndexSums, SumCode
 
 
 class IdealSwitch(OpticalSwitch):
-    """Integer average and Q: what an ONN of 100 % accuracy does."""
+    """Integer average and Q, equal to an ONN of 100 % accuracy."""
 
     fidelity = "ideal"
 
