@@ -81,6 +81,20 @@ def test_the_stages_compute_the_symbols_of_eqs_3_and_10(
     assert torch.allclose(found.clamp(max=4 - 1 / steps), expected)
 
 
+@pytest.mark.parametrize("servers", [2, 3, 4])
+def test_a_code_overflows_exactly_beyond_the_largest_one(servers: int) -> None:
+    scenario = Scenario(bits=4, servers=servers, onn_inputs=2, rounding="half_up", level=2)
+    lowest = [radix - 4 for radix in scenario.radices]
+    sums_PK = torch.cartesian_prod(*(torch.arange(low, low + 4) for low in lowest))
+    total_P = preprocessing.code_total(sums_PK, scenario)
+    # Among them are totals that round to 16, one more than the largest code.
+    assert int(total_P.max()) + scenario.divisor // 2 >= 16 * scenario.divisor
+    expected_PM = outputs.outputs_of_total(total_P, scenario)
+    for sums, expected in zip(sums_PK.tolist(), expected_PM.tolist(), strict=True):
+        symbols = run_stages(Abacus(scenario, sums), scenario)
+        assert [min(symbol.offset, 3) for symbol in symbols] == expected
+
+
 def test_all_values_are_used_up() -> None:
     scenario = Scenario(bits=4, servers=6, onn_inputs=2, rounding="half_even")
     stages = Abacus(scenario, [3, 5])
