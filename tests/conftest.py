@@ -24,6 +24,25 @@ settings.register_profile("optinc", deadline=None)
 settings.load_profile("optinc")
 
 
+LONGEST = (
+    "test_unchanged_trainings",
+    "test_demo",
+    "test_faults",
+    "test_ddp",
+    "test_signals",
+    "test_documents",
+    "test_sweeps",
+)
+"""Files that take a minute or more."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the longest files where processes share them, so that none idles at the end."""
+    if hasattr(config, "workerinput"):
+        rank = {name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep caches out of the user's home."""
