@@ -104,6 +104,7 @@ def test_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         job(tmp_path, "scale=smoke")
 
 
+@pytest.mark.slow
 def test_fig7a_trains_what_is_missing_and_gathers_all(tmp_path: Path) -> None:
     command = [
         *[sys.executable, "-m", "experiments.fig7a", "llama", "--scale", "smoke"],

@@ -35,6 +35,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_construction_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     folder = f"search.folder={tmp_path / 'search'}"
     summary, objects = job(tmp_path / "first", *SMALL, folder)
@@ -58,6 +59,7 @@ def test_a_search_finds_the_construction_and_goes_on_where_it_stopped(tmp_path: 
         assert path.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_the_experiment_writes_all_trials_and_runs_none_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
