@@ -33,6 +33,7 @@ from benchmarks.reducers import Entry, real_entries, virtual_entries
 from experiments.common.options import command_parser
 from experiments.common.runs import python
 from experiments.common.tables import Column
+from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.peers.hook import FlatBucket
 
@@ -81,9 +82,10 @@ def time_virtual(model: str, *, quick: bool, rounds: int, cache: str) -> list[Ro
     bandwidth = copy_bandwidth(gradients)
     rows: list[Row] = []
     jobs = []
+    padded = Padded(gradients, shapes)
     for entry in virtual_entries(cache, quick=quick):
         values = ONN_VALUES if entry.name.endswith("onn") else gradients.shape[1]
-        job = virtual_job(entry, gradients[: entry.servers, :values], shapes)
+        job = virtual_job(entry, padded, values=values)
         memory = peak_extra_bytes(job)
         jobs.append(job)
         rows.append(
@@ -110,10 +112,36 @@ def time_virtual(model: str, *, quick: bool, rounds: int, cache: str) -> list[Ro
     return rows
 
 
-def virtual_job(entry: Entry, gradients_NP: Tensor, shapes: list[torch.Size]) -> Job:
+class Padded:
+    """Gradients as strategies lay them out for a reducer: padded, and one copy for an alignment.
+
+    Args:
+        gradients: Float tensor [..., P] without padding.
+        shapes: Shapes of the parameters.
+    """
+
+    def __init__(self, gradients: Tensor, shapes: list[torch.Size]) -> None:
+        self.gradients = gradients
+        self.shapes = shapes
+        self.copies: dict[int, Tensor] = {}
+
+    def of(self, reducer: Reducer) -> Tensor:
+        """Lay the parameters out in a reducer, and return the gradients with its padding."""
+        reducer.lay_out(self.shapes)
+        assert reducer.layout is not None
+        if reducer.layout.size == reducer.layout.values:
+            return self.gradients
+        if reducer.alignment not in self.copies:
+            self.copies[reducer.alignment] = reducer.layout.pad(self.gradients)
+        return self.copies[reducer.alignment]
+
+
+def virtual_job(entry: Entry, gradients: Padded, *, values: int) -> Job:
     """Return a reduction of gradients that has run once: compiled, allocated, PowerSGD started."""
     reducer = entry.make()
-    reducer.lay_out(shapes)
+    part = values < gradients.gradients.shape[1]
+    laid_out = gradients.gradients[:, :values] if part else gradients.of(reducer)
+    gradients_NP = laid_out[: entry.servers]
     out_P = torch.empty_like(gradients_NP[0])
 
     def job() -> None:
@@ -163,22 +191,29 @@ def work(result: Path, model: str, *, quick: bool, rounds: int, cache: str) -> N
     group = ServerGroup.world()
     torch.set_num_threads(1)
     shapes, gradients = gradients_of(model, servers=1, quick=quick, seed=group.rank)
-    gradient, buffer = gradients[0], gradients[0].clone()
+    gradient, padded = gradients[0], Padded(gradients[0], shapes)
+    buffers: dict[int, Tensor] = {}
+
+    def prepare() -> None:
+        for number, buffer in buffers.items():
+            buffer.copy_(padded.copies.get(number, gradient))
+
     names: list[str] = []
     jobs: list[Job] = []
     for entry in real_entries(group.size, cache, quick=quick):
         reducer = entry.make()
-        reducer.lay_out(shapes)
+        laid_out = padded.of(reducer)
+        number = 1 if laid_out is gradient else reducer.alignment
+        buffer = buffers.setdefault(number, laid_out.clone())
         names.append(entry.name)
-        reducer.all_reduce(buffer.copy_(gradient), group)  # compiles, allocates, starts PowerSGD
+        # Compiles, allocates, starts PowerSGD.
+        reducer.all_reduce(buffer.copy_(laid_out), group)
         jobs.append(partial(reducer.all_reduce, buffer, group))
     if dist.get_backend() == "nccl":
         names.append(QUANTIZATION_HOOK)
-        bucket = FlatBucket(buffer, shapes)
+        bucket = FlatBucket(buffers.setdefault(1, gradient.clone()), shapes)
         jobs.append(lambda: quantization_pertensor_hook(group.process_group, bucket).wait())
-    best, memory = fastest_between(
-        names, jobs, rounds=rounds, prepare=lambda: buffer.copy_(gradient)
-    )
+    best, memory = fastest_between(names, jobs, rounds=rounds, prepare=prepare)
     nanoseconds = [time / gradient.numel() * 1e9 for time in best]
     rows: list[Row] = [
         {

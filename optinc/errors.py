@@ -50,6 +50,10 @@ class NonFiniteGradientError(OptINCError, FloatingPointError):
             "optinc.quantization.nonfinite accepts raise | skip_step | propagate"
         )
 
+    def at(self, position: int) -> NonFiniteGradientError:
+        """Return this error with another flat position."""
+        return NonFiniteGradientError(server=self.server, position=position, value=self.value)
+
     def with_parameter(self, names: Sequence[str], sizes: Sequence[int]) -> NonFiniteGradientError:
         """Return this error with the name of the parameter at its flat position."""
         end = 0

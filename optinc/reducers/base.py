@@ -7,13 +7,16 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from optinc.errors import ConfigurationError
+from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.reducers.group import ServerGroup
+from optinc.reducers.layout import GradientLayout
 from optinc.reducers.measures.accounting import Accounting
 from optinc.reducers.measures.signal_terms import Signal
 
@@ -21,7 +24,8 @@ from optinc.reducers.measures.signal_terms import Signal
 class Observer(Protocol):
     """Watches every reduction without changing it, outside the accounted time.
 
-    Its methods may call collectives, so all servers must observe equal reductions.
+    Its methods may call collectives, so all servers must observe equal reductions. It sees
+    gradients as they are reduced: with the padding of the reducer's ``layout``, if that has any.
     """
 
     def before(self, reducer: Reducer, gradients: Tensor, group: ServerGroup | None) -> None:
@@ -46,6 +50,7 @@ class Reducer(nn.Module, ABC):
     Attributes:
         accounting: Totals over all reductions.
         observer: Watches every reduction while it is set; None by default.
+        layout: Places of the parameters in the gradient; None before :meth:`lay_out`.
 
     Args:
         servers: Number of servers N, at least 1.
@@ -58,6 +63,7 @@ class Reducer(nn.Module, ABC):
         super().__init__()
         self.accounting = Accounting()
         self.observer: Observer | None = None
+        self.layout: GradientLayout | None = None
         check_at_least_one(servers)
         self.servers = servers
 
@@ -83,12 +89,23 @@ class Reducer(nn.Module, ABC):
         """
         check_at_least_one(servers)
 
+    @property
+    def alignment(self) -> int:
+        """Multiple at which every parameter begins in a gradient with padding; 1 without padding.
+
+        Reducers whose blocks end at the borders of parameters return their block size.
+        """
+        return 1
+
     def lay_out(self, shapes: Sequence[torch.Size]) -> None:
         """Learn the shapes of the parameters whose gradients make up [P], in flat order.
 
-        Strategies call it before the first reduction; reducers that compress every matrix on its
-        own need it.
+        Without it a gradient is one flat tensor. With it, gradients hold the values of these
+        parameters: either one after the other, or, which saves copies, with the padding of
+        :attr:`layout`. Strategies call it before the first reduction; reducers that compress every
+        matrix on its own need it.
         """
+        self.layout = GradientLayout([prod(shape) for shape in shapes], alignment=self.alignment)
 
     def forward(self, gradients_NP: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Reduce the gradients of all servers, held by this process, to one.
@@ -103,6 +120,7 @@ class Reducer(nn.Module, ABC):
 
         Raises:
             ValueError: If the shape is not [servers, P] or the dtype is not floating point.
+            ConfigurationError: If P does not fit the shapes given to :meth:`lay_out`.
             NonFiniteGradientError, SkipStep: See :class:`optinc.reducers.optinc.OptINCReducer`;
                 ``out`` may already hold results of finite blocks.
         """
@@ -113,16 +131,16 @@ class Reducer(nn.Module, ABC):
             )
         _check_float(gradients_NP)
         out_P = torch.empty_like(gradients_NP[0]) if out is None else out
-        self._observed(lambda: self._reduce(gradients_NP, out_P), gradients_NP, out_P, None)
+        with self._padded(gradients_NP, out_P) as (rows_NP, row_P):
+            self._observed(lambda: self._reduce(rows_NP, row_P), rows_NP, row_P, None)
         return out_P
 
     def all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> Tensor:
         """Reduce the gradients of real servers, each calling with its own gradient.
 
         The result is equal on all servers, and equals :meth:`forward` on the gradients of all
-        servers
-        as rows in rank order: bit for bit where the reducer adds integers, otherwise up to the
-        order in which the group adds floats, which matters from three servers on.
+        servers as rows in rank order: bit for bit where the reducer adds integers, otherwise up to
+        the order in which the group adds floats, which matters from three servers on.
 
         Args:
             gradient_P: Float tensor [P], the gradient of this server; overwritten by the result.
@@ -134,6 +152,7 @@ class Reducer(nn.Module, ABC):
         Raises:
             ValueError: If the shape is not [P], the dtype is not floating point, or the group does
                 not have ``servers`` members.
+            ConfigurationError: If P does not fit the shapes given to :meth:`lay_out`.
             NonFiniteGradientError, SkipStep: Raised on all servers together.
         """
         if gradient_P.ndim != 1:
@@ -141,7 +160,9 @@ class Reducer(nn.Module, ABC):
         if group.size != self.servers:
             raise ValueError(f"the group has {group.size} servers, the reducer {self.servers}")
         _check_float(gradient_P)
-        self._observed(lambda: self._all_reduce(gradient_P, group), gradient_P, gradient_P, group)
+        with self._padded(gradient_P, gradient_P) as (row_P, out_P):
+            assert row_P is out_P
+            self._observed(lambda: self._all_reduce(row_P, group), row_P, row_P, group)
         return gradient_P
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
@@ -150,7 +171,7 @@ class Reducer(nn.Module, ABC):
         Changes no state of the reducer and no random state.
 
         Args:
-            gradients_NP: Float tensor [N, P], a part of the gradients of all servers.
+            gradients_NP: Float tensor [N, P], a part of the gradients of all servers, with padding.
             first: Position of its first value in the whole gradient, a multiple of
                 :attr:`replay_chunk`.
 
@@ -206,10 +227,41 @@ class Reducer(nn.Module, ABC):
         """Reduce a valid gradient [P] in place.
 
         By default every server gathers all gradients, at N times the memory and traffic, and
-        reduces
-        them itself: right for every reducer whose result is a function of the rows.
+        reduces them itself: right for every reducer whose result is a function of the rows.
         """
         self._reduce(group.all_gather(gradient_P), gradient_P)
+
+    def _values_without_padding(self, size: int) -> int:
+        """Return how many of ``size`` values are values of parameters."""
+        return size if self.layout is None else min(size, self.layout.values)
+
+    @contextmanager
+    def _padded(self, gradients: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give gradients [..., P] and the result [P] the padding of the layout, if they have none.
+
+        Raises:
+            ConfigurationError: If P does not fit the layout.
+            NonFiniteGradientError: The block's own, with its position among the parameters' values.
+        """
+        layout, size = self.layout, gradients.shape[-1]
+        if layout is None:
+            yield gradients, out
+            return
+        if size not in (layout.values, layout.size):
+            raise ConfigurationError(
+                f"the shapes given to lay_out have {layout.values} values ({layout.size} with "
+                f"padding), the gradient {size}"
+            )
+        try:
+            if size == layout.size:
+                yield gradients, out
+            else:
+                padded = layout.pad(gradients)
+                out_P = padded if gradients is out else padded.new_empty(layout.size)
+                yield padded, out_P
+                layout.unpad(out_P, out)
+        except NonFiniteGradientError as error:
+            raise error.at(layout.index(error.position)) from None
 
     def _observed(
         self,

@@ -82,6 +82,11 @@ class OptINCReducer(Reducer):
         """See :meth:`Reducer.propagates_nonfinite`."""
         return self.quantizer.nonfinite == "propagate"
 
+    @property
+    def alignment(self) -> int:
+        """See :meth:`Reducer.alignment`."""
+        return self.quantizer.alignment
+
     def check_servers(self, servers: int) -> None:
         """See :meth:`Reducer.check_servers`.
 
@@ -210,7 +215,9 @@ class OptINCReducer(Reducer):
         accounting.squared_mean += totals.squared_mean
         accounting.bytes_sent += sent
         accounting.bytes_optinc += sent
-        accounting.bytes_ring += ring_bytes(values=values, servers=servers, bytes_per_value=4)
+        accounting.bytes_ring += ring_bytes(
+            values=self._values_without_padding(values), servers=servers, bytes_per_value=4
+        )
         accounting.bytes_ring_same_bits += ring_bytes(
             values=values, servers=servers, bytes_per_value=sent / values if values else 0
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 from optinc.reducers.base import Reducer
 from optinc.reducers.exact import exact_mean
 from optinc.reducers.group import ServerGroup
+from optinc.reducers.layout import GradientLayout
 from optinc.reducers.measures.signal_terms import (
     COLUMNS,
     ERROR_COLUMNS,
@@ -35,7 +36,8 @@ class SignalObserver:
     their gradients as floats; the statistics equal the statistics of virtual servers.
 
     Args:
-        groups: Ascending slices that together cover the flat gradient.
+        groups: Ascending slices that together cover the values of all parameters, without the
+            padding that a reducer's layout may put between them.
     """
 
     def __init__(self, groups: Sequence[slice]) -> None:
@@ -44,13 +46,16 @@ class SignalObserver:
         self._mean_S = torch.empty(0)
         self._totals_GC = torch.empty(0)
         self._complete = False
+        self._places: Sequence[slice] = groups
+        self._padding: Sequence[slice] = ()
 
     def before(self, reducer: Reducer, gradients: Tensor, group: ServerGroup | None) -> None:
         """Count codes and wrong received codes, and take the exact mean."""
         self._complete = False
-        if gradients.shape[-1] != self.groups[-1].stop:
+        self._places, self._padding = _with_padding(self.groups, reducer.layout)
+        if gradients.shape[-1] != self._places[-1].stop:
             raise ValueError(
-                f"the groups have {self.groups[-1].stop} values, the gradient has "
+                f"the groups have {self._places[-1].stop} values, the gradient has "
                 f"{gradients.shape[-1]}"
             )
         rows_NS, self._first = gradients, 0
@@ -96,7 +101,22 @@ class SignalObserver:
 
     def _add(self, terms_CP: Tensor, *, start: int, column: int) -> None:
         """Add the terms of a part of this server's share that starts at ``start``."""
-        add_terms(self._totals_GC, terms_CP, self.groups, first=self._first + start, column=column)
+        first = self._first + start
+        for gap in self._padding:
+            if first < gap.stop and gap.start < first + terms_CP.shape[1]:
+                terms_CP[:, max(gap.start - first, 0) : gap.stop - first] = 0
+        add_terms(self._totals_GC, terms_CP, self._places, first=first, column=column)
+
+
+def _with_padding(
+    groups: Sequence[slice], layout: GradientLayout | None
+) -> tuple[Sequence[slice], Sequence[slice]]:
+    """Return the groups as slices of the gradient with its padding, and the padding."""
+    if layout is None or groups[-1].stop != layout.values:
+        return groups, ()
+    edges = [layout.position(group.stop) for group in groups]
+    starts = [0, *edges[:-1]]
+    return [slice(a, b) for a, b in zip(starts, edges, strict=True)], layout.gaps
 
 
 def _share(gradient_P: Tensor, group: ServerGroup, *, chunk: int) -> tuple[Tensor, int]:

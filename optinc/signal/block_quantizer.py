@@ -25,6 +25,7 @@ from optinc.errors import ConfigurationError
 from optinc.signal.rounding import Rounding, check_rounding, round_to_integer
 
 NonFinitePolicy = Literal["raise", "skip_step", "propagate"]
+BlockBorders = Literal["parameter", "flat"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class BlockQuantizer:
         rounding: How a server rounds a value to a code (not Q of eq. (3), the switch's rounding).
         nonfinite: What a reducer does about NaN or infinity: ``raise`` an error, ``skip_step``,
             or ``propagate`` (the block, and only it, becomes NaN).
+        blocks: Where blocks end in a gradient whose parameters a reducer knows: at the borders of
+            every ``parameter``, or only after ``block_size`` values (``flat``).
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -46,6 +49,7 @@ class BlockQuantizer:
     block_size: int = 256
     rounding: Rounding = "half_even"
     nonfinite: NonFinitePolicy = "raise"
+    blocks: BlockBorders = "parameter"
 
     def __post_init__(self) -> None:
         if self.bits not in range(2, 17, 2):
@@ -61,6 +65,12 @@ class BlockQuantizer:
                 f"optinc.quantization.nonfinite must be {' | '.join(policies)}, "
                 f"got {self.nonfinite!r}"
             )
+        check_borders(self.blocks)
+
+    @property
+    def alignment(self) -> int:
+        """Multiple at which every parameter begins in a gradient, so that no block reaches over."""
+        return self.block_size if self.blocks == "parameter" else 1
 
     @property
     def zero(self) -> int:
@@ -144,3 +154,16 @@ class BlockQuantizer:
     def _expand(self, scales_B: Tensor, values: int) -> Tensor:
         """Repeat each block's scale for its values: [B] -> [P]."""
         return scales_B.repeat_interleave(self.block_size)[:values]
+
+
+def check_borders(blocks: str) -> None:
+    """Refuse an unknown rule of where blocks end.
+
+    Raises:
+        ConfigurationError: Names the setting and the legal values.
+    """
+    if blocks not in get_args(BlockBorders):
+        raise ConfigurationError(
+            f"optinc.quantization.blocks must be {' | '.join(get_args(BlockBorders))}, "
+            f"got {blocks!r}"
+        )

@@ -50,6 +50,7 @@ class BucketExchange:
         self.attendance = attendance
         self.calls = 0
         self._gradient_P = torch.zeros(layout.size, dtype=layout.dtype, device=device)
+        self._clear_padding = layout.clear_padding
         self._slices = {
             id(parameter): part
             for parameter, part in zip(layout.parameters, layout.slices, strict=True)
@@ -90,6 +91,8 @@ class BucketExchange:
 
     def _reduce(self) -> None:
         self.attendance.sign()
+        # A switch that errs may have written something there in the last reduction.
+        self._clear_padding(self._gradient_P)
         try:
             self.reducer.all_reduce(self._gradient_P, self.group)
         except Exception as error:  # raised by finish

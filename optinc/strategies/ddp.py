@@ -194,7 +194,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
             ConfigurationError: If the servers disagree.
         """
         group = ServerGroup.world()
-        self._layout = FlatParameters(self._module())
+        self._layout = FlatParameters(self._module(), alignment=self.reducer.alignment)
         agree(self.reducer, self._layout, group)
         self.reducer.to(self.root_device)
         self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import torch
 from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
+from optinc.reducers.layout import GradientLayout
 
 
 class FlatParameters:
@@ -17,23 +16,25 @@ class FlatParameters:
 
     Args:
         module: Module whose parameters with ``requires_grad`` at this moment are trained.
+        alignment: Every parameter begins at a multiple of it, see
+            :attr:`optinc.reducers.base.Reducer.alignment`.
 
     Attributes:
         names: Names of the trainable parameters in flat order.
         parameters: The trainable parameters in flat order.
         sizes: Number of values of every parameter.
         slices: Place of every parameter in the flat vector [P].
-        size: Number of all values P.
+        size: Number of all values P, with the padding between the parameters.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, alignment: int = 1) -> None:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
         self.sizes = [p.numel() for p in self.parameters]
-        ends = list(accumulate(self.sizes))
-        self.slices = [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
-        self.size = ends[-1] if ends else 0
+        self._layout = GradientLayout(self.sizes, alignment=alignment)
+        self.slices = self._layout.slices
+        self.size = self._layout.size
 
     @property
     def dtype(self) -> torch.dtype:
@@ -43,11 +44,15 @@ class FlatParameters:
             dtype = torch.promote_types(dtype, parameter.dtype)
         return dtype
 
+    def clear_padding(self, gradient_P: Tensor) -> None:
+        """Set the padding of a gradient [..., P] to zero, in place."""
+        self._layout.clear_padding(gradient_P)
+
     def take_gradients(self, row_P: Tensor, *, add: bool) -> list[bool]:
         """Move the gradients into a flat row, leaving ``grad`` None.
 
         Args:
-            row_P: Float tensor [P].
+            row_P: Float tensor [P]; its padding becomes zero.
             add: Add to the row instead of overwriting it.
 
         Returns:
@@ -56,6 +61,7 @@ class FlatParameters:
         Raises:
             ConfigurationError: If a gradient is sparse.
         """
+        self.clear_padding(row_P)
         present = []
         for name, parameter, part in zip(self.names, self.parameters, self.slices, strict=True):
             gradient, parameter.grad = parameter.grad, None

@@ -106,7 +106,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
                 f"configures {len(self.optimizers)}"
             )
         self.reducer.to(self.root_device)
-        self._layout = FlatParameters(module)
+        self._layout = FlatParameters(module, alignment=self.reducer.alignment)
         self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
         self._gradients_NP = None
         self._present = None

@@ -29,6 +29,7 @@ class QuantizationConfig:
     block_size: int = MISSING
     rounding: str = MISSING
     nonfinite: str = MISSING
+    blocks: str = MISSING
 
 
 @dataclass

@@ -45,6 +45,11 @@ class Int8BlocksReducer(Reducer):
         """See :meth:`Reducer.propagates_nonfinite`."""
         return self.quantizer.nonfinite == "propagate"
 
+    @property
+    def alignment(self) -> int:
+        """See :meth:`Reducer.alignment`."""
+        return self.quantizer.alignment
+
     def identity(self) -> dict[str, Any]:
         """See :meth:`Reducer.identity`."""
         return {**super().identity(), "quantizer": str(self.quantizer)}
@@ -114,4 +119,6 @@ class Int8BlocksReducer(Reducer):
         accounting.values += values
         accounting.blocks += blocks
         accounting.bytes_sent += code_bytes(values=values, bits=self.quantizer.bits, blocks=blocks)
-        accounting.bytes_ring += ring_bytes(values=values, servers=self.servers, bytes_per_value=4)
+        accounting.bytes_ring += ring_bytes(
+            values=self._values_without_padding(values), servers=self.servers, bytes_per_value=4
+        )

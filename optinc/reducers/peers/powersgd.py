@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any, cast, final
 
 import torch
@@ -76,6 +75,7 @@ class PowerSGDReducer(HookReducer):
 
     def lay_out(self, shapes: Sequence[torch.Size]) -> None:
         """See :meth:`Reducer.lay_out`."""
+        super().lay_out(shapes)
         self._shapes = [torch.Size(shape) for shape in shapes]
 
     def identity(self) -> dict[str, Any]:
@@ -123,11 +123,6 @@ class PowerSGDReducer(HookReducer):
             raise ConfigurationError(
                 "reducer=powersgd compresses the matrix of every parameter on its own: call "
                 "lay_out([parameter.shape for parameter in ...]) before the first reduction"
-            )
-        if sum(prod(shape) for shape in self._shapes) != values:
-            raise ConfigurationError(
-                f"the shapes given to lay_out have {sum(prod(shape) for shape in self._shapes)} "
-                f"values, the gradient {values}"
             )
         if self._factors is not None and tuple(len(f) for f in self._factors) != factors[:2]:
             raise ConfigurationError(

@@ -14,6 +14,7 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.measures.error import add_error, sample
 from optinc.reducers.measures.traffic import qsgd_bytes, ring_bytes
+from optinc.signal.block_quantizer import BlockBorders, check_borders
 from optinc.signal.randomness import generator_of
 
 MOST_QUANTISATION_LEVELS = 2**15 - 1
@@ -36,13 +37,20 @@ class QSGDReducer(Reducer):
         levels: Quantisation levels s besides 0; 127 make 8 bits with the sign.
         bucket_size: Values that share a norm.
         seed: Seed of the roundings.
+        blocks: Where buckets end, see :class:`~optinc.signal.block_quantizer.BlockQuantizer`.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
     """
 
     def __init__(
-        self, *, servers: int, levels: int = 127, bucket_size: int = 512, seed: int = 0
+        self,
+        *,
+        servers: int,
+        levels: int = 127,
+        bucket_size: int = 512,
+        seed: int = 0,
+        blocks: BlockBorders = "parameter",
     ) -> None:
         super().__init__(servers=servers)
         if not 1 <= levels <= MOST_QUANTISATION_LEVELS:
@@ -51,9 +59,16 @@ class QSGDReducer(Reducer):
             )
         if bucket_size < 1:
             raise ConfigurationError(f"reducer.bucket_size must be at least 1, got {bucket_size}")
+        check_borders(blocks)
         self.quantisation_levels = levels
         self.bucket_size = bucket_size
         self.seed = seed
+        self.blocks = blocks
+
+    @property
+    def alignment(self) -> int:
+        """See :meth:`Reducer.alignment`."""
+        return self.bucket_size if self.blocks == "parameter" else 1
 
     def identity(self) -> dict[str, Any]:
         """See :meth:`Reducer.identity`."""
@@ -62,6 +77,7 @@ class QSGDReducer(Reducer):
             "levels": self.quantisation_levels,
             "bucket_size": self.bucket_size,
             "seed": self.seed,
+            "blocks": self.blocks,
         }
 
     def encode(self, gradient_P: Tensor, *, server: int, reduction: int) -> tuple[Tensor, Tensor]:
@@ -145,5 +161,5 @@ class QSGDReducer(Reducer):
             buckets=buckets,
         )
         self.accounting.bytes_ring += ring_bytes(
-            values=values, servers=self.servers, bytes_per_value=4
+            values=self._values_without_padding(values), servers=self.servers, bytes_per_value=4
         )

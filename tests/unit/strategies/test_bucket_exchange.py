@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from optinc.errors import SkipStep
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.optinc import OptINCReducer
 from optinc.strategies.bucket_exchange import BucketExchange
 from optinc.strategies.flat_parameters import FlatParameters
 
@@ -112,3 +115,41 @@ def test_an_error_of_the_reducer_is_raised_by_finish_once_and_leaves_no_bucket_w
     with pytest.raises(SkipStep):
         exchange.finish()
     exchange.finish()
+
+
+class Caps(nn.Module):
+    """6 MB of parameters, small ones between large ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(*(nn.Linear(500, 500) for _ in range(6)))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        loss: Tensor = self.body(batch).square().sum()
+        return loss
+
+
+def test_the_size_of_buckets_changes_no_bit(one_server: ServerGroup) -> None:
+    gradients, calls = [], []
+    for cap in (1, 25, 1000):
+        module = Caps()
+        reducer = OptINCReducer.from_zoo(bits=8, servers=2)
+        reducer.connect(1)
+        layout = FlatParameters(module, alignment=reducer.alignment)
+        reducer.lay_out([parameter.shape for parameter in layout.parameters])
+        attendance: Any = Signed()
+        exchange = BucketExchange(
+            reducer, layout, group=one_server, attendance=attendance, device=torch.device("cpu")
+        )
+        ddp = DistributedDataParallel(module, bucket_cap_mb=cap)
+        ddp.register_comm_hook(None, exchange.hook)
+        for step in range(2):
+            ddp.zero_grad()
+            ddp(torch.randn(4, 500, generator=torch.Generator().manual_seed(step))).backward()
+        exchange.finish()
+        gradients.append([parameter.grad for parameter in module.parameters()])
+        calls.append(exchange.calls)
+    assert len(set(calls)) == 2  # 25 MB and 1000 MB hold all parameters
+    for first, *others in zip(*gradients, strict=True):
+        assert all(torch.equal(first, other) for other in others)

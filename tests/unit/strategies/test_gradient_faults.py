@@ -126,9 +126,9 @@ def test_skip_step_leaves_out_the_whole_step(value: float) -> None:
 def test_propagate_reaches_its_block_and_no_other(value: float) -> None:
     model, switch = Odd(poison=value), reducer("propagate")
     fit(model, switch)
-    # The scalar is value 0 of the flat gradient, and weight[20] value 21: the block 16 to 31.
+    # Blocks of 16 begin with the parameter: weight[20] lies in 16 to 31.
     poisoned = torch.zeros(37, dtype=torch.bool)
-    poisoned[15:31] = True
+    poisoned[16:32] = True
     assert torch.equal(torch.isnan(model.weight), poisoned)
     assert torch.allclose(model.weight[~poisoned], torch.tensor(-3.0), rtol=0.01)
     assert torch.allclose(model.scalar, torch.tensor(-3.0), rtol=0.01)

@@ -149,4 +149,5 @@ def test_servers_must_agree_on_every_setting() -> None:
         "levels": 3,
         "bucket_size": 4,
         "seed": 5,
+        "blocks": "parameter",
     }
