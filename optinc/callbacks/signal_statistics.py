@@ -54,6 +54,7 @@ class SignalStatistics(pl.Callback):
         self.folder = folder
         self.points: list[Point] = []
         self._names: list[str] = []
+        self._layout: FlatParameters | None = None
         self._observer: SignalObserver | None = None
         self._step = 0
         self._loss_scale = 1.0
@@ -65,10 +66,7 @@ class SignalStatistics(pl.Callback):
             ConfigurationError: If the strategy has no reducer.
         """
         _reducer(trainer)
-        layout = FlatParameters(pl_module)
-        groups = parameter_groups(layout.names, layout.sizes, depth=self.depth)
-        self._names = [name for name, _ in groups]
-        self._observer = SignalObserver([place for _, place in groups])
+        self._group(FlatParameters(pl_module))
         self.points = []
 
     def on_train_batch_start(
@@ -81,6 +79,17 @@ class SignalStatistics(pl.Callback):
         self._loss_scale = 1.0 if scaler is None else scaler.get_scale()
         observed = self._step % self.every_n_steps == 0
         _reducer(trainer).observer = self._observer if observed else None
+
+    def on_before_zero_grad(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any
+    ) -> None:
+        """Group anew where other parameters are trained than before."""
+        layout = FlatParameters(pl_module)
+        assert self._layout is not None
+        if layout.differences(self._layout):
+            observed = _reducer(trainer).observer is not None
+            self._group(layout)
+            _reducer(trainer).observer = self._observer if observed else None
 
     def on_train_batch_end(
         self,
@@ -117,6 +126,12 @@ class SignalStatistics(pl.Callback):
     ) -> None:
         """Write the curves of a training that was interrupted or has failed."""
         self._end(trainer)
+
+    def _group(self, layout: FlatParameters) -> None:
+        groups = parameter_groups(layout.names, layout.sizes, depth=self.depth)
+        self._layout = layout
+        self._names = [name for name, _ in groups]
+        self._observer = SignalObserver([place for _, place in groups])
 
     def _end(self, trainer: pl.Trainer) -> None:
         if self._observer is None:

@@ -107,6 +107,12 @@ class Reducer(nn.Module, ABC):
         """
         self.layout = GradientLayout([prod(shape) for shape in shapes], alignment=self.alignment)
 
+    def forget_parameters(self) -> None:
+        """Forget what belongs to single values of [P], such as the errors that are fed back.
+
+        Strategies call it before :meth:`lay_out` where other parameters than before make up [P].
+        """
+
     def forward(self, gradients_NP: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Reduce the gradients of all servers, held by this process, to one.
 

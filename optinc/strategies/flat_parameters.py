@@ -48,6 +48,15 @@ class FlatParameters:
         """Set the padding of a gradient [..., P] to zero, in place."""
         self._layout.clear_padding(gradient_P)
 
+    def differences(self, other: FlatParameters) -> list[str]:
+        """Return the names of parameters that one of two layouts has and the other has not.
+
+        A parameter that was replaced by another tensor under its name counts too.
+        """
+        mine = {(name, id(p)) for name, p in zip(self.names, self.parameters, strict=True)}
+        theirs = {(name, id(p)) for name, p in zip(other.names, other.parameters, strict=True)}
+        return sorted({name for name, _ in mine ^ theirs})
+
     def take_gradients(self, row_P: Tensor, *, add: bool) -> list[bool]:
         """Move the gradients into a flat row, leaving ``grad`` None.
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ import torch
 from lightning_fabric.utilities.seed import reset_seed
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
@@ -27,6 +27,7 @@ from optinc.strategies.checkpoints import (
     to_cpu,
 )
 from optinc.strategies.flat_parameters import FlatParameters
+from optinc.strategies.lightning_internals import is_accumulating
 from optinc.strategies.sharding import split_batch
 from optinc.strategies.step_guard import StepGuard
 
@@ -64,9 +65,9 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         self._follow_accelerator = device == "auto"
         self._guard = StepGuard(most_skipped_steps)
         self._losses: list[Tensor] = []
+        self._layout: FlatParameters | None = None
         self._gradients_NP: Tensor | None = None
         self._present: list[bool] | None = None
-        self._synchronise = False
 
     @property
     def servers(self) -> int:
@@ -88,7 +89,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         reset_seed()
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """Check that the module can be trained by virtual servers, and lay out its gradients.
+        """Check that the module can be trained by virtual servers.
 
         Raises:
             ConfigurationError: If the module uses manual optimisation or several optimisers.
@@ -106,8 +107,8 @@ class VirtualServersStrategy(SingleDeviceStrategy):
                 f"configures {len(self.optimizers)}"
             )
         self.reducer.to(self.root_device)
-        self._layout = FlatParameters(module, alignment=self.reducer.alignment)
-        self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
+        # The first backward pass lays out the gradients: hooks may yet freeze parameters.
+        self._layout = None
         self._gradients_NP = None
         self._present = None
 
@@ -149,39 +150,26 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         """
         self.pre_backward(closure_loss)
         module = self._module()
+        layout = self._follow_requires_grad()
         closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
         # Accumulation and loss scaling have multiplied the loss; the factor applies to each server.
         factors = torch.autograd.grad(closure_loss, self._losses)
-        rows_NP = self._gradient_rows()
-        accumulating = self._present is not None
-        present = self._present or [False] * len(self._layout.parameters)
+        rows_NP = self._gradient_rows(layout)
+        present = self._present or self._present_before(layout, rows_NP)
+        adding = any(present)
         for row_P, loss, factor in zip(rows_NP, self._losses, factors, strict=True):
-            for parameter in self._layout.parameters:
+            for parameter in layout.parameters:
                 parameter.grad = None
             self.precision_plugin.backward(loss * factor, module, optimizer, *args, **kwargs)
-            found = self._layout.take_gradients(row_P, add=accumulating)
+            found = layout.take_gradients(row_P, add=adding)
             present = [a or b for a, b in zip(present, found, strict=True)]
-        self._present = present
         self._losses = []
-        if self._synchronise:
-            self._reduce(rows_NP)
+        self._present = present
+        if not is_accumulating(module.trainer):
+            self._reduce(layout, rows_NP)
         closure_loss = self.precision_plugin.post_backward(closure_loss, module)
         self.post_backward(closure_loss)
         return closure_loss
-
-    def optimizer_step(
-        self,
-        optimizer: Optimizer,
-        closure: Callable[[], Any],
-        model: pl.LightningModule | nn.Module | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Step the optimiser; the backward pass inside the closure reduces."""
-        self._synchronise = True
-        try:
-            return super().optimizer_step(optimizer, closure, model, **kwargs)
-        finally:
-            self._synchronise = False
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
@@ -204,30 +192,59 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         assert module is not None
         return module
 
-    def _gradient_rows(self) -> Tensor:
+    def _follow_requires_grad(self) -> FlatParameters:
+        """Return the layout of the parameters that are trained now, a new one if they changed.
+
+        Raises:
+            ConfigurationError: If they changed while gradients were being accumulated.
+        """
+        layout = FlatParameters(self._module(), alignment=self.reducer.alignment)
+        if self._layout is not None:
+            changed = layout.differences(self._layout)
+            if not changed:
+                return self._layout
+            if self._present is not None:
+                raise ConfigurationError(
+                    f"requires_grad of parameter '{changed[0]}' changed while gradients were being "
+                    "accumulated; strategy=virtual_servers follows changes between optimiser steps"
+                )
+            self.reducer.forget_parameters()
+        self.reducer.lay_out([parameter.shape for parameter in layout.parameters])
+        self._layout, self._gradients_NP = layout, None
+        return layout
+
+    def _gradient_rows(self, layout: FlatParameters) -> Tensor:
         """Return memory for the gradients of all servers [N, P], kept from step to step."""
         if self._gradients_NP is None:
             self._gradients_NP = torch.empty(
-                self.servers,
-                self._layout.size,
-                dtype=self._layout.dtype,
-                device=self.root_device,
+                self.servers, layout.size, dtype=layout.dtype, device=self.root_device
             )
         return self._gradients_NP
 
-    def _reduce(self, rows_NP: Tensor) -> None:
+    def _present_before(self, layout: FlatParameters, rows_NP: Tensor) -> list[bool]:
+        """Begin the rows with gradients that nobody has zeroed since the last reduction.
+
+        As under DDP, where autograd adds to ``grad``; Lightning zeroes it unless it is told not to.
+        """
+        present = [parameter.grad is not None for parameter in layout.parameters]
+        if any(present):
+            layout.take_gradients(rows_NP[0], add=False)
+            rows_NP[1:] = rows_NP[0]
+        return present
+
+    def _reduce(self, layout: FlatParameters, rows_NP: Tensor) -> None:
         """Replace the gradients of all servers [N, P] by their reduction."""
         assert self._present is not None
         present, self._present = self._present, None
         skipped = False
         try:
             # Into the first row: another tensor would add a fifth to the memory of 4 servers.
-            self._layout.set_gradients(self.reducer(rows_NP, out=rows_NP[0]), present)
+            layout.set_gradients(self.reducer(rows_NP, out=rows_NP[0]), present)
         except SkipStep:
             # Without gradients the optimiser changes nothing, not even its own state.
             skipped = True
         except NonFiniteGradientError as error:
-            raise error.with_parameter(self._layout.names, self._layout.sizes) from None
+            raise error.with_parameter(layout.names, layout.sizes) from None
         self._guard.note(skipped=skipped, last_checkpoint=last_checkpoint(self._module()))
 
 

@@ -78,6 +78,10 @@ class PowerSGDReducer(HookReducer):
         super().lay_out(shapes)
         self._shapes = [torch.Size(shape) for shape in shapes]
 
+    def forget_parameters(self) -> None:
+        """Forget errors and factors; iterations and random state go on."""
+        self._errors, self._factors = [], None
+
     def identity(self) -> dict[str, Any]:
         """See :meth:`Reducer.identity`."""
         return {

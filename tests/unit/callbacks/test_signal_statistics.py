@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from optinc.callbacks.signal_plots import WHOLE
 from optinc.callbacks.signal_statistics import SignalStatistics
 from optinc.errors import ConfigurationError
 from optinc.reducers.ring import RingReducer
@@ -30,7 +31,9 @@ class Line(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(callback: pl.Callback, strategy: Any, **settings: Any) -> pl.Trainer:
+def fit(
+    callback: pl.Callback, strategy: Any, *, module: Line | None = None, **settings: Any
+) -> pl.Trainer:
     data: Any = torch.randn(8, 4, 3, generator=torch.Generator().manual_seed(1))
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -44,7 +47,7 @@ def fit(callback: pl.Callback, strategy: Any, **settings: Any) -> pl.Trainer:
         enable_model_summary=False,
         **settings,
     )
-    trainer.fit(Line(), DataLoader(data, batch_size=None))
+    trainer.fit(module or Line(), DataLoader(data, batch_size=None))
     return trainer
 
 
@@ -93,6 +96,39 @@ def test_the_norm_is_that_of_the_gradient_and_not_of_a_scaled_loss(tmp_path: Pat
     fit(scaled, VirtualServersStrategy(RingReducer(servers=2)), plugins=[plugin])
     assert scaler.get_scale() > 2.0**7
     assert norms(scaled) == pytest.approx(norms(plain), rel=0.05)
+
+
+class Unfreezing(Line):
+    """Learns its input layer from the fifth batch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(3, 3).requires_grad_(False)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.first.requires_grad_(batch_idx >= 4)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return super().training_step(self.first(batch), batch_idx)
+
+
+def test_groups_follow_what_is_trained(tmp_path: Path) -> None:
+    callback = statistics(tmp_path)
+    fit(callback, VirtualServersStrategy(RingReducer(servers=2)), module=Unfreezing())
+    first = {point.step for point in callback.points if point.group == "first"}
+    assert first == {4, 5, 6, 7}
+    assert list(norms(callback)) == list(range(8))
+    (whole,) = (
+        p.value
+        for p in callback.points
+        if (p.group, p.step) == (WHOLE, 7) and p.quantity == "gradient_norm"
+    )
+    parts = [
+        p.value
+        for p in callback.points
+        if (p.quantity, p.step) == ("gradient_norm", 7) and p.group != WHOLE
+    ]
+    assert whole == pytest.approx(sum(part**2 for part in parts) ** 0.5)
 
 
 def test_a_plot_that_cannot_be_written_does_not_end_the_training(

@@ -54,3 +54,12 @@ def test_sparse_gradients_are_refused_by_name() -> None:
     flat = FlatParameters(module)
     with pytest.raises(ConfigurationError, match="parameter 'weight' has a sparse gradient"):
         flat.take_gradients(torch.zeros(8), add=False)
+
+
+def test_differences_are_named() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    before = FlatParameters(module)
+    assert before.differences(FlatParameters(module)) == []
+    module[0].bias.requires_grad_(False)
+    module[1].weight = nn.Parameter(torch.zeros(1, 3))
+    assert FlatParameters(module).differences(before) == ["0.bias", "1.weight"]

@@ -131,6 +131,16 @@ def test_a_gradient_that_is_not_finite_leaves_no_memory() -> None:
     assert torch.equal(reducer(rows), other(rows))
 
 
+def test_forgotten_parameters_leave_no_error_and_no_factor() -> None:
+    reducer = after_warm_up()
+    assert reducer.server_state()
+    reducer.forget_parameters()
+    assert reducer.server_state() == {}
+    assert set(reducer.shared_state()) == {"iteration", "random_keys", "random_at"}
+    reducer.lay_out([torch.Size((10, 10))])
+    assert torch.isfinite(reducer(gradients(3, 100))).all()
+
+
 def test_no_settings_are_logged_and_the_logger_stays_unchanged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
