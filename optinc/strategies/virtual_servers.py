@@ -28,7 +28,7 @@ from optinc.strategies.checkpoints import (
 )
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lightning_internals import is_accumulating
-from optinc.strategies.sharding import split_batch
+from optinc.strategies.sharding import check_shards, loader_rows, split_batch
 from optinc.strategies.step_guard import StepGuard
 
 
@@ -121,7 +121,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         Raises:
             ConfigurationError: If the batch cannot be split, or a server returns no scalar loss.
         """
-        shards = split_batch(batch, self.servers)
+        shards = self._split(batch)
         buffers = ServerBuffers(self._module())
         devices = [self.root_device] if self.root_device.type == "cuda" else []
         outputs: dict[int, Any] = {}
@@ -186,6 +186,17 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
         restore_reducer(self.reducer, checkpoint)
         return checkpoint
+
+    def _split(self, batch: Any) -> list[Any]:
+        """Split a batch by the user's ``split_batch`` if there is one, else by sample."""
+        trainer = self._module().trainer
+        for owner in (self._module(), trainer.datamodule):  # type: ignore[attr-defined]
+            split = getattr(owner, "split_batch", None)
+            if callable(split):
+                shards = split(batch, self.servers)
+                return check_shards(shards, self.servers, type(owner).__name__)
+        rows, stacked = loader_rows(trainer.train_dataloader, last_batch=trainer.is_last_batch)
+        return split_batch(batch, self.servers, rows=rows, stacked=stacked)
 
     def _module(self) -> pl.LightningModule:
         module = self.lightning_module

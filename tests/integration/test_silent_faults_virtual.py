@@ -14,7 +14,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BackboneFinetuning
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
@@ -221,3 +222,156 @@ def test_virtual_gradients_that_are_never_zeroed_add_up() -> None:
         optimizer.step()
     for name, parameter in expected.named_parameters():
         torch.testing.assert_close(virtual.get_parameter(name), parameter)
+
+
+class VirtualNamed(Dataset[tuple[Tensor, str, int]]):
+    """Samples of which torch's ``default_collate`` makes a tensor, a tuple of names and labels."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str, int]:
+        return torch.full((3,), float(index)), f"name{index}", index
+
+
+class VirtualSeeing(pl.LightningModule):
+    """Notes the shards of all servers, outside of what belongs to one server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        SEEN.append(batch)
+        return self.loss(batch)
+
+    def loss(self, batch: Any) -> Tensor:
+        return self.layer(batch[0]).mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+SEEN: list[Any] = []
+
+
+def virtual_shards(
+    module: pl.LightningModule, loader: DataLoader[Any], datamodule: Any = None, servers: int = 4
+) -> list[Any]:
+    """Train for an epoch; return the shards of all servers, those of server 0 last."""
+    SEEN.clear()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        strategy=VirtualServersStrategy(RingReducer(servers=servers)),
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    if datamodule is not None:
+        trainer.fit(module, datamodule=datamodule)
+    else:
+        trainer.fit(module, loader)
+    return list(SEEN)
+
+
+def test_virtual_servers_get_the_names_and_labels_of_their_rows() -> None:
+    loader = DataLoader(VirtualNamed(), batch_size=6, drop_last=False)
+    shards = virtual_shards(VirtualSeeing(), loader)
+    assert len(shards) == 8
+    for x, names, labels in shards:
+        assert names == tuple(f"name{i}" for i in labels.tolist())
+        assert x[:, 0].tolist() == labels.tolist()
+
+
+def test_virtual_servers_get_whole_images_and_their_boxes() -> None:
+    class Detection(VirtualNamed):
+        def __getitem__(self, index: int) -> Any:
+            image = torch.full((3, 4 + index, 5), float(index))
+            return image, {"boxes": torch.full((index, 4), float(index)), "label": index}
+
+    class Detector(VirtualSeeing):
+        def loss(self, batch: Any) -> Tensor:
+            return torch.stack([self.layer(image.mean((1, 2))) for image in batch[0]]).mean()
+
+    loader = DataLoader(
+        Detection(), batch_size=5, collate_fn=lambda samples: tuple(zip(*samples, strict=True))
+    )
+    shards = virtual_shards(Detector(), loader, servers=3)
+    assert [len(images) for images, _ in shards] == [1, 2, 2] * 2
+    for images, targets in shards:
+        for image, target in zip(images, targets, strict=True):
+            assert image.shape == (3, 4 + target["label"], 5)
+            assert image.unique().tolist() == [target["label"]]
+            assert target["boxes"].shape == (target["label"], 4)
+
+
+class VirtualSequences(VirtualSeeing):
+    """Learns from sequences of different lengths, packed, with positions [1, T] for all rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(3, 3, batch_first=True)
+
+    def split_batch(self, batch: Any, servers: int) -> list[Any]:
+        packed, positions, tokens, lengths = batch
+        rows, sizes = pad_packed_sequence(packed, batch_first=True)
+        ragged = tokens.split(lengths.tolist())
+        return [
+            (
+                pack_padded_sequence(
+                    rows[k::servers], sizes[k::servers], batch_first=True, enforce_sorted=False
+                ),
+                positions,
+                torch.cat(ragged[k::servers]),
+                lengths[k::servers],
+            )
+            for k in range(servers)
+        ]
+
+    def loss(self, batch: Any) -> Tensor:
+        packed, positions, tokens, lengths = batch
+        padded, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
+        weighted = (self.layer(padded)[..., 0] * positions[:, : padded.shape[1]]).mean()
+        assert len(tokens) == lengths.sum() == len(packed.data)
+        return weighted
+
+
+def virtual_ragged(samples: list[Any]) -> Any:
+    lengths = torch.tensor([index % 4 + 1 for _, _, index in samples])
+    packed = pack_sequence(
+        [x.expand(int(n), 3) for (x, _, _), n in zip(samples, lengths, strict=True)],
+        enforce_sorted=False,
+    )
+    tokens = torch.repeat_interleave(torch.arange(len(samples)), lengths)
+    return packed, torch.arange(4.0)[None], tokens, lengths
+
+
+@pytest.mark.parametrize("owner", ["module", "datamodule"])
+def test_virtual_batches_of_packed_sequences_are_split_by_the_user(owner: str) -> None:
+    class Data(pl.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return DataLoader(VirtualNamed(), batch_size=5, collate_fn=virtual_ragged)
+
+        def split_batch(self, batch: Any, servers: int) -> list[Any]:
+            return VirtualSequences.split_batch(None, batch, servers)  # type: ignore[arg-type]
+
+    class Plain(VirtualSequences):
+        split_batch = None  # type: ignore[assignment]
+
+    module = VirtualSequences() if owner == "module" else Plain()
+    # Positions come to all servers, packed rows and ragged tokens to the server of their sample.
+    shards = virtual_shards(module, Data().train_dataloader(), Data(), servers=2)
+    assert [shard[3].tolist() for shard in shards[:2]] == [[2, 4], [1, 3, 1]]
+    assert [shard[2].tolist() for shard in shards[:2]] == [[1, 1, 3, 3, 3, 3], [0, 2, 2, 2, 4]]
+    assert all(shard[1].shape == (1, 4) for shard in shards)
+
+
+def test_virtual_batches_that_nobody_can_split_are_refused_by_their_place() -> None:
+    class Plain(VirtualSequences):
+        split_batch = None  # type: ignore[assignment]
+
+    loader = DataLoader(VirtualNamed(), batch_size=5, collate_fn=virtual_ragged)
+    with pytest.raises(ConfigurationError, match=r"batch\[0\] is a PackedSequence.*split_batch"):
+        virtual_shards(Plain(), loader)
