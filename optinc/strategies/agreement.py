@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import nn
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
@@ -35,6 +39,53 @@ def agree(reducer: Reducer, layout: FlatParameters, group: ServerGroup) -> None:
                     f"servers disagree on {key}: rank 0 has {here}, rank {rank} has {there}; all "
                     "servers must run the same code, settings and ONN"
                 )
+
+
+def call_roll(
+    group: ServerGroup, device: torch.device, *, problem: str | None, stopping: bool
+) -> bool:
+    """Tell the other servers, before a reduction, whether this one can go on; a collective.
+
+    Args:
+        group: All servers.
+        device: Device of the collective.
+        problem: Why this server cannot go on, None if it can.
+        stopping: Whether this server has been told to stop after this step.
+
+    Returns:
+        Whether any server has been told to stop.
+
+    Raises:
+        ConfigurationError: On all servers, if one cannot go on; names it and its problem.
+    """
+    flags = torch.tensor([problem is not None, stopping], dtype=torch.int32, device=device)
+    group.maximum(flags)
+    failed, any_stopping = flags.tolist()
+    if failed:
+        problems = group.gather_objects(problem)
+        rank, reason = next((r, p) for r, p in enumerate(problems) if p is not None)
+        raise ConfigurationError(f"server {rank}: {reason}")
+    return bool(any_stopping)
+
+
+def any_server(group: ServerGroup, flag: bool, device: torch.device) -> bool:
+    """Tell whether ``flag`` is true on any server; a collective."""
+    flags = torch.tensor([flag], dtype=torch.int32, device=device)
+    group.maximum(flags)
+    return bool(flags.item())
+
+
+def is_current(layout: FlatParameters, module: nn.Module) -> bool:
+    """Tell whether the trainable parameters of a module are still those of its layout."""
+    trainable = [id(p) for p in module.parameters() if p.requires_grad]
+    return trainable == [id(p) for p in layout.parameters]
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the names of parameters for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"parameter{'s' * (len(names) > 1)} {shown}{more}"
 
 
 def describe_parameters(layout: FlatParameters) -> list[str]:

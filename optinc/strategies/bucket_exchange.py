@@ -11,6 +11,7 @@ from torch.futures import Future
 
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
+from optinc.strategies.agreement import call_roll, listed
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lost_servers import Attendance
 
@@ -23,7 +24,9 @@ class BucketExchange:
     step. The price is that nothing is sent before the last gradient is known.
 
     An exception inside a hook would be lost in autograd's own error; it is kept until
-    :meth:`finish`.
+    :meth:`finish`. A bucket that does not come, because a parameter in it has no gradient, would
+    leave the other servers waiting; so they call the roll before each reduction, and all of them
+    raise the error of any one.
 
     Args:
         reducer: Averages the gradients of the servers.
@@ -34,6 +37,8 @@ class BucketExchange:
 
     Attributes:
         calls: Hook calls so far, one for each bucket.
+        stopping: Whether this server has been told to stop.
+        all_stop: Whether any server had been told so before the last reduction.
     """
 
     def __init__(
@@ -49,14 +54,29 @@ class BucketExchange:
         self.group = group
         self.attendance = attendance
         self.calls = 0
+        self.stopping = False
+        self.all_stop = False
+        self._device = device
+        self._layout = layout
         self._gradient_P = torch.zeros(layout.size, dtype=layout.dtype, device=device)
-        self._clear_padding = layout.clear_padding
         self._slices = {
             id(parameter): part
             for parameter, part in zip(layout.parameters, layout.slices, strict=True)
         }
         self._waiting: list[tuple[list[tuple[Tensor, slice]], Tensor, Future[Tensor]]] = []
         self._error: Exception | None = None
+        self._complete = False
+        self._problem: str | None = None
+
+    def begin(self, problem: str | None = None) -> None:
+        """Begin a backward pass that ends in a reduction.
+
+        Args:
+            problem: Why this server cannot reduce; all servers raise it in :meth:`finish`.
+        """
+        self._waiting = []
+        self._complete = False
+        self._problem = problem
 
     def hook(
         self,
@@ -79,26 +99,77 @@ class BucketExchange:
             self._reduce()
         return future
 
-    def finish(self) -> None:
+    def finish(self, loss: Tensor | None = None) -> None:
         """Raise the error of this backward pass's reduction, if there was one.
 
+        Args:
+            loss: What the pass began with; its graph tells which parameters it did not use.
+
         Raises:
+            ConfigurationError: On all servers, if a bucket of one of them did not arrive; names
+                server and parameters.
             Exception: The error that the reducer raised.
         """
+        if not self._complete:
+            self._answer(self._problem or self._missing(loss))
         error, self._error = self._error, None
         if error is not None:
             raise error
 
-    def _reduce(self) -> None:
-        self.attendance.sign()
-        # A switch that errs may have written something there in the last reduction.
-        self._clear_padding(self._gradient_P)
+    def _missing(self, loss: Tensor | None) -> str:
+        """Say what did not arrive in this pass."""
+        arrived = {id(part) for views, _, _ in self._waiting for _, part in views}
+        used = set() if loss is None else parameters_of(loss)
+        unused = [
+            name
+            for name, parameter in zip(self._layout.names, self._layout.parameters, strict=True)
+            if id(self._slices[id(parameter)]) not in arrived and id(parameter) not in used
+        ]
+        if not unused:
+            return "DDP did not call the reducer for all gradients of this backward pass"
+        return (
+            f"this backward pass gave no gradient to {listed(unused)}; set "
+            "strategy.find_unused_parameters=true "
+            "(Trainer(strategy='optinc_ddp_find_unused_parameters_true')), or let every loss use "
+            "all trainable parameters"
+        )
+
+    def _answer(self, problem: str | None) -> None:
+        """Call the roll, and keep its error, or that of the communication."""
         try:
-            self.reducer.all_reduce(self._gradient_P, self.group)
+            self.all_stop = call_roll(
+                self.group, self._device, problem=problem, stopping=self.stopping
+            )
         except Exception as error:  # raised by finish
             self._error = error
+
+    def _reduce(self) -> None:
+        self._complete = True
+        self.attendance.sign()
+        # A switch that errs may have written something there in the last reduction.
+        self._layout.clear_padding(self._gradient_P)
+        self._answer(self._problem)
+        if self._error is None:
+            try:
+                self.reducer.all_reduce(self._gradient_P, self.group)
+            except Exception as error:  # raised by finish
+                self._error = error
         waiting, self._waiting = self._waiting, []
         for views, buffer, future in waiting:
             for gradient, part in views:
                 gradient.copy_(self._gradient_P[part].view(gradient.shape))
             future.set_result(buffer)
+
+
+def parameters_of(loss: Tensor) -> set[int]:
+    """Return the identities of the parameters in the graph of a loss, before or after its pass."""
+    found, seen, nodes = set(), set(), [loss.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        nodes.extend(before for before, _ in node.next_functions)
+    return found

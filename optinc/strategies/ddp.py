@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
 import torch.distributed as dist
 from lightning_fabric.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -21,14 +20,14 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from optinc.errors import ConfigurationError, NonFiniteGradientError, OptINCError, SkipStep
+from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.onn import zoo
 from optinc.onn.design import in_cascade
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
-from optinc.strategies.agreement import agree
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.agreement import agree, any_server, is_current, listed
+from optinc.strategies.bucket_exchange import BucketExchange, parameters_of
 from optinc.strategies.checkpoints import (
     CHECKPOINT_KEY,
     AtomicCheckpointIO,
@@ -43,6 +42,7 @@ from optinc.strategies.lightning_internals import (
     HookedDDPStrategy,
     replace_sigterm_handler,
     set_stopping,
+    share_evaluations,
 )
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
@@ -159,11 +159,10 @@ class OptINCDDPStrategy(HookedDDPStrategy):
             ConfigurationError: If module, precision or devices do not allow it, or the servers
                 disagree.
         """
-        module = self._module()
-        if not module.automatic_optimization:
+        if self.static_graph and not self._module().automatic_optimization:
             raise ConfigurationError(
-                f"strategy=ddp needs automatic optimisation, but "
-                f"{type(module).__name__}.automatic_optimization is False"
+                "strategy.static_graph=true needs automatic optimisation, but "
+                f"{type(self._module()).__name__}.automatic_optimization is False"
             )
         if self.synchronises_batchnorm and self.root_device.type == "cpu":
             raise ConfigurationError(
@@ -180,12 +179,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
                 "such steps itself; it needs optinc.quantization.nonfinite=propagate"
             )
         replace_sigterm_handler(trainer, self._note_stopping)
+        share_evaluations(trainer, self._gather)
         super().setup(trainer)
-        if len(self.optimizers) > 1:
-            raise ConfigurationError(
-                f"strategy=ddp needs one optimiser, but {type(module).__name__} configures "
-                f"{len(self.optimizers)}"
-            )
 
     def configure_ddp(self) -> None:
         """Compare the servers, wrap the module, and register the reducer as its hook.
@@ -210,9 +205,26 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         super().configure_ddp()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the training step, in which DDP synchronises buffers."""
+        """Run the training step, in which DDP synchronises buffers.
+
+        Where other parameters are trainable than before (fine-tuning, LoRA), all servers are laid
+        out again first. Those that the step itself freezes and releases count as unused.
+
+        Raises:
+            ConfigurationError: On all servers, if their trainable parameters differ.
+        """
         with self._watch():
+            self._follow_trainable_parameters()
             return super().training_step(*args, **kwargs)
+
+    def _follow_trainable_parameters(self) -> None:
+        assert isinstance(self.model, DistributedDataParallel)
+        if not self.model.require_backward_grad_sync:
+            return  # accumulated with the next batches, and looked at before their last one
+        changed = not is_current(self._layout, self._module())
+        if any_server(ServerGroup.world(), changed, self.root_device):
+            self.unwrap()
+            self.configure_ddp()
 
     def backward(
         self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **kwargs: Any
@@ -220,34 +232,53 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         """Compute this server's gradient; DDP's hook reduces it if an optimiser step follows.
 
         Raises:
+            ConfigurationError: On all servers, if a parameter of one of them got no gradient, or
+                one that was frozen when the step began got one; names server and parameter.
             NonFiniteGradientError: On all servers, if one server's gradient holds NaN or infinity
                 and the policy is ``raise``; names server and parameter.
             ServerLostError: If a server died or did not answer within ``timeout_seconds``.
-            OptINCError: If DDP did not call the hook.
         """
         assert isinstance(self.model, DistributedDataParallel)
         assert self._exchange is not None
         exchange, module = self._exchange, self._module()
-        calls = exchange.calls
+        synchronise = self.model.require_backward_grad_sync
         self.pre_backward(closure_loss)
         closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
         with self._watch():
+            if synchronise:
+                exchange.stopping = self._stopping
+                exchange.begin(self._released_within_the_step(closure_loss))
             self.precision_plugin.backward(closure_loss, module, optimizer, *args, **kwargs)
-            if self.model.require_backward_grad_sync:
-                if exchange.calls == calls:
-                    raise OptINCError(
-                        "DDP did not call the reducer in this backward pass: gradients of the "
-                        "servers would never be averaged"
-                    )
-                self._finish_exchange(exchange)
+            if synchronise:
+                self._finish_exchange(exchange, closure_loss)
         closure_loss = self.precision_plugin.post_backward(closure_loss, module)
         self.post_backward(closure_loss)
         return closure_loss
 
-    def _finish_exchange(self, exchange: BucketExchange) -> None:
+    def _released_within_the_step(self, loss: Tensor) -> str | None:
+        """Name the parameters of a loss that became trainable after the step had begun."""
+        known = {id(parameter) for parameter in self._layout.parameters}
+        released = [
+            (name, parameter)
+            for name, parameter in self._module().named_parameters()
+            if parameter.requires_grad and id(parameter) not in known
+        ]
+        if not released:
+            return None
+        used = parameters_of(loss)
+        names = [name for name, parameter in released if id(parameter) in used]
+        if not names:
+            return None
+        return (
+            f"{listed(names)} became trainable inside training_step, and the servers have not laid "
+            "out their gradients for it; set requires_grad before, for example in "
+            "on_train_batch_start"
+        )
+
+    def _finish_exchange(self, exchange: BucketExchange, loss: Tensor) -> None:
         skipped = False
         try:
-            exchange.finish()
+            exchange.finish(loss)
         except SkipStep:
             # Without gradients the optimiser changes nothing, not even its own state.
             skipped = True
@@ -266,10 +297,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
     ) -> Any:
         """Step the optimiser, and stop all servers together if one received SIGTERM."""
         output = super().optimizer_step(optimizer, closure, model, **kwargs)
-        with self._watch():
-            stopping = torch.tensor([self._stopping], dtype=torch.int32, device=self.root_device)
-            ServerGroup.world().maximum(stopping)
-        if stopping.item():
+        if self._exchange is not None and self._exchange.all_stop:
             set_stopping(self._module().trainer, stopping=True)
         return output
 
@@ -297,6 +325,30 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         super().on_exception(exception)
         if isinstance(self.launcher, ServerLauncher):
             self.launcher.stop(grace_seconds=10.0)
+
+    def reduce(
+        self, tensor: Tensor | Any, group: Any | None = None, reduce_op: Any = "mean"
+    ) -> Tensor | Any:
+        """Combine a value of all servers; the mean of integers is not cut off, as Lightning's is.
+
+        Args:
+            tensor: The value; floating-point tensors are overwritten, and others returned as are.
+            group: Process group of torch; None takes all servers.
+            reduce_op: ``mean``, ``sum``, or an operation of :mod:`torch.distributed`.
+
+        Returns:
+            The combined value.
+        """
+        with self._watch():
+            whole = isinstance(tensor, Tensor) and not tensor.is_floating_point()
+            if whole and reduce_op in ("mean", "avg", dist.ReduceOp.AVG):
+                total = super().reduce(tensor.clone(), group, "sum")
+                return total / dist.get_world_size(group)
+            return super().reduce(tensor, group, reduce_op)
+
+    def _gather(self, value: Any) -> list[Any]:
+        with self._watch():
+            return ServerGroup.world().gather_objects(value)
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
         """Wait for all servers.

@@ -1,0 +1,326 @@
+"""Trains tiny models by two real servers, one case after another, for tests that look at several.
+
+    torchrun --nproc-per-node 2 -m tests.integration.ddp_behaviours FOLDER
+
+Writes what every case returned, or the error that ended it, to FOLDER/RANK.json, and the weights it
+ended with to FOLDER/RANK.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+from pytorch_lightning.callbacks import BaseFinetuning
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from optinc.reducers.ring import RingReducer
+from optinc.strategies.ddp import OptINCDDPStrategy
+from tests.integration.servers import one_server
+
+STEPS = 4
+ROWS = 4
+"""Of every server's batch."""
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+class Tiny(pl.LightningModule):
+    """Two layers, and one that comes last in DDP's buckets.
+
+    Args:
+        skip: Steps that leave the first layer unused, on the given ranks.
+        ranks: See ``skip``.
+    """
+
+    def __init__(self, *, skip: tuple[int, ...] = (), ranks: tuple[int, ...] = (0, 1)) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(3, 3)
+        self.body = nn.Linear(3, 20)
+        self.head = nn.Linear(20, 1)
+        self.skip, self.ranks = skip, ranks
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.global_step in self.skip and rank() in self.ranks):
+            x = self.first(x)
+        return self.head(self.body(x).tanh())
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self(batch[0]).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+
+
+def rows(count: int) -> Tensor:
+    return torch.randn(count, 3, generator=torch.Generator().manual_seed(3))
+
+
+def fit(
+    module: pl.LightningModule,
+    strategy: OptINCDDPStrategy | None = None,
+    *,
+    validation: int = 0,
+    **settings: Any,
+) -> pl.Trainer:
+    """Train on 4 rows a server and step; small buckets, so that a model has several."""
+    if strategy is None:
+        strategy = OptINCDDPStrategy(
+            RingReducer(servers=1), timeout_seconds=20, bucket_cap_mb=1e-5
+        )
+    callbacks = settings.pop("callbacks", [])
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=strategy,
+        max_epochs=settings.pop("max_epochs", 1),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=settings.pop("num_sanity_val_steps", 0),
+        callbacks=callbacks,
+        **settings,
+    )
+    data = DataLoader(TensorDataset(rows(2 * ROWS * STEPS)), batch_size=ROWS)
+    held_out = DataLoader(TensorDataset(rows(validation)), batch_size=ROWS)
+    trainer.fit(module, data, held_out if validation else None)
+    return trainer
+
+
+class Outcome(NamedTuple):
+    """What a case leaves: plain values, and the module trained."""
+
+    values: dict[str, Any]
+    module: nn.Module
+
+
+def unused(step: int, *, ranks: tuple[int, ...] = (0, 1), **ddp: Any) -> Outcome:
+    module = Tiny(skip=(step,), ranks=ranks)
+    reducer = RingReducer(servers=1)
+    strategy = OptINCDDPStrategy(reducer, timeout_seconds=20, bucket_cap_mb=1e-5, **ddp)
+    fit(module, strategy)
+    return Outcome({}, module)
+
+
+class Unfreeze(BaseFinetuning):
+    """The first layer is trained from the second epoch on, and frozen again in the third."""
+
+    def __init__(self, *, ranks: tuple[int, ...] = (0, 1)) -> None:
+        super().__init__()
+        self.ranks = ranks
+
+    def freeze_before_training(self, pl_module: pl.LightningModule) -> None:
+        self.freeze(pl_module.first)
+
+    def finetune_function(self, pl_module: pl.LightningModule, epoch: int, optimizer: Any) -> None:
+        if epoch == 1 and rank() in self.ranks:
+            self.unfreeze_and_add_param_group(pl_module.first, optimizer, 0.1, 1.0)
+        if epoch == 2:
+            self.freeze(pl_module.first)
+
+
+def unfreeze(*, ranks: tuple[int, ...] = (0, 1), epochs: int = 3, **settings: Any) -> Outcome:
+    module = Tiny()
+    before = module.first.weight.detach().clone()
+    trainer = fit(module, callbacks=[Unfreeze(ranks=ranks)], max_epochs=epochs, **settings)
+    moved = not torch.equal(before, module.first.weight)
+    return Outcome({"moved": moved, "steps": trainer.global_step}, module)
+
+
+class LoRA(Tiny):
+    """Gets new parameters before the second epoch, and has the old ones frozen."""
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 1:
+            self.requires_grad_(requires_grad=False)
+            self.extra = nn.Linear(3, 3, bias=False)
+            nn.init.zeros_(self.extra.weight)
+            self.trainer.optimizers[0].add_param_group({"params": [self.extra.weight]})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + self.extra(x) if hasattr(self, "extra") else x)
+
+
+def lora() -> Outcome:
+    module = LoRA()
+    fit(module, max_epochs=2)
+    return Outcome({"extra": module.extra.weight.abs().sum().item()}, module)
+
+
+class Released(Tiny):
+    """Releases a frozen layer in the middle of a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.requires_grad_(requires_grad=False)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.first.requires_grad_()
+        return super().training_step(batch, batch_idx)
+
+
+def released() -> Outcome:
+    module = Released()
+    fit(module)
+    return Outcome({}, module)
+
+
+class GAN(pl.LightningModule):
+    """Two optimisers stepped by hand, BatchNorm, and toggled parameters.
+
+    Args:
+        accumulate: Batches whose gradients the discriminator adds up before a step.
+    """
+
+    def __init__(self, *, toggle: bool = True, accumulate: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        torch.manual_seed(0)
+        self.generator = nn.Sequential(
+            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+        )
+        self.discriminator = nn.Sequential(nn.Linear(3, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+        self.toggle, self.accumulate = toggle, accumulate
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        real, noise = batch[0], batch[0].roll(1, 0).sin()
+        for_generator, for_discriminator = self.optimizers()
+        soft = nn.functional.softplus
+
+        if self.toggle:
+            self.toggle_optimizer(for_discriminator)
+        fake = self.generator(noise).detach()
+        loss = (soft(-self.discriminator(real)) + soft(self.discriminator(fake))).mean()
+        stepping = (batch_idx + 1) % self.accumulate == 0
+        with for_discriminator.toggle_model(sync_grad=stepping):
+            self.manual_backward(loss / self.accumulate)
+        if stepping:
+            for_discriminator.step()
+            for_discriminator.zero_grad()
+        if self.toggle:
+            self.untoggle_optimizer(for_discriminator)
+            self.toggle_optimizer(for_generator)
+        self.manual_backward(soft(-self.discriminator(self.generator(noise))).mean())
+        for_generator.step()
+        for_generator.zero_grad()
+        if self.toggle:
+            self.untoggle_optimizer(for_generator)
+
+    def configure_optimizers(self) -> Any:
+        return [
+            torch.optim.Adam(part.parameters(), lr=1e-2)
+            for part in (self.generator, self.discriminator)
+        ], []
+
+
+def gan(*, find: bool = True, **settings: Any) -> Outcome:
+    reducer = RingReducer(servers=1)
+    module = GAN(**settings)
+    strategy = OptINCDDPStrategy(
+        reducer, timeout_seconds=20, bucket_cap_mb=1e-5, find_unused_parameters=find
+    )
+    fit(module, strategy)
+    return Outcome({"reductions": reducer.accounting.reductions}, module)
+
+
+class Manual(Tiny):
+    """One optimiser, stepped by hand every second batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        stepping = batch_idx % 2 == 1
+        with optimizer.toggle_model(sync_grad=stepping):
+            self.manual_backward(self(batch[0]).square().mean() / 2)
+        if stepping:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def manual() -> Outcome:
+    reducer, module = RingReducer(servers=1), Manual()
+    fit(module, OptINCDDPStrategy(reducer, timeout_seconds=20))
+    return Outcome({"reductions": reducer.accounting.reductions}, module)
+
+
+class Validated(Tiny):
+    """Logs the same value in the ways that Lightning documents."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        error = self(batch[0]).square().mean()
+        self.log("val_loss", error)
+        self.log("val_synchronised", error, on_epoch=True, sync_dist=True)
+        self.log("val_given", error, batch_size=len(batch[0]), sync_dist=True)
+        self.log("val_forked", error, on_step=True, on_epoch=True, sync_dist=True)
+        self.log("val_sum", error * len(batch[0]), reduce_fx="sum")
+        self.log("val_max", error, reduce_fx="max")
+        self.log("val_rank", torch.tensor(float(rank())), rank_zero_only=True)
+
+
+def validation(samples: int, **settings: Any) -> Outcome:
+    module = Validated()
+    trainer = fit(module, validation=samples, **settings)
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return Outcome(values, module)
+
+
+CASES: dict[str, Callable[[], Outcome]] = {
+    "unused_first": lambda: unused(0),
+    "unused_middle": lambda: unused(1),
+    "unused_last": lambda: unused(STEPS - 1),
+    "unused_on_0": lambda: unused(STEPS - 1, ranks=(0,)),
+    "unused_on_1": lambda: unused(1, ranks=(1,)),
+    "unused_found": lambda: unused(1, ranks=(1,), find_unused_parameters=True),
+    "unfreeze": unfreeze,
+    "unfreeze_accumulating": lambda: unfreeze(accumulate_grad_batches=3),
+    "unfreeze_on_1": lambda: unfreeze(ranks=(1,)),
+    "lora": lora,
+    "released": released,
+    "gan": gan,
+    "gan_toggled_less": lambda: gan(toggle=False),
+    "gan_accumulating": lambda: gan(accumulate=2),
+    "gan_not_found": lambda: gan(find=False),
+    "manual": manual,
+    "validation_11": lambda: validation(11),
+    "validation_121": lambda: validation(121),
+    "validation_sanity": lambda: validation(13, num_sanity_val_steps=2),
+    "validation_too_small": lambda: validation(1),
+}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    names = sys.argv[2:] or list(CASES)
+    notes: dict[str, Any] = {}
+    weights: dict[str, Tensor] = {}
+    with one_server():
+        for name in names:
+            try:
+                outcome = CASES[name]()
+            except Exception as error:  # noqa: BLE001  (the tests look at it)
+                notes[name] = {"error": f"{type(error).__name__}: {error}"}
+                continue
+            notes[name] = outcome.values
+            state = outcome.module.state_dict()
+            weights.update({f"{name}/{key}": value.clone() for key, value in state.items()})
+        (folder / f"{rank()}.json").write_text(json.dumps(notes))
+        safetensors.torch.save_file(weights, folder / f"{rank()}.safetensors")
+
+
+if __name__ == "__main__":
+    main()
