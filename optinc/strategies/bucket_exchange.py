@@ -4,11 +4,14 @@
 
 # Without `from __future__ import annotations`: DDP checks the annotations of the hook itself.
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.futures import Future
 
+from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.strategies.agreement import call_roll, listed
@@ -83,9 +86,18 @@ class BucketExchange:
         _state: object,
         bucket: dist.GradBucket,  # type: ignore[name-defined]
     ) -> Future[Tensor]:
-        """Collect one bucket; after the last one, reduce and complete all of them."""
+        """Collect one bucket; after the last one, reduce and complete all of them.
+
+        Raises:
+            ConfigurationError: If its gradient is sparse; names the parameter.
+        """
         self.calls += 1
         buffer = bucket.buffer()
+        if buffer.layout != torch.strided:
+            raise ConfigurationError(
+                f"{listed(self._names(bucket.parameters()))} has a sparse gradient, "
+                "which cannot be sent as symbols; build its layer with sparse=False"
+            )
         devices = [buffer.device] if buffer.is_cuda else []
         future: Future[Tensor] = Future(devices=devices)
         views = [
@@ -116,15 +128,21 @@ class BucketExchange:
         if error is not None:
             raise error
 
+    def _names(self, parameters: Iterable[Tensor]) -> list[str]:
+        """Return the names of parameters, in flat order."""
+        wanted = {id(parameter) for parameter in parameters}
+        named = zip(self._layout.names, self._layout.parameters, strict=True)
+        return [name for name, parameter in named if id(parameter) in wanted]
+
     def _missing(self, loss: Tensor | None) -> str:
         """Say what did not arrive in this pass."""
         arrived = {id(part) for views, _, _ in self._waiting for _, part in views}
         used = set() if loss is None else parameters_of(loss)
-        unused = [
-            name
-            for name, parameter in zip(self._layout.names, self._layout.parameters, strict=True)
+        unused = self._names(
+            parameter
+            for parameter in self._layout.parameters
             if id(self._slices[id(parameter)]) not in arrived and id(parameter) not in used
-        ]
+        )
         if not unused:
             return "DDP did not call the reducer for all gradients of this backward pass"
         return (

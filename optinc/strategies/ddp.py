@@ -63,8 +63,15 @@ class OptINCDDPStrategy(HookedDDPStrategy):
     :class:`~torch.nn.parallel.DistributedDataParallel`. The weights are equal on all servers after
     every step, and equal to the weights of ``VirtualServersStrategy`` on the same shards.
 
-    Works with any LightningModule that uses automatic optimisation and one optimiser. Registered as
-    ``optinc_ddp`` and ``optinc_ddp_find_unused_parameters_true`` when this module is imported.
+    Every backward pass outside ``no_sync`` is one reduction, also with manual optimisation and
+    several optimisers. As with DDP, a pass that leaves trainable parameters without gradient, such
+    as those of a GAN's other network, needs ``find_unused_parameters``; without it, it is an error
+    on all servers before any weight changes. Parameters may become trainable or frozen, come or go,
+    between two steps. In evaluations every sample counts once, and values that are logged for
+    batches are those of all servers, with or without ``sync_dist``.
+
+    Registered as ``optinc_ddp`` and ``optinc_ddp_find_unused_parameters_true`` when this module is
+    imported.
 
     Args:
         reducer: Averages the gradients; it is connected to one server a process. None takes the
@@ -280,10 +287,12 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         try:
             exchange.finish(loss)
         except SkipStep:
-            # Without gradients the optimiser changes nothing, not even its own state.
+            # Without gradients the optimiser changes nothing, not even its own state. Those that
+            # another optimiser accumulates, whose parameters are toggled off, stay.
             skipped = True
             for parameter in self._layout.parameters:
-                parameter.grad = None
+                if parameter.requires_grad:
+                    parameter.grad = None
         except NonFiniteGradientError as error:
             raise error.with_parameter(self._layout.names, self._layout.sizes) from None
         self._guard.note(skipped=skipped, last_checkpoint=last_checkpoint(self._module()))

@@ -1,9 +1,9 @@
 """Trains tiny models by two real servers, one case after another, for tests that look at several.
 
-    torchrun --nproc-per-node 2 -m tests.integration.ddp_behaviours FOLDER
+    torchrun --nproc-per-node 2 -m tests.integration.ddp_behaviours FOLDER [PREFIX ...]
 
-Writes what every case returned, or the error that ended it, to FOLDER/RANK.json, and the weights it
-ended with to FOLDER/RANK.safetensors.
+Runs the cases whose names begin with a prefix. Writes what every case returned, or the error that
+ended it, to FOLDER/RANK.json, and the weights it ended with to FOLDER/RANK.safetensors.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +21,16 @@ import pytorch_lightning as pl
 import safetensors.torch
 import torch
 from pytorch_lightning.callbacks import BaseFinetuning
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from optinc.errors import ConfigurationError
 from optinc.reducers.ring import RingReducer
 from optinc.strategies.ddp import OptINCDDPStrategy
+from tests.integration.hook_cases import HOOK_CASES
 from tests.integration.servers import one_server
+from tests.processes import torchrun
 
 STEPS = 4
 ROWS = 4
@@ -69,20 +75,18 @@ def rows(count: int) -> Tensor:
 
 def fit(
     module: pl.LightningModule,
-    strategy: OptINCDDPStrategy | None = None,
+    strategy: Strategy | str | None = None,
     *,
     validation: int = 0,
     **settings: Any,
 ) -> pl.Trainer:
     """Train on 4 rows a server and step; small buckets, so that a model has several."""
     if strategy is None:
-        strategy = OptINCDDPStrategy(
-            RingReducer(servers=1), timeout_seconds=20, bucket_cap_mb=1e-5
-        )
+        strategy = OptINCDDPStrategy(RingReducer(servers=1), timeout_seconds=20, bucket_cap_mb=1e-5)
     callbacks = settings.pop("callbacks", [])
     trainer = pl.Trainer(
         accelerator="cpu",
-        devices=2,
+        devices=1 if strategy == "auto" else 2,
         strategy=strategy,
         max_epochs=settings.pop("max_epochs", 1),
         logger=False,
@@ -93,7 +97,12 @@ def fit(
         callbacks=callbacks,
         **settings,
     )
-    data = DataLoader(TensorDataset(rows(2 * ROWS * STEPS)), batch_size=ROWS)
+    dataset = TensorDataset(rows(2 * ROWS * STEPS))
+    if strategy == "auto":
+        data = DataLoader(dataset, batch_size=2 * ROWS)
+    else:
+        sampler = DistributedSampler(dataset, num_replicas=2, rank=rank(), shuffle=False)
+        data = DataLoader(dataset, batch_size=ROWS, sampler=sampler)
     held_out = DataLoader(TensorDataset(rows(validation)), batch_size=ROWS)
     trainer.fit(module, data, held_out if validation else None)
     return trainer
@@ -103,15 +112,19 @@ class Outcome(NamedTuple):
     """What a case leaves: plain values, and the module trained."""
 
     values: dict[str, Any]
-    module: nn.Module
+    module: nn.Module | None = None
 
 
 def unused(step: int, *, ranks: tuple[int, ...] = (0, 1), **ddp: Any) -> Outcome:
     module = Tiny(skip=(step,), ranks=ranks)
     reducer = RingReducer(servers=1)
     strategy = OptINCDDPStrategy(reducer, timeout_seconds=20, bucket_cap_mb=1e-5, **ddp)
-    fit(module, strategy)
-    return Outcome({}, module)
+    error = None
+    try:
+        fit(module, strategy)
+    except ConfigurationError as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    return Outcome({"error": error, "steps": reducer.accounting.reductions}, module)
 
 
 class Unfreeze(BaseFinetuning):
@@ -145,18 +158,18 @@ class LoRA(Tiny):
     def on_train_epoch_start(self) -> None:
         if self.current_epoch == 1:
             self.requires_grad_(requires_grad=False)
-            self.extra = nn.Linear(3, 3, bias=False)
-            nn.init.zeros_(self.extra.weight)
-            self.trainer.optimizers[0].add_param_group({"params": [self.extra.weight]})
+            self.adapter = nn.Linear(3, 3, bias=False)
+            nn.init.zeros_(self.adapter.weight)
+            self.trainer.optimizers[0].add_param_group({"params": [self.adapter.weight]})
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x + self.extra(x) if hasattr(self, "extra") else x)
+        return super().forward(x + self.adapter(x) if hasattr(self, "adapter") else x)
 
 
 def lora() -> Outcome:
     module = LoRA()
     fit(module, max_epochs=2)
-    return Outcome({"extra": module.extra.weight.abs().sum().item()}, module)
+    return Outcome({"adapter": module.adapter.weight.abs().sum().item()}, module)
 
 
 class Released(Tiny):
@@ -199,30 +212,33 @@ class GAN(pl.LightningModule):
         for_generator, for_discriminator = self.optimizers()
         soft = nn.functional.softplus
 
-        if self.toggle:
-            self.toggle_optimizer(for_discriminator)
         fake = self.generator(noise).detach()
-        loss = (soft(-self.discriminator(real)) + soft(self.discriminator(fake))).mean()
         stepping = (batch_idx + 1) % self.accumulate == 0
-        with for_discriminator.toggle_model(sync_grad=stepping):
+        with self.only(for_discriminator, sync=stepping):
+            loss = (soft(-self.discriminator(real)) + soft(self.discriminator(fake))).mean()
             self.manual_backward(loss / self.accumulate)
         if stepping:
             for_discriminator.step()
             for_discriminator.zero_grad()
-        if self.toggle:
-            self.untoggle_optimizer(for_discriminator)
-            self.toggle_optimizer(for_generator)
-        self.manual_backward(soft(-self.discriminator(self.generator(noise))).mean())
+        with self.only(for_generator, sync=True):
+            self.manual_backward(soft(-self.discriminator(self.generator(noise))).mean())
         for_generator.step()
         for_generator.zero_grad()
-        if self.toggle:
-            self.untoggle_optimizer(for_generator)
+
+    def only(self, optimizer: Any, *, sync: bool) -> AbstractContextManager[None]:
+        return optimizer.toggle_model(sync_grad=sync) if self.toggle else nullcontext()
 
     def configure_optimizers(self) -> Any:
         return [
             torch.optim.Adam(part.parameters(), lr=1e-2)
             for part in (self.generator, self.discriminator)
         ], []
+
+
+def exact(module: pl.LightningModule) -> Outcome:
+    """Train by Lightning's own DDP."""
+    fit(module, DDPStrategy(find_unused_parameters=True, process_group_backend="gloo"))
+    return Outcome({}, module)
 
 
 def gan(*, find: bool = True, **settings: Any) -> Outcome:
@@ -292,8 +308,11 @@ CASES: dict[str, Callable[[], Outcome]] = {
     "lora": lora,
     "released": released,
     "gan": gan,
-    "gan_toggled_less": lambda: gan(toggle=False),
+    "gan_not_toggled": lambda: gan(toggle=False),
     "gan_accumulating": lambda: gan(accumulate=2),
+    "gan_exact": lambda: exact(GAN()),
+    "gan_accumulating_exact": lambda: exact(GAN(accumulate=2)),
+    "manual_exact": lambda: exact(Manual()),
     "gan_not_found": lambda: gan(find=False),
     "manual": manual,
     "validation_11": lambda: validation(11),
@@ -303,20 +322,62 @@ CASES: dict[str, Callable[[], Outcome]] = {
 }
 
 
+def _hook(case: Callable[[], dict[str, Any]]) -> Outcome:
+    return Outcome(case())
+
+
+class Behaviours:
+    """What two servers left of some cases.
+
+    Args:
+        folder: For their files.
+        *prefixes: See the module.
+
+    Attributes:
+        notes: Values or errors of the cases by name, for each rank.
+        weights: Weights and buffers that the cases ended with, for each rank.
+    """
+
+    def __init__(self, folder: Path, *prefixes: str) -> None:
+        torchrun(2, "-m", "tests.integration.ddp_behaviours", str(folder), *prefixes)
+        self.notes = [json.loads((folder / f"{r}.json").read_text()) for r in (0, 1)]
+        self.weights = [safetensors.torch.load_file(folder / f"{r}.safetensors") for r in (0, 1)]
+
+    def state(self, case: str, server: int = 0) -> dict[str, Tensor]:
+        """Weights and buffers of one case."""
+        return {
+            key.removeprefix(f"{case}/"): value
+            for key, value in self.weights[server].items()
+            if key.startswith(f"{case}/")
+        }
+
+    def assert_equal_on_all(self, *cases: str) -> None:
+        """Every parameter is equal on both servers, and there are some."""
+        for case in cases:
+            first, second = self.state(case, 0), self.state(case, 1)
+            assert first.keys() == second.keys()
+            parameters = [key for key in first if "running" not in key]
+            assert parameters, case
+            for key in parameters:
+                assert torch.equal(first[key], second[key]), (case, key)
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
-    names = sys.argv[2:] or list(CASES)
+    folder, prefixes = Path(sys.argv[1]), tuple(sys.argv[2:])
+    cases = CASES | {f"hook_{name}": partial(_hook, case) for name, case in HOOK_CASES.items()}
     notes: dict[str, Any] = {}
     weights: dict[str, Tensor] = {}
     with one_server():
-        for name in names:
+        for name, case in cases.items():
+            if not name.startswith(prefixes or ""):
+                continue
             try:
-                outcome = CASES[name]()
-            except Exception as error:  # noqa: BLE001  (the tests look at it)
+                outcome = case()
+            except Exception as error:
                 notes[name] = {"error": f"{type(error).__name__}: {error}"}
                 continue
             notes[name] = outcome.values
-            state = outcome.module.state_dict()
+            state = {} if outcome.module is None else outcome.module.state_dict()
             weights.update({f"{name}/{key}": value.clone() for key, value in state.items()})
         (folder / f"{rank()}.json").write_text(json.dumps(notes))
         safetensors.torch.save_file(weights, folder / f"{rank()}.safetensors")
