@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -100,7 +101,11 @@ def _difference(first: Any, second: Any) -> tuple[Any, Any]:
     """Return the first differing items of two lists, or the values themselves."""
     if not isinstance(first, list) or not isinstance(second, list):
         return first, second
-    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+    for i, (a, b) in enumerate(zip_longest(first, second)):
         if a != b:
-            return f"'{a}' at position {i}", f"'{b}'"
-    return f"{len(first)} of them", len(second)
+            return f"{_quoted(a)} at position {i}", _quoted(b)
+    return first, second
+
+
+def _quoted(item: Any) -> str:
+    return "nothing" if item is None else f"'{item}'"

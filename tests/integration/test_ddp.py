@@ -231,7 +231,6 @@ def fp16() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        (Manual, {}, "Manual.automatic_optimization is False"),
         (Line, {"sync_batchnorm": True}, "sync_batchnorm=true needs CUDA"),
         (Line, "fp16", "needs optinc.quantization.nonfinite=propagate"),
     ],
@@ -239,6 +238,23 @@ def fp16() -> dict[str, Any]:
 def test_what_cannot_be_trained_is_refused(model: Any, settings: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         fit(model(), OptINCDDPStrategy(ideal()), **(fp16() if settings == "fp16" else settings))
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_static_graph_with_steps_by_hand_is_refused() -> None:
+    strategy = OptINCDDPStrategy(ideal(), static_graph=True)
+    with pytest.raises(ConfigurationError, match=r"but Manual.automatic_optimization is False"):
+        fit(Manual(), strategy)
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_mean_of_whole_numbers_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = fit(Line(), OptINCDDPStrategy(ideal()))
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    count = torch.tensor(121)
+    assert float(trainer.strategy.reduce(count)) == 60.5
+    assert int(count) == 121, "not overwritten"
+    assert trainer.strategy.reduce(count, reduce_op="sum") is count
 
 
 @pytest.mark.parametrize(

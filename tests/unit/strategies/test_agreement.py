@@ -4,11 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.ring import RingReducer
-from optinc.strategies.agreement import agree, describe_parameters
+from optinc.strategies.agreement import (
+    agree,
+    any_server,
+    call_roll,
+    describe_parameters,
+    is_current,
+    listed,
+)
 from optinc.strategies.flat_parameters import FlatParameters
 
 
@@ -46,7 +53,7 @@ def test_parameters_are_described_by_name_shape_and_dtype() -> None:
         ),
         (
             [{"parameters": ["weight [1, 2] float32"]}],
-            "disagree on parameters: rank 0 has 2 of them, rank 1 has 1; all servers must run",
+            "rank 0 has 'bias [1] float32' at position 1, rank 1 has nothing; all servers must run",
         ),
         ([{"reducer": "other"}], "disagree on reducer: rank 0 has "),
         ([{"added": 3}], "disagree on added: rank 0 has None, rank 1 has 3"),
@@ -58,3 +65,63 @@ def test_the_first_difference_is_named_by_rank_and_key(
     with pytest.raises(ConfigurationError) as caught:
         compare(*others)
     assert message in str(caught.value)
+
+
+class Flags:
+    """A group with one other server, which has the flags and the problem given."""
+
+    def __init__(self, flags: list[int], problem: str | None = None) -> None:
+        self.flags, self.problem = flags, problem
+
+    def maximum(self, mine: Tensor) -> None:
+        mine.copy_(torch.maximum(mine, torch.tensor(self.flags, dtype=mine.dtype)))
+
+    def gather_objects(self, mine: str | None) -> list[str | None]:
+        return [mine, self.problem]
+
+
+CPU = torch.device("cpu")
+
+
+def roll(other: Any, *, problem: str | None = None, stopping: bool = False) -> bool:
+    return call_roll(other, CPU, problem=problem, stopping=stopping)
+
+
+def test_the_roll_tells_whether_any_server_stops() -> None:
+    assert not roll(Flags([0, 0]))
+    assert roll(Flags([0, 1]))
+    assert roll(Flags([0, 0]), stopping=True)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "message"),
+    [("lost", None, "server 0: lost"), (None, "lost", "server 1: lost"), ("a", "b", "server 0: a")],
+)
+def test_the_problem_of_any_server_is_raised_with_its_rank(
+    mine: str | None, theirs: str | None, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{message}$"):
+        roll(Flags([int(theirs is not None), 0], theirs), problem=mine)
+
+
+def test_any_server_counts() -> None:
+    for mine, theirs in [(False, False), (True, False), (False, True)]:
+        group: Any = Flags([int(theirs)])
+        assert any_server(group, mine, CPU) == (mine or theirs)
+
+
+def test_a_layout_is_current_until_trainable_parameters_change() -> None:
+    module = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
+    layout = FlatParameters(module)
+    assert is_current(layout, module)
+    module[0].bias.requires_grad_(False)
+    assert not is_current(layout, module)
+    module[0].bias.requires_grad_(True)
+    assert is_current(layout, module)
+    module[1].weight = nn.Parameter(module[1].weight.detach().clone())
+    assert not is_current(layout, module), "another tensor of the same name and shape"
+
+
+def test_lists_of_names_are_cut() -> None:
+    assert listed(["a"]) == "parameter 'a'"
+    assert listed(list("abcdefg")) == "parameters 'a', 'b', 'c', 'd', 'e' and 2 more"

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from optinc.errors import SkipStep
+from optinc.errors import ConfigurationError, SkipStep
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.bucket_exchange import BucketExchange, parameters_of
 from optinc.strategies.flat_parameters import FlatParameters
 
 
@@ -57,8 +58,25 @@ class Signed:
         self.count += 1
 
 
-def exchange_of(module: nn.Module, reducer: Any) -> tuple[BucketExchange, Signed]:
-    group: Any = None
+class Alone:
+    """A group of this server, and perhaps another one with a problem of its own."""
+
+    def __init__(self, problem: str | None = None, *, stopping: bool = False) -> None:
+        self.flags, self.problem = [problem is not None, stopping], problem
+        self.calls = 0
+
+    def maximum(self, mine: Tensor) -> None:
+        self.calls += 1
+        mine.copy_(torch.maximum(mine, torch.tensor(self.flags, dtype=mine.dtype)))
+
+    def gather_objects(self, mine: str | None) -> list[str | None]:
+        return [mine, self.problem]
+
+
+def exchange_of(
+    module: nn.Module, reducer: Any, group: Any = None
+) -> tuple[BucketExchange, Signed]:
+    group = Alone() if group is None else group
     attendance: Any = Signed()
     exchange = BucketExchange(
         reducer,
@@ -146,10 +164,102 @@ def test_the_size_of_buckets_changes_no_bit(one_server: ServerGroup) -> None:
         ddp.register_comm_hook(None, exchange.hook)
         for step in range(2):
             ddp.zero_grad()
+            exchange.begin()
             ddp(torch.randn(4, 500, generator=torch.Generator().manual_seed(step))).backward()
-        exchange.finish()
+            exchange.finish()
         gradients.append([parameter.grad for parameter in module.parameters()])
         calls.append(exchange.calls)
     assert len(set(calls)) == 2  # 25 MB and 1000 MB hold all parameters
     for first, *others in zip(*gradients, strict=True):
         assert all(torch.equal(first, other) for other in others)
+
+
+def two_layers() -> tuple[nn.Sequential, Bucket, Bucket]:
+    module = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
+    first, bias, second, last_bias = module.parameters()
+    late = Bucket([last_bias, second], last=False, start=10.0)
+    return module, late, Bucket([bias, first], last=True, start=20.0)
+
+
+@pytest.mark.parametrize("arrived", [0, 1])
+def test_a_bucket_that_does_not_come_is_an_error_that_names_what_the_loss_leaves_out(
+    arrived: int,
+) -> None:
+    module, late, _ = two_layers()
+    reducer = Negating()
+    exchange, _ = exchange_of(module, reducer)
+    exchange.begin()
+    give(exchange, *[late][:arrived])
+    loss = module[1](torch.ones(1)).sum()
+    with pytest.raises(ConfigurationError) as caught:
+        exchange.finish(loss)
+    assert str(caught.value).startswith(
+        "server 0: this backward pass gave no gradient to parameters '0.weight', '0.bias'; set "
+        "strategy.find_unused_parameters=true"
+    )
+    assert reducer.received == []
+
+
+def test_a_pass_after_one_that_failed_begins_anew() -> None:
+    module, late, early = two_layers()
+    reducer = Negating()
+    exchange, _ = exchange_of(module, reducer)
+    exchange.begin()
+    give(exchange, late)
+    with pytest.raises(ConfigurationError):
+        exchange.finish()
+    exchange.begin()
+    give(exchange, late, early)
+    exchange.finish()
+    assert len(reducer.received) == 1
+
+
+def test_nothing_is_reduced_where_another_server_has_a_problem() -> None:
+    module, late, early = two_layers()
+    reducer = Negating()
+    exchange, _ = exchange_of(module, reducer, Alone("out of paper"))
+    exchange.begin()
+    futures = give(exchange, late, early)
+    assert all(future.done() for future in futures), "autograd waits for them"
+    assert reducer.received == []
+    with pytest.raises(ConfigurationError, match="server 1: out of paper"):
+        exchange.finish()
+
+
+def test_a_problem_of_this_server_is_told_before_the_reduction_or_after_the_pass() -> None:
+    module, late, early = two_layers()
+    for buckets in ([late, early], [late]):
+        reducer, group = Negating(), Alone()
+        exchange, _ = exchange_of(module, reducer, group)
+        exchange.begin("out of paper")
+        give(exchange, *buckets)
+        with pytest.raises(ConfigurationError, match="server 0: out of paper"):
+            exchange.finish()
+        assert (group.calls, reducer.received) == (1, [])
+
+
+def test_servers_hear_that_any_of_them_is_stopping() -> None:
+    module, late, early = two_layers()
+    for stopping in (False, True):
+        exchange, _ = exchange_of(module, Negating(), Alone(stopping=stopping))
+        give(exchange, late, early)
+        assert exchange.all_stop == stopping
+
+
+def test_a_sparse_gradient_is_refused_by_name() -> None:
+    module = nn.Linear(2, 1)
+    exchange, _ = exchange_of(module, Negating())
+    bucket = Bucket([module.weight], last=True, start=0.0)
+    bucket._buffer = torch.eye(2).to_sparse()
+    with pytest.raises(ConfigurationError, match="parameter 'weight' has a sparse gradient"):
+        exchange.hook(None, bucket)  # type: ignore[arg-type]
+
+
+def test_parameters_of_a_loss_are_known_before_and_after_its_pass() -> None:
+    module, unused = nn.Linear(2, 1), nn.Linear(2, 1)
+    loss = torch.utils.checkpoint.checkpoint(module, torch.ones(2), use_reentrant=False).sum()
+    expected = {id(parameter) for parameter in module.parameters()}
+    assert parameters_of(loss) == expected
+    loss.backward()
+    assert parameters_of(loss) == expected
+    assert not parameters_of(loss.detach()) & {id(p) for p in unused.parameters()}
