@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
-
 from optinc.strategies.lightning_internals import ValidationCheckpoint, ready_for_next_batch
+from optinc.strategies.lightning_package import ModelCheckpoint, pl
 
 
 class RunCheckpoint(ValidationCheckpoint):

@@ -6,11 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.exceptions import SIGTERMException
-
 from optinc.errors import OutputError
 from optinc.strategies.lightning_internals import (
     TRAINER_NAMES,
@@ -20,6 +15,7 @@ from optinc.strategies.lightning_internals import (
     restart_validation,
     set_stopping,
 )
+from optinc.strategies.lightning_package import ModelCheckpoint, SIGTERMException, TrainerFn, pl
 
 logger = logging.getLogger(__name__)
 

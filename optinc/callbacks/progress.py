@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import RichProgressBar
+from optinc.strategies.lightning_package import Callback, RichProgressBar
 
 
 def progress_bar(*, enabled: bool) -> list[Callback]:

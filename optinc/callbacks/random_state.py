@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
+
+from optinc.strategies.lightning_package import pl
 
 
 class RandomState(pl.Callback):

@@ -6,14 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
 from optinc.callbacks.signal_plots import WHOLE, Point, write_curves
 from optinc.errors import ConfigurationError, OutputError
 from optinc.reducers.base import Reducer
 from optinc.reducers.signal_observer import SignalObserver
 from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.flat_parameters import FlatParameters
+from optinc.strategies.lightning_package import pl
 from optinc.strategies.parameter_groups import parameter_groups
 from optinc.strategies.virtual_servers import VirtualServersStrategy
 

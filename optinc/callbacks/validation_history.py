@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytorch_lightning as pl
+from optinc.strategies.lightning_package import pl
 
 
 class ValidationHistory(pl.Callback):

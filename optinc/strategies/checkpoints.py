@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
 from optinc.atomic_file import reason, write_atomically
 from optinc.errors import OutputError
 from optinc.reducers.base import Reducer
+from optinc.strategies.lightning_package import TorchCheckpointIO, pl
 
 CHECKPOINT_KEY = "optinc"
 

@@ -6,14 +6,10 @@ import atexit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
-import pytorch_lightning as pl
 import torch.distributed as dist
-from lightning_fabric.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from pytorch_lightning.plugins.precision import MixedPrecision
-from pytorch_lightning.strategies import StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.futures import Future
@@ -43,6 +39,14 @@ from optinc.strategies.lightning_internals import (
     replace_sigterm_handler,
     set_stopping,
     share_evaluations,
+)
+from optinc.strategies.lightning_package import (
+    PACKAGE,
+    CheckpointIO,
+    MixedPrecision,
+    StrategyRegistry,
+    other_registry,
+    pl,
 )
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
@@ -407,14 +411,30 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-for _name, _unused in (
-    ("optinc_ddp", False),
-    ("optinc_ddp_find_unused_parameters_true", True),
-):
-    StrategyRegistry.register(
-        _name,
-        OptINCDDPStrategy,
-        description="DDP whose gradients an optical switch averages",
-        override=True,
-        find_unused_parameters=_unused,
+NAMES = {"optinc_ddp": False, "optinc_ddp_find_unused_parameters_true": True}
+"""Names of the strategy for Lightning's trainer, and whether unused parameters are found."""
+
+
+def _refuse(**_settings: Any) -> NoReturn:
+    raise ConfigurationError(
+        "two packages of Lightning are imported, pytorch_lightning and lightning.pytorch, and "
+        f"optinc is built on {PACKAGE}: take its Trainer, or import only the other one, before "
+        "optinc"
     )
+
+
+def _register() -> None:
+    for name, unused in NAMES.items():
+        StrategyRegistry.register(
+            name,
+            OptINCDDPStrategy,
+            description="DDP whose gradients an optical switch averages",
+            override=True,
+            find_unused_parameters=unused,
+        )
+        other = other_registry()
+        if other is not None:
+            other.register(name, _refuse, description="Refused, see the error", override=True)
+
+
+_register()

@@ -1,6 +1,6 @@
 """Every private name of Lightning that OptINC uses, behind functions and classes of its own.
 
-No other module touches an underscore name of ``pytorch_lightning`` or ``lightning_fabric``.
+No other module touches an underscore name of Lightning's packages.
 ``.ci/run`` tests this file with the oldest Lightning that ``pyproject.toml`` allows too.
 """
 
@@ -10,26 +10,39 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import pytorch_lightning as pl
-from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from pytorch_lightning.__version__ import version
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
-from pytorch_lightning.trainer.connectors.logger_connector.result import (
-    _ResultCollection,
-    _ResultMetric,
-)
-from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from optinc.errors import OptINCError
 from optinc.strategies.evaluations import Operation, Share, combine, count_samples_once
+from optinc.strategies.lightning_package import (
+    PACKAGE,
+    DDPStrategy,
+    ModelCheckpoint,
+    RunningStage,
+    pl,
+)
+
+if TYPE_CHECKING or PACKAGE == "pytorch_lightning":
+    from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
+    from pytorch_lightning.__version__ import version
+    from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+    from pytorch_lightning.trainer.connectors.logger_connector.result import (
+        _ResultCollection,
+        _ResultMetric,
+    )
+else:
+    from lightning.__version__ import version
+    from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+    from lightning.pytorch.trainer.connectors.logger_connector.result import (
+        _ResultCollection,
+        _ResultMetric,
+    )
 
 TRAINER_NAMES = (
     "received_sigterm",
@@ -409,7 +422,8 @@ def _has(owner: object, path: str) -> bool:
 
 
 def _unsupported(lack: str) -> OptINCError:
+    name = "pytorch-lightning" if PACKAGE == "pytorch_lightning" else "lightning"
     return OptINCError(
-        f"pytorch-lightning {version} {lack}, which optinc needs; install a version it was "
-        "tested with: pip install 'pytorch-lightning>=2.6,<2.7'"
+        f"{name} {version} {lack}, which optinc needs; install a version it was "
+        f"tested with: pip install '{name}>=2.6,<2.7'"
     )

@@ -7,11 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.seed import reset_seed
-from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -28,6 +24,13 @@ from optinc.strategies.checkpoints import (
 )
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lightning_internals import is_accumulating
+from optinc.strategies.lightning_package import (
+    CUDAAccelerator,
+    MPSAccelerator,
+    SingleDeviceStrategy,
+    pl,
+    reset_seed,
+)
 from optinc.strategies.sharding import check_shards, loader_rows, split_batch
 from optinc.strategies.step_guard import StepGuard
 
