@@ -1,5 +1,6 @@
 """Gradients averaged by light on their way through the network (arXiv:2603.28290).
 
+attach                   one line that lets a reducer average the gradients of any training
 OptINCReducer            averages gradients [N, P] through an optical switch, in three lines
 VirtualServersStrategy   Lightning: N servers on one device
 OptINCDDPStrategy        Lightning: every server a process, Trainer(strategy="optinc_ddp")
@@ -19,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from optinc.attachments.attach import attach
     from optinc.onn import zoo
     from optinc.reducers.optinc import OptINCReducer
     from optinc.signal.block_quantizer import BlockQuantizer
@@ -34,6 +36,7 @@ __all__ = [
     "OptINCReducer",
     "VirtualServersStrategy",
     "__version__",
+    "attach",
     "make_scenario",
     "zoo",
 ]
@@ -43,6 +46,7 @@ _MODULES = {
     "OptINCDDPStrategy": "optinc.strategies.ddp",
     "OptINCReducer": "optinc.reducers.optinc",
     "VirtualServersStrategy": "optinc.strategies.virtual_servers",
+    "attach": "optinc.attachments.attach",
     "make_scenario": "optinc.signal.scenario",
     "zoo": "optinc.onn.zoo",
 }

@@ -17,11 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
-from optinc.onn import zoo
-from optinc.onn.design import in_cascade
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
+from optinc.reducers.shipped import dark_inputs, default_reducer
 from optinc.strategies.agreement import agree, any_server, is_current, listed
 from optinc.strategies.bucket_exchange import BucketExchange, parameters_of
 from optinc.strategies.checkpoints import (
@@ -53,9 +52,6 @@ from optinc.strategies.step_guard import StepGuard
 
 START_SECONDS = 120.0
 """Least time in which the processes can meet, since starting and reading data takes time."""
-
-DEFAULT_BITS = 8
-"""Bits of the reducer that ``Trainer(strategy="optinc_ddp")`` takes from the zoo."""
 
 
 class OptINCDDPStrategy(HookedDDPStrategy):
@@ -154,14 +150,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         if self._reducer is None:
             self._reducer = default_reducer(self.world_size)
         self.reducer.connect(self.world_size)
-        if isinstance(self.reducer, OptINCReducer):
-            fan_in = self.reducer.switch.scenario.servers
-            if fan_in > self.world_size:
-                coarseness = fan_in / self.world_size
-                rank_zero_warn(
-                    f"{self.world_size} servers on a switch with optinc.servers={fan_in} inputs: "
-                    f"the other inputs are dark, and averages {coarseness:g} times as coarse"
-                )
+        if isinstance(self.reducer, OptINCReducer) and (warning := dark_inputs(self.reducer)):
+            rank_zero_warn(warning)
 
     def setup(self, trainer: pl.Trainer) -> None:
         """Check that the module can be trained by real servers, then set up DDP.
@@ -387,23 +377,6 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         module = self.lightning_module
         assert module is not None
         return module
-
-
-def default_reducer(servers: int) -> OptINCReducer:
-    """Return a reducer with the shipped 8-bit ONN of the smallest sufficient fan-in.
-
-    Raises:
-        ConfigurationError: If no shipped ONN has a sufficient fan-in.
-    """
-    cards = [card for card in map(zoo.card, zoo.names()) if not in_cascade(card.scenario)]
-    fan_ins = sorted({card.servers for card in cards if card.bits == DEFAULT_BITS})
-    fitting = [fan_in for fan_in in fan_ins if fan_in >= servers]
-    if not fitting:
-        raise ConfigurationError(
-            f"no shipped ONN of {DEFAULT_BITS} bits serves {servers} servers (at most "
-            f"{fan_ins[-1]}); pass OptINCDDPStrategy(reducer=...)"
-        )
-    return OptINCReducer.from_zoo(bits=DEFAULT_BITS, servers=fitting[0])
 
 
 def _leave() -> None:

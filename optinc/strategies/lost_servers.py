@@ -55,8 +55,12 @@ class Attendance:
         return [rank for rank, count in enumerate(arrived) if count < self.reductions]
 
     @contextmanager
-    def watch(self, timeout_seconds: float) -> Iterator[None]:
+    def watch(self, timeout_seconds: float | None = None) -> Iterator[None]:
         """Turn communication errors inside the block into an error that names the absent servers.
+
+        Args:
+            timeout_seconds: ``strategy.timeout_seconds``; None where the user has chosen the
+                timeout of the process group.
 
         Raises:
             ServerLostError: If communication failed.
@@ -68,9 +72,14 @@ class Attendance:
                 raise
             absent = self.absent()
             who = f"server {', '.join(map(str, absent))}" if absent else "some server"
+            limit = (
+                "the timeout of init_process_group"
+                if timeout_seconds is None
+                else f"strategy.timeout_seconds={timeout_seconds:g}"
+            )
             raise ServerLostError(
                 f"server {self.rank} waited at reduction {self.reductions} for {who}, which died "
-                f"or hangs (strategy.timeout_seconds={timeout_seconds:g}): {_first_line(error)}"
+                f"or hangs ({limit}): {_first_line(error)}"
             ) from error
 
 

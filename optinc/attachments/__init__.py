@@ -1,0 +1,1 @@
+"""Reducers attached to models that train without Lightning."""
