@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
-from optinc.strategies.buffers import ServerBuffers
 from optinc.strategies.checkpoints import (
     CHECKPOINT_KEY,
     AtomicCheckpointIO,
@@ -31,6 +30,7 @@ from optinc.strategies.lightning_package import (
     pl,
     reset_seed,
 )
+from optinc.strategies.server_states import ServerStates, TrainedWeights
 from optinc.strategies.sharding import check_shards, loader_rows, split_batch
 from optinc.strategies.step_guard import StepGuard
 
@@ -110,6 +110,8 @@ class VirtualServersStrategy(SingleDeviceStrategy):
                 f"configures {len(self.optimizers)}"
             )
         self.reducer.to(self.root_device)
+        self._states = ServerStates(module, self.servers, self.root_device)
+        self._broadcast_buffers = self._first_step = True
         # The first backward pass lays out the gradients: hooks may yet freeze parameters.
         self._layout = None
         self._gradients_NP = None
@@ -125,16 +127,17 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             ConfigurationError: If the batch cannot be split, or a server returns no scalar loss.
         """
         shards = self._split(batch)
-        buffers = ServerBuffers(self._module())
-        devices = [self.root_device] if self.root_device.type == "cuda" else []
+        # DDP sends rank 0's buffers before the first forward pass after a synchronised one.
+        self._states.begin(broadcast_buffers=self._broadcast_buffers)
+        self._broadcast_buffers = not is_accumulating(self._module().trainer)
+        weights = TrainedWeights(self._module(), thorough=self._first_step)
+        self._first_step = False
         outputs: dict[int, Any] = {}
-        for server in range(self.servers - 1, 0, -1):
-            buffers.isolate()
-            with torch.random.fork_rng(devices=devices):
+        # Server 0 is the last, so that values logged per step are its own.
+        for server in reversed(range(self.servers)):
+            with self._states.server(server):
                 outputs[server] = super().training_step(shards[server], *args, **kwargs)
-        buffers.isolate()
-        outputs[0] = super().training_step(shards[0], *args, **kwargs)
-        buffers.keep()
+        weights.check_unchanged()
 
         self._losses = [_loss_of(outputs[server]) for server in range(self.servers)]
         # Value of the mean, with a gradient of exactly 1 for each server's loss.
@@ -160,11 +163,14 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         rows_NP = self._gradient_rows(layout)
         present = self._present or self._present_before(layout, rows_NP)
         adding = any(present)
-        for row_P, loss, factor in zip(rows_NP, self._losses, factors, strict=True):
+        self._states.begin()
+        for server in reversed(range(self.servers)):
             for parameter in layout.parameters:
                 parameter.grad = None
-            self.precision_plugin.backward(loss * factor, module, optimizer, *args, **kwargs)
-            found = layout.take_gradients(row_P, add=adding)
+            with self._states.server(server):  # where activations are computed again
+                loss = self._losses[server] * factors[server]
+                self.precision_plugin.backward(loss, module, optimizer, *args, **kwargs)
+            found = layout.take_gradients(rows_NP[server], add=adding)
             present = [a or b for a, b in zip(present, found, strict=True)]
         self._losses = []
         self._present = present

@@ -6,7 +6,7 @@ Used by the scripts that compare real servers with virtual ones. All of them sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,7 +98,13 @@ class Model(pl.LightningModule):
 
 
 def train(
-    strategy: Strategy, *, servers: int, real: bool, model: dict[str, Any], trainer: dict[str, Any]
+    strategy: Strategy,
+    *,
+    servers: int,
+    real: bool,
+    model: dict[str, Any],
+    trainer: dict[str, Any],
+    build: Callable[..., pl.LightningModule] = Model,
 ) -> dict[str, Tensor]:
     """Train for an epoch; return the final weights and buffers.
 
@@ -106,8 +112,9 @@ def train(
         strategy: The one of real or of virtual servers.
         servers: Their number.
         real: Whether each is a process.
-        model: Settings of :class:`Model`.
+        model: Settings of the module.
         trainer: Further settings of Lightning's trainer.
+        build: Class of the module.
     """
     pl.seed_everything(7, verbose=False)
     dataset = Images(BATCH * STEPS * servers)
@@ -129,7 +136,7 @@ def train(
         loader = DataLoader(dataset, batch_size=BATCH, sampler=sampler)
     else:
         loader = DataLoader(dataset, batch_size=BATCH * servers)
-    module = Model(**model)
+    module = build(**model)
     fitting.fit(module, loader)
     steps = STEPS // trainer.get("accumulate_grad_batches", 1)
     assert fitting.global_step == steps, fitting.global_step

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import safetensors.torch
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from optinc.reducers.ring import RingReducer
 from optinc.strategies.virtual_servers import VirtualServersStrategy
-from tests.integration.servers import one_server, train
+from tests.integration import odd_models
+from tests.integration.servers import Model, one_server, train
 
 SERVERS = 2
 
@@ -31,8 +33,19 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "accumulate": {"trainer": {"accumulate_grad_batches": 3, "gradient_clip_val": 0.3}},
     "bf16": {"trainer": {"precision": "bf16-mixed"}},
+    "state": {"build": odd_models.Stateful},
+    "state_accumulated": {
+        "build": odd_models.Stateful,
+        "trainer": {"accumulate_grad_batches": 3},
+    },
+    "skipped_steps": {"build": odd_models.Skipping},
+    "never_zeroed": {"build": odd_models.Accumulating},
+    "frozen": {"build": odd_models.Frozen},
 }
-"""What is trained: the optimiser, and settings of the trainer."""
+"""What is trained: the optimiser or a class of its own, and settings of the trainer."""
+
+if find_spec("peft"):
+    CASES["lora"] = {"build": odd_models.LowRank}
 
 
 def trained(mode: str, case: dict[str, Any]) -> dict[str, Tensor]:
@@ -45,8 +58,9 @@ def trained(mode: str, case: dict[str, Any]) -> dict[str, Tensor]:
         strategy,
         servers=SERVERS,
         real=mode == "ddp",
-        model={"sgd": case.get("sgd", False), "schedule": True},
+        model={} if "build" in case else {"sgd": case.get("sgd", False), "schedule": True},
         trainer=case.get("trainer", {}),
+        build=case.get("build", Model),
     )
 
 
