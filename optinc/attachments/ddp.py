@@ -58,6 +58,7 @@ class DDPAttachment:
             device=device,
         )
         self._servers, self.reducer = servers, servers.reducer
+        self._layout = FlatParameters(model.module, alignment=self.reducer.alignment)
         self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
         self._exchange = BucketExchange(
             self.reducer,
@@ -131,6 +132,7 @@ class DDPAttachment:
             return
         self._armed = True
         self._arrived.clear()
+        self._exchange.begin()
         self._end.watch(output)
 
     def _gradient_arrived(self, parameter: Tensor) -> None:

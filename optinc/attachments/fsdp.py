@@ -51,7 +51,7 @@ class FSDPAttachment:
         self, model: nn.Module, reducer: Reducer | None, *, replicas: DeviceMesh | None
     ) -> None:
         check_parameters(model)
-        if any(module in _attached for module in model.modules()):
+        if any(isinstance(m, FSDPModule) and m in _attached for m in model.modules()):
             raise ConfigurationError("optinc.attach: a reducer is attached to this sharded model")
         shards = shard_mesh(model)
         if isinstance(reducer, PowerSGDReducer):

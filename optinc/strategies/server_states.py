@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric, MetricCollection
 
 from optinc.errors import ConfigurationError
+from optinc.strategies.lightning_package import pl
 from optinc.strategies.state_entries import (
     IMMUTABLE,
     ArrayValues,

@@ -84,6 +84,7 @@ def expected(reducer: Any, *seeds: int) -> list[Tensor]:
     for seed in seeds or (1,):
         loss(module, seed).backward()
     flat_P = torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+    reducer.lay_out([parameter.shape for parameter in module.parameters()])
     parts = reducer(flat_P[None]).split([p.numel() for p in module.parameters()])
     return [part.view_as(p) for part, p in zip(parts, module.parameters(), strict=True)]
 
