@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import wandb
-from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 
+from optinc.callbacks.metrics_file import MetricsFile
 from optinc.errors import ConfigurationError
 from optinc.tasks.loggers import log_files, open_loggers
 from tests.hydra_jobs import composed
@@ -29,7 +30,7 @@ def stored(folder: Path) -> bytes:
 def test_arms_of_an_experiment_are_grouped(folder: Path) -> None:
     cfg = composed(folder, "experiment=demo", "logger=wandb", "logger.wandb.tags=[blue,green]")
     with open_loggers(cfg) as loggers:
-        assert [type(logger) for logger in loggers] == [CSVLogger, WandbLogger]
+        assert [type(logger) for logger in loggers] == [MetricsFile, WandbLogger]
         run = loggers[1].experiment  # type: ignore[attr-defined]
         assert (run.group, run.job_type, run.tags) == ("demo", "train", ("blue", "green"))
         assert run.offline
