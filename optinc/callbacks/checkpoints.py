@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from optinc.atomic_file import reason, write_atomically
+from optinc.errors import OutputError
 from optinc.strategies.lightning_internals import ValidationCheckpoint, ready_for_next_batch
 from optinc.strategies.lightning_package import ModelCheckpoint, pl
 
@@ -27,6 +29,28 @@ class RunCheckpoint(ValidationCheckpoint):
         with ready_for_next_batch(trainer):
             super().on_train_end(trainer, pl_module)
             self.save_last_now(trainer)
+
+    def on_last_validation(self, trainer: pl.Trainer) -> None:
+        """Make ``last.ckpt`` the best one too if a validation after the training says so.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        best = self.best_if_now(trainer)
+        if best is None or not self.last_model_path or not trainer.is_global_zero:
+            return
+        last = Path(self.last_model_path)
+        try:
+            # Of the training's end, not of the validation after it, which cannot be continued.
+            write_atomically(best, last.read_bytes())
+            if self.save_top_k == 1:
+                for path in set(self.best_k_models) - {str(best)}:
+                    Path(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"checkpoint {best} cannot be written: {reason(error)}; {last} is intact"
+            ) from error
+        self.best_model_path = str(best)
 
 
 def every_epoch(output_dir: Path | str) -> ModelCheckpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from optinc.strategies.lightning_package import pl
@@ -13,7 +14,7 @@ class ValidationHistory(pl.Callback):
     Attributes:
         step: Optimiser step of the last validation, None before the first.
         final: Last values by name.
-        best: Lowest values by name, and the highest of accuracies.
+        best: Lowest values by name, and the highest of accuracies; NaN only where all were.
     """
 
     def __init__(self) -> None:
@@ -22,13 +23,14 @@ class ValidationHistory(pl.Callback):
         self.best: dict[str, float] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the values of this validation."""
+        """Remember the values of this validation, unless it is the check before a training."""
+        if trainer.sanity_checking:
+            return
         self.step = trainer.global_step
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val_"):
-                better = max if name.endswith("acc") else min
                 self.final[name] = float(value)
-                self.best[name] = better(self.best.get(name, float(value)), float(value))
+                self.best[name] = _better(name, self.best.get(name, math.nan), float(value))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values for a checkpoint."""
@@ -42,3 +44,12 @@ class ValidationHistory(pl.Callback):
     def summary(self) -> dict[str, float]:
         """Return final and best values, the latter as ``best_<name>``."""
         return self.final | {f"best_{name}": value for name, value in self.best.items()}
+
+
+def _better(name: str, best: float, value: float) -> float:
+    """Return the better of two values; a comparison with NaN would keep NaN for ever."""
+    if math.isnan(best):
+        return value
+    if math.isnan(value):
+        return best
+    return max(best, value) if name.endswith("acc") else min(best, value)

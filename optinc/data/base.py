@@ -132,6 +132,7 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
         self.batch_size = batch_size
         self.seed = seed
         self.servers = 1
+        self.shuffle = True
 
     @property
     @abstractmethod
@@ -147,12 +148,12 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
         """The validation set, indexed by :class:`BatchKey`; available after ``setup``."""
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled batches; a last batch with fewer samples than servers is left out.
+        """Batches in a new order every epoch (in the stored one where ``shuffle`` is false).
 
-        Where servers are processes of their own, each gets its rows of every batch.
+        A last batch with fewer samples than servers is left out. Where servers are processes of their own, each gets its rows of every batch.
         """
         servers = self._place[1] if self._place[1] > 1 else self.servers
-        return self._loader(self.train_dataset(), shuffle=True, at_least=servers)
+        return self._loader(self.train_dataset(), shuffle=self.shuffle, at_least=servers)
 
     def val_dataloader(self) -> ResumableLoader:
         """All validation samples in stored order, shared among processes."""

@@ -46,13 +46,23 @@ def check_checkpoint(path: Path | str) -> None:
         )
 
 
+def own_checkpoints(cfg: DictConfig) -> list[Path]:
+    """Return the checkpoints of a run, the newest first.
+
+    These are the run's own and those that Lightning saves for a requeue (``hpc_ckpt_N.ckpt``).
+    """
+    settings = (cfg.get("callbacks") or {}).get("checkpoint") if cfg.choices.task == "train" else {}
+    output = Path(cfg.paths.output_dir)
+    folder = Path((settings or {}).get("dirpath") or output / "checkpoints")
+    found = [*folder.glob("*.ckpt"), *output.glob("hpc_ckpt_*.ckpt")]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+
+
 def newest_checkpoint(cfg: DictConfig) -> Path | None:
     """Return the checkpoint to resume a stopped run from, or None if there is none."""
-    settings = cfg.callbacks.get("checkpoint") if cfg.choices.task == "train" else None
-    folder = Path(settings.dirpath if settings else Path(cfg.paths.output_dir) / "checkpoints")
-    found = sorted(folder.glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    found = own_checkpoints(cfg)
     if found:
-        return found[-1]
+        return found[0]
     return Path(cfg.ckpt_path) if cfg.ckpt_path is not None else None
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from optinc.runs.finished_runs import FinishedRun
 from optinc.runs.summary import CHOICES
@@ -19,6 +19,19 @@ SUMMARY_SETTINGS = (
 
 NOT_SETTINGS = {"choices", "paths", "logger", "runs", "scales", "hydra"}
 """Parts of the configuration that do not change the results."""
+
+TRAINED_BY = (
+    *("task", "model", "data", "reducer", "seed"),
+    *("trainer.precision", "trainer.accumulate_grad_batches"),
+    *("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
+)
+"""Settings that a training depends on, with all that they refer to."""
+
+NOT_RESULTS = {"root", "cache", "cache_dir", "output_dir", "download", "backend"}
+"""Last names of settings that say where or how something is done, not what comes out."""
+
+REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*?)(?=[.]?\$\{|\})")
+"""The name of a value that another one repeats, or the part of it before a nested one."""
 
 OUR_CLASS = r"optinc(?:\.[a-z_0-9]+)+\.([A-Z]\w*(?:\.\w+)?)"
 """A class of this package, or one of its methods, by its full name."""
@@ -56,6 +69,53 @@ def labels(runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]]) -
     ]
 
 
+def training_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return the settings that the results of a training depend on, by their dotted names.
+
+    These are the values of :data:`TRAINED_BY` and all values that those refer to, without
+    :data:`NOT_RESULTS`: ``reducer=ring`` depends on no ``optinc.bits``.
+    """
+    content = OmegaConf.to_container(cfg, resolve=False)
+    found: dict[str, Any] = {}
+    todo = list(TRAINED_BY)
+    for path in todo:
+        for name, raw in _flatten(value_at(content, path), path).items():
+            if name in found or name.split(".")[-1] in NOT_RESULTS:
+                continue
+            value = raw
+            if isinstance(raw, str) and "${" in raw:
+                todo += REFERENCE.findall(raw)
+                value = OmegaConf.select(cfg, name, throw_on_missing=False)
+            # The values inside a node that is referred to stand under its own name.
+            if not isinstance(value, DictConfig) and not name.startswith("scale"):
+                found[name] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+    return found
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a training that differ, as ``name=value (before: value)``.
+
+    A value that repeats another one is not named, nor what belongs to one of two classes only.
+
+    Args:
+        before: :func:`training_settings` of the run that is continued.
+        now: Those of the present run.
+    """
+    changes: dict[tuple[str, str], str] = {}
+    for name in dict.fromkeys([*now, *before]):
+        owner = f"{name.rpartition('.')[0]}._target_"
+        of_both = owner in now and _text(now[owner]) == _text(before.get(owner))
+        if not of_both and (name not in now or name not in before):
+            continue
+        change = _text(now.get(name, "-")), _text(before.get(name, "-"))
+        if change[0] != change[1]:
+            changes[change] = min(changes.get(change, name), name, key=len)
+    return [
+        f"{name.removesuffix('._target_')}={new} (before: {old})"
+        for (new, old), name in changes.items()
+    ]
+
+
 def _flatten(node: Any, path: str = "") -> dict[str, Any]:
     """Return the leaves of nested dictionaries by their dotted path."""
     if not isinstance(node, dict) or not node:
@@ -64,6 +124,14 @@ def _flatten(node: Any, path: str = "") -> dict[str, Any]:
     for key, value in node.items():
         found |= _flatten(value, f"{path}.{key}" if path else str(key))
     return found
+
+
+def value_at(content: Any, path: str) -> Any:
+    """Return the value of nested dictionaries at a dotted path, None if there is none."""
+    node = content
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
 
 
 def _differing(settings: Sequence[dict[str, Any]], *, groups: set[str]) -> list[dict[str, str]]:

@@ -97,13 +97,22 @@ def _members(folder: Path) -> list[Path]:
     return finished
 
 
-def _read(folder: Path) -> FinishedRun:
-    path = folder / SUMMARY_FILE
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read the summary of a run.
+
+    Raises:
+        ConfigurationError: If it holds something else.
+    """
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigurationError(f"runs={folder}: {path} is no JSON file: {error}") from None
+        raise ConfigurationError(f"runs={path.parent}: {path} is no JSON file: {error}") from None
     if not isinstance(summary, dict):
-        raise ConfigurationError(f"runs={folder}: {path} must hold an object, got {summary!r}")
+        raise ConfigurationError(f"runs={path.parent}: {path} must hold an object, got {summary!r}")
+    return summary
+
+
+def _read(folder: Path) -> FinishedRun:
+    summary = read_summary(folder / SUMMARY_FILE)
     stored = None if summary.get("task") == "evaluate" else read_configuration(folder)
     return FinishedRun(folder, summary, stored)

@@ -88,13 +88,18 @@ def configuration_of_checkpoint(cfg: DictConfig) -> DictConfig:
         for key in ("task", "logger", "ckpt_path"):
             run[key] = mine[key]
         run.paths.output_dir = mine["paths"]["output_dir"]
-        run.choices = choices | {"task": cfg.choices.task, "logger": cfg.choices.logger}
+        run.choices = choices | {"task": cfg.choices.task, "logger": cfg.choices.get("logger")}
     return run
 
 
 def _lay_over(run: DictConfig, cfg: DictConfig, choices: dict[str, str | None]) -> None:
     """Copy settings that the command line names from ``cfg`` into the run's configuration."""
     values, mine = OmegaConf.to_container(cfg, resolve=False), dict(cfg.choices)
+    if not HydraConfig.initialized():
+        raise ConfigurationError(
+            "task=evaluate lays the settings of a command line over those of the run, and needs "
+            "one: python run.py task=evaluate ckpt_path=..."
+        )
     parser = OverridesParser.create()
     for text in HydraConfig.get().overrides.task:
         name = parser.parse_override(text).key_or_group

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -315,6 +316,18 @@ class ValidationCheckpoint(ModelCheckpoint):
         """
         if self.save_last != "link" and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def best_if_now(self, trainer: pl.Trainer) -> Path | None:
+        """Return where the best checkpoint belongs if the weights of now are it, None if not."""
+        values = self._monitor_candidates(trainer)
+        current = values.get(self.monitor) if self.monitor is not None else None
+        if self.dirpath is None or current is None or self.save_top_k == 0:
+            return None
+        if current.isnan() and self.best_k_models:
+            return None
+        if not self.check_monitor_top_k(trainer, current):
+            return None
+        return Path(self.format_checkpoint_name(values))
 
     def _should_save_on_train_epoch_end(self, trainer: pl.Trainer) -> bool:
         # Where steps limit the training, Lightning does not continue exactly from the end of an

@@ -29,7 +29,12 @@ if TYPE_CHECKING or PACKAGE == SEPARATE:
     from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
     from lightning_fabric.utilities.seed import reset_seed
     from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
-    from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+    from pytorch_lightning.callbacks import (
+        Callback,
+        ModelCheckpoint,
+        RichProgressBar,
+        TQDMProgressBar,
+    )
     from pytorch_lightning.plugins.precision import MixedPrecision
     from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
     from pytorch_lightning.trainer.states import RunningStage, TrainerFn
@@ -40,7 +45,12 @@ else:
     from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
     from lightning.fabric.utilities.seed import reset_seed
     from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-    from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+    from lightning.pytorch.callbacks import (
+        Callback,
+        ModelCheckpoint,
+        RichProgressBar,
+        TQDMProgressBar,
+    )
     from lightning.pytorch.plugins.precision import MixedPrecision
     from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
     from lightning.pytorch.trainer.states import RunningStage, TrainerFn
@@ -60,6 +70,7 @@ __all__ = [
     "SIGTERMException",
     "SingleDeviceStrategy",
     "StrategyRegistry",
+    "TQDMProgressBar",
     "TorchCheckpointIO",
     "TrainerFn",
     "other_registry",

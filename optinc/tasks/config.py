@@ -13,6 +13,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from optinc.errors import ConfigurationError
 from optinc.tasks.instantiate import instantiate
+from optinc.tasks.legal_values import check_seed, check_trainer
+from optinc.tasks.prepared import refuse_words_for_groups
+from optinc.tasks.unknown_settings import check_settings
 
 
 @dataclass
@@ -87,6 +90,9 @@ class Config:
     seed: int = MISSING
     onn: str | None = None
     ckpt_path: str | None = None
+    resume: str = MISSING
+    resume_changed: bool = MISSING
+    objective: str = MISSING
     runs: Any = None
     scale: str | None = None
     scales: Any = None
@@ -103,6 +109,8 @@ def validate(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: Names the setting and the legal values.
     """
+    refuse_words_for_groups(cfg)
+    check_settings(cfg, Config)
     scales = list(cfg.scales or {})
     if cfg.scale is not None and cfg.scale not in scales:
         legal = " | ".join(scales) or "null, since no experiment with scales is chosen"
@@ -115,8 +123,7 @@ def validate(cfg: DictConfig) -> None:
     instantiate(cfg.optinc.scenario)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise ConfigurationError(f"ckpt_path={cfg.ckpt_path} is not a file")
-    if cfg.seed < 0:
-        raise ConfigurationError(f"seed must be at least 0, got {cfg.seed}")
+    check_seed(cfg.seed)
 
 
 def validate_training(cfg: DictConfig) -> None:
@@ -130,14 +137,17 @@ def validate_training(cfg: DictConfig) -> None:
             f"optinc.topology.level={cfg.optinc.topology.level} chooses the ONN of task=train_onn, "
             "construct_onn and evaluate_onn; it must be null for task=train"
         )
+    check_trainer(cfg.trainer)
     servers, batch_size = _servers(cfg), cfg.data.batch_size
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigurationError(
+            f"data.batch_size must be an integer of at least 1, got {batch_size}"
+        )
     if batch_size < servers:
         raise ConfigurationError(
             f"data.batch_size={batch_size} must be at least the number of servers, {servers}: "
             "every server needs a sample"
         )
-    if cfg.trainer.max_epochs == -1 and cfg.trainer.max_steps == -1:
-        raise ConfigurationError("one of trainer.max_epochs and trainer.max_steps must not be -1")
 
 
 def _servers(cfg: DictConfig) -> int:
@@ -154,7 +164,7 @@ def _servers(cfg: DictConfig) -> int:
                 f"{cfg.trainer.num_nodes}; strategy=ddp makes every server a process"
             )
         return int(cfg.reducer.get("servers") or cfg.optinc.servers)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise ConfigurationError(
             "strategy=ddp cannot be swept with -m: every process it starts would run the whole "
             "sweep again; use strategy=virtual_servers, or start the runs one by one"

@@ -10,16 +10,14 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.validation_history import ValidationHistory
-from optinc.errors import ConfigurationError
 from optinc.runs.stored_configuration import configuration_of_checkpoint
 from optinc.runs.summary import chosen_options, weights_sha256, write_summary
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
-from optinc.tasks.model_and_data import model_and_data
+from optinc.tasks.model_and_data import check_weights, model_and_data
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -40,7 +38,8 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     run = configuration_of_checkpoint(cfg)
     model, datamodule = model_and_data(run)
     checkpoint = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
-    _load_weights(model, checkpoint["state_dict"], run)
+    check_weights(model, checkpoint["state_dict"], run)
+    model.load_state_dict(checkpoint["state_dict"])
     history = ValidationHistory()
     trainer = _trainer(run, history)
     with open_loggers(run) as loggers:
@@ -78,26 +77,6 @@ def _trainer(run: DictConfig, history: ValidationHistory) -> pl.Trainer:
         enable_checkpointing=False,
     )
     return trainer
-
-
-def _load_weights(model: nn.Module, weights: dict[str, Tensor], run: DictConfig) -> None:
-    """Load the weights of a checkpoint.
-
-    Raises:
-        ConfigurationError: If names or shapes differ; names the first that does.
-    """
-    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
-    found = {name: list(value.shape) for name, value in weights.items()}
-    for name in [*expected, *found]:
-        here, there = expected.get(name), found.get(name)
-        if here != there:
-            raise ConfigurationError(
-                f"ckpt_path={run.ckpt_path} does not fit model={run.choices.model} and "
-                f"data={run.choices.data} as its run and this command configure them: {name} has "
-                f"the shape {there or 'of nothing'} in the checkpoint, {here or 'of nothing'} in "
-                "the model"
-            )
-    model.load_state_dict(weights)
 
 
 def _show(summary: dict[str, Any], metrics: dict[str, float]) -> None:

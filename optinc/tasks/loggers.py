@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from optinc.errors import ConfigurationError
+from optinc.runs.run_record import add_to_record, read_record
 from optinc.tasks.instantiate import instantiate
 
 
@@ -23,8 +25,8 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
     """
     with closing_loggers() as loggers:
         settings = OmegaConf.to_container(cfg, resolve=True)
-        for node in cfg.logger.values():
-            logger: Logger = instantiate(node)
+        for node in (cfg.logger or {}).values():
+            logger: Logger = instantiate(node, **_same_run(cfg, node))
             try:
                 start(logger, settings)
             except ConfigurationError as error:
@@ -33,7 +35,21 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
                 ) from error
             # One by one: where a logger fails to start, only those before it are closed.
             loggers.append(logger)
+            if isinstance(logger, WandbLogger) and getattr(rank_zero_only, "rank", 0) == 0:
+                add_to_record(cfg.paths.output_dir, wandb=logger.experiment.id)
         yield loggers
+
+
+def _same_run(cfg: DictConfig, node: DictConfig) -> dict[str, Any]:
+    """Return what lets W&B go on with the run of a folder that is resumed."""
+    run_id = read_record(cfg.paths.output_dir).get("wandb")
+    if cfg.ckpt_path is None or run_id is None or node.get("id") is not None:
+        return {}
+    is_wandb = str(node._target_).rpartition(".")[2] == "WandbLogger"
+    folder = Path(cfg.paths.output_dir).resolve()
+    if not is_wandb or not Path(cfg.ckpt_path).resolve().is_relative_to(folder):
+        return {}
+    return {"id": run_id, "resume": "allow"}
 
 
 @contextmanager

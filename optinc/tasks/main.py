@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import hydra
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-import optinc
-from optinc.errors import OptINCError
+from optinc.errors import ConfigurationError, OptINCError
+from optinc.runs import locks
 from optinc.runs.checkpoints import check_checkpoint
 from optinc.runs.output_folder import check_output
+from optinc.runs.processes import process_rank
+from optinc.runs.resume import finished_before, newest_good_checkpoint, resumes_by_itself
 from optinc.tasks.config import register, validate
+from optinc.tasks.prepared import prepare, refuse_dotted_groups
 from optinc.tasks.stopping import install_sigterm, stopped_message, stopping_signal
+from optinc.tasks.unknown_settings import conf_dir
 
+logger = logging.getLogger(__name__)
 
-def _conf_dir() -> Path:
-    """Return the configuration: inside an installed wheel, beside the package in a checkout."""
-    package = Path(optinc.__file__).parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+CONF = conf_dir()
 
+RESUMABLE = ("train", "train_onn")
+"""Tasks that go on from a checkpoint."""
 
-CONF = _conf_dir()
 register()
 # The CSV logger finds Hydra's files in the run's folder; it would delete metrics.csv only.
 warnings.filterwarnings("ignore", message="Experiment logs directory")
@@ -49,25 +53,63 @@ def run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         OptINCError: If a setting is illegal or something it names is missing.
     """
+    cfg = prepare(cfg)
     validate(cfg)
-    check_output(cfg.paths.output_dir)
-    if cfg.ckpt_path is not None:
-        check_checkpoint(cfg.ckpt_path)
-    task = hydra.utils.get_method(cfg.task._target_)
-    metrics, objects = task(cfg)
+    folder = cfg.paths.output_dir
+    check_output(folder)
+    # The other processes of a run use the folder that its first one holds.
+    with locks.in_use(folder) if process_rank() == 0 else nullcontext():
+        if resumes_by_itself(cfg) and cfg.choices.task in RESUMABLE:
+            _continue(cfg)
+            done = finished_before(cfg)
+            if done is not None:
+                logger.warning("%s holds this run, finished: nothing is left to do", folder)
+                return done, {}
+        elif cfg.ckpt_path is not None:
+            check_checkpoint(cfg.ckpt_path)
+        task = hydra.utils.get_method(cfg.task._target_)
+        metrics, objects = task(cfg)
     return metrics, objects
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Run one job.
+def _continue(cfg: DictConfig) -> None:
+    """Let a run that resumes by itself go on from the newest good checkpoint of its folder."""
+    newest = newest_good_checkpoint(cfg)
+    if newest is not None:
+        cfg.ckpt_path = str(newest)
+    elif cfg.ckpt_path is not None:
+        check_checkpoint(cfg.ckpt_path)
+    logger.warning(
+        "resume=%s: %s",
+        cfg.resume,
+        f"going on from {cfg.ckpt_path}" if cfg.ckpt_path else "no checkpoint yet, a new training",
+    )
 
-    The exit status is 2 after an error raised on purpose, which is printed as one line, 143 after
-    SIGTERM, and 130 after Ctrl-C.
+
+def objective(cfg: DictConfig, metrics: dict[str, Any]) -> float | None:
+    """Return the value that a sweeper optimises, None if the task has no such value.
+
+    Raises:
+        ConfigurationError: If it was asked for and is no number of the summary.
     """
+    value = metrics.get(cfg.objective)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if cfg.objective == "val_loss":
+        return None
+    numbers = [name for name, each in metrics.items() if isinstance(each, int | float)]
+    raise ConfigurationError(
+        f"objective must be a number of summary.json ({' | '.join(numbers)}), got {cfg.objective}"
+    )
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def _job(cfg: DictConfig) -> float | None:
+    """Run one job of Hydra, and return what its sweeper optimises."""
     install_sigterm()
     try:
-        run(cfg)
+        metrics, _ = run(cfg)
+        return objective(cfg, metrics)
     except OptINCError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
@@ -78,6 +120,20 @@ def main(cfg: DictConfig) -> None:
         if getattr(rank_zero_only, "rank", 0) == 0:
             print(stopped_message(stopped_by, cfg), file=sys.stderr)
         raise SystemExit(128 + stopped_by) from error
+
+
+def main() -> None:
+    """Run the jobs of the command line.
+
+    The exit status is 2 after an error raised on purpose, which is printed as one line, 143 after
+    SIGTERM, and 130 after Ctrl-C.
+    """
+    try:
+        refuse_dotted_groups(sys.argv[1:])
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    _job()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from optinc.data.base import OptINCDataModule
 from optinc.errors import ConfigurationError
@@ -47,3 +48,22 @@ def check_modality(cfg: DictConfig, datamodule: OptINCDataModule) -> None:
             f"model={cfg.choices.model} takes {modality} (data={fitting}), but "
             f"data={cfg.choices.data} holds {datamodule.modality}"
         )
+
+
+def check_weights(model: nn.Module, weights: dict[str, Tensor], cfg: DictConfig) -> None:
+    """Refuse the weights of a checkpoint for a model that they do not fit.
+
+    Raises:
+        ConfigurationError: If names or shapes differ; names the first that does.
+    """
+    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
+    found = {name: list(value.shape) for name, value in weights.items()}
+    for name in [*expected, *found]:
+        here, there = expected.get(name), found.get(name)
+        if here != there:
+            raise ConfigurationError(
+                f"ckpt_path={cfg.ckpt_path} does not fit model={cfg.choices.model} and "
+                f"data={cfg.choices.data} as its run and this command configure them: {name} has "
+                f"the shape {there or 'of nothing'} in the checkpoint, {here or 'of nothing'} in "
+                "the model"
+            )

@@ -11,20 +11,25 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_only
-from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Checkpoint
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 
+from optinc.callbacks.checkpoints import RunCheckpoint
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.random_state import RandomState
+from optinc.callbacks.training_settings import TrainingSettings
 from optinc.callbacks.validation_history import ValidationHistory
+from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
+from optinc.runs.differing_settings import training_settings
+from optinc.runs.resume import check_resume
 from optinc.runs.summary import chosen_options, weights_sha256, write_summary
 from optinc.tasks.config import validate_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
-from optinc.tasks.model_and_data import model_and_data
+from optinc.tasks.model_and_data import check_weights, model_and_data
 
 
 def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,9 +47,13 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     validate_training(cfg)
     # Before data and loggers: illegal settings are refused while nothing has been written.
-    callbacks: list[pl.Callback] = [instantiate(node) for node in cfg.callbacks.values()]
+    checkpoint = check_resume(cfg)
+    callbacks = _callbacks(cfg)
     reducer = _connected_reducer(cfg)
     model, datamodule = model_and_data(cfg, servers=reducer.servers)
+    if checkpoint is not None:
+        check_weights(model, checkpoint["state_dict"], cfg)
+    datamodule.shuffle = not cfg.trainer.get("overfit_batches")
     history = ValidationHistory()
     with open_loggers(cfg) as loggers:
         trainer = _trainer(cfg, reducer, loggers=loggers, callbacks=callbacks, history=history)
@@ -52,9 +61,14 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         start = time.perf_counter()
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
+        if trainer.global_step <= (0 if checkpoint is None else checkpoint["global_step"]):
+            raise ConfigurationError(_why_no_step(cfg, trainer, reducer))
         if history.step != trainer.global_step:
             # The last step did not fall on a validation.
             trainer.validate(model, datamodule=datamodule, verbose=False)
+            for callback in callbacks:
+                if isinstance(callback, RunCheckpoint):
+                    callback.on_last_validation(trainer)
         summary = {
             "task": "train",
             **chosen_options(cfg),
@@ -62,6 +76,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             "bits": cfg.optinc.bits,
             "servers": reducer.servers,
             "seed": cfg.seed,
+            "precision": trainer.precision,
             "steps": trainer.global_step,
             **history.summary(),
             "seconds": seconds,
@@ -72,6 +87,28 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             write_summary(cfg.paths.output_dir, summary)
     objects = {"trainer": trainer, "model": model, "datamodule": datamodule, "reducer": reducer}
     return summary, objects
+
+
+def _callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """Build the callbacks of the configuration; those that need a logger only if there is one."""
+    built: list[pl.Callback] = [
+        instantiate(node) for node in (cfg.callbacks or {}).values() if node is not None
+    ]
+    return [each for each in built if cfg.logger or not isinstance(each, LearningRateMonitor)]
+
+
+def _why_no_step(cfg: DictConfig, trainer: pl.Trainer, reducer: Reducer) -> str:
+    """Return the line that refuses a training which has taken no step."""
+    if trainer.num_training_batches == 0:
+        return (
+            f"no step was taken: the training set of data={cfg.choices.data} is smaller than a "
+            f"batch with a sample for each of {reducer.servers} servers, or "
+            "trainer.limit_train_batches takes none of it"
+        )
+    return (
+        "no step was taken: trainer.max_steps, max_epochs or max_time ends the training before its "
+        "first step"
+    )
 
 
 def _connected_reducer(cfg: DictConfig) -> Reducer:
@@ -96,14 +133,20 @@ def _trainer(
     history: ValidationHistory,
 ) -> pl.Trainer:
     """Build the trainer, with the callbacks of the configuration and those of every training."""
+    settings = cfg.trainer.copy()
+    overfit = OmegaConf.select(settings, "overfit_batches")
+    if overfit:
+        # Lightning would replace our sampler, which yields whole batches, by one of single samples.
+        settings.update(limit_train_batches=overfit, limit_val_batches=overfit, overfit_batches=0)
     trainer: pl.Trainer = instantiate(
-        cfg.trainer,
+        settings,
         strategy=instantiate(cfg.strategy, reducer=reducer),
         logger=loggers,
         callbacks=[
             *callbacks,
             *progress_bar(enabled=cfg.trainer.enable_progress_bar),
             RandomState(),
+            TrainingSettings(training_settings(cfg)),
             history,
         ],
         # Otherwise Lightning adds a ModelCheckpoint of its own to callbacks=no_checkpoint.

@@ -59,8 +59,17 @@ class Accounting:
             # A checkpoint from before a total was introduced does not hold it.
             setattr(self, field.name, state.get(field.name, field.default))
 
-    def summary(self) -> dict[str, float]:
-        """Return the quantities that ``summary.json`` and the loggers carry, by name."""
+    def summary(self) -> dict[str, float | None]:
+        """Return the quantities that ``summary.json`` and the loggers carry, by name.
+
+        A reducer that counts nothing (a user's own, say) has no errors and no bytes that could be
+        reported: they are None.
+        """
+        if not self.reductions:
+            return dict.fromkeys(self._summary())
+        return self._summary()
+
+    def _summary(self) -> dict[str, float | None]:
         return {
             "reducer_seconds": self.seconds,
             "blocks": self.blocks,
