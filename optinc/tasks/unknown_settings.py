@@ -91,6 +91,7 @@ def _unknown(
             yield name, [f"{path}.{each}" for each in _shipped_keys(cfg, path)]
         elif isinstance(value, dict) and name not in FREE:
             hint = hints.get(key)
+            typed = hint if isinstance(hint, type) and is_dataclass(hint) else None
             # A dictionary that a class takes as an argument holds data.
             if "_target_" not in node or "_target_" in value:
                 yield from _unknown(cfg, value, typed, name)

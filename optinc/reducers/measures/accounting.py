@@ -62,22 +62,21 @@ class Accounting:
     def summary(self) -> dict[str, float | None]:
         """Return the quantities that ``summary.json`` and the loggers carry, by name.
 
-        A reducer that counts nothing (a user's own, say) has no errors and no bytes that could be
-        reported: they are None.
+        What a reducer does not count (a user's own, say) is None, not a perfect 0.
         """
-        if not self.reductions:
-            return dict.fromkeys(self._summary())
-        return self._summary()
-
-    def _summary(self) -> dict[str, float | None]:
-        return {
-            "reducer_seconds": self.seconds,
+        totals: dict[str, float | None] = {
             "blocks": self.blocks,
-            "quantization_error": self.quantization_error,
-            "onn_error_rate": self.onn_error_rate,
             "nonfinite_blocks": self.nonfinite_blocks,
             "bytes_sent": self.bytes_sent,
             "bytes_optinc": self.bytes_optinc,
             "bytes_ring": self.bytes_ring,
             "bytes_ring_same_bits": self.bytes_ring_same_bits,
+        }
+        if not self.reductions:
+            totals = {name: value or None for name, value in totals.items()}
+        return {
+            "reducer_seconds": self.seconds,
+            "quantization_error": self.quantization_error if self.squared_mean > 0 else None,
+            "onn_error_rate": self.onn_error_rate if self.values else None,
+            **totals,
         }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,13 @@ import torch
 from optinc.callbacks.validation_history import ValidationHistory
 
 
-def validate(history: ValidationHistory, step: int, **metrics: float) -> None:
+def validate(
+    history: ValidationHistory, step: int, *, sanity: bool = False, **metrics: float
+) -> None:
     values = {name: torch.tensor(value) for name, value in metrics.items()}
-    trainer: Any = SimpleNamespace(global_step=step, callback_metrics=values)
+    trainer: Any = SimpleNamespace(
+        global_step=step, callback_metrics=values, sanity_checking=sanity
+    )
     module: Any = None
     history.on_validation_end(trainer, module)
 
@@ -28,6 +33,20 @@ def test_losses_are_best_when_low_and_accuracies_when_high() -> None:
         "best_val_loss": 1.0,
         "best_val_acc": 0.75,
     }
+
+
+def test_the_check_before_a_training_is_no_validation() -> None:
+    history = ValidationHistory()
+    validate(history, 0, sanity=True, val_loss=0.1)
+    assert (history.step, history.summary()) == (None, {})
+
+
+def test_one_nan_is_not_the_best_for_ever() -> None:
+    history = ValidationHistory()
+    for step, loss in enumerate([math.nan, 2.0, math.nan, 1.0, math.nan]):
+        validate(history, step, val_loss=loss, val_acc=-loss)
+    assert math.isnan(history.final["val_loss"])
+    assert history.best == {"val_loss": 1.0, "val_acc": -1.0}
 
 
 def test_the_history_continues_from_a_checkpoint() -> None:

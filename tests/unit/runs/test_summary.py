@@ -5,6 +5,7 @@ import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -51,7 +52,10 @@ def test_the_best_accuracy_is_the_highest_and_the_best_loss_the_lowest() -> None
     module = pl.LightningModule()
     for loss, accuracy in ((2.0, 0.5), (1.0, 0.9), (1.5, 0.8)):
         metrics = {"val_loss": loss, "val_acc": accuracy, "train_loss": 9.0}
-        history.on_validation_end(SimpleNamespace(callback_metrics=metrics, global_step=7), module)
+        trainer: Any = SimpleNamespace(
+            callback_metrics=metrics, global_step=7, sanity_checking=False
+        )
+        history.on_validation_end(trainer, module)
     expected = {"val_loss": 1.5, "val_acc": 0.8, "best_val_loss": 1.0, "best_val_acc": 0.9}
     assert history.summary() == pytest.approx(expected)
     resumed = ValidationHistory()

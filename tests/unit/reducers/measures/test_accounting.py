@@ -24,3 +24,15 @@ def test_rates_of_an_unused_reducer_are_zero() -> None:
 
 def test_the_summary_carries_the_bytes_of_the_reducer_in_use() -> None:
     assert Accounting(bytes_sent=5.0).summary()["bytes_sent"] == 5.0
+
+
+def test_what_a_reducer_does_not_count_is_none_in_the_summary() -> None:
+    summary = Accounting(seconds=1.5).summary()
+    assert summary.pop("reducer_seconds") == 1.5
+    assert set(summary.values()) == {None}
+    reducer = RingReducer(servers=2)
+    reducer(torch.ones(2, 10))
+    summary = reducer.accounting.summary()
+    assert (summary["quantization_error"], summary["onn_error_rate"]) == (0.0, 0.0)
+    assert summary["bytes_sent"] == 40.0
+    assert summary["nonfinite_blocks"] == 0
