@@ -51,6 +51,7 @@ def measure(arm: str, overrides: list[str], *, quick: bool) -> Row:
             *length,
             "trainer.enable_progress_bar=false",
             threads=1,
+            wrong_inputs=True,
         )
     seconds, epochs = summary["seconds"], summary["epochs"]
     return {

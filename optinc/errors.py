@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class OptINCError(Exception):
-    """Base class of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose.
+
+    Attributes:
+        status: Exit status of the command that ends with this error.
+    """
+
+    status: ClassVar[int] = 2
 
 
 class ConfigurationError(OptINCError, ValueError):
@@ -15,6 +22,12 @@ class ConfigurationError(OptINCError, ValueError):
 
 class ArtifactError(OptINCError):
     """A stored ONN is damaged, inconsistent or does not belong to the requested scenario."""
+
+
+class WrongInputsError(OptINCError):
+    """An ONN is made and stored, but receives inputs wrong; names share, folder and remedy."""
+
+    status = 3
 
 
 class MissingONNError(OptINCError, LookupError):

@@ -75,6 +75,8 @@ def small_onn(small_design: ONNDesign, tmp_path_factory: pytest.TempPathFactory)
         learning_rate=1e-2,
         batch_size=49,
         max_epochs=1,
+        max_steps=None,
+        epoch_steps=1,
         projection_interval=1,
         min_margin=0.0,
         noise=0.0,

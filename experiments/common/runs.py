@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from optinc.errors import WrongInputsError
 from optinc.runs.finished_runs import Curve, read_curves
 from optinc.runs.summary import SUMMARY_FILE
 
@@ -16,13 +17,19 @@ ROOT = Path(__file__).parents[2]
 """Root of the repository, in which jobs are started."""
 
 
-def python(*arguments: str, threads: int | None = None, quiet: bool = False) -> None:
+def python(
+    *arguments: str,
+    threads: int | None = None,
+    quiet: bool = False,
+    wrong_inputs: bool = False,
+) -> None:
     """Print and run ``python ARGUMENTS`` in the root of the repository, and wait for its end.
 
     Args:
         *arguments: Arguments of the interpreter, such as ``run.py`` and its overrides.
         threads: Threads of every process (``OMP_NUM_THREADS``); None leaves the environment alone.
         quiet: Print neither the command nor its standard output.
+        wrong_inputs: Go on after the training of an ONN that still receives inputs wrong.
 
     Raises:
         subprocess.CalledProcessError: If the job fails; it has printed why.
@@ -30,17 +37,25 @@ def python(*arguments: str, threads: int | None = None, quiet: bool = False) -> 
     if not quiet:
         print("$ python " + " ".join(arguments), flush=True)
     limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    subprocess.run(
-        [sys.executable, *arguments],
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, **limit},
-        stdout=subprocess.DEVNULL if quiet else None,
-    )
+    try:
+        subprocess.run(
+            [sys.executable, *arguments],
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, **limit},
+            stdout=subprocess.DEVNULL if quiet else None,
+        )
+    except subprocess.CalledProcessError as error:
+        if not (wrong_inputs and error.returncode == WrongInputsError.status):
+            raise
 
 
 def run(
-    folder: Path, *overrides: str, threads: int | None = None, quiet: bool = False
+    folder: Path,
+    *overrides: str,
+    threads: int | None = None,
+    quiet: bool = False,
+    wrong_inputs: bool = False,
 ) -> dict[str, Any]:
     """Run one job through ``run.py``, and return its ``summary.json``.
 
@@ -49,11 +64,19 @@ def run(
         *overrides: Hydra overrides.
         threads: Threads of every process; None leaves the environment alone.
         quiet: Print neither the command nor its standard output.
+        wrong_inputs: Go on after the training of an ONN that still receives inputs wrong.
 
     Raises:
         subprocess.CalledProcessError: If the job fails; it has printed why.
     """
-    python("run.py", *overrides, f"hydra.run.dir={folder}", threads=threads, quiet=quiet)
+    python(
+        "run.py",
+        *overrides,
+        f"hydra.run.dir={folder}",
+        threads=threads,
+        quiet=quiet,
+        wrong_inputs=wrong_inputs,
+    )
     return _summary(ROOT / folder / SUMMARY_FILE)
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from lightning_fabric.loggers.logger import rank_zero_experiment
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
 
 from optinc.atomic_file import write_atomically
+from optinc.strategies.lightning_package import CSVLogger, ModelCheckpoint
 
 Rows = list[dict[str, str]]
 

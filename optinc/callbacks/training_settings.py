@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
+from optinc.strategies.lightning_package import pl
 
 
 class TrainingSettings(pl.Callback):

@@ -150,7 +150,8 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> ResumableLoader:
         """Batches in a new order every epoch (in the stored one where ``shuffle`` is false).
 
-        A last batch with fewer samples than servers is left out. Where servers are processes of their own, each gets its rows of every batch.
+        A last batch with fewer samples than servers is left out. Where servers are processes of
+        their own, each gets its rows of every batch.
         """
         servers = self._place[1] if self._place[1] > 1 else self.servers
         return self._loader(self.train_dataset(), shuffle=self.shuffle, at_least=servers)

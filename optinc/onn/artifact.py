@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from optinc.errors import ArtifactError, ConfigurationError
 from optinc.onn.design import ONNDesign
-from optinc.onn.evaluation import Evaluation
+from optinc.onn.evaluation import Evaluation, share_wrong
 from optinc.onn.hardware import hardware_name
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics import area
 from optinc.signal.rounding import Rounding
 from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
@@ -109,6 +112,15 @@ class ONNCard:
     def accuracy(self) -> float:
         """Share of the evaluated inputs that are received right."""
         return 1.0 - self.wrong_inputs / self.evaluated_inputs
+
+    def warn_of_wrong_inputs(self) -> None:
+        """Log a warning if inputs are known to be received wrong; called where an ONN is used."""
+        if self.wrong_inputs:
+            logger.warning(
+                "the ONN with SHA-256 %s... receives %s wrong; with optinc/fidelity=ideal none is",
+                self.weights_sha256[:12],
+                share_wrong(self.wrong_inputs, self.evaluated_inputs),
+            )
 
     @classmethod
     def from_json(cls, text: str) -> ONNCard:

@@ -85,6 +85,11 @@ class Evaluation:
         return self.evaluated_inputs == self.combinations
 
 
+def share_wrong(wrong: int, evaluated: int) -> str:
+    """Describe wrong inputs for a message, as in ``8.2 % of its inputs (4 of 49)``."""
+    return f"{100 * wrong / evaluated:.2g} % of its inputs ({wrong} of {evaluated})"
+
+
 @dataclass
 class Tally:
     """Counts of an evaluation, batch by batch.

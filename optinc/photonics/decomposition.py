@@ -114,7 +114,8 @@ def decompose(unitary_Bnn: Tensor) -> MeshPhases:
     matrices = _checked(unitary_Bnn)
     size = matrices.shape[1]
     # The batch comes last: every small operation of a larger batch runs over it.
-    work_nnB = np.ascontiguousarray(matrices.permute(1, 2, 0).numpy())
+    # A copy: the elimination works in place, and a contiguous input would be that very memory.
+    work_nnB = np.array(matrices.permute(1, 2, 0).numpy(), order="C")
     steps = _eliminations(size)
     theta_EB, phi_EB = _eliminate(work_nnB, steps)
     output_nB = np.angle(np.einsum("iib->ib", work_nnB))

@@ -35,6 +35,7 @@ if TYPE_CHECKING or PACKAGE == SEPARATE:
         RichProgressBar,
         TQDMProgressBar,
     )
+    from pytorch_lightning.loggers import CSVLogger
     from pytorch_lightning.plugins.precision import MixedPrecision
     from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
     from pytorch_lightning.trainer.states import RunningStage, TrainerFn
@@ -51,6 +52,7 @@ else:
         RichProgressBar,
         TQDMProgressBar,
     )
+    from lightning.pytorch.loggers import CSVLogger
     from lightning.pytorch.plugins.precision import MixedPrecision
     from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
     from lightning.pytorch.trainer.states import RunningStage, TrainerFn
@@ -58,6 +60,7 @@ else:
 
 __all__ = [
     "PACKAGE",
+    "CSVLogger",
     "CUDAAccelerator",
     "Callback",
     "CheckpointIO",

@@ -18,7 +18,8 @@ from optinc.switches.sum_code import SumCode
 class OpticalSwitch(nn.Module, ABC):
     """Maps the codes of its servers to the code that all of them receive.
 
-    An input without a server is zero light: it adds nothing to any average, like code 0.
+    An input without a server is zero light: it adds nothing to any average, like code 0. A switch
+    whose ONN is known to receive inputs wrong warns of them once, when it is built.
 
     Args:
         scenario: The switch, or the cascade that is played as one switch.
@@ -44,6 +45,8 @@ class OpticalSwitch(nn.Module, ABC):
         self.cards = cards
         self.exact = exact
         self._description = str(scenario)
+        for card in {card.weights_sha256: card for card in cards}.values():
+            card.warn_of_wrong_inputs()
 
     def identity(self) -> dict[str, str]:
         """Return the settings that decide about received codes, besides the ONN: name -> value."""

@@ -14,6 +14,7 @@ from optinc.onn.construction.base import Construction
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario
+from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.store_onn import store_onn
 
@@ -33,6 +34,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         ConfigurationError: If a setting is illegal.
+        WrongInputsError: If an input is received wrong, after everything is written.
     """
     scenario: Scenario = instantiate(cfg.optinc.scenario)
     construction: Construction = instantiate(cfg.construction)
@@ -51,6 +53,12 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     _log(onn.card, folder)
     summary = _summary(onn.card, folder)
     write_summary(cfg.paths.output_dir, summary)
+    end_of_training(
+        {"the ONN": onn.card},
+        stored=folder,
+        advice="choose another construction, or fewer optinc.bits or optinc.servers: float32 "
+        "is too coarse for this one",
+    )
     return summary, {"onn": onn}
 
 

@@ -112,7 +112,7 @@ def _job(cfg: DictConfig) -> float | None:
         return objective(cfg, metrics)
     except OptINCError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(error.status) from error
     except (KeyboardInterrupt, SystemExit) as error:
         stopped_by = stopping_signal(error)
         if stopped_by is None:
@@ -125,8 +125,8 @@ def _job(cfg: DictConfig) -> float | None:
 def main() -> None:
     """Run the jobs of the command line.
 
-    The exit status is 2 after an error raised on purpose, which is printed as one line, 143 after
-    SIGTERM, and 130 after Ctrl-C.
+    An error raised on purpose is printed as one line, and the exit status is its own: 2, or 3 for
+    an ONN that is stored but receives inputs wrong. It is 143 after SIGTERM, and 130 after Ctrl-C.
     """
     try:
         refuse_dotted_groups(sys.argv[1:])

@@ -12,16 +12,20 @@ from optinc.callbacks.random_state import RandomState
 from optinc.tasks.instantiate import instantiate
 
 
-def onn_trainer(cfg: DictConfig, settings: DictConfig, *, loggers: list[Logger]) -> pl.Trainer:
+def onn_trainer(
+    cfg: DictConfig, settings: DictConfig, *, max_epochs: int, loggers: list[Logger]
+) -> pl.Trainer:
     """Build a trainer that writes ``checkpoints/last.ckpt`` after every epoch.
 
     Args:
         cfg: The composed configuration.
         settings: Its node of the trainer, such as ``cfg.onn_training.trainer``.
+        max_epochs: Length of the schedule in epochs.
         loggers: Loggers of the run.
     """
     trainer: pl.Trainer = instantiate(
         settings,
+        max_epochs=max_epochs,
         logger=loggers,
         callbacks=[
             *progress_bar(enabled=cfg.trainer.enable_progress_bar),

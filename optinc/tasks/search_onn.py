@@ -130,6 +130,8 @@ def _training(
         learning_rate=settings.learning_rate / (1 if initial is None else 100),
         batch_size=settings.batch_size,
         max_epochs=epochs,
+        max_steps=None,
+        epoch_steps=settings.epoch_steps,
         projection_interval=settings.projection_interval,
         min_margin=settings.min_margin,
         noise=trial.noise,

@@ -16,6 +16,7 @@ from optinc.onn.artifact import ONNCard
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.training.one_switch import ONNTraining
 from optinc.runs.summary import write_summary
+from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
 from optinc.tasks.onn_trainer import onn_trainer
@@ -37,12 +38,15 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         ConfigurationError: If a setting is illegal.
+        WrongInputsError: If an input is received wrong, after everything is written.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module: ONNTraining = instantiate(cfg.onn_training.module)
     folder = Path(cfg.onn_training.folder)
     with open_loggers(cfg) as loggers:
-        trainer = onn_trainer(cfg, cfg.onn_training.trainer, loggers=loggers)
+        trainer = onn_trainer(
+            cfg, cfg.onn_training.trainer, max_epochs=module.max_epochs, loggers=loggers
+        )
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
@@ -60,9 +64,16 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             device=device,
             loggers=loggers,
         )
-        _log(onn.card, folder, seconds=seconds)
-        summary = _summary(onn.card, folder, seed=cfg.seed, seconds=seconds)
+        steps = trainer.current_epoch * len(module.sampler)
+        _log(onn.card, folder, steps=steps, seconds=seconds)
+        summary = _summary(onn.card, folder, seed=cfg.seed, steps=steps, seconds=seconds)
         write_summary(cfg.paths.output_dir, summary)
+    end_of_training(
+        {"the ONN": onn.card},
+        stored=folder,
+        advice=f"train longer, such as onn_training.max_steps={2 * steps}, with a wider "
+        f"optinc.mesh.hidden, or go on from it with onn_training.initial={folder}",
+    )
     return summary, {"trainer": trainer, "module": module, "onn": onn}
 
 
@@ -74,11 +85,13 @@ def _evaluation(module: ONNTraining, device: torch.device) -> Evaluation:
     return evaluate_exhaustively(module.network.cpu(), module.design.scenario)
 
 
-def _log(card: ONNCard, folder: Path, *, seconds: float) -> None:
+def _log(card: ONNCard, folder: Path, *, steps: int, seconds: float) -> None:
     logger.info(
-        "%d of %d inputs right after %d epochs, %.0f s; smallest margin %.3f; error values %s; %s",
+        "%d of %d inputs right after %d steps (%d epochs), %.0f s; smallest margin %.3f; "
+        "error values %s; %s",
         card.exhaustive_inputs - card.wrong_inputs,
         card.exhaustive_inputs,
+        steps,
         card.epochs,
         seconds,
         card.smallest_margin,
@@ -87,11 +100,14 @@ def _log(card: ONNCard, folder: Path, *, seconds: float) -> None:
     )
 
 
-def _summary(card: ONNCard, folder: Path, *, seed: int, seconds: float) -> dict[str, Any]:
+def _summary(
+    card: ONNCard, folder: Path, *, seed: int, steps: int, seconds: float
+) -> dict[str, Any]:
     return {
         "task": "train_onn",
         "seed": seed,
         "epochs": card.epochs,
+        "steps": steps,
         "accuracy": card.accuracy,
         "exhaustive_inputs": card.exhaustive_inputs,
         "wrong_inputs": card.wrong_inputs,

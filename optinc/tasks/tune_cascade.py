@@ -28,6 +28,7 @@ from optinc.onn.evaluation import Evaluation
 from optinc.onn.training.cascade import CascadeTraining
 from optinc.onn.zoo.families import CascadeONNs
 from optinc.runs.summary import write_summary
+from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
 from optinc.tasks.onn_trainer import onn_trainer
@@ -50,6 +51,8 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         ConfigurationError: If a setting is illegal, or no cascade is chosen.
         MissingONNError, ArtifactError: If a level has no ONN or it is damaged.
+        WrongInputsError: If an input of a level or of the cascade is received wrong, after
+            everything is written.
     """
     before = _cascade(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -57,7 +60,9 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     first = _evaluate(module, samples=cfg.cascade_tuning.check_samples)
     _log("before", first)
     with open_loggers(cfg) as loggers:
-        trainer = onn_trainer(cfg, cfg.cascade_tuning.trainer, loggers=loggers)
+        trainer = onn_trainer(
+            cfg, cfg.cascade_tuning.trainer, max_epochs=module.max_epochs, loggers=loggers
+        )
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
@@ -81,6 +86,13 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "onns": str(Path(cfg.cascade_tuning.folder)),
     }
     write_summary(cfg.paths.output_dir, summary)
+    end_of_training(
+        {f"level {number}": onn.card for number, onn in enumerate(levels, start=1)}
+        | {"the cascade": last},
+        stored=cfg.cascade_tuning.folder,
+        advice="tune longer, with a larger cascade_tuning.max_epochs, or go on from them with "
+        f"optinc.topology.onns={cfg.cascade_tuning.folder}",
+    )
     return summary, {"trainer": trainer, "module": module, "onns": levels}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from optinc.errors import ConfigurationError
+from optinc.errors import ConfigurationError, WrongInputsError
 from tests.hydra_jobs import TINY, composed, job, store, stored_job
 
 RUN = [*TINY, "trainer.max_steps=4", "trainer.val_check_interval=2", "trainer.limit_val_batches=1"]
@@ -23,7 +23,7 @@ ONN = [
     "optinc.bits=4",
     "optinc.servers=2",
     "optinc.mesh.hidden=[32,32]",
-    "onn_training.max_epochs=3",
+    "onn_training.max_steps=3",
     "trainer.enable_progress_bar=false",
     "trainer.accelerator=cpu",
 ]
@@ -38,7 +38,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stored_job(folder / "sweep" / "10", *RUN, "reducer=optinc", "optinc.quantization.block_size=64")
     (folder / "sweep" / "11").mkdir()
     stored_job(folder / "long", *RUN, "reducer=ring", "trainer.max_steps=6")
-    stored_job(folder / "onn", *ONN)
+    with pytest.raises(WrongInputsError):  # it is too short, and stored all the same
+        job(folder / "onn", *ONN)
+    store(composed(folder / "onn", *ONN), folder / "onn")
     return folder
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from optinc.errors import ArtifactError, ConfigurationError
+from optinc.errors import ArtifactError, ConfigurationError, WrongInputsError
 from optinc.onn.approximation import approximation_error
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.training.one_switch import ONNTraining
@@ -26,7 +27,22 @@ SMALL = [
     "trainer.enable_progress_bar=false",
     "trainer.accelerator=cpu",
 ]
-TRAINING = ["task=train_onn", "onn_training.batch_size=7", "onn_training.max_epochs=600"]
+TRAINING = [
+    "task=train_onn",
+    "onn_training.batch_size=7",
+    "onn_training.epoch_steps=1",
+    "onn_training.max_epochs=600",
+]
+# The recipe that the README shows.
+RECIPE = ["task=train_onn", *SMALL]
+
+
+def unfinished(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Train too briefly, and return the summary, which is written before the error."""
+    with pytest.raises(WrongInputsError):
+        job(folder, *SMALL, *TRAINING, *overrides)
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +87,7 @@ def test_training_stops_when_every_input_is_right(overrides: list[str], tmp_path
 
 
 def test_an_unfinished_training_keeps_its_onn_with_its_true_accuracy(tmp_path: Path) -> None:
-    summary, _ = job(tmp_path, *SMALL, *TRAINING, "onn_training.max_epochs=2")
+    summary = unfinished(tmp_path, "onn_training.max_epochs=2")
     card = json.loads((tmp_path / "onn" / "card.json").read_text())
     assert card["wrong_inputs"] == summary["wrong_inputs"] > 0
     assert sum(card["error_values"].values()) == card["wrong_inputs"]
@@ -89,7 +105,7 @@ def test_an_own_onn_is_evaluated_and_trains_a_network(dense: Path, tmp_path: Pat
 
 
 def test_an_imperfect_onn_s_errors_are_counted(tmp_path: Path) -> None:
-    job(tmp_path / "onn", *SMALL, *TRAINING, "onn_training.max_epochs=30")
+    unfinished(tmp_path / "onn", "onn_training.max_epochs=30")
     own = f"onn={tmp_path / 'onn' / 'onn'}"
     trained, _ = job(tmp_path / "trained", *TINY, *SMALL, own, "trainer.max_steps=2")
     assert 0 < trained["onn_error_rate"] < 1
@@ -97,9 +113,7 @@ def test_an_imperfect_onn_s_errors_are_counted(tmp_path: Path) -> None:
 
 def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:
     hashes = {
-        job(tmp_path / name, *SMALL, *TRAINING, f"seed={seed}", "onn_training.max_epochs=3")[0][
-            "onn_sha256"
-        ]
+        unfinished(tmp_path / name, f"seed={seed}", "onn_training.max_epochs=3")["onn_sha256"]
         for name, seed in (("a", 3), ("b", 3))
     }
     assert len(hashes) == 1
@@ -108,10 +122,19 @@ def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:
 def test_an_interrupted_training_goes_on_to_the_same_onn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mining = [*SMALL, *TRAINING, "onn_training.hard_share=0.3", "onn_training.noise=0.002"]
+    mining = ["onn_training.hard_share=0.3", "onn_training.noise=0.002"]
     mining.append("onn_training.max_epochs=8")
-    whole, objects = job(tmp_path / "whole", *mining)
-    assert len(objects["module"].sampler.hard) > 0
+    hard: list[int] = []
+    end_of_epoch = ONNTraining.on_train_epoch_end
+
+    def count_hard(module: ONNTraining) -> None:
+        end_of_epoch(module)
+        hard.append(len(module.sampler.hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ONNTraining, "on_train_epoch_end", count_hard)
+        whole = unfinished(tmp_path / "whole", *mining)
+    assert hard[-1] > 0
 
     def lose_power(module: ONNTraining) -> None:
         if module.current_epoch == 4:
@@ -120,9 +143,9 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(
     with monkeypatch.context() as patch:
         patch.setattr(ONNTraining, "on_train_epoch_start", lose_power)
         with pytest.raises(RuntimeError, match="no power"):
-            job(tmp_path / "half", *mining)
+            job(tmp_path / "half", *SMALL, *TRAINING, *mining)
     checkpoint = tmp_path / "half" / "checkpoints" / "last.ckpt"
-    resumed, _ = job(tmp_path / "resumed", *mining, f"ckpt_path={checkpoint}")
+    resumed = unfinished(tmp_path / "resumed", *mining, f"ckpt_path={checkpoint}")
     assert resumed["epochs"] == whole["epochs"] == 8
     assert resumed["onn_sha256"] == whole["onn_sha256"]
 
@@ -130,8 +153,8 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(
 def test_a_training_starts_from_another_onn(dense: Path, tmp_path: Path) -> None:
     initial = f"onn_training.initial={dense / 'onn'}"
     approximated = ["optinc.approximation.layers=[2,3]", "onn_training.max_epochs=1"]
-    random, _ = job(tmp_path / "random", *SMALL, *TRAINING, *approximated)
-    tuned, _ = job(tmp_path / "tuned", *SMALL, *TRAINING, *approximated, initial)
+    random = unfinished(tmp_path / "random", *approximated)
+    tuned = unfinished(tmp_path / "tuned", *approximated, initial)
     assert tuned["wrong_inputs"] < random["wrong_inputs"]
     with pytest.raises(ArtifactError, match=r"onn_training.initial=.* has the structure"):
         job(tmp_path / "x", *SMALL, *TRAINING, initial, "optinc.mesh.hidden=[32,32]")

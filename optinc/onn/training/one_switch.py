@@ -72,6 +72,11 @@ class ONNTraining(pl.LightningModule):
         learning_rate: Peak of the one-cycle schedule.
         batch_size: Inputs per step.
         max_epochs: Length of the one-cycle schedule, in epochs.
+        max_steps: Length of the schedule in steps instead, rounded up to whole epochs; None for
+            ``max_epochs``.
+        epoch_steps: Fewest steps of an epoch that takes all inputs: few inputs are passed through
+            several times. An epoch of a single step would end the schedule after ``max_epochs``
+            steps, and be evaluated after each.
         projection_interval: Steps between projections, at least 1.
         min_margin: Smallest margin at which training stops, in PAM4 amplitudes, at least 0 and
             below 0.5.
@@ -92,6 +97,7 @@ class ONNTraining(pl.LightningModule):
     Attributes:
         evaluation: Evaluation of the last epoch, and after the training of the weights kept; None
             before the first epoch ends. Not exhaustive if it ended at too many wrong inputs.
+        max_epochs: Length of the schedule in epochs.
     """
 
     def __init__(
@@ -103,6 +109,8 @@ class ONNTraining(pl.LightningModule):
         learning_rate: float,
         batch_size: int,
         max_epochs: int,
+        max_steps: int | None,
+        epoch_steps: int,
         projection_interval: int,
         min_margin: float,
         noise: float,
@@ -119,6 +127,8 @@ class ONNTraining(pl.LightningModule):
             "onn_training",
             batch_size=batch_size,
             max_epochs=max_epochs,
+            max_steps=max_steps,
+            epoch_steps=epoch_steps,
             projection_interval=projection_interval,
             epoch_inputs=epoch_inputs,
         )
@@ -132,7 +142,6 @@ class ONNTraining(pl.LightningModule):
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.batch_size = batch_size
-        self.max_epochs = max_epochs
         self.projection_interval = projection_interval
         self.min_margin = min_margin
         self.noise = noise
@@ -142,8 +151,10 @@ class ONNTraining(pl.LightningModule):
             batch_size=batch_size,
             seed=seed,
             epoch_inputs=epoch_inputs,
+            least_batches=epoch_steps,
             hard_share=hard_share,
         )
+        self.max_epochs = max_epochs if max_steps is None else -(-max_steps // len(self.sampler))
         self.network = new_network(design) if initial is None else initial
         self.network.train().requires_grad_(True)
         self._project()
@@ -161,8 +172,13 @@ class ONNTraining(pl.LightningModule):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         """Return the optimisers, under a one-cycle learning rate over ``max_epochs``."""
         optimizers = make_optimizers(self.network, self.optimizer, learning_rate=self.learning_rate)
-        steps = len(self.sampler) * self.max_epochs
-        return optimizers, one_cycle(optimizers, learning_rate=self.learning_rate, steps=steps)
+        schedules = one_cycle(optimizers, learning_rate=self.learning_rate, steps=self.steps)
+        return optimizers, schedules
+
+    @property
+    def steps(self) -> int:
+        """Length of the schedule in steps."""
+        return len(self.sampler) * self.max_epochs
 
     def training_step(self, batch: Samples, batch_idx: int) -> None:
         """Take one step; project the approximated layers every ``projection_interval`` steps."""

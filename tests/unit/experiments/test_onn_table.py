@@ -17,7 +17,8 @@ def test_retraining_starts_resumes_and_then_reads(
 ) -> None:
     started: list[tuple[Path, tuple[str, ...]]] = []
 
-    def note(folder: Path, *overrides: str) -> dict[str, Any]:
+    def note(folder: Path, *overrides: str, wrong_inputs: bool) -> dict[str, Any]:
+        assert wrong_inputs
         started.append((folder, overrides))
         return {}
 

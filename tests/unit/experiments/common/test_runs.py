@@ -26,6 +26,9 @@ def test_a_command_runs_in_the_repository_with_its_threads(
 def test_a_job_that_fails_is_an_error() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         python("-c", "raise SystemExit(3)")
+    with pytest.raises(subprocess.CalledProcessError):
+        python("-c", "raise SystemExit(2)", wrong_inputs=True)
+    python("-c", "raise SystemExit(3)", wrong_inputs=True)
 
 
 def test_a_run_returns_its_summary_and_a_multirun_fills_a_folder(

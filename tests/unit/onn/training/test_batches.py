@@ -31,3 +31,15 @@ def test_an_epoch_can_be_shorter_than_the_set() -> None:
     assert len(batches) == 4
     assert len(drawn) == 256
     assert drawn.max() > 10_000_000
+
+
+def test_an_epoch_passes_through_a_small_set_until_it_has_enough_batches() -> None:
+    batches = MinedIndexBatches(size=10, batch_size=4, seed=3, least_batches=7)
+    first, second, third = torch.cat(list(batches)).split(10)
+    assert len(list(batches)) == len(batches) == 9
+    for one in (first, second, third):
+        assert sorted(one.tolist()) == list(range(10))
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    once = MinedIndexBatches(size=10, batch_size=4, seed=3)
+    assert torch.equal(torch.cat(list(once)), first)

@@ -24,6 +24,8 @@ def module_of(design: ONNDesign, **settings: Any) -> ONNTraining:
         "learning_rate": 1e-2,
         "batch_size": 7,
         "max_epochs": 3,
+        "max_steps": None,
+        "epoch_steps": 1,
         "projection_interval": 3,
         "min_margin": 0.001,
         "noise": 0.0,
@@ -100,6 +102,8 @@ def test_an_untrained_network_sees_inputs_and_targets_from_minus_1_to_1(
     [
         ({"batch_size": 0}, "onn_training.batch_size must be at least 1, got 0"),
         ({"max_epochs": 0}, "onn_training.max_epochs must be at least 1, got 0"),
+        ({"max_steps": 0}, "onn_training.max_steps must be at least 1, got 0"),
+        ({"epoch_steps": 0}, "onn_training.epoch_steps must be at least 1, got 0"),
         ({"projection_interval": 0}, "onn_training.projection_interval must be at least 1, got 0"),
         ({"epoch_inputs": 0}, "onn_training.epoch_inputs must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "onn_training.learning_rate must be > 0, got 0.0"),
@@ -113,6 +117,29 @@ def test_illegal_settings_are_named(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         module_of(small_design, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs", "steps"),
+    [
+        # 49 inputs in batches of 7: a pass has 7 steps.
+        ({}, 3, 21),
+        ({"epoch_steps": 7}, 3, 21),
+        ({"epoch_steps": 8}, 3, 42),
+        ({"max_steps": 22}, 4, 28),
+        ({"max_steps": 22, "epoch_steps": 14}, 2, 28),
+        # One step a pass, as in the README's recipe.
+        ({"batch_size": 512, "epoch_steps": 56, "max_epochs": 100}, 100, 5600),
+        ({"epoch_inputs": 14, "epoch_steps": 7}, 3, 6),
+    ],
+)
+def test_the_schedule_is_as_long_as_asked(
+    small_design: ONNDesign, settings: dict[str, Any], epochs: int, steps: int
+) -> None:
+    module = module_of(small_design, **settings)
+    assert (module.max_epochs, module.steps) == (epochs, steps)
+    _, schedules = module.configure_optimizers()
+    assert {schedule.total_steps for schedule in schedules} == {steps}
 
 
 def test_too_many_inputs_to_enumerate_are_refused() -> None:
