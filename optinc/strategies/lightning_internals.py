@@ -6,6 +6,7 @@ No other module touches an underscore name of Lightning's packages.
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ TRAINER_NAMES = (
     "received_sigterm",
     "_signal_connector.received_sigterm",
     "_signal_connector._sigterm_notifier_fn",
+    "_accelerator_connector._layer_sync",
     "fit_loop._should_accumulate",
     "fit_loop.epoch_loop._num_ready_batches_reached",
     "fit_loop.epoch_loop.batch_progress.reset_on_run",
@@ -126,6 +128,23 @@ def is_accumulating(trainer: pl.Trainer) -> bool:
     the last, after which the optimiser steps in any case.
     """
     return bool(trainer.fit_loop._should_accumulate())
+
+
+def asks_for_synchronised_batchnorm(trainer: pl.Trainer) -> bool:
+    """Tell whether ``Trainer(sync_batchnorm=True)`` was asked for, with any strategy.
+
+    Private because strategies for one device ignore it in silence.
+    """
+    return trainer._accelerator_connector._layer_sync is not None
+
+
+def called_by_logging() -> bool:
+    """Tell whether the caller's caller is ``self.log``, which reduces by ``Strategy.reduce``.
+
+    Private because a strategy is not told who asks for a reduction.
+    """
+    module = str(sys._getframe(2).f_globals.get("__name__", ""))
+    return module.endswith(".logger_connector.result")
 
 
 def epoch_is_over(trainer: pl.Trainer) -> bool:

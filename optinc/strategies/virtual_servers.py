@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,7 +23,11 @@ from optinc.strategies.checkpoints import (
     to_cpu,
 )
 from optinc.strategies.flat_parameters import FlatParameters
-from optinc.strategies.lightning_internals import is_accumulating
+from optinc.strategies.lightning_internals import (
+    asks_for_synchronised_batchnorm,
+    called_by_logging,
+    is_accumulating,
+)
 from optinc.strategies.lightning_package import (
     CUDAAccelerator,
     MPSAccelerator,
@@ -33,6 +38,7 @@ from optinc.strategies.lightning_package import (
 from optinc.strategies.server_states import ServerStates, TrainedWeights
 from optinc.strategies.sharding import check_shards, loader_rows, split_batch
 from optinc.strategies.step_guard import StepGuard
+from optinc.strategies.virtual_ranks import VirtualRanks, refuse_synchronised_batchnorm
 
 
 class VirtualServersStrategy(SingleDeviceStrategy):
@@ -65,6 +71,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             device="cpu" if device == "auto" else device, checkpoint_io=AtomicCheckpointIO()
         )
         self.reducer = reducer
+        self._ranks = VirtualRanks(reducer.servers)
         self._follow_accelerator = device == "auto"
         self._guard = StepGuard(most_skipped_steps)
         self._losses: list[Tensor] = []
@@ -86,6 +93,46 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             return torch.device("mps", 0)
         return super().root_device
 
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this is server 0, or no server computes."""
+        return self.global_rank == 0
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether one of several servers computes; Lightning asks when a value is logged."""
+        return self._ranks.rank is not None
+
+    def all_gather(self, tensor: Tensor, group: Any = None, sync_grads: bool = False) -> Tensor:
+        """Return the tensor of the only process.
+
+        Raises:
+            ConfigurationError: In ``training_step``, where N servers have a tensor each.
+        """
+        self._ranks.refuse("self.all_gather")
+        return super().all_gather(tensor, group=group, sync_grads=sync_grads)
+
+    def reduce(self, tensor: Any, group: Any = None, reduce_op: Any = "mean") -> Any:
+        """Return a value logged with ``sync_dist=True``, reduced over all servers on server 0.
+
+        Raises:
+            ConfigurationError: If ``training_step`` reduces by itself.
+        """
+        if self._ranks.rank is None:
+            return super().reduce(tensor)
+        if not (called_by_logging() and isinstance(tensor, Tensor)):
+            self._ranks.refuse("strategy.reduce")
+        return self._ranks.reduce_logged(tensor, reduce_op)
+
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002
+        """Return the decision of the only process.
+
+        Raises:
+            ConfigurationError: In ``training_step``, where N servers decide.
+        """
+        self._ranks.refuse("strategy.reduce_boolean_decision")
+        return super().reduce_boolean_decision(decision, all)
+
     def setup_environment(self) -> None:
         """Restart the random state from the global seed, as DDP does when its processes meet."""
         super().setup_environment()
@@ -103,6 +150,10 @@ class VirtualServersStrategy(SingleDeviceStrategy):
                 f"strategy=virtual_servers needs automatic optimisation, but "
                 f"{type(module).__name__}.automatic_optimization is False"
             )
+        self._ranks = VirtualRanks(self.servers)
+        if self.servers > 1:
+            asked = asks_for_synchronised_batchnorm(trainer)
+            refuse_synchronised_batchnorm(module, asked=asked)
         super().setup(trainer)
         if len(self.optimizers) > 1:
             raise ConfigurationError(
@@ -135,7 +186,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         outputs: dict[int, Any] = {}
         # Server 0 is the last, so that values logged per step are its own.
         for server in reversed(range(self.servers)):
-            with self._states.server(server):
+            with self._server(server):
                 outputs[server] = super().training_step(shards[server], *args, **kwargs)
         weights.check_unchanged()
 
@@ -167,7 +218,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         for server in reversed(range(self.servers)):
             for parameter in layout.parameters:
                 parameter.grad = None
-            with self._states.server(server):  # where activations are computed again
+            with self._server(server):  # activations may be computed again
                 loss = self._losses[server] * factors[server]
                 self.precision_plugin.backward(loss, module, optimizer, *args, **kwargs)
             found = layout.take_gradients(rows_NP[server], add=adding)
@@ -211,6 +262,18 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         module = self.lightning_module
         assert module is not None
         return module
+
+    @contextmanager
+    def _server(self, server: int) -> Iterator[None]:
+        """Compute as one server, with its rank and state."""
+        self.global_rank = self.local_rank = server
+        self.world_size = self.servers
+        try:
+            with self._ranks.server(server), self._states.server(server):
+                yield
+        finally:
+            self.global_rank = self.local_rank = 0
+            self.world_size = 1
 
     def _follow_requires_grad(self) -> FlatParameters:
         """Return the layout of the parameters that are trained now, a new one if they changed.

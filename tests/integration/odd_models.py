@@ -138,3 +138,28 @@ class LowRank(Odd):
         self.head = nn.Sequential(*[nn.Flatten(), nn.Linear(288, 16), nn.Linear(16, 2)])
         self.head = peft.inject_adapter_in_model(config, self.head)
         self.body.requires_grad_(False)
+
+
+class Logging(Odd):
+    """Logs values of all servers, and computes with its rank."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("outcome", torch.zeros(6, dtype=torch.float64))
+        self.printed: list[str] = []
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        for name in ("mean", "sum", "max"):
+            self.log(name, loss, sync_dist=True, reduce_fx=name, on_step=True, on_epoch=False)
+        self.log("epoch", loss, sync_dist=True, on_step=False, on_epoch=True)
+        self.log("mine", loss, on_step=True, on_epoch=False)
+        if self.trainer.is_global_zero:
+            self.outcome[5] += 1
+        return loss * (1 + self.global_rank + self.local_rank) / self.trainer.world_size
+
+    def on_train_end(self) -> None:
+        for i, name in enumerate(("mean", "sum", "max", "epoch", "mine")):
+            self.outcome[i] = self.trainer.callback_metrics[name]
+        # The mean of an epoch is added up server by server, or step by step.
+        self.outcome[3] = self.outcome[3].round(decimals=4)

@@ -41,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "skipped_steps": {"build": odd_models.Skipping},
     "never_zeroed": {"build": odd_models.Accumulating},
     "frozen": {"build": odd_models.Frozen},
+    "ranks": {"build": odd_models.Logging},
 }
 """What is trained: the optimiser or a class of its own, and settings of the trainer."""
 

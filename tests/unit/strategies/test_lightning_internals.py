@@ -457,11 +457,11 @@ USERS = ("callbacks", "data", "models", "onn.training", "strategies", "tasks")
 """Packages that may use Lightning."""
 
 OTHERS = {
-    *("_autograd", "_buffers", "_modules", "_parameters", "_set_pg_timeout", "_version"),
-    "_unsafe_set_version_counter",
-    *("_fields", "_replace", "_target_"),
+    *("_autograd", "_buffers", "_modules", "_parameters", "_version"),
+    *("_set_pg_timeout", "_unsafe_set_version_counter"),
+    *("_fields", "_getframe", "_replace", "_target_"),
 }
-"""Underscore names of torch, named tuples and Hydra."""
+"""Underscore names of torch, Python and Hydra."""
 
 BY_STRING = {"getattr", "setattr", "hasattr", "delattr"}
 
