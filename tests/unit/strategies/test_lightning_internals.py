@@ -504,7 +504,7 @@ def test_no_other_module_uses_a_private_name_of_lightning() -> None:
                     found.append((module.__name__, ast.unparse(node)))
             elif isinstance(node, ast.Call) and ast.unparse(node.func) in BY_STRING:
                 name = ast.unparse(node.args[1]).strip("'")
-                if re.match("_[a-z]", name) and name not in OTHERS:
+                if re.match("_[a-z]", name) and name not in ours:
                     found.append((module.__name__, ast.unparse(node)))
             elif isinstance(node, ast.ClassDef):
                 cls = getattr(module, node.name)
