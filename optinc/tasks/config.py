@@ -14,6 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from optinc.errors import ConfigurationError
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.legal_values import check_seed, check_trainer
+from optinc.tasks.machine import check_accelerator, infer_processes, refuse_several_processes
 from optinc.tasks.prepared import refuse_words_for_groups
 from optinc.tasks.unknown_settings import check_settings
 
@@ -138,6 +139,7 @@ def validate_training(cfg: DictConfig) -> None:
             "construct_onn and evaluate_onn; it must be null for task=train"
         )
     check_trainer(cfg.trainer)
+    check_accelerator(cfg.trainer.accelerator)
     servers, batch_size = _servers(cfg), cfg.data.batch_size
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigurationError(
@@ -151,12 +153,13 @@ def validate_training(cfg: DictConfig) -> None:
 
 
 def _servers(cfg: DictConfig) -> int:
-    """Return the number of servers of the strategy.
+    """Return the number of servers of the strategy, torchrun's where it has started them.
 
     Raises:
         ConfigurationError: If the strategy does not support the devices, or the sweep.
     """
     if cfg.choices.strategy != "ddp":
+        refuse_several_processes()
         if cfg.trainer.devices != 1 or cfg.trainer.num_nodes != 1:
             raise ConfigurationError(
                 "strategy=virtual_servers plays all servers on one device; trainer.devices and "
@@ -169,6 +172,7 @@ def _servers(cfg: DictConfig) -> int:
             "strategy=ddp cannot be swept with -m: every process it starts would run the whole "
             "sweep again; use strategy=virtual_servers, or start the runs one by one"
         )
+    infer_processes(cfg.trainer)
     if not isinstance(cfg.trainer.devices, int) or cfg.trainer.devices < 1:
         raise ConfigurationError(
             f"strategy=ddp needs a number of processes: trainer.devices must be an integer of at "

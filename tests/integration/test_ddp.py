@@ -317,17 +317,18 @@ def test_a_group_of_another_size_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
-    ("launcher", "inputs"),
-    # Lightning starts the second server itself, or finds it started; two of four inputs are dark.
-    [(python, 2), (partial(torchrun, 2), 4)],
+    ("launcher", "devices", "inputs"),
+    # Lightning starts the second server itself, or finds it started, which need not be said; two
+    # of four inputs are dark.
+    [(python, ["trainer.devices=2"], 2), (partial(torchrun, 2), [], 4)],
     ids=["lightning", "torchrun"],
 )
 def test_run_py_with_both_strategies_ends_in_identical_weights(
-    launcher: Callable[..., Any], inputs: int, tmp_path: Path
+    launcher: Callable[..., Any], devices: list[str], inputs: int, tmp_path: Path
 ) -> None:
     steps = [*TINY, "trainer.max_steps=6", f"optinc.servers={inputs}"]
     folder = f"hydra.run.dir={tmp_path / 'ddp'}"
-    launcher("run.py", *steps, "strategy=ddp", "trainer.devices=2", folder)
+    launcher("run.py", *steps, "strategy=ddp", *devices, folder)
     real = json.loads((tmp_path / "ddp" / "summary.json").read_text())
     virtual, _ = job(tmp_path / "virtual", *steps, "reducer.servers=2")
     assert real["weights_sha256"] == virtual["weights_sha256"]
