@@ -287,12 +287,32 @@ class Validated(Tiny):
         self.log("val_max", error, reduce_fx="max")
         self.log("val_rank", torch.tensor(float(rank())), rank_zero_only=True)
 
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("test_loss", self(batch[0]).square().mean())
+
 
 def validation(samples: int, **settings: Any) -> Outcome:
     module = Validated()
     trainer = fit(module, validation=samples, **settings)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return Outcome(values, module)
+
+
+def validation_alone(samples: int) -> Outcome:
+    """Validate and test without training, by Lightning's own sampler."""
+    module = Validated()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=OptINCDDPStrategy(RingReducer(servers=1), timeout_seconds=20),
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = DataLoader(TensorDataset(rows(samples)), batch_size=ROWS)
+    (values,) = trainer.validate(module, loader, verbose=False)
+    (tested,) = trainer.test(module, loader, verbose=False)
+    return Outcome({**values, **tested}, module)
 
 
 CASES: dict[str, Callable[[], Outcome]] = {
@@ -304,6 +324,15 @@ CASES: dict[str, Callable[[], Outcome]] = {
     "unused_found": lambda: unused(1, ranks=(1,), find_unused_parameters=True),
     "unfreeze": unfreeze,
     "unfreeze_accumulating": lambda: unfreeze(accumulate_grad_batches=3),
+    "unfreeze_views": lambda: unfreeze(
+        accumulate_grad_batches=3,
+        strategy=OptINCDDPStrategy(
+            RingReducer(servers=1),
+            timeout_seconds=20,
+            bucket_cap_mb=1e-5,
+            gradient_as_bucket_view=True,
+        ),
+    ),
     "unfreeze_on_1": lambda: unfreeze(ranks=(1,)),
     "lora": lora,
     "released": released,
@@ -318,6 +347,7 @@ CASES: dict[str, Callable[[], Outcome]] = {
     "validation_11": lambda: validation(11),
     "validation_121": lambda: validation(121),
     "validation_sanity": lambda: validation(13, num_sanity_val_steps=2),
+    "validation_alone": lambda: validation_alone(13),
     "validation_too_small": lambda: validation(1),
 }
 

@@ -55,12 +55,14 @@ def test_a_parameter_unused_in_a_step_changes_no_weight_of_any_server(
     ddp_runs.assert_equal_on_all("unused_last", "unused_on_0", "unused_on_1", "unused_found")
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize(
+    ("case", "accumulate"),
+    [("unfreeze", 1), ("unfreeze_accumulating", 3), ("unfreeze_views", 3)],
+)
 def test_parameters_that_become_trainable_are_averaged(
-    ddp_runs: Behaviours, accumulate: int
+    ddp_runs: Behaviours, case: str, accumulate: int
 ) -> None:
     """Equal on all servers, and to one device that sees the samples of both."""
-    case = "unfreeze" if accumulate == 1 else "unfreeze_accumulating"
     assert all(notes[case]["moved"] for notes in ddp_runs.notes)
     ddp_runs.assert_equal_on_all(case)
     module = Tiny()
@@ -110,7 +112,12 @@ def validated(samples: int, weights: dict[str, Any]) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("case", "samples"),
-    [("validation_11", 11), ("validation_121", 121), ("validation_sanity", 13)],
+    [
+        ("validation_11", 11),
+        ("validation_121", 121),
+        ("validation_sanity", 13),
+        ("validation_alone", 13),
+    ],
 )
 def test_equal_weights_have_equal_validation_values(
     ddp_runs: Behaviours, case: str, samples: int
@@ -120,6 +127,7 @@ def test_equal_weights_have_equal_validation_values(
     for notes in ddp_runs.notes:
         for name in ("val_loss", "val_synchronised", "val_given", "val_forked_epoch", "val_sum"):
             assert notes[case][name] == pytest.approx(expected[name], rel=1e-6), name
+        assert notes[case].get("test_loss", notes[case]["val_loss"]) == notes[case]["val_loss"]
     first, second = (notes[case] for notes in ddp_runs.notes)
     assert first | {"val_rank": 1.0} == second, "values logged by rank 0 alone are its own"
 
