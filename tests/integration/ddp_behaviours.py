@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from optinc.errors import ConfigurationError
 from optinc.reducers.ring import RingReducer
 from optinc.strategies.ddp import OptINCDDPStrategy
+from optinc.strategies.virtual_servers import VirtualServersStrategy
 from tests.integration.hook_cases import HOOK_CASES
 from tests.integration.servers import one_server
 from tests.processes import torchrun
@@ -83,10 +84,11 @@ def fit(
     """Train on 4 rows a server and step; small buckets, so that a model has several."""
     if strategy is None:
         strategy = OptINCDDPStrategy(RingReducer(servers=1), timeout_seconds=20, bucket_cap_mb=1e-5)
+    alone = strategy == "auto" or isinstance(strategy, VirtualServersStrategy)
     callbacks = settings.pop("callbacks", [])
     trainer = pl.Trainer(
         accelerator="cpu",
-        devices=1 if strategy == "auto" else 2,
+        devices=1 if alone else 2,
         strategy=strategy,
         max_epochs=settings.pop("max_epochs", 1),
         logger=False,
@@ -98,7 +100,7 @@ def fit(
         **settings,
     )
     dataset = TensorDataset(rows(2 * ROWS * STEPS))
-    if strategy == "auto":
+    if alone:
         data = DataLoader(dataset, batch_size=2 * ROWS)
     else:
         sampler = DistributedSampler(dataset, num_replicas=2, rank=rank(), shuffle=False)

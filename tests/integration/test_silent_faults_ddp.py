@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from optinc.reducers.ring import RingReducer
+from optinc.strategies.virtual_servers import VirtualServersStrategy
 from tests.integration.ddp_behaviours import (
     Behaviours,
     LoRA,
@@ -62,28 +64,31 @@ def test_a_parameter_unused_in_a_step_changes_no_weight_of_any_server(
 def test_parameters_that_become_trainable_are_averaged(
     ddp_runs: Behaviours, case: str, accumulate: int
 ) -> None:
-    """Equal on all servers, and to one device that sees the samples of both."""
+    """Equal on all servers and with virtual ones, and as on one device with all samples."""
     assert all(notes[case]["moved"] for notes in ddp_runs.notes)
     ddp_runs.assert_equal_on_all(case)
-    module = Tiny()
-    fit(
-        module,
-        "auto",
-        callbacks=[Unfreeze()],
-        max_epochs=3,
-        accumulate_grad_batches=accumulate,
-    )
-    for key, value in module.state_dict().items():
-        assert torch.allclose(value, ddp_runs.weights[0][f"{case}/{key}"], atol=1e-6), key
+    for strategy in (VirtualServersStrategy(RingReducer(servers=2)), "auto"):
+        module = Tiny()
+        fit(
+            module,
+            strategy,
+            callbacks=[Unfreeze()],
+            max_epochs=3,
+            accumulate_grad_batches=accumulate,
+        )
+        for key, value in module.state_dict().items():
+            found = ddp_runs.weights[0][f"{case}/{key}"]
+            assert torch.allclose(value, found, atol=1e-6), key
+            assert strategy == "auto" or torch.equal(value, found), key
 
 
 def test_parameters_that_are_added_later_are_averaged(ddp_runs: Behaviours) -> None:
     ddp_runs.assert_equal_on_all("lora")
     module = LoRA()
-    fit(module, "auto", max_epochs=2)
+    fit(module, VirtualServersStrategy(RingReducer(servers=2)), max_epochs=2)
     assert module.adapter.weight.abs().sum() > 0
     for key, value in module.state_dict().items():
-        assert torch.allclose(value, ddp_runs.weights[0][f"lora/{key}"], atol=1e-6), key
+        assert torch.equal(value, ddp_runs.weights[0][f"lora/{key}"]), key
 
 
 def test_servers_that_train_other_parameters_are_refused_by_name(ddp_runs: Behaviours) -> None:
