@@ -120,6 +120,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         self._exchange: BucketExchange | None = None
         self._attendance: Attendance | None = None
         self._stopping = False
+        # The parameters of the gradients that wait for a later batch, None where none do.
+        self._accumulated: FlatParameters | None = None
 
     @property
     def reducer(self) -> Reducer:
@@ -179,6 +181,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
                 "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
                 "such steps itself; it needs optinc.quantization.nonfinite=propagate"
             )
+        self._exchange = self._accumulated = None
         replace_sigterm_handler(trainer, self._note_stopping)
         share_evaluations(trainer, self._gather)
         super().setup(trainer)
@@ -193,6 +196,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         self._layout = FlatParameters(self._module(), alignment=self.reducer.alignment)
         agree(self.reducer, self._layout, group)
         self.reducer.to(self.root_device)
+        if self._exchange is not None and self._exchange.calls:
+            self.reducer.forget_parameters()
         self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
         self._attendance = Attendance(_get_default_store(), rank=group.rank, size=group.size)
         self.barrier()
@@ -212,7 +217,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         out again first. Those that the step itself freezes and releases count as unused.
 
         Raises:
-            ConfigurationError: On all servers, if their trainable parameters differ.
+            ConfigurationError: On all servers, if their trainable parameters differ, or changed
+                while gradients were being accumulated.
         """
         with self._watch():
             self._follow_trainable_parameters()
@@ -220,12 +226,25 @@ class OptINCDDPStrategy(HookedDDPStrategy):
 
     def _follow_trainable_parameters(self) -> None:
         assert isinstance(self.model, DistributedDataParallel)
+        module = self._module()
         if not self.model.require_backward_grad_sync:
-            return  # accumulated with the next batches, and looked at before their last one
-        changed = not is_current(self._layout, self._module())
-        if any_server(ServerGroup.world(), changed, self.root_device):
-            self.unwrap()
-            self.configure_ddp()
+            # The servers compare before the last of these batches.
+            self._accumulated = self._accumulated or FlatParameters(module)
+            return
+        accumulated, self._accumulated = self._accumulated, None
+        changed = not is_current(self._layout, module) or (
+            accumulated is not None and not is_current(accumulated, module)
+        )
+        if not any_server(ServerGroup.world(), changed, self.root_device):
+            return
+        self.unwrap()
+        self.configure_ddp()
+        if accumulated is not None and (names := self._layout.differences(accumulated)):
+            # What was frozen would keep a gradient that no server has averaged.
+            raise ConfigurationError(
+                f"requires_grad of {listed(names)} changed while gradients were being accumulated; "
+                "strategy=ddp follows changes between optimiser steps"
+            )
 
     def backward(
         self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **kwargs: Any
@@ -252,6 +271,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
             self.precision_plugin.backward(closure_loss, module, optimizer, *args, **kwargs)
             if synchronise:
                 self._finish_exchange(exchange, closure_loss)
+            else:
+                self._accumulated = self._accumulated or self._layout
         closure_loss = self.precision_plugin.post_backward(closure_loss, module)
         self.post_backward(closure_loss)
         return closure_loss

@@ -222,6 +222,85 @@ class Manual(Line):
         self.automatic_optimization = False
 
 
+class Turns(Line):
+    """Another layer is trained in some batches.
+
+    Args:
+        first: The first of these batches.
+        stop: The one behind the last.
+        manual: Steps by hand, every second batch.
+    """
+
+    def __init__(self, first: int, stop: int = 5, *, manual: bool = False) -> None:
+        super().__init__()
+        self.other = torch.nn.Linear(3, 3)
+        self.first, self.stop = first, stop
+        self.automatic_optimization = not manual
+
+    def on_fit_start(self) -> None:
+        self.other.requires_grad_(requires_grad=self.first == 0)
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        self.other.requires_grad_(requires_grad=self.first <= batch_idx < self.stop)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.layer(self.other(batch)).square().mean()
+        if not self.automatic_optimization:
+            optimizer: Any = self.optimizers()
+            stepping = batch_idx % 2 == 1
+            with optimizer.toggle_model(sync_grad=stepping):
+                self.manual_backward(loss)
+            if stepping:
+                optimizer.step()
+                optimizer.zero_grad()
+        return loss
+
+
+class Forgetful(ZeroReducer):
+    """Notes when the parameters change."""
+
+    def __init__(self) -> None:
+        super().__init__(servers=1)
+        self.forgotten: list[int] = []
+
+    def forget_parameters(self) -> None:
+        self.forgotten.append(self.accounting.reductions)
+
+
+@pytest.mark.usefixtures("alone")
+def test_errors_that_are_fed_back_are_forgotten_with_their_parameters() -> None:
+    """Not at the first step: a resumed training may release parameters before it."""
+    for at, forgotten in [(0, []), (2, [2])]:
+        reducer = Forgetful()
+        fit(Turns(at), OptINCDDPStrategy(reducer))
+        assert reducer.forgotten == forgotten
+        assert reducer.layout is not None
+        assert reducer.layout.values == 12 + 4
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("manual", [False, True])
+def test_parameters_may_not_change_while_gradients_are_accumulated(manual: bool) -> None:
+    """Released and frozen again before the step they would keep a gradient of one server."""
+    accumulate = {} if manual else {"accumulate_grad_batches": 2}
+    fit(Turns(2, manual=manual), OptINCDDPStrategy(ideal()), **accumulate)
+    for first, stop in [(1, 5), (2, 3), (0, 3)]:
+        with pytest.raises(ConfigurationError, match=r"'other.bias', 'other.weight' changed whil"):
+            fit(Turns(first, stop, manual=manual), OptINCDDPStrategy(ideal()), **accumulate)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_second_training_begins_anew_with_the_same_parameters() -> None:
+    reducer = Forgetful()
+    strategy = OptINCDDPStrategy(reducer)
+    trainer = fit(Line(), strategy)
+    trainer.fit_loop.max_epochs = 2
+    data: Any = torch.randn(5, 4, 3)
+    trainer.fit(Line(), DataLoader(data, batch_size=None))
+    assert reducer.accounting.reductions == 10
+    assert reducer.forgotten == []
+
+
 def fp16() -> dict[str, Any]:
     scaler = torch.amp.GradScaler("cpu")
     return {"plugins": [MixedPrecision("16-mixed", device="cpu", scaler=scaler)]}
