@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
 import torch
-from torch import nn
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
@@ -74,19 +72,6 @@ def any_server(group: ServerGroup, flag: bool, device: torch.device) -> bool:
     flags = torch.tensor([flag], dtype=torch.int32, device=device)
     group.maximum(flags)
     return bool(flags.item())
-
-
-def is_current(layout: FlatParameters, module: nn.Module) -> bool:
-    """Tell whether the trainable parameters of a module are still those of its layout."""
-    trainable = [id(p) for p in module.parameters() if p.requires_grad]
-    return trainable == [id(p) for p in layout.parameters]
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return the names of parameters for a message."""
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"parameter{'s' * (len(names) > 1)} {shown}{more}"
 
 
 def describe_parameters(layout: FlatParameters) -> list[str]:

@@ -14,9 +14,10 @@ from torch.futures import Future
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.strategies.agreement import call_roll, listed
+from optinc.strategies.agreement import call_roll
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lost_servers import Attendance
+from optinc.strategies.trainable import listed, parameters_of
 
 
 class BucketExchange:
@@ -177,17 +178,3 @@ class BucketExchange:
             for gradient, part in views:
                 gradient.copy_(self._gradient_P[part].view(gradient.shape))
             future.set_result(buffer)
-
-
-def parameters_of(loss: Tensor) -> set[int]:
-    """Return the identities of the parameters in the graph of a loss, before or after its pass."""
-    found, seen, nodes = set(), set(), [loss.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        nodes.extend(before for before, _ in node.next_functions)
-    return found

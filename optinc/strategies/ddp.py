@@ -6,7 +6,7 @@ import atexit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch.distributed as dist
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -21,8 +21,8 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.shipped import dark_inputs, default_reducer
-from optinc.strategies.agreement import agree, any_server, is_current, listed
-from optinc.strategies.bucket_exchange import BucketExchange, parameters_of
+from optinc.strategies.agreement import agree, any_server
+from optinc.strategies.bucket_exchange import BucketExchange
 from optinc.strategies.checkpoints import (
     CHECKPOINT_KEY,
     AtomicCheckpointIO,
@@ -33,22 +33,16 @@ from optinc.strategies.checkpoints import (
 )
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.launcher import ServerLauncher
+from optinc.strategies.lightning_evaluations import share_evaluations
 from optinc.strategies.lightning_internals import (
     HookedDDPStrategy,
     replace_sigterm_handler,
     set_stopping,
-    share_evaluations,
 )
-from optinc.strategies.lightning_package import (
-    PACKAGE,
-    CheckpointIO,
-    MixedPrecision,
-    StrategyRegistry,
-    other_registry,
-    pl,
-)
+from optinc.strategies.lightning_package import CheckpointIO, MixedPrecision, pl, register
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
+from optinc.strategies.trainable import is_current, listed, released_within_step
 
 START_SECONDS = 120.0
 """Least time in which the processes can meet, since starting and reading data takes time."""
@@ -267,7 +261,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         with self._watch():
             if synchronise:
                 exchange.stopping = self._stopping
-                exchange.begin(self._released_within_the_step(closure_loss))
+                exchange.begin(released_within_step(self._layout, module, closure_loss))
             self.precision_plugin.backward(closure_loss, module, optimizer, *args, **kwargs)
             if synchronise:
                 self._finish_exchange(exchange, closure_loss)
@@ -276,26 +270,6 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         closure_loss = self.precision_plugin.post_backward(closure_loss, module)
         self.post_backward(closure_loss)
         return closure_loss
-
-    def _released_within_the_step(self, loss: Tensor) -> str | None:
-        """Name the parameters of a loss that became trainable after the step had begun."""
-        known = {id(parameter) for parameter in self._layout.parameters}
-        released = [
-            (name, parameter)
-            for name, parameter in self._module().named_parameters()
-            if parameter.requires_grad and id(parameter) not in known
-        ]
-        if not released:
-            return None
-        used = parameters_of(loss)
-        names = [name for name, parameter in released if id(parameter) in used]
-        if not names:
-            return None
-        return (
-            f"{listed(names)} became trainable inside training_step, and the servers have not laid "
-            "out their gradients for it; set requires_grad before, for example in "
-            "on_train_batch_start"
-        )
 
     def _finish_exchange(self, exchange: BucketExchange, loss: Tensor) -> None:
         skipped = False
@@ -405,30 +379,4 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-NAMES = {"optinc_ddp": False, "optinc_ddp_find_unused_parameters_true": True}
-"""Names of the strategy for Lightning's trainer, and whether unused parameters are found."""
-
-
-def _refuse(**_settings: Any) -> NoReturn:
-    raise ConfigurationError(
-        "two packages of Lightning are imported, pytorch_lightning and lightning.pytorch, and "
-        f"optinc is built on {PACKAGE}: take its Trainer, or import only the other one, before "
-        "optinc"
-    )
-
-
-def _register() -> None:
-    for name, unused in NAMES.items():
-        StrategyRegistry.register(
-            name,
-            OptINCDDPStrategy,
-            description="DDP whose gradients an optical switch averages",
-            override=True,
-            find_unused_parameters=unused,
-        )
-        other = other_registry()
-        if other is not None:
-            other.register(name, _refuse, description="Refused, see the error", override=True)
-
-
-_register()
+register(OptINCDDPStrategy)

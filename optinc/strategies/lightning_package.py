@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from optinc.errors import ConfigurationError
 
 SEPARATE, UNIFIED = "pytorch_lightning", "lightning.pytorch"
 
@@ -22,6 +24,9 @@ def choose_package() -> str:
 
 PACKAGE = choose_package()
 """Name of the package on which strategies and callbacks are built."""
+
+NAMES = {"optinc_ddp": False, "optinc_ddp_find_unused_parameters_true": True}
+"""Names of the strategy of real servers, and whether unused parameters are found."""
 
 if TYPE_CHECKING or PACKAGE == SEPARATE:
     import pytorch_lightning as pl
@@ -76,13 +81,33 @@ __all__ = [
     "TQDMProgressBar",
     "TorchCheckpointIO",
     "TrainerFn",
-    "other_registry",
     "pl",
+    "register",
     "reset_seed",
 ]
 
 
-def other_registry() -> Any:
-    """Return the registry of strategies of the package that was not chosen, if it is imported."""
+def register(strategy: type[DDPStrategy]) -> None:
+    """Let the trainer know a strategy by :data:`NAMES`; the other package's trainer refuses it."""
+    # Nothing is imported that the user does not use.
     other = sys.modules.get(f"{UNIFIED if PACKAGE == SEPARATE else SEPARATE}.strategies")
-    return getattr(other, "StrategyRegistry", None)
+    for name, unused in NAMES.items():
+        StrategyRegistry.register(
+            name,
+            strategy,
+            description="DDP whose gradients an optical switch averages",
+            override=True,
+            find_unused_parameters=unused,
+        )
+        if other is not None:
+            other.StrategyRegistry.register(
+                name, _refuse, description="Refused, see the error", override=True
+            )
+
+
+def _refuse(**_settings: Any) -> NoReturn:
+    raise ConfigurationError(
+        "two packages of Lightning are imported, pytorch_lightning and lightning.pytorch, and "
+        f"optinc is built on {PACKAGE}: take its Trainer, or import only the other one, before "
+        "optinc"
+    )

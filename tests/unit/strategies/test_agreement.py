@@ -13,8 +13,6 @@ from optinc.strategies.agreement import (
     any_server,
     call_roll,
     describe_parameters,
-    is_current,
-    listed,
 )
 from optinc.strategies.flat_parameters import FlatParameters
 
@@ -108,20 +106,3 @@ def test_any_server_counts() -> None:
     for mine, theirs in [(False, False), (True, False), (False, True)]:
         group: Any = Flags([int(theirs)])
         assert any_server(group, mine, CPU) == (mine or theirs)
-
-
-def test_a_layout_is_current_until_trainable_parameters_change() -> None:
-    module = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
-    layout = FlatParameters(module)
-    assert is_current(layout, module)
-    module[0].bias.requires_grad_(False)
-    assert not is_current(layout, module)
-    module[0].bias.requires_grad_(True)
-    assert is_current(layout, module)
-    module[1].weight = nn.Parameter(module[1].weight.detach().clone())
-    assert not is_current(layout, module), "another tensor of the same name and shape"
-
-
-def test_lists_of_names_are_cut() -> None:
-    assert listed(["a"]) == "parameter 'a'"
-    assert listed(list("abcdefg")) == "parameters 'a', 'b', 'c', 'd', 'e' and 2 more"

@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from optinc.errors import ConfigurationError, SkipStep
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
-from optinc.strategies.bucket_exchange import BucketExchange, parameters_of
+from optinc.strategies.bucket_exchange import BucketExchange
 from optinc.strategies.flat_parameters import FlatParameters
 
 
@@ -253,13 +252,3 @@ def test_a_sparse_gradient_is_refused_by_name() -> None:
     bucket._buffer = torch.eye(2).to_sparse()
     with pytest.raises(ConfigurationError, match="parameter 'weight' has a sparse gradient"):
         exchange.hook(None, bucket)  # type: ignore[arg-type]
-
-
-def test_parameters_of_a_loss_are_known_before_and_after_its_pass() -> None:
-    module, unused = nn.Linear(2, 1), nn.Linear(2, 1)
-    loss = torch.utils.checkpoint.checkpoint(module, torch.ones(2), use_reentrant=False).sum()
-    expected = {id(parameter) for parameter in module.parameters()}
-    assert parameters_of(loss) == expected
-    loss.backward()
-    assert parameters_of(loss) == expected
-    assert not parameters_of(loss.detach()) & {id(p) for p in unused.parameters()}

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import optinc
 from optinc.callbacks.preemption import Preemption
 from optinc.errors import OptINCError
-from optinc.strategies import lightning_internals
+from optinc.strategies import lightning_evaluations, lightning_internals
 from optinc.strategies.launcher import ServerLauncher
 from optinc.strategies.lightning_internals import (
     HookedDDPStrategy,
@@ -471,12 +471,13 @@ def modules() -> Iterator[Any]:
         root = importlib.import_module(f"optinc.{package}")
         for info in pkgutil.walk_packages(root.__path__, f"optinc.{package}."):
             module = importlib.import_module(info.name)
-            if module is not lightning_internals:
+            if module not in (lightning_internals, lightning_evaluations):
                 yield module
 
 
 def of_lightning(name: str) -> bool:
-    return name.startswith(("pytorch_lightning", "lightning_fabric", "lightning_utilities"))
+    packages = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "lightning")
+    return name.split(".", maxsplit=1)[0] in packages
 
 
 def private_names(cls: type) -> set[str]:
