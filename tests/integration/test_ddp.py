@@ -27,12 +27,12 @@ from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
-from optinc.strategies.ddp import OptINCDDPStrategy, default_reducer
+from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.lightning_internals import HookedDDPStrategy
 from optinc.switches.single import IdealSwitch
 from tests.hydra_jobs import TINY, composed, job
 from tests.integration.ddp_servers import run
-from tests.processes import ROOT, python, torchrun
+from tests.processes import python, torchrun
 
 
 class Results:
@@ -378,14 +378,6 @@ def test_a_sweep_of_real_servers_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("metrics.csv"))
 
 
-def test_the_name_alone_takes_a_shipped_onn_with_enough_inputs() -> None:
-    assert default_reducer(2).switch.scenario.servers >= 2
-    assert default_reducer(5).switch.scenario.servers == 8
-    assert default_reducer(4).switch.fidelity == "table"
-    with pytest.raises(ConfigurationError, match="no shipped ONN of 8 bits serves 17 servers"):
-        default_reducer(17)
-
-
 @pytest.mark.usefixtures("alone")
 def test_a_group_of_another_size_is_refused() -> None:
     fit(Line(), OptINCDDPStrategy(ideal()))
@@ -417,15 +409,6 @@ def test_run_py_with_both_strategies_ends_in_identical_weights(
     assert real["quantization_error"] == pytest.approx(virtual["quantization_error"], rel=1e-3)
     # The second process wrote a log of its own and nothing else.
     assert {path.name for path in (tmp_path / "ddp").iterdir()} >= {"metrics.csv", "summary.json"}
-
-
-@pytest.mark.slow
-def test_the_page_on_own_projects_runs(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "use_in_your_project.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    script = tmp_path / "train.py"
-    script.write_text(code)
-    assert "2 servers" in python(str(script), cwd=tmp_path).stdout
 
 
 def test_configurations_of_the_strategy_compose(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms.join import Join
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -174,7 +175,7 @@ def test_an_output_outside_the_loss_is_named_too() -> None:
             return self.first(x_BF), self.second(x_BF)
 
     model, _ = attached(module=Heads())
-    with pytest.raises(ConfigurationError, match="'second.weight', 'second.bias' got no gradient"):
+    with pytest.raises(ConfigurationError, match=r"'second.weight', 'second.bias' got no gradient"):
         model(inputs())[0].sum().backward()
 
 
@@ -192,7 +193,7 @@ def test_a_second_backward_pass_would_not_be_averaged() -> None:
     model, _ = attached()
     first = loss(model)
     first.backward(retain_graph=True)
-    with pytest.raises(ConfigurationError, match="got a gradient that .* does not average"):
+    with pytest.raises(ConfigurationError, match=r"got a gradient that .* does not average"):
         first.backward()
     assert gradients(model) == [None] * 6
 
@@ -237,7 +238,7 @@ def test_a_parameter_that_is_frozen_is_refused() -> None:
     model, _ = attached()
     loss(model).backward()
     model.module.first.requires_grad_(False)
-    with pytest.raises(ConfigurationError, match="'first.bias' has been frozen since the model"):
+    with pytest.raises(ConfigurationError, match=r"'first.bias' has been frozen since the model"):
         loss(model).backward()
 
 
@@ -247,8 +248,20 @@ def test_a_change_between_wrapping_and_attaching_is_refused(frozen_then_trainabl
     module.first.bias.requires_grad_(not frozen_then_trainable)
     model = DistributedDataParallel(module)
     module.first.bias.requires_grad_(frozen_then_trainable)
-    with pytest.raises(ConfigurationError, match="parameter 'first.bias' (is train|has been froz)"):
+    with pytest.raises(ConfigurationError, match=r"parameter 'first.bias' (is tr|has been fr)"):
         optinc.attach(model, ideal())
+
+
+def test_an_average_over_the_remaining_servers_is_refused() -> None:
+    model, reducer = attached()
+    with Join([model], divide_by_initial_world_size=True):
+        loss(model).backward()
+    assert reducer.accounting.reductions == 1
+    with (
+        pytest.raises(ConfigurationError, match="divide_by_initial_world_size=False"),
+        Join([model], divide_by_initial_world_size=False),
+    ):
+        loss(model).backward()
 
 
 def poison(model: nn.Module) -> Tensor:
@@ -334,7 +347,7 @@ def test_models_that_cannot_be_reduced_are_refused_by_name() -> None:
 
 def test_a_model_is_not_stored_with_its_reducer_but_its_module_is() -> None:
     model, _ = attached()
-    with pytest.raises(ConfigurationError, match="store model.module"):
+    with pytest.raises(ConfigurationError, match=r"store model\.module"):
         torch.save(model, io.BytesIO())
     torch.save(model.module, io.BytesIO())
     twin = copy.deepcopy(model.module)
