@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ArtifactError, ConfigurationError
+from optinc.onn.approximation import check_form
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, share_wrong
 from optinc.onn.hardware import hardware_name
@@ -169,6 +171,15 @@ class ONNCard:
                 f"structure {self.structure} does not map {self.inputs} inputs to "
                 f"{self.symbols} symbols"
             )
+        layers = self.approximated_layers
+        if list(layers) != sorted(set(layers) & set(range(1, len(self.structure)))):
+            raise ConfigurationError(
+                f"approximated_layers is {list(layers)}, expected ascending layers within "
+                f"1..{len(self.structure) - 1}"
+            )
+        for key, value in _area_fields(scenario, self.structure, layers).items():
+            if not math.isclose(getattr(self, key), value, rel_tol=1e-9):
+                raise ConfigurationError(f"{key} is {getattr(self, key)}, expected {value}")
 
 
 @dataclass(frozen=True)
@@ -192,7 +203,7 @@ class ONNArtifact:
 
         Raises:
             ArtifactError: If a file is missing, or the check of its SHA-256, format, shapes,
-                finiteness or metadata fails; says which.
+                finiteness, metadata or structure (Sigma U layers) fails; says which.
         """
         folder = Path(folder)
         for name in (WEIGHTS_FILE, CARD_FILE):
@@ -204,6 +215,10 @@ class ONNArtifact:
             raise ArtifactError(f"{folder / CARD_FILE}: {error}") from error
         network = network_of(card)
         network.load_state_dict(_read_weights(folder / WEIGHTS_FILE, card, network))
+        try:
+            check_form(network.linears, card.approximated_layers)
+        except ArtifactError as error:
+            raise ArtifactError(f"{folder / WEIGHTS_FILE}: {error}") from error
         return cls(network=network.eval().requires_grad_(False), card=card)
 
 
@@ -268,7 +283,11 @@ def save_artifact(
 
     Returns:
         The ONN as loaded from the folder.
+
+    Raises:
+        ArtifactError: If a layer that the design approximates is not in Sigma U form.
     """
+    check_form(network.linears, design.approximated_layers)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
@@ -307,6 +326,15 @@ def _design_fields(design: ONNDesign) -> dict[str, Any]:
         "keeps_decimal": scenario.keeps_decimal,
         "structure": structure,
         "approximated_layers": layers,
+        **_area_fields(scenario, structure, layers),
+    }
+
+
+def _area_fields(
+    scenario: Scenario, structure: tuple[int, ...], layers: tuple[int, ...]
+) -> dict[str, float]:
+    """Return the fields of a card that hold its area."""
+    return {
         "mzi_count": area.network_mzis(structure, layers),
         "honest_mzi_count": area.network_mzis(structure, layers, biases=True),
         "interface_mzi_count": area.interface_mzis(

@@ -28,6 +28,9 @@ from optinc.photonics.decomposition import MeshPhases, decompose, rebuild
 SETTINGS_FILE = "programme.safetensors"
 DESCRIPTION_FILE = "programme.json"
 
+REBUILT_TOLERANCE = 1e-5
+"""Share of a layer's largest weight by which weights rebuilt from mesh settings may differ."""
+
 
 @dataclass(frozen=True)
 class LayerDescription:
@@ -172,6 +175,32 @@ def _named(name: str, phases: MeshPhases) -> dict[str, Tensor]:
         f"{name}.phi": phases.phi_BE,
         f"{name}.output": phases.output_Bn,
     }
+
+
+@torch.no_grad()
+def check_rebuilt(programme: MeshProgramme, network: OpticalNetwork) -> float:
+    """Rebuild the network of a programme, and check it against the one that was mapped.
+
+    Returns:
+        The largest difference between two weights or biases.
+
+    Raises:
+        ArtifactError: If a weight or bias differs by more than :data:`REBUILT_TOLERANCE` of the
+            largest one of its layer; names the layer.
+    """
+    rebuilt, worst = rebuild_network(programme), 0.0
+    for index, (new, old) in enumerate(zip(rebuilt.linears, network.linears, strict=True), start=1):
+        for name, value in old.named_parameters():
+            error = float((new.get_parameter(name) - value).abs().max())
+            largest = float(value.abs().max())
+            worst = max(worst, error)
+            if not error <= REBUILT_TOLERANCE * largest:
+                raise ArtifactError(
+                    f"the meshes of layer {index} do not act as its {name}: they differ by up to "
+                    f"{error:.2g}; the largest is {largest:.2g}, of which {REBUILT_TOLERANCE:g} is "
+                    "legal"
+                )
+    return worst
 
 
 def rebuild_network(programme: MeshProgramme) -> OpticalNetwork:

@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from optinc.onn import mesh_settings
-from optinc.onn.network import OpticalNetwork
 from optinc.runs.summary import write_summary
 from optinc.tasks.chosen_onn import chosen_onn
 
@@ -26,19 +25,21 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         The content of ``summary.json``; and the artifact and its mesh settings.
 
     Raises:
-        MissingONNError, ArtifactError: If there is no such ONN or it is damaged.
+        MissingONNError, ArtifactError: If there is no such ONN or it is damaged, or the meshes do
+            not act as its weights.
     """
     onn = chosen_onn(cfg)
+    onn.card.warn_of_wrong_inputs()
     mapped = mesh_settings.map_onn(onn)
     folder = Path(cfg.paths.output_dir) / "programme"
     mapped.save(folder)
-    rebuilt = mesh_settings.rebuild_network(mesh_settings.MeshProgramme.load(folder))
+    stored = mesh_settings.MeshProgramme.load(folder)
     summary = {
         "task": "map_onn",
         "mzi_count": sum(layer.mzi_count for layer in mapped.layers),
         "optical_depth": mapped.optical_depth,
         "gains": [layer.gain for layer in mapped.layers],
-        "weight_error": _largest_difference(rebuilt, onn.network),
+        "weight_error": mesh_settings.check_rebuilt(stored, onn.network),
         "programme": str(folder),
         "onn_sha256": onn.card.weights_sha256,
     }
@@ -52,11 +53,3 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     write_summary(cfg.paths.output_dir, summary)
     return summary, {"onn": onn, "programme": mapped}
-
-
-def _largest_difference(one: OpticalNetwork, other: OpticalNetwork) -> float:
-    """Return the largest difference between the weights of two networks."""
-    return max(
-        float((a.weight - b.weight).abs().max())
-        for a, b in zip(one.linears, other.linears, strict=True)
-    )

@@ -103,7 +103,8 @@ def _run(cfg: DictConfig, trial: Trial, folder: Path, *, epochs: int) -> ONNArti
         module = _training(cfg, trial, initial, epochs=epochs)
         trainer = _trainer(cfg, epochs=epochs)
         trainer.fit(module)
-        network, trained_epochs = module.network.cpu().eval(), trainer.current_epoch
+        module.to_cpu()
+        network, trained_epochs = module.network.eval(), trainer.current_epoch
         device = trainer.strategy.root_device
     return store_onn(
         folder,

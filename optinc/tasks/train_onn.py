@@ -82,7 +82,8 @@ def _evaluation(module: ONNTraining, device: torch.device) -> Evaluation:
     evaluation = module.evaluation
     if evaluation is not None and evaluation.exhaustive and device.type == "cpu":
         return evaluation
-    return evaluate_exhaustively(module.network.cpu(), module.design.scenario)
+    module.to_cpu()
+    return evaluate_exhaustively(module.network, module.design.scenario)
 
 
 def _log(card: ONNCard, folder: Path, *, steps: int, seconds: float) -> None:

@@ -66,7 +66,8 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
-        module.networks.cpu().eval()
+        module.to_cpu()
+        module.networks.eval()
         module.evaluate(samples=1, seed=0)
         levels = _store(cfg, before, module, seconds=seconds, loggers=loggers)
         last = _evaluate(module, samples=cfg.cascade_tuning.final_samples)

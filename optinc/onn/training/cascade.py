@@ -267,6 +267,12 @@ class CascadeTraining(pl.LightningModule):
         if self._best is not None:
             self.networks.load_state_dict(self._best[1])
 
+    def to_cpu(self) -> None:
+        """Move the networks to the CPU, and project them there: a GPU may multiply less precisely."""
+        if next(self.networks.parameters()).device.type != "cpu":
+            self.networks.cpu()
+            self._project()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the epoch, the hard inputs and the best weights."""
         checkpoint["batches"] = self.batches.epoch, self.batches.hard

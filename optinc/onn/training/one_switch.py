@@ -221,6 +221,12 @@ class ONNTraining(pl.LightningModule):
             self.evaluation, weights = self._best
             self.network.load_state_dict(weights)
 
+    def to_cpu(self) -> None:
+        """Move the network to the CPU, and project it there: a GPU may multiply less precisely."""
+        if next(self.network.parameters()).device.type != "cpu":
+            self.network.cpu()
+            self._project()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the hard inputs, which a resumed training draws too, and the best weights."""
         checkpoint["hard_inputs"] = self.sampler.hard

@@ -25,6 +25,11 @@ def card(name: str) -> ONNCard:
     return ONNCard.from_json((ZOO / name / CARD_FILE).read_text(encoding="utf-8"))
 
 
+def is_shipped(found: ONNCard) -> bool:
+    """Whether a card describes the weights of a shipped ONN as the shipped card does."""
+    return any(found == card(name) for name in names())
+
+
 def load(
     source: str | Path | None,
     *,

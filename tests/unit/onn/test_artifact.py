@@ -13,7 +13,9 @@ import safetensors.torch
 import torch
 
 from optinc.errors import ArtifactError
-from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, ONNArtifact
+from optinc.onn.artifact import CARD_FILE, WEIGHTS_FILE, ONNArtifact, save_artifact
+from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.zoo import ZOO
 
 
@@ -68,6 +70,32 @@ def make_nan(weights: dict[str, torch.Tensor]) -> None:
     weights["layers.1.bias"][3] = torch.nan
 
 
+def leave_the_form(weights: dict[str, torch.Tensor]) -> None:
+    """Move one weight by 1e-4 of the largest, ten times the tolerance."""
+    weight = weights["layers.2.weight"]
+    weight[5, 7] += 1e-4 * weight.abs().max()
+
+
+def test_an_onn_that_is_not_what_its_design_claims_is_not_saved(
+    small_onn: ONNArtifact, tmp_path: Path
+) -> None:
+    card = small_onn.card
+    design = ONNDesign(card.scenario, card.structure, (1, 2))  # layer 1 is dense
+    with pytest.raises(ArtifactError, match="structure check failed: layer 1 is said"):
+        save_artifact(
+            tmp_path / "onn",
+            network=small_onn.network,
+            design=design,
+            evaluation=evaluate_exhaustively(small_onn.network, card.scenario),
+            seed=0,
+            epochs=0,
+            seconds=0.0,
+            device=torch.device("cpu"),
+            command="none",
+        )
+    assert not (tmp_path / "onn").exists()
+
+
 def test_what_was_saved_is_loaded(small_onn: ONNArtifact) -> None:
     assert small_onn.card.structure == (2, 32, 32, 2)
     assert small_onn.card.exhaustive_inputs == 49
@@ -93,6 +121,10 @@ def test_what_was_saved_is_loaded(small_onn: ONNArtifact) -> None:
         (lambda f: rewrite_card(f, exhaustive_inputs=5), "exhaustive_inputs is 5"),
         (lambda f: rewrite_card(f, wrong_inputs=1), "wrong_inputs is 1, expected 0"),
         (lambda f: rewrite_card(f, activation="tanh"), "activation is tanh"),
+        (lambda f: rewrite_card(f, mzi_count=41_664 - 1), "mzi_count is 41663, expected 41664"),
+        (lambda f: rewrite_card(f, area_ratio=0.1), "area_ratio is 0.1, expected 0.39"),
+        (lambda f: rewrite_card(f, approximated_layers=[1, 9]), "expected ascending layers within"),
+        (lambda f: rewrite_weights(f, leave_the_form), "structure check failed: layer 3 is said"),
         (lambda f: rewrite_card(f, structure=[4, 64, 8]), "does not map 4 inputs to 4"),
         (lambda f: rewrite_weights(f, transpose), "shape check failed"),
         (lambda f: rewrite_weights(f, lambda w: w.pop("layers.0.bias")), "shape check failed"),

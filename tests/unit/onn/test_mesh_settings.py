@@ -9,7 +9,13 @@ from optinc.errors import ArtifactError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.evaluation import evaluate_exhaustively
-from optinc.onn.mesh_settings import DESCRIPTION_FILE, MeshProgramme, map_onn, rebuild_network
+from optinc.onn.mesh_settings import (
+    DESCRIPTION_FILE,
+    MeshProgramme,
+    check_rebuilt,
+    map_onn,
+    rebuild_network,
+)
 from optinc.onn.zoo import load_named
 from optinc.signal import pam4
 
@@ -70,3 +76,15 @@ def test_a_damaged_programme_is_refused(small_onn: ONNArtifact, tmp_path: Path) 
     (tmp_path / DESCRIPTION_FILE).write_text("{}")
     with pytest.raises(ArtifactError, match="holds no mesh programme"):
         MeshProgramme.load(tmp_path)
+
+
+def test_meshes_that_do_not_act_as_the_weights_are_an_error(small_onn: ONNArtifact) -> None:
+    programme = map_onn(small_onn)
+    assert check_rebuilt(programme, small_onn.network) < 1e-6
+    programme.settings["layers.2.attenuation"][0] *= 1 + 1e-3
+    with pytest.raises(ArtifactError, match=r"the meshes of layer 3 do not act as its weight"):
+        check_rebuilt(programme, small_onn.network)
+    programme = map_onn(small_onn)
+    programme.settings["layers.0.bias"][4] = float("nan")
+    with pytest.raises(ArtifactError, match=r"the meshes of layer 1 do not act as its bias"):
+        check_rebuilt(programme, small_onn.network)

@@ -1,0 +1,46 @@
+"""Cache folders: where one cannot be used, the work goes on without it, after one warning."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from pathlib import Path
+
+from optinc.atomic_file import reason
+
+logger = logging.getLogger(__name__)
+
+
+def cache_folder(folder: Path | str | None) -> Path | None:
+    """Return a cache folder that exists and can be written, made if missing.
+
+    Args:
+        folder: The folder; ``~`` and environment variables are expanded. None for no cache.
+
+    Returns:
+        None where there is none to use: without a home, on a read-only disk, or with a file in its
+        place. A warning then names folder and reason, once a process.
+    """
+    if folder is None:
+        return None
+    try:
+        path = Path(os.path.expandvars(folder)).expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(None, "it cannot be written")
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home
+        warn_of_cache(str(folder), reason(error) if isinstance(error, OSError) else str(error))
+        return None
+    return path
+
+
+@cache
+def warn_of_cache(folder: str, why: str) -> None:
+    """Log once that a cache folder cannot be used."""
+    logger.warning(
+        "the cache folder %s cannot be used (%s); what it would keep is made anew every time. "
+        "paths.cache_dir or OPTINC_CACHE choose another one",
+        folder,
+        why,
+    )
