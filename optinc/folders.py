@@ -1,4 +1,4 @@
-"""Cache folders: where one cannot be used, the work goes on without it, after one warning."""
+"""Paths as a shell reads them, and cache folders, without which the work goes on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from functools import cache
 from pathlib import Path
 
 from optinc.atomic_file import reason
+from optinc.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
+
+
+def expanded(path: Path | str) -> Path:
+    """Return a path with ``~`` and environment variables expanded.
+
+    Raises:
+        ConfigurationError: If it begins with ``~`` and there is no such home.
+    """
+    try:
+        return Path(os.path.expandvars(path)).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"{path} cannot be expanded: there is no home") from error
 
 
 def cache_folder(folder: Path | str | None) -> Path | None:
@@ -25,11 +38,11 @@ def cache_folder(folder: Path | str | None) -> Path | None:
     if folder is None:
         return None
     try:
-        path = Path(os.path.expandvars(folder)).expanduser()
+        path = expanded(folder)
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(None, "it cannot be written")
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home
+    except (OSError, ConfigurationError) as error:
         warn_of_cache(str(folder), reason(error) if isinstance(error, OSError) else str(error))
         return None
     return path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from abc import abstractmethod
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -14,9 +16,12 @@ from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from optinc.atomic_file import write_atomically
+from optinc.atomic_file import reason, write_atomically
 from optinc.data.base import BatchKey, OptINCDataModule
 from optinc.errors import ConfigurationError, DatasetNotFoundError
+from optinc.folders import cache_folder, expanded, warn_of_cache
+
+logger = logging.getLogger(__name__)
 
 BYTES = 256
 
@@ -57,7 +62,8 @@ class TextDataModule(OptINCDataModule):
         sequence_length: Tokens of a sequence, at least 2.
         batch_size: Sequences per batch, of all servers together.
         val_fraction: Share of the text held out where no validation file exists.
-        cache_dir: Folder in which trained tokenisers are kept.
+        cache_dir: Folder in which trained tokenisers are kept; where it cannot be used, they are
+            trained every time, after a warning.
         seed: Seed of the order.
 
     Raises:
@@ -94,7 +100,7 @@ class TextDataModule(OptINCDataModule):
         self.vocab_size = vocab_size if tokenizer == "bpe" else BYTES
         self.sequence_length = sequence_length
         self.val_fraction = val_fraction
-        self.cache_dir = Path(cache_dir)
+        self.cache_dir = cache_dir
 
     @abstractmethod
     def read(self) -> Texts:
@@ -122,7 +128,8 @@ class TextDataModule(OptINCDataModule):
         else:
             # By lines, which the tokeniser encodes in parallel, unlike one long string.
             lines = bpe.encode_batch(text.splitlines(keepends=True))
-            data = np.concatenate([np.asarray(line.ids, dtype=np.int64) for line in lines])
+            ids = [np.asarray(line.ids, dtype=np.int64) for line in lines]
+            data = np.concatenate([np.empty(0, dtype=np.int64), *ids])
         dataset = SequenceDataset(torch.from_numpy(data), sequence_length=self.sequence_length)
         if not len(dataset):
             raise ConfigurationError(
@@ -134,14 +141,24 @@ class TextDataModule(OptINCDataModule):
     def _trained_bpe(self, text: str) -> Tokenizer:
         """Train a byte-level BPE on a text, or read the cached result of an earlier training."""
         digest = hashlib.sha256(f"{self.vocab_size}\n{text}".encode()).hexdigest()
-        path = self.cache_dir / f"bpe-{digest[:32]}.json"
-        if not path.is_file():
-            bpe = ByteLevelBPETokenizer()
-            bpe.train_from_iterator(
-                text.splitlines(keepends=True), vocab_size=self.vocab_size, show_progress=False
-            )
-            write_atomically(path, bpe.to_str().encode())
-        return Tokenizer.from_file(str(path))
+        folder = cache_folder(self.cache_dir)
+        path = folder / f"bpe-{digest[:32]}.json" if folder is not None else None
+        kept = _read_bpe(path, vocab_size=self.vocab_size) if path is not None else None
+        if kept is not None:
+            return kept
+        start = time.monotonic()
+        bpe = ByteLevelBPETokenizer()
+        bpe.train_from_iterator(
+            text.splitlines(keepends=True), vocab_size=self.vocab_size, show_progress=False
+        )
+        serialised = bpe.to_str()
+        logger.info("trained the tokeniser in %.0f s", time.monotonic() - start)
+        if path is not None:
+            try:
+                write_atomically(path, serialised.encode())
+            except OSError as error:
+                warn_of_cache(str(path.parent), reason(error))
+        return Tokenizer.from_str(serialised)
 
     def train_dataset(self) -> SequenceDataset:
         """See :meth:`OptINCDataModule.train_dataset`."""
@@ -157,6 +174,21 @@ class TextDataModule(OptINCDataModule):
         return Texts(train=text[:cut], val=text[cut:])
 
 
+def _read_bpe(path: Path, *, vocab_size: int) -> Tokenizer | None:
+    """Read a stored tokeniser; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises Exception itself
+        logger.warning("the tokeniser in %s is damaged (%s); training it again", path, error)
+        return None
+    if not BYTES <= tokenizer.get_vocab_size() <= vocab_size:
+        logger.warning("the tokeniser in %s has another vocabulary; training it again", path)
+        return None
+    return tokenizer
+
+
 class PydocsDataModule(TextDataModule):
     """Python's language reference, part of every installation; nothing to download."""
 
@@ -168,8 +200,8 @@ class PydocsDataModule(TextDataModule):
 class TextFilesDataModule(TextDataModule):
     """Local UTF-8 text files.
 
-    Files named ``valid*`` or ``val*`` are for validation and ``test*`` is left out; without a
-    validation file the last ``val_fraction`` of the text is held out.
+    Files named ``valid*`` or ``val*`` are for validation and ``test*`` is left out, as are hidden
+    files; without a validation file the last ``val_fraction`` of the text is held out.
 
     Args:
         root: Folder that holds ``*.txt`` files.
@@ -178,7 +210,7 @@ class TextFilesDataModule(TextDataModule):
 
     def __init__(self, *, root: str, **settings: Any) -> None:
         super().__init__(**settings)
-        self.root = Path(root)
+        self.root = expanded(root)
 
     def prepare_data(self) -> None:
         """Check that the folder holds training text.
@@ -186,23 +218,57 @@ class TextFilesDataModule(TextDataModule):
         Raises:
             DatasetNotFoundError: If it holds none.
         """
-        if not self._files()[0]:
+        self._files()
+
+    def read(self) -> Texts:
+        """Read the text of all files.
+
+        Raises:
+            DatasetNotFoundError: If there is none for training; or a file is not UTF-8, empty, a
+                link to nothing or not to be read. Names the file, and the first byte not UTF-8.
+        """
+        train, val = ("".join(_read_text(path) for path in paths) for paths in self._files())
+        return Texts(train, val) if val else self._hold_out(train)
+
+    def _files(self) -> tuple[list[Path], list[Path]]:
+        """Return the files for training and for validation.
+
+        Raises:
+            DatasetNotFoundError: If there are none for training.
+        """
+        # A leading dot hides files, such as those that some systems leave beside copied ones.
+        files = sorted(path for path in self.root.glob("*.txt") if not path.name.startswith("."))
+        val = [path for path in files if path.stem.lower().startswith("val")]
+        test = [path for path in files if path.stem.lower().startswith("test")]
+        train = [path for path in files if path not in val + test]
+        if not train:
             raise DatasetNotFoundError(
                 f"no training text (*.txt, other than val* and test*) in {self.root.resolve()}; "
                 "set data.root to a folder of UTF-8 text files, such as WikiText-2's train.txt "
                 "and valid.txt"
             )
+        return train, val
 
-    def _files(self) -> tuple[list[Path], list[Path]]:
-        """Return the files for training and for validation."""
-        files = sorted(self.root.glob("*.txt"))
-        val = [path for path in files if path.stem.lower().startswith("val")]
-        test = [path for path in files if path.stem.lower().startswith("test")]
-        return [path for path in files if path not in val + test], val
 
-    def read(self) -> Texts:
-        """See :meth:`TextDataModule.read`."""
-        train, val = (
-            "".join(path.read_text(encoding="utf-8") for path in paths) for paths in self._files()
-        )
-        return Texts(train=train, val=val) if val else self._hold_out(train)
+def _read_text(path: Path) -> str:
+    """Read a file of UTF-8 text that is not empty.
+
+    Raises:
+        DatasetNotFoundError: Names the file, and what is wrong with it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DatasetNotFoundError(
+            f"{path.absolute()} is not UTF-8: byte {error.start} is "
+            f"0x{error.object[error.start]:02x}; convert it, such as with iconv -f latin1 -t utf-8,"
+            " or take it out of data.root"
+        ) from error
+    except OSError as error:
+        what = "a link to nothing" if path.is_symlink() and not path.exists() else reason(error)
+        raise DatasetNotFoundError(
+            f"{path.absolute()} cannot be read: {what}; take it out of data.root"
+        ) from error
+    if not text:
+        raise DatasetNotFoundError(f"{path.absolute()} is empty; take it out of data.root")
+    return text

@@ -15,8 +15,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.atomic_file import reason, write_atomically
-from optinc.cache_folder import cache_folder, warn_of_cache
 from optinc.errors import ConfigurationError
+from optinc.folders import cache_folder, warn_of_cache
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from optinc.folders import expanded
 from optinc.onn.artifact import ONNCard
 from optinc.onn.construction.base import Construction
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
@@ -46,7 +47,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         if scenario.tabulable
         else evaluate_sampled(network, scenario)
     )
-    folder = Path(cfg.onn_training.folder)
+    folder = expanded(cfg.onn_training.folder)
     onn = store_onn(
         folder, cfg=cfg, network=network, design=design, evaluation=evaluation, seconds=seconds
     )

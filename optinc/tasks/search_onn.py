@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from optinc.callbacks.progress import progress_bar
 from optinc.errors import ConfigurationError
+from optinc.folders import expanded
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
@@ -54,7 +55,7 @@ def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             "choose fewer optinc.bits or optinc.servers"
         )
     settings: dict[str, Any] = OmegaConf.to_container(cfg.search, resolve=True)  # type: ignore[assignment]
-    folder = Path(settings.pop("folder"))
+    folder = expanded(settings.pop("folder"))
     noises, epochs = settings.pop("noise"), settings.pop("epochs")
     trials = SearchSpace(**settings).trials(scenario)
     rows = []

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
+from optinc.folders import expanded
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNCard
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
@@ -42,7 +43,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module: ONNTraining = instantiate(cfg.onn_training.module)
-    folder = Path(cfg.onn_training.folder)
+    folder = expanded(cfg.onn_training.folder)
     with open_loggers(cfg) as loggers:
         trainer = onn_trainer(
             cfg, cfg.onn_training.trainer, max_epochs=module.max_epochs, loggers=loggers

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +14,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from optinc.errors import ConfigurationError
+from optinc.folders import expanded
 from optinc.onn.analog_cascade import (
     AnalogCascade,
     carry_chains,
@@ -84,7 +84,7 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             for onn in levels
         ],
         "seconds": seconds,
-        "onns": str(Path(cfg.cascade_tuning.folder)),
+        "onns": str(expanded(cfg.cascade_tuning.folder)),
     }
     write_summary(cfg.paths.output_dir, summary)
     end_of_training(
@@ -135,7 +135,7 @@ def _store(
     loggers: Sequence[Logger],
 ) -> list[ONNArtifact]:
     """Write the tuned ONN of every level; epochs and seconds include those before the tuning."""
-    folder, trainer = Path(cfg.cascade_tuning.folder), module.trainer
+    folder, trainer = expanded(cfg.cascade_tuning.folder), module.trainer
     return [
         store_onn(
             folder / f"level{number}",

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from optinc.cache_folder import cache_folder
+
+from optinc.errors import ConfigurationError
+from optinc.folders import cache_folder, expanded
 
 
 def test_a_home_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,6 +15,14 @@ def test_a_home_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.M
     assert cache_folder("~/cache/$NAME") == tmp_path / "cache" / "mine"
     assert (tmp_path / "cache" / "mine").is_dir()
     assert cache_folder(None) is None
+
+
+def test_a_path_below_the_home_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(ConfigurationError, match=r"~/data.*no home"):
+        expanded("~/data")
+    assert expanded("data") == Path("data")
 
 
 @pytest.mark.parametrize("where", ["file", "no home", "read only"])

@@ -268,7 +268,7 @@ class CascadeTraining(pl.LightningModule):
             self.networks.load_state_dict(self._best[1])
 
     def to_cpu(self) -> None:
-        """Move the networks to the CPU, and project them there: a GPU may multiply less precisely."""
+        """Move the networks to the CPU, and project there: a GPU may multiply less precisely."""
         if next(self.networks.parameters()).device.type != "cpu":
             self.networks.cpu()
             self._project()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from optinc.errors import ArtifactError, MissingONNError
+from optinc.folders import expanded
 from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
 from optinc.onn.design import TABLE1_HIDDEN, ONNDesign
 from optinc.onn.network import OpticalNetwork
@@ -68,7 +69,7 @@ def load_named(source: str | Path) -> ONNArtifact:
         MissingONNError: If there is no such name or folder; lists the names.
         ArtifactError: If the ONN is damaged.
     """
-    folder = ZOO / source if source in names() else Path(source)
+    folder = ZOO / source if source in names() else expanded(source)
     if not folder.is_dir():
         raise MissingONNError(
             f"onn={source} is neither a folder nor a shipped ONN ({', '.join(names())})"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from optinc.commands import construct_onn_command
 from optinc.errors import ConfigurationError, MissingONNError
+from optinc.folders import expanded
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
 from optinc.onn.design import settings_of
@@ -60,7 +61,7 @@ def load_onns(
 
 def _load_level(onns: str, scenario: Scenario) -> ONNArtifact:
     """Load the ONN of one level from a family or a folder."""
-    folder = Path(onns)
+    folder = expanded(onns)
     if folder.is_dir():
         for path in sorted(folder.glob(f"*/{CARD_FILE}")):
             if ONNCard.from_json(path.read_text(encoding="utf-8")).scenario == scenario:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from optinc.data.base import BatchKey
 from optinc.data.text import PydocsDataModule, TextFilesDataModule
@@ -110,3 +113,76 @@ def test_too_short_a_text_is_refused(tmp_path: Path) -> None:
     module = TextFilesDataModule(root=str(root), **settings(tmp_path))
     with pytest.raises(ConfigurationError, match="the validation text has 5 tokens, fewer than"):
         module.setup("fit")
+
+
+def test_a_text_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    root = files(tmp_path, a="first " * 20)
+    module = TextFilesDataModule(root=str(root), **settings(tmp_path))
+    bad = root / "b.txt"
+    bad.write_bytes("näher".encode("latin-1"))
+    with pytest.raises(DatasetNotFoundError, match=r"b\.txt is not UTF-8: byte 1 is 0xe4"):
+        module.setup("fit")
+    bad.write_bytes(b"")
+    with pytest.raises(DatasetNotFoundError, match=r"b\.txt is empty"):
+        module.setup("fit")
+    bad.unlink()
+    bad.symlink_to(root / "gone.txt")
+    with pytest.raises(DatasetNotFoundError, match=r"b\.txt cannot be read: a link to nothing"):
+        module.setup("fit")
+    bad.unlink()
+    bad.mkdir()
+    with pytest.raises(DatasetNotFoundError, match=r"b\.txt cannot be read: Is a directory"):
+        module.setup("fit")
+
+
+def test_hidden_files_are_left_out(tmp_path: Path) -> None:
+    root = files(tmp_path, a="0123456789" * 4, **{".b": "no", "._valid": "no"})
+    (root / "._a.txt").write_bytes(b"\x00\xff")
+    module = TextFilesDataModule(root=str(root), **settings(tmp_path))
+    module.setup("fit")
+    assert "no" not in bytes_of(module.train_dataset())
+
+
+def test_a_home_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files(tmp_path, a="0123456789" * 8)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", "texts")
+    TextFilesDataModule(root="~/$PLACE", **settings(tmp_path)).setup("fit")
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"version": "1.0"}', "other vocabulary"])
+def test_a_damaged_tokeniser_is_trained_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = files(tmp_path, train="the quick brown fox " * 50)
+    bpe = settings(tmp_path, tokenizer="bpe", sequence_length=4)
+    module = TextFilesDataModule(root=str(root), **bpe)
+    module.setup("fit")
+    tokens = module.train_dataset().sequences
+    (path,) = (tmp_path / "cache").iterdir()
+    good = path.read_bytes()
+    text = Tokenizer(BPE()).to_str() if damage == "other vocabulary" else damage
+    path.write_text(text)
+    with caplog.at_level(logging.WARNING):
+        module.setup("fit")
+    assert "training it again" in caplog.text
+    assert torch.equal(module.train_dataset().sequences, tokens)
+    assert path.read_bytes() == good
+
+
+def test_without_a_cache_a_tokeniser_is_trained_every_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = files(tmp_path, train="the quick brown fox " * 50)
+    (tmp_path / "file").touch()
+    bpe = settings(tmp_path, tokenizer="bpe", cache_dir=str(tmp_path / "file" / "cache"))
+    module = TextFilesDataModule(root=str(root), **bpe)
+    for _ in range(2):
+        module.setup("fit")
+    assert caplog.text.count("cannot be used") == 1
+
+
+def test_an_empty_text_is_too_short_with_either_tokeniser(tmp_path: Path) -> None:
+    module = PydocsDataModule(**settings(tmp_path, tokenizer="bpe"))
+    with pytest.raises(ConfigurationError, match="the training text has 0 tokens, fewer than"):
+        module._sequences("", module._trained_bpe("x"), name="training")
