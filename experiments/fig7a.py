@@ -13,13 +13,17 @@ are overrides of run.py.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.common.options import absolute, add_results, add_runs, command_parser
-from experiments.common.record import save, write_csv
+from experiments.common.options import (
+    absolute,
+    add_results,
+    add_runs,
+    command_parser,
+    parse_with_overrides,
+)
+from experiments.common.record import command_line, save, write_csv
 from experiments.common.runs import curve, run, summaries
 from experiments.common.tables import columns_of, show
 from optinc.runs.summary import SUMMARY_FILE
@@ -43,8 +47,7 @@ COLUMNS = ("steps", "quantization_error", "onn_error_rate", "blocks", "seconds")
 def main() -> None:
     """Train the missing arms, and write ``fig7a_MODEL_SCALE*`` into the results."""
     parser = _parser()
-    # Overrides may stand anywhere among the options.
-    arguments, overrides = parser.parse_known_args()
+    arguments, overrides = parse_with_overrides(parser)
     experiment, scale = f"fig7a_{arguments.model}", arguments.scale
     folder = arguments.runs or absolute(f"runs/{experiment}_{scale}")
     if arguments.collect is None:
@@ -62,7 +65,7 @@ def main() -> None:
         name,
         title=f"Fig. 7a, {arguments.model}, scale {scale}",
         source="Fig. 7a",
-        command=shlex.join(["python", "-m", "experiments.fig7a", *_public(sys.argv[1:])]),
+        command=command_line("experiments.fig7a"),
         rows=rows,
         folder=arguments.results,
         notes=f"4 virtual servers. Table II's errors with one seed. {_settings(runs)}",
@@ -79,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
         "--arms",
         nargs="+",
         default=[*ARMS, *INJECTED_ARMS],
-        # Otherwise an override after them would be taken for an arm.
         choices=sorted(path.stem for path in (CONF / "arm").glob("*.yaml")),
         metavar="ARM",
     )
@@ -140,14 +142,6 @@ def tabulate(
 def _settings(runs: dict[Path, dict[str, Any]]) -> str:
     summary = next(iter(runs.values()))
     return f"Data: {summary['data']}. Steps: {summary['steps']}."
-
-
-def _public(arguments: list[str]) -> list[str]:
-    """Return the arguments without the folder of the data on this machine."""
-    return [
-        f"{argument.split('=')[0]}=FOLDER" if argument.startswith("data.root=") else argument
-        for argument in arguments
-    ]
 
 
 if __name__ == "__main__":

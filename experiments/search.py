@@ -14,7 +14,13 @@ import csv
 import shutil
 from pathlib import Path
 
-from experiments.common.options import absolute, add_results, add_runs, command_parser
+from experiments.common.options import (
+    absolute,
+    add_results,
+    add_runs,
+    command_parser,
+    parse_with_overrides,
+)
 from experiments.common.record import command_line, save
 from experiments.common.runs import run
 from experiments.common.tables import Column, show
@@ -53,13 +59,13 @@ def main() -> None:
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
-    """Return the options, and the overrides of run.py, which may stand anywhere among them."""
+    """Return the options and the overrides of run.py."""
     parser = command_parser(__doc__)
     parser.add_argument("--bits", type=int, default=8, help="bits of a code")
     parser.add_argument("--servers", type=int, default=4, help="servers of the switch")
     add_runs(parser, None, shown="runs/search_bBITS_nSERVERS")
     add_results(parser)
-    arguments, overrides = parser.parse_known_args()
+    arguments, overrides = parse_with_overrides(parser)
     for override in overrides:
         key = override.split("=")[0]
         if key in ("optinc.bits", "optinc.servers", "search.folder"):

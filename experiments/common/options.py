@@ -1,15 +1,24 @@
-"""Options of the commands: ``--results``, ``--runs``, and one for every field of a dataclass."""
+"""Options of the commands: folders, one for every field of a dataclass, and overrides of run.py."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.common.record import RESULTS
+from experiments.common.record import RECORD, RESULTS
 
 T = TypeVar("T")
+
+OWN_RESULTS = Path("runs/results")
+"""Folder of results that are not recorded, below the current folder."""
+
+OVERRIDE = re.compile(r"(\+{1,2}|~)?[\w@./]+=|~[\w@./]+$")
+"""Overrides of run.py as Hydra writes them."""
 
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
@@ -20,14 +29,44 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """Add ``--results``, the folder of data, provenance records and plots."""
-    parser.add_argument(
+    """Add ``--results``, the folder of data, provenance records and plots, and ``--record``.
+
+    Only ``--record`` writes into the results that the repository keeps, and the report shows.
+    """
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
         "--results",
         type=Path,
-        default=RESULTS,
+        default=OWN_RESULTS,
         metavar="FOLDER",
-        help="folder of data, provenance and plots (default experiments/results)",
+        help="folder of data, provenance and plots (default %(default)s)",
     )
+    group.add_argument(
+        RECORD,
+        action="store_const",
+        dest="results",
+        const=RESULTS,
+        help="write into experiments/results, which the repository keeps",
+    )
+
+
+def parse_with_overrides(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parse options, and overrides of run.py, which may stand anywhere among them.
+
+    Args:
+        parser: Parser of the options.
+        arguments: The arguments; None for those of this process.
+
+    Returns:
+        Options and overrides. Overrides are ``KEY=VALUE`` and ``~KEY``; what is neither one nor an
+        option is refused.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    overrides = [argument for argument in arguments if OVERRIDE.match(argument)]
+    options = [argument for argument in arguments if not OVERRIDE.match(argument)]
+    return parser.parse_args(options), overrides
 
 
 def add_runs(

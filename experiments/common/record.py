@@ -21,6 +21,10 @@ import torch
 from optinc.errors import OptINCError
 
 RESULTS = Path(__file__).parents[1] / "results"
+"""Results that the repository keeps."""
+
+RECORD = "--record"
+"""Option to write there."""
 
 ORIGIN = {"title", "source", "command", "date", "commit", "hardware", "versions", "notes"}
 """Keys of ``NAME.json``."""
@@ -64,10 +68,18 @@ def conditions() -> Conditions:
 def command_line(module: str) -> str:
     """Return the command that runs a module with the arguments of this process.
 
+    Without ``--record``: who repeats the command is not to replace the recorded result. Folders of
+    data are left out, since they are those of this machine.
+
     Args:
         module: Full name, such as ``experiments.fig6``.
     """
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+    arguments = [
+        f"{argument.split('=')[0]}=FOLDER" if argument.startswith("data.root=") else argument
+        for argument in sys.argv[1:]
+        if argument != RECORD
+    ]
+    return shlex.join(["python", "-m", module, *arguments])
 
 
 def save(
@@ -78,7 +90,7 @@ def save(
     command: str,
     rows: Sequence[Row],
     notes: str = "",
-    folder: Path = RESULTS,
+    folder: Path,
 ) -> None:
     """Write ``NAME.csv`` and ``NAME.json``.
 

@@ -3,7 +3,8 @@
     python -m experiments.report [--results experiments/results] [--output FILE]
     python -m experiments.report --wandb optinc [--online]
 
-The page needs no network and no other file. A missing result shows the command that makes it.
+The page needs no network and no other file. A missing result shows the command that makes it;
+your own results are in runs/results: ``--results runs/results`` shows them.
 --wandb also stores the page as an artifact of Weights & Biases; upload it with `wandb sync`.
 """
 
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.common.options import add_results, command_parser
-from experiments.common.record import MalformedResultError
+from experiments.common.options import command_parser
+from experiments.common.record import RESULTS, MalformedResultError
 from experiments.report.page import build
 from optinc.errors import ConfigurationError
 
@@ -21,7 +22,13 @@ def main() -> None:
     """Write the page."""
     parser = command_parser(__doc__)
     parser.prog = "python -m experiments.report"
-    add_results(parser)
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        metavar="FOLDER",
+        help="folder of the results (default experiments/results, which the repository keeps)",
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the page (default RESULTS/report.html)"
     )

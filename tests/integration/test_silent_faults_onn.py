@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments import fig7a
+from experiments.common.record import RESULTS, read
 from optinc.errors import WrongInputsError
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.zoo import ZOO
 from optinc.reducers.optinc import OptINCReducer
 from optinc.tasks.main import CONF
 from tests.hydra_jobs import TINY, command, job
@@ -98,3 +103,44 @@ def test_a_reducer_of_an_onn_with_wrong_inputs_warns_once(
     caplog.clear()
     OptINCReducer.from_zoo(bits=8, servers=4)
     assert not caplog.text
+
+
+def test_an_experiment_of_a_visitor_leaves_the_recorded_results_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``fig7a --seeds 1`` replaced nineteen recorded runs by one."""
+    before = {path: path.read_bytes() for path in RESULTS.iterdir()}
+    monkeypatch.chdir(tmp_path)
+
+    def stand_in(folder: Path, *settings: str) -> None:
+        chosen = dict(setting.split("=") for setting in settings)
+        folder.mkdir(parents=True)
+        summary = {**chosen, "val_acc": 0.5, "data": "digits", "steps": 2}
+        (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / "metrics.csv").write_text("step,val_acc\n1,0.5\n")
+
+    monkeypatch.setattr(fig7a, "run", stand_in)
+    command = ["resnet50", "--scale", "smoke", "--arms", "ring", "--seeds", "1", "data=digits"]
+    monkeypatch.setattr(sys, "argv", ["fig7a", *command])
+    fig7a.main()
+    rows = read("fig7a_resnet50_smoke", folder=tmp_path / "runs" / "results")
+    assert rows is not None
+    assert [row["arm"] for row in rows.rows] == ["ring"]
+    assert {path: path.read_bytes() for path in RESULTS.iterdir()} == before
+
+
+def test_a_card_that_claims_sigma_u_layers_which_are_not_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It counted 41,664 interferometers, and ``map_onn`` noted an error of 1.7 with status 0."""
+    folder = Path(shutil.copytree(ZOO / "b8_n4_half_even_dense", tmp_path / "onn"))
+    card = json.loads((folder / "card.json").read_text())
+    approximated = json.loads((ZOO / "b8_n4_half_even_all_layers" / "card.json").read_text())
+    keys = ("approximated_layers", "mzi_count", "honest_mzi_count", "area_ratio")
+    assert approximated["mzi_count"] == 41_664
+    card |= {key: approximated[key] for key in keys}
+    (folder / "card.json").write_text(json.dumps(card))
+    for task in ("map_onn", "evaluate_onn"):
+        assert command(f"task={task}", f"onn={folder}", f"hydra.run.dir={tmp_path / task}") == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith(f"error: {folder / 'model.safetensors'}: structure check failed:")
