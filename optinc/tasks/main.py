@@ -19,7 +19,7 @@ from optinc.runs.output_folder import check_output
 from optinc.runs.processes import process_rank
 from optinc.runs.resume import finished_before, newest_good_checkpoint, resumes_by_itself
 from optinc.tasks.config import register, validate
-from optinc.tasks.prepared import prepare, refuse_dotted_groups
+from optinc.tasks.prepared import prepare, refuse_dotted_groups, without_null_groups
 from optinc.tasks.stopping import install_sigterm, stopped_message, stopping_signal
 from optinc.tasks.unknown_settings import conf_dir
 
@@ -129,6 +129,7 @@ def main() -> None:
     an ONN that is stored but receives inputs wrong. It is 143 after SIGTERM, and 130 after Ctrl-C.
     """
     try:
+        sys.argv[1:] = without_null_groups(sys.argv[1:])
         refuse_dotted_groups(sys.argv[1:])
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)

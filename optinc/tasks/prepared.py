@@ -48,6 +48,8 @@ def prepare(cfg: DictConfig) -> DictConfig:
             # logger=null and ~logger take the group away.
             if OmegaConf.is_missing(cfg, group):
                 cfg[group] = None
+        if OmegaConf.is_dict(cfg.model):
+            cfg.model.setdefault("scheduler", None)
         content = OmegaConf.to_container(cfg, resolve=False)
         for name in PATHS:
             given = value_at(content, name)
@@ -67,11 +69,20 @@ def refuse_dotted_groups(overrides: Sequence[str]) -> None:
     for text in overrides:
         name, found, value = text.lstrip("+").partition("=")
         group = name.replace(".", "/")
-        is_group = "." in name and any((conf_dir() / group).glob("*.yaml"))
-        if found and is_group and value not in ("null", "") and value[0] not in "{$'\"":
+        is_word = value not in ("null", "") and value[0] not in "{$'\""
+        if found and is_word and "." in name and _is_group(group):
             raise ConfigurationError(
                 f"{name} is a group, whose options are chosen by {group}={value}"
             )
+
+
+def without_null_groups(overrides: Sequence[str]) -> list[str]:
+    """Return overrides with ``~logger`` for ``logger=null``, which Hydra refuses for a group."""
+    return [
+        f"~{name}" if value == "null" and _is_group(name) else text
+        for text in overrides
+        for name, _, value in [text.partition("=")]
+    ]
 
 
 def refuse_words_for_groups(cfg: DictConfig) -> None:
@@ -103,6 +114,10 @@ def chosen(cfg: DictConfig) -> dict[str, str | None]:
         else:
             choices[group] = None
     return choices
+
+
+def _is_group(name: str) -> bool:
+    return bool(name) and any((conf_dir() / name).glob("*.yaml"))
 
 
 def _likeness(option: Path, values: Any) -> int:

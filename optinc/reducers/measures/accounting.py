@@ -76,7 +76,7 @@ class Accounting:
             totals = {name: value or None for name, value in totals.items()}
         return {
             "reducer_seconds": self.seconds,
-            "quantization_error": self.quantization_error if self.squared_mean > 0 else None,
-            "onn_error_rate": self.onn_error_rate if self.values else None,
+            "quantization_error": self.quantization_error if self.reductions else None,
+            "onn_error_rate": self.onn_error_rate if self.reductions else None,
             **totals,
         }
