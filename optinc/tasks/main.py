@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,8 +19,9 @@ from optinc.runs.checkpoints import check_checkpoint
 from optinc.runs.output_folder import check_output
 from optinc.runs.processes import process_rank
 from optinc.runs.resume import finished_before, newest_good_checkpoint, resumes_by_itself
+from optinc.runs.summary import SUMMARY_FILE
 from optinc.tasks.config import register, validate
-from optinc.tasks.prepared import prepare, refuse_dotted_groups, without_null_groups
+from optinc.tasks.prepared import as_hydra_takes_them, prepare, refuse_dotted_groups
 from optinc.tasks.stopping import install_sigterm, stopped_message, stopping_signal
 from optinc.tasks.unknown_settings import conf_dir
 
@@ -35,7 +37,9 @@ register()
 warnings.filterwarnings("ignore", message="Experiment logs directory")
 # Raised inside Lightning, by its use of torch's pytree.
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-# Resuming goes on in a folder of its own.
+# Resuming goes on in the same folder ...
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+# ... or in one of its own.
 warnings.filterwarnings("ignore", message="The dirpath has changed")
 # The loggers see epochs, not steps, of an ONN's training.
 warnings.filterwarnings("ignore", message="The number of training batches")
@@ -67,6 +71,7 @@ def run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
                 return done, {}
         elif cfg.ckpt_path is not None:
             check_checkpoint(cfg.ckpt_path)
+        _announce_replacement(cfg)
         task = hydra.utils.get_method(cfg.task._target_)
         metrics, objects = task(cfg)
     return metrics, objects
@@ -84,6 +89,15 @@ def _continue(cfg: DictConfig) -> None:
         cfg.resume,
         f"going on from {cfg.ckpt_path}" if cfg.ckpt_path else "no checkpoint yet, a new training",
     )
+
+
+def _announce_replacement(cfg: DictConfig) -> None:
+    """Say that a finished run is replaced, and let no summary stand beside another run's files."""
+    summary = Path(cfg.paths.output_dir) / SUMMARY_FILE
+    if summary.is_file() and process_rank() == 0:
+        if cfg.ckpt_path is None:
+            logger.warning("%s holds a finished run, which this one replaces", summary.parent)
+        summary.unlink()
 
 
 def objective(cfg: DictConfig, metrics: dict[str, Any]) -> float | None:
@@ -129,7 +143,7 @@ def main() -> None:
     an ONN that is stored but receives inputs wrong. It is 143 after SIGTERM, and 130 after Ctrl-C.
     """
     try:
-        sys.argv[1:] = without_null_groups(sys.argv[1:])
+        sys.argv[1:] = as_hydra_takes_them(sys.argv[1:])
         refuse_dotted_groups(sys.argv[1:])
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)

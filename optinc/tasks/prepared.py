@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from optinc.commands import path_override
 from optinc.errors import ConfigurationError
 from optinc.runs.differing_settings import value_at
 from optinc.runs.output_folder import expanded
@@ -76,13 +77,22 @@ def refuse_dotted_groups(overrides: Sequence[str]) -> None:
             )
 
 
-def without_null_groups(overrides: Sequence[str]) -> list[str]:
-    """Return overrides with ``~logger`` for ``logger=null``, which Hydra refuses for a group."""
-    return [
-        f"~{name}" if value == "null" and _is_group(name) else text
-        for text in overrides
-        for name, _, value in [text.partition("=")]
-    ]
+def as_hydra_takes_them(overrides: Sequence[str]) -> list[str]:
+    """Return overrides without what Hydra's grammar refuses.
+
+    These are ``logger=null``, written ``~logger``, and paths that begin with ``~`` or ``$HOME``,
+    which a shell leaves alone behind an equals sign.
+    """
+    return [_as_hydra_takes_it(text) for text in overrides]
+
+
+def _as_hydra_takes_it(text: str) -> str:
+    name, _, value = text.partition("=")
+    if value == "null" and _is_group(name):
+        return f"~{name}"
+    if value.startswith(("~", "$")) and _has_shorthand(value):
+        return path_override(name, expanded(value))
+    return text
 
 
 def refuse_words_for_groups(cfg: DictConfig) -> None:

@@ -105,7 +105,13 @@ def _legal(
         return {field.name for field in fields(schema)}
     if "_target_" in node:
         target = OmegaConf.select(cfg, f"{path}._target_")
-        arguments = _arguments(str(target))
+        try:
+            arguments = _arguments(str(target))
+        except Exception as error:
+            # Importing a user's module may raise anything.
+            raise ConfigurationError(
+                f"{path}._target_={target} is not found: {str(error).splitlines()[0].rstrip(':')}"
+            ) from error
         return None if arguments is None else arguments | HYDRA_KEYS
     if path in NAMED_FREELY:
         return None

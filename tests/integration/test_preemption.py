@@ -127,7 +127,6 @@ def test_without_checkpoints_nothing_is_written(
     overrides = [
         "callbacks=no_checkpoint",
         "+callbacks.preemption._target_=optinc.callbacks.preemption.Preemption",
-        "++trainer.enable_checkpointing=false",
         "trainer.max_steps=3",
     ]
     terminate_in(monkeypatch, "on_train_batch_end", 1)
