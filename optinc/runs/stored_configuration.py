@@ -92,6 +92,15 @@ def configuration_of_checkpoint(cfg: DictConfig) -> DictConfig:
     return run
 
 
+def overridden() -> list[str]:
+    """Return the dotted names of what the present command line sets."""
+    parser = OverridesParser.create()
+    return [
+        parser.parse_override(text).key_or_group.replace("/", ".")
+        for text in HydraConfig.get().overrides.task
+    ]
+
+
 def _lay_over(run: DictConfig, cfg: DictConfig, choices: dict[str, str | None]) -> None:
     """Copy settings that the command line names from ``cfg`` into the run's configuration."""
     values, mine = OmegaConf.to_container(cfg, resolve=False), dict(cfg.choices)

@@ -13,11 +13,13 @@ from rich.table import Table
 
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.validation_history import ValidationHistory
-from optinc.runs.stored_configuration import configuration_of_checkpoint
+from optinc.runs.stored_configuration import configuration_of_checkpoint, overridden
 from optinc.runs.summary import chosen_options, weights_sha256, write_summary
+from optinc.tasks.config import Config
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
 from optinc.tasks.model_and_data import check_weights, model_and_data
+from optinc.tasks.unknown_settings import check_settings
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -36,6 +38,7 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         DatasetNotFoundError: If the data are no longer where the run found them.
     """
     run = configuration_of_checkpoint(cfg)
+    check_settings(run, Config, only=overridden())
     model, datamodule = model_and_data(run)
     checkpoint = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     check_weights(model, checkpoint["state_dict"], run)

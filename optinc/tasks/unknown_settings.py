@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -43,17 +43,22 @@ def conf_dir() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
-def check_settings(cfg: DictConfig, schema: type) -> None:
+def check_settings(cfg: DictConfig, schema: type, *, only: Collection[str] | None = None) -> None:
     """Refuse settings that nothing reads.
 
     Args:
         cfg: The composed configuration.
         schema: Dataclass of the legal keys.
+        only: Names of the settings that are checked, None for all.
 
     Raises:
         ConfigurationError: Names every unknown setting and the nearest legal one.
     """
-    unknown = unknown_settings(cfg, schema)
+    unknown = [
+        (name, legal)
+        for name, legal in unknown_settings(cfg, schema)
+        if only is None or name in only
+    ]
     if unknown:
         raise ConfigurationError(
             "; ".join(f"unknown setting {name}{_hint(name, legal)}" for name, legal in unknown)

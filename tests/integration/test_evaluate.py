@@ -77,13 +77,14 @@ def test_the_last_checkpoint_gives_the_values_of_the_training(
     assert (row["step"], float(row["val_loss"])) == ("7", evaluated["val_loss"])
 
 
-def test_an_earlier_checkpoint_gives_the_values_logged_at_its_step(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_an_earlier_checkpoint_gives_the_values_logged_at_its_step(tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    every = ["+callbacks.checkpoint.save_top_k=-1", "callbacks.checkpoint.filename='at{step}'"]
+    stored_job(trained, *RUN, *every, "+callbacks.checkpoint.auto_insert_metric_name=false")
     last = trained / "checkpoints" / "last.ckpt"
-    best = trained / "checkpoints" / "best.ckpt"
-    evaluated = evaluate(tmp_path, best)
-    assert evaluated["steps"] == torch.load(best, weights_only=True)["global_step"] == 5
+    earlier = trained / "checkpoints" / "at5.ckpt"
+    evaluated = evaluate(tmp_path / "earlier", earlier)
+    assert evaluated["steps"] == torch.load(earlier, weights_only=True)["global_step"] == 5
     assert evaluated["val_loss"] != evaluate(tmp_path / "last", last)["val_loss"]
     with (trained / "metrics.csv").open(newline="") as file:
         logged = {int(row["step"]): row["val_loss"] for row in csv.DictReader(file)}

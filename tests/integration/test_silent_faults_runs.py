@@ -17,7 +17,7 @@ from filelock import FileLock
 from optinc.errors import ConfigurationError, OptINCError
 from optinc.reducers.base import Reducer
 from optinc.tasks.main import run
-from tests.hydra_jobs import TINY, command, composed, job
+from tests.hydra_jobs import TINY, command, composed, job, store
 
 RUNS_TINY = [*TINY, "trainer.limit_val_batches=2", "trainer.val_check_interval=100"]
 
@@ -235,3 +235,10 @@ def test_an_evaluation_does_not_replace_the_run_that_it_evaluates(
     assert command(*arguments) == 2
     assert "choose another folder" in capsys.readouterr().err
     assert (runs_short / "summary.json").read_bytes() == before
+
+
+def test_an_evaluation_refuses_unknown_settings_too(runs_short: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs_short, tmp_path / "run")
+    store(composed(tmp_path / "run", *RUNS_TINY), tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=r"data\.batchsize; did you mean data\.batch_size"):
+        job(tmp_path / "x", "task=evaluate", runs_last(tmp_path / "run"), "+data.batchsize=3")
