@@ -52,7 +52,8 @@ class OptINCModel(pl.LightningModule, ABC):
         self._rates: list[float] = []
         self._steps_before: int | None = None
         # Refused here, not when data and reducer have been prepared.
-        self._make_scheduler(self._make_optimizer([nn.Parameter(torch.zeros(1))]), total_steps=100)
+        tried = self._make_optimizer([nn.Parameter(torch.zeros(1))])
+        self._watches = isinstance(self._make_scheduler(tried, total_steps=100), ReduceLROnPlateau)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser, and a schedule over all optimiser steps of the training."""
@@ -69,7 +70,8 @@ class OptINCModel(pl.LightningModule, ABC):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Return the callback that steps a schedule which watches the validations."""
-        return [StepAtValidation()]
+        present = any(isinstance(each, StepAtValidation) for each in self._callbacks_of_trainer())
+        return [StepAtValidation()] if self._watches and not present else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the length of the schedule."""
@@ -101,6 +103,11 @@ class OptINCModel(pl.LightningModule, ABC):
             for _ in range(reached):
                 scheduler.step()
         config.scheduler = scheduler
+
+    def _callbacks_of_trainer(self) -> list[pl.Callback]:
+        # Lightning asks anew before every validation of its own.
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return callbacks
 
     def _total_steps(self) -> int:
         return int(self.trainer.estimated_stepping_batches)

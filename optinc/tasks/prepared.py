@@ -135,7 +135,6 @@ def _likeness(option: Path, values: Any) -> int:
     return sum(
         1 if values.get(key, object()) == value else -1
         for key, value in _values_of_file(option).items()
-        if not isinstance(value, dict)
     )
 
 
