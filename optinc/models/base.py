@@ -119,8 +119,8 @@ class OptINCModel(pl.LightningModule, ABC):
             raise ConfigurationError(f"model.optimizer is refused by torch: {error}") from error
 
     def _make_scheduler(self, optimizer: Optimizer, *, total_steps: int) -> LRScheduler:
-        steps = {"total_steps": total_steps} if self._takes_total_steps() else {}
         try:
+            steps = {"total_steps": total_steps} if self._takes_total_steps() else {}
             return self.scheduler_factory(optimizer, **steps)
         except ConfigurationError:
             raise

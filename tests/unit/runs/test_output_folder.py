@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+from hydra.core.utils import setup_globals
 from omegaconf import OmegaConf
 
 from optinc.errors import OutputError
+from optinc.runs import locks
 from optinc.runs import output_folder as output
 from optinc.runs.output_folder import OutputFolder, check_output
 from optinc.tasks.main import run
@@ -55,10 +59,97 @@ def test_hydra_s_folder_is_refused_with_one_line_and_status_2(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    config = OmegaConf.create({"hydra": {kind: {"dir": str(tmp_path / "file" / "run")}}})
+    config = configuration(tmp_path / "file" / "run", kind=kind)
     callback = OutputFolder()
     with pytest.raises(SystemExit) as caught:
         (callback.on_run_start if kind == "run" else callback.on_multirun_start)(config)
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: cannot write into hydra.{kind}.dir={tmp_path}")
+
+
+def configuration(folder: object, *, kind: str = "run", **settings: Any) -> Any:
+    """What Hydra hands to its callbacks."""
+    return OmegaConf.create(
+        {
+            "hydra": {
+                kind: {"dir": str(folder)},
+                "overrides": {"hydra": []},
+                "runtime": {"choices": {"task": "train", "strategy": "ddp"}},
+                "output_subdir": ".hydra",
+                "job": {"name": "run"},
+            },
+            **settings,
+        }
+    )
+
+
+@pytest.fixture
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    OmegaConf.register_new_resolver("now", lambda pattern: "noon", replace=True)
+    yield
+    locks.release_all()
+    setup_globals()
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_folder_named_by_the_time_that_is_taken_gets_a_suffix(tmp_path: Path) -> None:
+    names = []
+    for kind in ("run", "run", "sweep"):
+        config = configuration(f"{tmp_path}/${{now:%H}}", kind=kind)
+        getattr(OutputFolder(), "on_run_start" if kind == "run" else "on_multirun_start")(config)
+        names.append(Path(config.hydra[kind].dir).name)
+    assert names == ["noon", "noon-2", "noon-3"]
+    # The jobs of a sweep are composed from these.
+    assert config.hydra.overrides.hydra == [f'hydra.sweep.dir="{tmp_path}/noon-3"']
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_folder_given_by_hand_that_is_in_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(SystemExit) as caught:
+        OutputFolder().on_run_start(configuration(tmp_path))
+    assert caught.value.code == 2
+    assert f"hydra.run.dir={tmp_path} is in use by another run" in capsys.readouterr().err
+    config = configuration(tmp_path)
+    OutputFolder().on_run_start(config)
+    assert config.hydra.run.dir == str(tmp_path)
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_home_folder_is_given_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = configuration("~/runs/a")
+    OutputFolder().on_run_start(config)
+    assert config.hydra.run.dir == str(tmp_path / "runs" / "a")
+    assert (tmp_path / "runs" / "a").is_dir()
+
+
+@pytest.mark.usefixtures("_alone")
+def test_other_processes_take_the_folder_of_the_first_and_leave_its_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(output, "told_by_first", lambda look_up: tmp_path / "first")
+    config = configuration(f"{tmp_path}/${{now:%H}}")
+    OutputFolder().on_run_start(config)
+    assert config.hydra.run.dir == str(tmp_path / "first")
+    assert config.hydra.output_subdir is None
+    assert config.hydra.job.name == "run_process_1"
+    assert not list(tmp_path.iterdir())
+    # One that Lightning started has been given the folder.
+    given = configuration(tmp_path / "given")
+    OutputFolder().on_run_start(given)
+    assert given.hydra.run.dir == str(tmp_path / "given")
+
+
+@pytest.mark.usefixtures("_alone")
+def test_auto_needs_a_folder_that_can_be_found_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        OutputFolder().on_run_start(configuration(f"{tmp_path}/${{now:%H}}", resume="auto"))
+    assert "name the folder, for example hydra.run.dir=" in capsys.readouterr().err
