@@ -13,9 +13,10 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from optinc.attachments.backward import EndOfBackward, clear_gradients, in_backward
-from optinc.attachments.servers import Servers, check_parameters, name_parameters
+from optinc.attachments.servers import Servers, check_parameters
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
+from optinc.strategies.agreement import listed
 from optinc.strategies.bucket_exchange import BucketExchange
 from optinc.strategies.flat_parameters import FlatParameters
 
@@ -181,21 +182,22 @@ class DDPAttachment:
         self._servers.note(skipped=skipped)
 
     def _refuse_missing(self, missing: set[int]) -> None:
-        model = self._model()
-        assert model is not None
-        clear_gradients(model)
+        """Raise on all servers, also on those that wait to reduce, what this one lacks."""
         frozen = {id(p) for p in self._layout.parameters if not p.requires_grad}
         if missing & frozen:
-            raise ConfigurationError(
+            problem = (
                 f"{self._names(missing & frozen)} has been frozen since the model was wrapped: no "
                 "gradient was averaged. Wrap the module in DistributedDataParallel anew and attach "
                 "again, or wrap it with find_unused_parameters=True"
             )
-        raise ConfigurationError(
-            f"{self._names(missing)} got no gradient in this backward pass on server "
-            f"{self._servers.group.rank}, so none was averaged. Use every parameter and output in "
-            "the loss, or wrap the module with find_unused_parameters=True"
-        )
+        else:
+            problem = (
+                f"{self._names(missing)} got no gradient in this backward pass, so none was "
+                "averaged. Use every parameter and output in the loss, or wrap the module with "
+                "find_unused_parameters=True"
+            )
+        self._exchange.begin(problem)
+        self._finish()
 
     def _check_wrapped(self, model: DistributedDataParallel) -> None:
         """Refuse parameters that DDP left out, or that have changed since it was built."""
@@ -225,7 +227,7 @@ class DDPAttachment:
 
     def _names(self, parameters: set[int]) -> str:
         named = zip(self._layout.names, self._layout.parameters, strict=True)
-        return name_parameters([name for name, p in named if id(p) in parameters])
+        return listed([name for name, p in named if id(p) in parameters])
 
 
 _handles: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
@@ -235,6 +237,6 @@ _handles: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
 def _refuse_changed(names: Sequence[str], what: str) -> None:
     if names:
         raise ConfigurationError(
-            f"{name_parameters(names)} {what}; wrap the module in DistributedDataParallel anew "
+            f"{listed(names)} {what}; wrap the module in DistributedDataParallel anew "
             "(without leaving parameters to be ignored or delayed) and attach again"
         )

@@ -21,11 +21,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from optinc.attachments.backward import EndOfBackward, clear_gradients
-from optinc.attachments.servers import Servers, check_parameters, name_parameters
+from optinc.attachments.servers import Servers, check_parameters
 from optinc.attachments.sharded_units import Piece, pieces_of, shard_mesh, units_of
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
 from optinc.reducers.peers.powersgd import PowerSGDReducer
+from optinc.strategies.agreement import listed
 from optinc.strategies.flat_parameters import FlatParameters
 
 _attached: WeakSet[FSDPModule] = WeakSet()
@@ -69,13 +70,17 @@ class FSDPAttachment:
         )
         self.reducer = self._servers.reducer
         self._model = ref(model)
+        self._device = _device(mesh)
         self._skipped = False
+        self._reductions = 0
         self._end = EndOfBackward(self._finish)
         if replicas is not None:
             self._compare_replicas(model)
         model.register_forward_hook(self._after_forward)
-        for unit, parameters in units_of(model):
-            exchange = UnitExchange(self, parameters, shards=shards.size())
+        units = list(units_of(model))
+        self._units = len(units)
+        for number, (unit, parameters) in enumerate(units):
+            exchange = UnitExchange(self, parameters, unit=number, shards=shards.size())
             if replicas is None:
                 # The abstract class of the exchange has no public name.
                 unit.set_custom_reduce_scatter(exchange)  # type: ignore[arg-type]
@@ -88,42 +93,92 @@ class FSDPAttachment:
         """Index of this server."""
         return self._servers.group.rank
 
-    def reduce(self, gradient_P: Tensor, pieces: Sequence[Piece], sizes: Sequence[int]) -> bool:
+    def reduce(
+        self,
+        gradient_P: Tensor,
+        names: Sequence[str],
+        sizes: Sequence[int],
+        *,
+        unit: int,
+        problem: str | None,
+    ) -> bool:
         """Average a unit's gradient [P] over the servers, in place.
+
+        Args:
+            gradient_P: Gradients of the unit's parameters, one after the other.
+            names: Names of these parameters.
+            sizes: Their numbers of values.
+            unit: Number of the unit.
+            problem: Why this server cannot reduce; all servers raise it.
 
         Returns:
             Whether the step goes on; otherwise the end of the backward pass clears all gradients.
 
         Raises:
+            ConfigurationError: On all servers, if one has a problem or reduces another unit.
             NonFiniteGradientError: On all servers; names server and parameter.
             ServerLostError: If a server does not answer.
         """
         self._end.expect()
-        self.reducer.lay_out([torch.Size([size]) for size in sizes])
-        self._servers.attendance.sign()
+        self._reductions += 1
         try:
             with self._servers.attendance.watch():
+                self._servers.attendance.sign()
+                self._call_roll(unit, f"the unit of {listed(names)}", problem)
+                self.reducer.lay_out([torch.Size([size]) for size in sizes])
                 self.reducer.all_reduce(gradient_P, self._servers.group)
         except SkipStep:
             self._skipped = True
             return False
         except NonFiniteGradientError as error:
             self._clear()
-            raise error.with_parameter([piece.name for piece in pieces], sizes) from None
+            raise error.with_parameter(names, sizes) from None
         except Exception:
             self._clear()
             raise
         return True
 
+    def _call_roll(self, number: int, place: str, problem: str | None = None) -> None:
+        """Compare where the servers are: units of equal size would be mixed up in silence.
+
+        Raises:
+            ConfigurationError: On all servers, if one has a problem or is elsewhere.
+        """
+        group = self._servers.group
+        flags = torch.tensor([problem is not None, number, -number], device=self._device)
+        group.maximum(flags)
+        failed, last, first = flags.tolist()
+        if failed:
+            problems = group.gather_objects(problem)
+            server, reason = next((k, each) for k, each in enumerate(problems) if each is not None)
+            raise ConfigurationError(f"server {server}: {reason}")
+        if last != -first:
+            places = group.gather_objects(place)
+            server = next(k for k, each in enumerate(places) if each != places[0])
+            raise ConfigurationError(
+                f"server 0 is at {places[0]}, server {server} at {places[server]}: all servers "
+                "must use the same layers in every step"
+            )
+
     def _after_forward(self, _model: nn.Module, _inputs: Any, output: Any) -> None:
         if torch.is_grad_enabled():
+            self._reductions = 0
             self._end.watch(output)
 
     def _finish(self) -> None:
+        reductions, self._reductions = self._reductions, 0
         skipped, self._skipped = self._skipped, False
+        if not reductions:
+            return
         if skipped:
             # Without gradients the optimiser changes nothing, not even its own state.
             self._clear()
+        try:
+            with self._servers.attendance.watch():
+                self._call_roll(self._units, "the end of the backward pass")
+        except Exception:
+            self._clear()
+            raise
         self._servers.note(skipped=skipped)
 
     def _clear(self) -> None:
@@ -143,7 +198,7 @@ class FSDPAttachment:
             ]
             if differing:
                 raise ConfigurationError(
-                    f"{name_parameters(differing)} begin with other values on replica {rank} than "
+                    f"{listed(differing)} begin with other values on replica {rank} than "
                     "on replica 0: seed all replicas alike, or broadcast the weights over "
                     'mesh["replicate"] first'
                 )
@@ -155,6 +210,7 @@ class UnitExchange:
     Args:
         attachment: Reduces.
         parameters: Names and sharded parameters of the unit, in the order of FSDP.
+        unit: Number of the unit.
         shards: Number of shards.
     """
 
@@ -163,9 +219,11 @@ class UnitExchange:
         attachment: FSDPAttachment,
         parameters: Sequence[tuple[str, nn.Parameter]],
         *,
+        unit: int,
         shards: int,
     ) -> None:
         self._attachment = attachment
+        self._unit = unit
         self._parameters = list(parameters)
         self._shards = shards
 
@@ -197,10 +255,10 @@ class UnitExchange:
         """
         scale = self._scale(op)
         shards_NS = input_tensor.view(self._shards, -1)
-        pieces = self._pieces(shards_NS.shape[1])
+        pieces = pieces_of(self._parameters, self._shards)
         sizes = [piece.values for piece in pieces]
         gradient_P = torch.cat([p.of(shards_NS).reshape(-1)[: p.values] for p in pieces])
-        if not self._attachment.reduce(gradient_P, pieces, sizes):
+        if not self._reduce(gradient_P, pieces, sizes, shard=shards_NS.shape[1]):
             output_tensor.zero_()
             return
         for piece, values in zip(pieces, torch.split(gradient_P, sizes), strict=True):
@@ -215,25 +273,23 @@ class UnitExchange:
         Raises:
             ConfigurationError, NonFiniteGradientError, ServerLostError: See :meth:`__call__`.
         """
-        pieces = self._pieces(len(shard_S))
-        if not self._attachment.reduce(shard_S, pieces, [piece.length for piece in pieces]):
+        pieces = pieces_of(self._parameters, self._shards)
+        lengths = [piece.length for piece in pieces]
+        if not self._reduce(shard_S, pieces, lengths, shard=len(shard_S)):
             shard_S.zero_()
 
-    def _pieces(self, size: int) -> list[Piece]:
-        """Return the places of the parameters that are trained in shards [S].
-
-        Raises:
-            ConfigurationError: If other parameters have gradients.
-        """
-        pieces = pieces_of(self._parameters, self._shards)
-        if sum(piece.length for piece in pieces) != size:
-            raise ConfigurationError(
-                f"server {self._attachment.rank} does not have gradients of exactly the trainable "
-                f"parameters of this unit ({name_parameters([piece.name for piece in pieces])}): "
+    def _reduce(
+        self, gradient_P: Tensor, pieces: Sequence[Piece], sizes: Sequence[int], *, shard: int
+    ) -> bool:
+        """Reduce, or tell all servers that shards of this size are those of other parameters."""
+        names, problem = [piece.name for piece in pieces], None
+        if sum(piece.length for piece in pieces) != shard:
+            problem = (
+                f"not exactly the trainable parameters of a unit got gradients ({listed(names)}): "
                 "use all of them in the loss, or call set_reduce_scatter_unused_params(True) where "
                 "torch has it; after a change of requires_grad, apply fully_shard and attach anew"
             )
-        return pieces
+        return self._attachment.reduce(gradient_P, names, sizes, unit=self._unit, problem=problem)
 
     def _scale(self, op: Any) -> float:
         """Return the factor from the mean to the result of FSDP's reduce-scatter."""

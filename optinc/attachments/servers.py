@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
@@ -138,10 +137,3 @@ def check_parameters(module: nn.Module) -> torch.device:
     if device.type == "meta":
         raise ConfigurationError("the parameters lie on no device (meta): initialise them first")
     return device
-
-
-def name_parameters(names: Sequence[str]) -> str:
-    """Return the first names for an error, and how many more there are."""
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"parameter{'s' if len(names) > 1 else ''} {shown}{more}"

@@ -161,7 +161,7 @@ def uneven() -> list[nn.Module]:
 
 
 def unused_on_one_server() -> str:
-    """The last training: server 1 ends with an error, and server 0 waits for it."""
+    """The last training: server 1 cannot reduce, and server 0 waits for it."""
     model = DistributedDataParallel(nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]))
     optinc.attach(model)
     model.module.forward = lambda x: (

@@ -233,7 +233,42 @@ def test_unused_parameters_of_a_unit_are_named() -> None:
 
     for error in run(2, serve):
         assert isinstance(error, ConfigurationError)
-        assert "this unit (parameters '2.weight', '2.bias', '3.weight', '3.bias')" in str(error)
+        assert str(error).startswith("server 0: not exactly the trainable parameters of a unit")
+        assert "parameters '2.weight', '2.bias', '3.weight', '3.bias'" in str(error)
+
+
+@pytest.mark.parametrize("ends_early", [False, True])
+def test_servers_that_leave_out_layers_are_not_mixed_up(ends_early: bool) -> None:
+    """Layers of equal size, of which one server leaves one out: FSDP would average others."""
+
+    def serve(rank: int) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        model = nn.Sequential(*(nn.Linear(7, 7) for _ in range(3)))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        for layer in model:
+            fully_shard(layer, reshard_after_forward=False)
+        fully_shard(model)
+        optinc.attach(model, ideal(servers=2))
+        left_out = 2 if ends_early else 1
+
+        def forward(x_BF: Tensor) -> Tensor:
+            outputs = [layer(x_BF) for layer in model]
+            if rank:
+                outputs[left_out] = outputs[left_out].detach()
+            return sum(outputs)  # type: ignore[return-value]
+
+        model.forward = forward  # type: ignore[method-assign]
+        loss(model, rank).backward()
+
+    for error in run(2, serve):
+        assert isinstance(error, ConfigurationError), error
+        assert "all servers must use the same layers in every step" in str(error)
+        if ends_early:
+            assert "server 1 at the end of the backward pass" in str(error)
+        else:
+            assert "server 1 at the unit of parameters" in str(error)
 
 
 def refused(
