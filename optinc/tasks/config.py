@@ -140,6 +140,7 @@ def validate_training(cfg: DictConfig) -> None:
             f"optinc.topology.level={cfg.optinc.topology.level} chooses the ONN of task=train_onn, "
             "construct_onn and evaluate_onn; it must be null for task=train"
         )
+    check_accelerator(cfg.trainer.accelerator)
     check_trainer(cfg.trainer)
     check_accelerator(cfg.trainer.accelerator)
     servers, batch_size = _servers(cfg), cfg.data.batch_size
