@@ -121,6 +121,7 @@ def project_layers(layers: Sequence[nn.Linear], approximated_layers: Iterable[in
         weight.copy_(approximate(weight))
 
 
+@torch.no_grad()
 def approximation_error(weight: Tensor) -> float:
     """Return the largest absolute difference between a weight and its approximation."""
     return float((weight - approximate(weight)).abs().max())
@@ -153,6 +154,7 @@ def check_form(layers: Sequence[nn.Linear], approximated_layers: Iterable[int]) 
             )
 
 
+@torch.no_grad()
 def layers_in_form(layers: Sequence[nn.Linear]) -> tuple[int, ...]:
     """Return the 1-based indices of the layers that are in Sigma U form, to float32 rounding.
 

@@ -64,6 +64,6 @@ def mix(field_Bnk: Tensor, modes_C: Tensor, theta_BC: Tensor, phi_BC: Tensor) ->
     first = int(modes_C[0])
     last = first + 2 * len(modes_C)
     batch, _, inputs = field_Bnk.shape
-    pairs = field_Bnk[:, first:last].reshape(batch, -1, 2, inputs)
+    pairs = field_Bnk[:, first:last].reshape(batch, len(modes_C), 2, inputs)
     mixed = torch.einsum("bcij,bcjk->bcik", matrix(theta_BC, phi_BC), pairs).flatten(1, 2)
     return torch.cat([field_Bnk[:, :first], mixed, field_Bnk[:, last:]], dim=1)

@@ -1,0 +1,436 @@
+"""Public functions leave their tensor arguments as they are, unless the docstring says otherwise.
+
+Every public function, and every public method outside ``reducers``, that takes tensors, meshes or
+networks needs a call in :func:`calls`: a new one without it fails here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from optinc.onn import (
+    analog_cascade,
+    approximation,
+    artifact,
+    dataset,
+    evaluation,
+    mesh_settings,
+    truth_table,
+    zoo,
+)
+from optinc.onn import noise as onn_noise
+from optinc.onn.construction import values as construction_values
+from optinc.onn.network import OpticalNetwork
+from optinc.onn.training import losses, one_switch, optimizers
+from optinc.onn.zoo.families import CascadeONNs, load_onns
+from optinc.photonics import decomposition, mzi
+from optinc.reducers import blocks as reducer_blocks
+from optinc.reducers import exact, nonfinite
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.kernels import cpu, reference
+from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.reducers.measures import error, signal_terms
+from optinc.reducers.measures.accounting import Accounting
+from optinc.signal import outputs, pam4, preprocessing, rounding
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.scenario import Scenario, make_scenario
+from optinc.signal.tree import Tree, make_tree
+from optinc.switches import cascade, error_injection, single, sum_code
+
+PACKAGES = ("signal", "photonics", "onn", "switches", "reducers")
+KINDS = re.compile(r"Tensor|MeshPhases|MeshProgramme|nn\.|Network|LightningModule")
+"""Annotations of parameters that hold tensors."""
+
+WRITTEN = re.compile(
+    r"in place|overwritten|, changed\.|^Write |trained in place|Step all optimisers"
+)
+"""Words by which a docstring says that an argument is written to."""
+
+KERNELS = {"reduce": {"out_P"}, "contribute": {"words_W"}, "receive": {"out_P"}}
+"""Results of the kernels, which ``Backend`` describes."""
+
+LEFT_OUT = {
+    # They need processes, a GPU or a trainer; tests of their own look at what they write.
+    "optinc.reducers.kernels.cuda",
+    "optinc.reducers.kernels.cuda_programs",
+    "optinc.reducers.kernels.cpu_loops",
+    "optinc.onn.training.cascade.CascadeTraining.training_step",
+}
+
+
+def described(function: Any) -> bool:
+    """Whether a parameter of a function holds tensors."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(KINDS.search(str(parameter.annotation)) for parameter in parameters)
+
+
+def public() -> Iterator[str]:
+    """Yield the full names of all public functions and methods that take tensors."""
+    for package in PACKAGES:
+        root = importlib.import_module(f"optinc.{package}")
+        names = [m.name for m in pkgutil.walk_packages(root.__path__, f"{root.__name__}.")]
+        for module in map(importlib.import_module, [n for n in names if n not in LEFT_OUT]):
+            for name, found in vars(module).items():
+                if name.startswith("_") or getattr(found, "__module__", "") != module.__name__:
+                    continue
+                full = f"{module.__name__}.{name}"
+                if inspect.isfunction(found) and described(found):
+                    yield full
+                elif inspect.isclass(found) and package != "reducers":
+                    yield from methods(found, full)
+
+
+def methods(kind: type, full: str) -> Iterator[str]:
+    """Yield the full names of a class's own public methods that take tensors."""
+    for name, found in vars(kind).items():
+        method = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+        if (
+            (not name.startswith("_") or name == "__call__")
+            and inspect.isfunction(method)
+            and not getattr(method, "__isabstractmethod__", False)
+            and described(method)
+            and f"{full}.{name}" not in LEFT_OUT
+        ):
+            yield f"{full}.{name}"
+
+
+@dataclass
+class Call:
+    """A function with arguments that it takes."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Call:
+    return Call(function, arguments, options)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+@cache
+def scenario() -> Scenario:
+    return make_scenario(bits=4, servers=2, onn_inputs="auto", rounding="half_even")
+
+
+@cache
+def tree() -> Tree:
+    found = make_tree(
+        bits=8,
+        servers=16,
+        onn_inputs="auto",
+        rounding="half_even",
+        fan_in=4,
+        depth=2,
+        quantize="top",
+        analog_levels=4**6,
+    )
+    assert isinstance(found, Tree)
+    return found
+
+
+def network() -> OpticalNetwork:
+    torch.manual_seed(0)
+    scales = {"input_scale": 1.0, "input_offset": 0.0, "output_scale": 1.0, "output_offset": 0.0}
+    return OpticalNetwork([2, 8, 2], **scales)
+
+
+def unitary() -> Tensor:
+    return torch.linalg.qr(torch.randn(1, 5, 5, dtype=torch.complex128))[0]
+
+
+def signal_calls() -> Iterator[Call]:
+    codes, quantizer = torch.randint(0, 16, (2, 9), dtype=torch.int32), BlockQuantizer(bits=4)
+    symbols, amplitudes = pam4.encode(codes, symbols=2), 3 * torch.rand(2, 9, 2)
+    gradients = torch.randn(2, 9)
+    scales = quantizer.scales(gradients)
+    yield call(BlockQuantizer.scales, quantizer, gradients)
+    yield call(BlockQuantizer.encode, quantizer, gradients, scales)
+    yield call(BlockQuantizer.decode, quantizer, codes[0], scales)
+    yield call(outputs.ideal_average, codes, scenario())
+    yield call(outputs.outputs_of_total, codes.sum(0), scenario())
+    yield call(outputs.value_of_outputs, symbols, scenario())
+    yield call(outputs.steps_of, scenario(), like=amplitudes)
+    yield call(outputs.receive, amplitudes, scenario())
+    yield call(outputs.threshold_margin, amplitudes, symbols, scenario())
+    yield call(pam4.encode, codes, symbols=2)
+    yield call(pam4.decode, symbols)
+    yield call(pam4.receive, amplitudes)
+    yield call(pam4.threshold_margin, amplitudes, symbols)
+    merged = preprocessing.merge(symbols, scenario())
+    yield call(preprocessing.merge, symbols, scenario())
+    yield call(preprocessing.average, merged, servers=2)
+    yield call(preprocessing.average_signals, amplitudes, scenario())
+    yield call(preprocessing.preprocess, codes, scenario())
+    yield call(preprocessing.inputs_of_values, codes, scenario())
+    yield call(preprocessing.sums_of_index, torch.arange(49), scenario())
+    yield call(preprocessing.code_total, merged.sum(0).long(), scenario())
+    yield call(rounding.round_to_integer, torch.randn(9), "half_up")
+    yield call(rounding.quantized_average, codes.sum(0), servers=2, rounding="half_even")
+
+
+def photonics_calls() -> Iterator[Call]:
+    phases = decomposition.decompose(unitary())
+    yield call(decomposition.decompose, unitary())
+    yield call(decomposition.rebuild, phases)
+    yield call(decomposition.propagate, unitary(), phases)
+    angles = torch.rand(1, 2, dtype=torch.float64)
+    yield call(mzi.matrix, angles, angles.clone())
+    yield call(mzi.mix, unitary(), mzi.mesh_columns(5)[0], angles, angles.clone())
+
+
+def onn_calls(folder: Path) -> Iterator[Call]:
+    index, learned = torch.arange(49), network()
+    samples = dataset.samples_of_index(index, scenario())
+    sums, margin = preprocessing.sums_of_index(index, scenario()), torch.rand(49)
+    yield call(dataset.samples_of_index, index, scenario())
+    yield call(dataset.samples_of_sums, sums, scenario())
+    hard = evaluation.HardInputs(below=0.5, limit=10)
+    yield call(evaluation.HardInputs.add, hard, index, margin)
+    yield call(evaluation.Tally.add, evaluation.Tally(), margin, index)
+    yield call(evaluation.evaluate_exhaustively, learned, scenario())
+    yield call(evaluation.evaluate_sampled, learned, scenario(), samples=64)
+    yield call(OpticalNetwork.forward, learned, samples.averages_PK)
+    yield call(onn_noise.noisy_forward, learned, samples.averages_PK, noise=0.1)
+    yield call(onn_noise.full_scales, learned, scenario())
+    yield call(onn_noise.noisy_accuracy, learned, scenario(), noise=0.1)
+    yield call(truth_table.TruthTable.counted, torch.zeros(49, dtype=torch.int32), scenario())
+    yield call(truth_table.tabulate, learned, scenario(), path=folder / "table.safetensors")
+    weight = torch.randn(4, 8)
+    (blocks,) = approximation.blocks_by_size(4, 8).values()
+    taken = approximation.take_blocks(weight, blocks)
+    yield call(approximation.take_blocks, weight, blocks)
+    yield call(approximation.put_blocks, weight, blocks, taken)
+    yield call(approximation.factorize, taken)
+    yield call(approximation.approximate, weight)
+    yield call(approximation.approximation_error, weight)
+    yield call(approximation.project_layers, learned.linears, [1])
+    yield call(approximation.layers_in_form, learned.linears)
+    projected = network()
+    approximation.project_layers(projected.linears, [1])
+    yield call(approximation.check_form, projected.linears, [1])
+    design = one_switch.ONNDesign(scenario(), learned.structure, (1,))
+    yield call(
+        artifact.save_artifact,
+        folder / "onn",
+        network=projected,
+        design=design,
+        evaluation=evaluation.evaluate_exhaustively(projected, scenario()),
+        seed=0,
+        epochs=0,
+        seconds=0.0,
+        device=torch.device("cpu"),
+        command="none",
+    )
+    onn = zoo.load_named("b8_n4_floor_smallest")
+    programme = mesh_settings.map_onn(onn)
+    yield call(mesh_settings.check_rebuilt, programme, onn.network)
+    yield call(mesh_settings.rebuild_network, programme)
+    yield call(one_switch.ONNDesign.of_network, learned, scenario())
+    layers = [(torch.randn(2, 2).double(), torch.randn(2).double())]
+    yield call(construction_values.assemble, layers, scenario())
+    yield from training_calls(samples)
+    yield from cascade_calls()
+
+
+def training_calls(samples: dataset.Samples) -> Iterator[Call]:
+    outputs_PM = torch.randn(49, 2)
+    paper = losses.PaperLoss(first_stage_epochs=1, symbol_weights="positional")
+    steps = torch.ones(2)
+    for loss in (paper, losses.MarginLoss(tolerance=0.3)):
+        kind = type(loss)
+        yield call(kind.__call__, loss, outputs_PM, samples.symbols_PM, epoch=0, steps_M=steps)
+    yield call(losses.PaperLoss.weights, paper, outputs_PM)
+    yield call(optimizers.make_optimizers, network(), "muon", learning_rate=1e-3)
+    trained = network()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    module = SimpleNamespace(
+        optimizers=lambda: optimizer,
+        lr_schedulers=lambda: torch.optim.lr_scheduler.ConstantLR(optimizer),
+        manual_backward=lambda value: value.backward(),
+    )
+    yield call(one_switch.take_step, module, trained(samples.averages_PK).sum())
+
+
+def cascade_calls() -> Iterator[Call]:
+    onns = load_onns(onns="smallest", scenario=tree())
+    assert isinstance(onns, CascadeONNs)
+    networks = [onn.network for onn in onns.levels]
+    codes = torch.randint(0, 256, (16, 9), dtype=torch.int32)
+    analog = analog_cascade.AnalogCascade(networks, tree())
+    signals = pam4.encode(codes, symbols=4).float()
+    yield call(analog_cascade.propagate, networks, tree().levels, signals)
+    yield call(analog_cascade.AnalogCascade.__call__, analog, codes)
+    yield call(analog_cascade.AnalogCascade.signals, analog, codes)
+    yield call(analog_cascade.respond, networks[0], tree().levels[0])
+    yield call(analog_cascade.evaluate_cascade, analog, iter([codes]), total=9)
+    for switch in (
+        cascade.IdealCascade(tree()),
+        cascade.TableCascade(onns),
+        cascade.ONNCascade(onns),
+    ):
+        yield call(type(switch).forward, switch, codes)
+    yield call(cascade.average_by_levels, codes, tree(), lambda values, level: values.sum(0))
+
+
+def switch_calls() -> Iterator[Call]:
+    codes = torch.randint(0, 256, (4, 9), dtype=torch.int32)
+    onn = zoo.load_named("b8_n4_floor_smallest")
+    errors = error_injection.ErrorDistribution(rate=0.5, values={1: 1.0})
+    ideal = single.IdealSwitch(onn.card.scenario)
+    for switch in (
+        ideal,
+        single.TableSwitch(onn),
+        single.ONNSwitch(onn, noise=0.01),
+        error_injection.ErrorInjectionSwitch(onn.card.scenario, errors=errors),
+    ):
+        yield call(type(switch).forward, switch, codes)
+    yield call(single.OpticalSwitch.count_errors, single.ONNSwitch(onn), codes, ideal(codes))
+    index_sums = single.ONNSwitch(onn).sum_code
+    for sums in (sum_code.CodeSums(onn.card.scenario), index_sums):
+        assert sums is not None
+        added = sums.contribution(codes).sum(0, dtype=torch.int32)
+        yield call(type(sums).contribution, sums, codes)
+        yield call(type(sums).receive, sums, added)
+        yield call(type(sums).count_errors, sums, added, codes[0])
+    yield call(sum_code.ideal_of_index, torch.arange(49), scenario())
+
+
+def reducer_calls() -> Iterator[Call]:
+    quantizer = BlockQuantizer(bits=8, block_size=4)
+    rule = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
+    plan = ReductionPlan(quantizer, single.IdealSwitch(rule), 4)
+    gradients, scales = torch.randn(4, 9), torch.rand(3)
+    bits = reducer_blocks.bits_of(scales)
+    yield call(reducer_blocks.bits_of, scales)
+    yield call(reducer_blocks.scales_of, bits)
+    yield call(reducer_blocks.quantized_signals, gradients, quantizer)
+    yield call(exact.squared_norms, gradients, gradients[0].clone(), finite=True)
+    yield call(exact.exact_mean, gradients)
+    for kernel in (cpu, reference):
+        words = torch.zeros(plan.words(3), dtype=torch.int32)
+        found = reference.scale_bits(gradients[0], plan)
+        yield call(kernel.reduce, gradients, torch.empty(9), plan)
+        yield call(kernel.scale_bits, gradients[0], plan)
+        yield call(kernel.contribute, gradients[0], found, words, plan)
+        yield call(kernel.receive, words.clone(), found.clone(), torch.empty(9), plan)
+    yield call(error.add_error, Accounting(), gradients, gradients[0].clone())
+    yield call(error.sample, gradients[0])
+    yield call(signal_terms.error_terms, gradients[0], gradients[1])
+    terms = signal_terms.error_terms(gradients[0], gradients[1])
+    totals = torch.zeros(1, len(terms), dtype=torch.float64)
+    yield call(signal_terms.add_terms, totals, terms, [slice(0, 9)], first=0, column=0)
+    bad = gradients.clone()
+    bad[2, 3] = torch.nan
+    yield call(nonfinite.first_nonfinite, bad)
+    group = mock.create_autospec(ServerGroup, instance=True)
+    group.gather_objects.side_effect = lambda found: [found]
+    yield call(nonfinite.first_nonfinite_of, bad[2], group)
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
+    """A call of every public function that takes tensors."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("calls")
+    parts = (signal_calls(), photonics_calls(), onn_calls(folder), switch_calls(), reducer_calls())
+    return [one for part in parts for one in part]
+
+
+def test_every_public_function_has_a_call(calls: list[Call]) -> None:
+    named = {name_of(one.function) for one in calls}
+    assert not set(public()) - named, "add calls of these above"
+
+
+def snapshot(value: Any) -> Any:
+    """Copy all tensors in a value, by where they are in it."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, nn.Module):
+        return {name: tensor.clone() for name, tensor in value.state_dict().items()}
+    if isinstance(value, dict):
+        return {key: snapshot(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [snapshot(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {spec.name: snapshot(getattr(value, spec.name)) for spec in fields(value)}
+    return None
+
+
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(one.element_size())
+        if one.dtype.is_complex or bits is None:
+            return torch.equal(one, other)
+        return torch.equal(one.view(bits), other.view(bits))
+    if isinstance(one, dict):
+        return all(equal(item, other[key]) for key, item in one.items())
+    if isinstance(one, list):
+        return all(equal(a, b) for a, b in zip(one, other, strict=True))
+    return True
+
+
+def may_write(function: Callable[..., Any], parameter: str) -> bool:
+    """Whether a docstring says, in its summary or beside the parameter, that it is written to."""
+    if "kernels" in function.__module__:
+        return parameter in KERNELS.get(function.__name__, ())
+    text = inspect.getdoc(function) or ""
+    summary = text.split("\n\n")[0]
+    entry = re.search(rf"^ +{parameter}: (.*(?:\n +.*)*?)(?=\n +\w+: |\n\n|\Z)", text, re.MULTILINE)
+    beside = entry.group(1) if entry is not None else ""
+    # What a method does to its own object is what it is for.
+    return parameter == "self" or bool(WRITTEN.search(summary) or WRITTEN.search(beside))
+
+
+def test_arguments_are_unchanged_unless_the_docstring_says_otherwise(calls: list[Call]) -> None:
+    """``decompose`` overwrote a contiguous complex128 matrix."""
+    changed = []
+    for one in calls:
+        bound = inspect.signature(one.function).bind(*one.arguments, **one.options)
+        before = {name: snapshot(value) for name, value in bound.arguments.items()}
+        result = one.function(*one.arguments, **one.options)
+        if isinstance(result, Iterator):
+            list(result)
+        for name, value in bound.arguments.items():
+            if not equal(before[name], snapshot(value)) and not may_write(one.function, name):
+                changed.append(f"{name_of(one.function)}({name})")
+    assert not changed
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda u: u,
+        lambda u: u[:1],
+        lambda u: u.expand(3, -1, -1),
+        lambda u: u.mT,
+        lambda u: u.clone().requires_grad_(),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_decompose_leaves_views_and_leaves_alone(
+    form: Callable[[Tensor], Tensor], dtype: torch.dtype
+) -> None:
+    memory = torch.linalg.qr(torch.randn(1, 5, 5, dtype=dtype))[0]
+    before, argument = memory.clone(), form(memory)
+    phases = decomposition.decompose(argument)
+    assert torch.equal(memory, before)
+    rebuilt = decomposition.rebuild(phases)
+    assert torch.allclose(rebuilt, argument.detach().to(rebuilt.dtype), atol=1e-10)
