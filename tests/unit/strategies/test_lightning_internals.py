@@ -459,9 +459,9 @@ USERS = ("callbacks", "data", "models", "onn.training", "strategies", "tasks")
 OTHERS = {
     *("_autograd", "_buffers", "_modules", "_parameters", "_version"),
     *("_set_pg_timeout", "_unsafe_set_version_counter"),
-    *("_fields", "_getframe", "_replace", "_target_"),
+    *("_fields", "_get_full_key", "_getframe", "_replace", "_target_"),
 }
-"""Underscore names of torch, Python and Hydra."""
+"""Underscore names of torch, Python, Hydra and OmegaConf."""
 
 BY_STRING = {"getattr", "setattr", "hasattr", "delattr"}
 
