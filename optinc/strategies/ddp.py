@@ -39,10 +39,11 @@ from optinc.strategies.lightning_internals import (
     replace_sigterm_handler,
     set_stopping,
 )
-from optinc.strategies.lightning_package import CheckpointIO, MixedPrecision, pl, register
+from optinc.strategies.lightning_package import CheckpointIO, pl, register
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
 from optinc.strategies.trainable import is_current, listed, released_within_step
+from optinc.strategies.unsupported import check_trainable
 
 START_SECONDS = 120.0
 """Least time in which the processes can meet, since starting and reading data takes time."""
@@ -166,15 +167,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
                 "trainer.sync_batchnorm=true needs CUDA: torch's SyncBatchNorm has no CPU form"
             )
         scaler = getattr(self.precision_plugin, "scaler", None)
-        if (
-            isinstance(self.precision_plugin, MixedPrecision)
-            and scaler is not None
-            and not self.reducer.propagates_nonfinite
-        ):
-            raise ConfigurationError(
-                "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
-                "such steps itself; it needs optinc.quantization.nonfinite=propagate"
-            )
+        check_trainable(self._module(), self.reducer, scaler=scaler)
         self._exchange = self._accumulated = None
         replace_sigterm_handler(trainer, self._note_stopping)
         share_evaluations(trainer, self._gather)

@@ -37,7 +37,9 @@ from optinc.strategies.lightning_package import (
 )
 from optinc.strategies.server_states import ServerStates, TrainedWeights
 from optinc.strategies.sharding import check_shards, loader_rows, split_batch
+from optinc.strategies.single_rows import SingleRows, explained
 from optinc.strategies.step_guard import StepGuard
+from optinc.strategies.unsupported import check_trainable
 from optinc.strategies.virtual_ranks import VirtualRanks, refuse_synchronised_batchnorm
 
 
@@ -148,8 +150,11 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         if not module.automatic_optimization:
             raise ConfigurationError(
                 f"strategy=virtual_servers needs automatic optimisation, but "
-                f"{type(module).__name__}.automatic_optimization is False"
+                f"{type(module).__name__}.automatic_optimization is False; use strategy=ddp for "
+                "manual optimisation"
             )
+        scaler = getattr(self.precision_plugin, "scaler", None)
+        check_trainable(module, self.reducer, scaler=scaler)
         self._ranks = VirtualRanks(self.servers)
         if self.servers > 1:
             asked = asks_for_synchronised_batchnorm(trainer)
@@ -182,12 +187,12 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         self._states.begin(broadcast_buffers=self._broadcast_buffers)
         self._broadcast_buffers = not is_accumulating(self._module().trainer)
         weights = TrainedWeights(self._module(), thorough=self._first_step)
-        self._first_step = False
         outputs: dict[int, Any] = {}
         # Server 0 is the last, so that values logged per step are its own.
-        for server in reversed(range(self.servers)):
-            with self._server(server):
-                outputs[server] = super().training_step(shards[server], *args, **kwargs)
+        with explained(self.servers), self._first_forward():
+            for server in reversed(range(self.servers)):
+                with self._server(server):
+                    outputs[server] = super().training_step(shards[server], *args, **kwargs)
         weights.check_unchanged()
 
         self._losses = [_loss_of(outputs[server]) for server in range(self.servers)]
@@ -246,6 +251,23 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
         restore_reducer(self.reducer, checkpoint)
         return checkpoint
+
+    @contextmanager
+    def _first_forward(self) -> Iterator[None]:
+        """Learn in the first step whether the last batch of the epoch will do."""
+        if not self._first_step:
+            yield
+            return
+        self._first_step = False
+        single_rows = SingleRows(self._module())
+        with single_rows.look():
+            yield
+        trainer = self._module().trainer
+        loader: Any = trainer.train_dataloader
+        rows, _ = loader_rows(loader, last_batch=True)
+        # With a limit on batches or steps the last one may never come.
+        if len(rows) > 1 and trainer.num_training_batches == len(loader) and trainer.max_steps < 0:
+            single_rows.check(rows[-1], self.servers)
 
     def _split(self, batch: Any) -> list[Any]:
         """Split a batch by the user's ``split_batch`` if there is one, else by sample."""

@@ -1,0 +1,45 @@
+"""What no strategy can train: gradients that cannot be sent as symbols, and loss scaling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from optinc.errors import ConfigurationError
+from optinc.reducers.base import Reducer
+
+
+def check_trainable(module: nn.Module, reducer: Reducer, *, scaler: Any | None) -> None:
+    """Refuse a module whose gradients cannot be reduced, before the training starts.
+
+    Sparse gradients of other layers than torch's are found at the first step
+    (:meth:`~optinc.strategies.flat_parameters.FlatParameters.take_gradients`).
+
+    Args:
+        module: The module to train.
+        reducer: What will average its gradients.
+        scaler: Loss scaler of 16-bit precision; None where there is none.
+
+    Raises:
+        ConfigurationError: If a trained parameter is complex or has sparse gradients (names it), or
+            the loss is scaled and the reducer does not let infinity pass.
+    """
+    for name, layer in module.named_modules():
+        sparse = isinstance(layer, (nn.Embedding, nn.EmbeddingBag)) and layer.sparse
+        if sparse and layer.weight.requires_grad:
+            raise ConfigurationError(
+                f"parameter '{name + '.' if name else ''}weight' has a sparse gradient, which "
+                "cannot be sent as symbols; build its layer with sparse=False"
+            )
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and parameter.is_complex():
+            raise ConfigurationError(
+                f"parameter '{name}' is {parameter.dtype}, whose gradient cannot be sent as "
+                "symbols; train its real and imaginary part (torch.view_as_real)"
+            )
+    if scaler is not None and not reducer.propagates_nonfinite:
+        raise ConfigurationError(
+            "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
+            "such steps itself; it needs optinc.quantization.nonfinite=propagate"
+        )
