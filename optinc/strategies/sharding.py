@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, default_collate
 
+from optinc.data.base import ResumableLoader
 from optinc.errors import ConfigurationError
 
 PLAIN = (
@@ -92,7 +93,7 @@ def loader_rows(loader: Any, *, last_batch: bool) -> tuple[list[int], bool]:
     """Return what a data loader tells of its batches, for :func:`split_batch`.
 
     Args:
-        loader: What a trainer trains on; other things than torch's ``DataLoader`` tell nothing.
+        loader: What a trainer trains on; only torch's ``DataLoader`` and ours tell anything.
         last_batch: Whether the batch is the last of its epoch, which may be smaller.
 
     Returns:
@@ -100,6 +101,10 @@ def loader_rows(loader: Any, *, last_batch: bool) -> tuple[list[int], bool]:
     """
     if not isinstance(loader, DataLoader):
         return [], False
+    if isinstance(loader, ResumableLoader):
+        keys = loader.keys
+        rest = keys.size % keys.batch_size or keys.batch_size
+        return [keys.batch_size, rest] if last_batch else [keys.batch_size], False
     sampler = loader.batch_sampler
     size = getattr(sampler, "batch_size", None)
     stacked = size is not None and loader.collate_fn is default_collate

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from transformers import BatchEncoding
 
+from optinc.data.base import BatchKeys, ResumableLoader
 from optinc.errors import ConfigurationError
 from optinc.strategies.sharding import check_shards, loader_rows, split_batch
 
@@ -192,4 +193,8 @@ def test_what_a_loader_tells_of_its_batches() -> None:
         [],
         False,
     )
+    keys = BatchKeys(size=11, batch_size=4, shuffle=False, seed=0)
+    ours = ResumableLoader(TensorDataset(torch.arange(11)), keys)
+    assert loader_rows(ours, last_batch=False) == ([4], False)
+    assert loader_rows(ours, last_batch=True) == ([4, 3], False)
     assert loader_rows([torch.zeros(3)], last_batch=False) == ([], False)
