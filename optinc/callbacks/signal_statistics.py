@@ -52,11 +52,20 @@ class SignalStatistics(pl.Callback):
         self.depth = depth
         self.folder = folder
         self.points: list[Point] = []
+        self._restored: list[Point] = []
         self._names: list[str] = []
         self._layout: FlatParameters | None = None
         self._observer: SignalObserver | None = None
         self._step = 0
         self._loss_scale = 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curves so far for a checkpoint."""
+        return {"points": [[*point[:3], float(point.value)] for point in self.points]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curves of a checkpoint, which a resumed training would replace."""
+        self._restored = [Point(*values) for values in state_dict["points"]]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Group the parameters of the module.
@@ -66,7 +75,7 @@ class SignalStatistics(pl.Callback):
         """
         _reducer(trainer)
         self._group(FlatParameters(pl_module))
-        self.points = []
+        self.points, self._restored = self._restored, []
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

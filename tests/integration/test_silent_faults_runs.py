@@ -242,3 +242,12 @@ def test_an_evaluation_refuses_unknown_settings_too(runs_short: Path, tmp_path: 
     store(composed(tmp_path / "run", *RUNS_TINY), tmp_path / "run")
     with pytest.raises(ConfigurationError, match=r"data\.batchsize; did you mean data\.batch_size"):
         job(tmp_path / "x", "task=evaluate", runs_last(tmp_path / "run"), "+data.batchsize=3")
+
+
+def test_a_resume_keeps_the_curves_of_the_signal(tmp_path: Path) -> None:
+    observed = ["callbacks=signal_statistics", "callbacks.signal_statistics.every_n_steps=1"]
+    for steps in (2, 4):
+        last = [runs_last(tmp_path)] if steps == 4 else []
+        job(tmp_path, *RUNS_TINY, *observed, f"trainer.max_steps={steps}", *last)
+    with (tmp_path / "signal_statistics.csv").open(newline="") as file:
+        assert {int(row["step"]) for row in csv.DictReader(file)} == {0, 1, 2, 3}
