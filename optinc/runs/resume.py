@@ -13,7 +13,7 @@ from optinc.errors import CheckpointError, ConfigurationError
 from optinc.runs.checkpoints import check_checkpoint, own_checkpoints
 from optinc.runs.differing_settings import changed_settings, training_settings
 from optinc.runs.finished_runs import read_summary
-from optinc.runs.processes import restarts
+from optinc.runs.processes import launch_id, restarts
 from optinc.runs.stored_configuration import read_configuration
 from optinc.runs.summary import SUMMARY_FILE
 
@@ -84,9 +84,16 @@ def check_resume(cfg: DictConfig) -> dict[str, Any] | None:
 
     Raises:
         ConfigurationError: If the training has reached its end, or settings differ from those of
-            the checkpoint's run and ``resume_changed`` is false; names them.
+            the checkpoint's run and ``resume_changed`` is false; names them. Also where Lightning
+            would take a checkpoint that nobody has asked for.
     """
     if cfg.ckpt_path is None:
+        left = sorted(Path(cfg.paths.output_dir).glob("hpc_ckpt_*.ckpt"))
+        if left and launch_id() is not None:
+            raise ConfigurationError(
+                f"{left[-1]} is left from a requeued job, and Lightning would silently go on from "
+                "it under SLURM; resume=auto does so, and without this file a new training begins"
+            )
         return None
     checkpoint = load_checkpoint(cfg.ckpt_path)
     refuse_changes(cfg, checkpoint)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from optinc.errors import ConfigurationError
-from optinc.runs.resume import end_reached, newest_good_checkpoint, resumes_by_itself
+from optinc.runs.resume import check_resume, end_reached, newest_good_checkpoint, resumes_by_itself
 from tests.hydra_jobs import composed
 
 
@@ -67,6 +67,15 @@ def test_a_damaged_newest_checkpoint_gives_way_to_an_older_one(
         assert newest_good_checkpoint(cfg) == paths[1]
     assert "last.ckpt cannot be read" in caplog.text
     assert "an older checkpoint is taken" in caplog.text
+
+
+def test_lightning_does_not_resume_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert check_resume(composed(tmp_path)) is None
+    monkeypatch.setenv("SLURM_JOB_ID", "3")
+    with pytest.raises(ConfigurationError, match=r"hpc_ckpt_1\.ckpt is left from a requeued job"):
+        check_resume(composed(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
@@ -78,3 +79,18 @@ def test_a_failed_run_is_closed_too(folder: Path) -> None:
         fail()
     assert wandb.run is None
     assert stored(folder)
+
+
+def test_a_resume_in_the_same_folder_goes_on_with_the_same_run(folder: Path) -> None:
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    torch.save({"global_step": 1}, checkpoint)
+    ids = []
+    for overrides in ([], [f"ckpt_path={checkpoint}"], []):
+        with open_loggers(composed(folder, *OVERRIDES, *overrides)) as loggers:
+            ids.append(loggers[1].experiment.id)  # type: ignore[attr-defined]
+    assert ids[0] == ids[1] != ids[2]
+    with open_loggers(
+        composed(folder.parent / "other", *OVERRIDES, f"ckpt_path={checkpoint}")
+    ) as loggers:
+        assert loggers[1].experiment.id not in ids  # type: ignore[attr-defined]
