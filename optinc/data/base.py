@@ -152,9 +152,18 @@ class OptINCDataModule(pl.LightningDataModule, ABC):
 
         A last batch with fewer samples than servers is left out. Where servers are processes of
         their own, each gets its rows of every batch.
+
+        Raises:
+            ConfigurationError: If there is no batch at all: the training would take no step.
         """
         servers = self._place[1] if self._place[1] > 1 else self.servers
-        return self._loader(self.train_dataset(), shuffle=self.shuffle, at_least=servers)
+        loader = self._loader(self.train_dataset(), shuffle=self.shuffle, at_least=servers)
+        if not loader.keys.size:
+            raise ConfigurationError(
+                f"the training set has {loader.keys.samples} samples, too few for {servers} "
+                "servers, each of which needs one: give more data or fewer optinc.servers"
+            )
+        return loader
 
     def val_dataloader(self) -> ResumableLoader:
         """All validation samples in stored order, shared among processes."""

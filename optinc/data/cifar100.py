@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from http.client import HTTPException
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torchvision.datasets import CIFAR100
 from optinc.data.base import OptINCDataModule
 from optinc.data.images import ImageDataset
 from optinc.errors import DatasetNotFoundError
+from optinc.folders import expanded
 
 MEAN = (0.5071, 0.4865, 0.4409)
 STD = (0.2673, 0.2564, 0.2762)
@@ -33,7 +34,7 @@ class CIFAR100DataModule(OptINCDataModule):
         self, *, root: str, download: bool, batch_size: int, augment: bool, seed: int
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
-        self.root = Path(root)
+        self.root = expanded(root)
         self.download = download
         self.augment = augment
 
@@ -46,11 +47,32 @@ class CIFAR100DataModule(OptINCDataModule):
         """Check the data set, and download it if it is missing and ``download`` is set.
 
         Raises:
+            DatasetNotFoundError: If it is missing or damaged, or cannot be downloaded.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise DatasetNotFoundError(
+                f"data.root={self.root} must be a folder, that of {CIFAR100.base_folder}/"
+            )
+        if not self.download:
+            self._open(train=True)
+            return
+        try:
+            CIFAR100(str(self.root), train=True, download=True)
+        except (RuntimeError, OSError, HTTPException) as error:
+            raise DatasetNotFoundError(
+                f"CIFAR-100 cannot be downloaded into {self.root.resolve()} ({error}); try again, "
+                f"or copy {CIFAR100.base_folder}/ there from another machine"
+            ) from error
+
+    def _open(self, *, train: bool) -> CIFAR100:
+        """Read one split.
+
+        Raises:
             DatasetNotFoundError: If it is missing or damaged.
         """
         try:
-            CIFAR100(str(self.root), train=True, download=self.download)
-        except RuntimeError as error:
+            return CIFAR100(str(self.root), train=train)
+        except (RuntimeError, OSError) as error:
             raise DatasetNotFoundError(
                 f"CIFAR-100 was looked for in {(self.root / CIFAR100.base_folder).resolve()} and "
                 "is missing or damaged there; set data.root to the folder that holds "
@@ -63,7 +85,7 @@ class CIFAR100DataModule(OptINCDataModule):
         self._val = self._read(train=False)
 
     def _read(self, *, train: bool) -> ImageDataset:
-        stored = CIFAR100(str(self.root), train=train)
+        stored = self._open(train=train)
         return ImageDataset(
             torch.from_numpy(stored.data).permute(0, 3, 1, 2).contiguous(),
             torch.tensor(stored.targets),

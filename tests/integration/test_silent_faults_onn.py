@@ -16,7 +16,7 @@ import torch
 
 from experiments import fig7a
 from experiments.common.record import RESULTS, read
-from optinc.errors import WrongInputsError
+from optinc.errors import ConfigurationError, WrongInputsError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.zoo import ZOO
 from optinc.reducers.optinc import OptINCReducer
@@ -144,3 +144,12 @@ def test_a_card_that_claims_sigma_u_layers_which_are_not_is_refused(
         assert command(f"task={task}", f"onn={folder}", f"hydra.run.dir={tmp_path / task}") == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert line.startswith(f"error: {folder / 'model.safetensors'}: structure check failed:")
+
+
+def test_a_training_set_smaller_than_the_servers_is_refused(tmp_path: Path) -> None:
+    """It trained nothing, with status 0."""
+    (tmp_path / "train.txt").write_text("hi there\n" * 4)
+    (tmp_path / "valid.txt").write_text("hi there\n" * 4)
+    data = ["data=text", f"data.root={tmp_path}"]
+    with pytest.raises(ConfigurationError, match=r"has 2 samples, too few for 4 servers"):
+        job(tmp_path / "run", *TINY, *data, "trainer.max_steps=3")
