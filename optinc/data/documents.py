@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from optinc.errors import ConfigurationError, DatasetNotFoundError
+from optinc.folders import expanded
 
 FIELD = "text"
 FORMATS = {".jsonl": "json", ".parquet": "parquet"}
@@ -41,7 +43,7 @@ class DocumentSource:
         Raises:
             DatasetNotFoundError: If the name is neither a path nor a name of the hub.
         """
-        path = Path(name)
+        path = expanded(name)
         if path.exists():
             return cls(name=name, subset=subset, revision=revision, files=_files(path))
         if Path(name).suffix in FORMATS or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -59,7 +61,7 @@ class DocumentSource:
         return {"files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]}
 
     def open(self, scratch: Path) -> Any:
-        """Return a ``datasets.IterableDataset`` of the field :data:`FIELD`.
+        """Return a ``datasets.IterableDataset`` of the field :data:`FIELD`, or :class:`JSONLines`.
 
         Args:
             scratch: Folder for lock files of the library.
@@ -70,6 +72,10 @@ class DocumentSource:
         """
         import datasets  # noqa: PLC0415  (it takes a second, and only a preparation needs it)
 
+        if self.files and self.files[0].suffix == ".jsonl":
+            lines = JSONLines(self.files)
+            self._check_fields(self.guarded(lines.fields, documents=0))
+            return lines
         arguments: dict[str, Any] = (
             {
                 "path": FORMATS[self.files[0].suffix],
@@ -78,7 +84,7 @@ class DocumentSource:
             if self.files
             else {"path": self.name, "name": self.subset, "revision": self.revision}
         )
-        dataset = self._call(
+        dataset = self.guarded(
             lambda: datasets.load_dataset(
                 **arguments, split="train", streaming=True, cache_dir=str(scratch)
             ),
@@ -86,15 +92,26 @@ class DocumentSource:
         )
         if dataset.features is None:  # files without a document
             return dataset
-        if FIELD not in dataset.features:
-            raise ConfigurationError(
-                f"the documents of data.source={self.name} need a field {FIELD!r}; they have "
-                f"{', '.join(sorted(dataset.features))}"
-            )
+        self._check_fields(dataset.features)
         return dataset.select_columns([FIELD])
 
-    def _call(self, function: Callable[[], Any], *, documents: int) -> Any:
-        """Call the library, and turn any error of it or of the libraries below into ours."""
+    def _check_fields(self, fields: Collection[str] | None) -> None:
+        if fields is not None and FIELD not in fields:
+            raise ConfigurationError(
+                f"the documents of data.source={self.name} need a field {FIELD!r}; they have "
+                f"{', '.join(sorted(fields))}"
+            )
+
+    def guarded(self, function: Callable[[], Any], *, documents: int) -> Any:
+        """Call a reader, and turn any error of it or of the libraries below into ours.
+
+        Args:
+            function: What to call.
+            documents: Number of documents read before, for the message.
+
+        Raises:
+            DatasetNotFoundError: If anything fails; names source, error and remedy.
+        """
         try:
             return function()
         except Exception as error:
@@ -110,6 +127,74 @@ class DocumentSource:
                 f"data.source={self.name} cannot be read after {documents} documents "
                 f"({type(error).__name__}: {error}); {advice}"
             ) from error
+
+
+class JSONLines:
+    """Documents of local JSON lines, of which the field :data:`FIELD` is all that is read.
+
+    The other fields may differ from line to line, as no common schema of theirs is needed. It has
+    the methods of a ``datasets.IterableDataset`` that :class:`DocumentStream` calls.
+
+    Args:
+        files: The files in the order in which they are read.
+    """
+
+    version = "lines 1"
+    """Version of :meth:`state_dict`."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self._file = 0
+        self._byte = 0
+
+    def fields(self) -> list[str] | None:
+        """Return the fields of the first document; None without a document."""
+        first = next(JSONLines(self.files)._documents(), None)
+        return None if first is None else list(first)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for document in self._documents():
+            yield {FIELD: document.get(FIELD)}
+
+    def _documents(self) -> Iterator[dict[str, Any]]:
+        while self._file < len(self.files):
+            path = self.files[self._file]
+            with path.open("rb") as file:
+                file.seek(self._byte)
+                while line := file.readline():
+                    start, self._byte = self._byte, file.tell()
+                    if line.strip():
+                        yield _document(line, where=f"{path}, byte {start}")
+            self._file, self._byte = self._file + 1, 0
+
+    def skip(self, documents: int) -> JSONLines:
+        """Return this, after its next ``documents`` documents."""
+        for _ in islice(self, documents):
+            pass
+        return self
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position of the next document."""
+        return {"file": self._file, "byte": self._byte}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at a position."""
+        self._file, self._byte = state["file"], state["byte"]
+
+
+def _document(line: bytes, *, where: str) -> dict[str, Any]:
+    """Parse a line.
+
+    Raises:
+        ValueError: If it is no JSON object; names its place.
+    """
+    try:
+        document = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{where}: no JSON object")  # noqa: TRY004
+    return document
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -143,9 +228,10 @@ class DocumentStream:
     ) -> None:
         import datasets  # noqa: PLC0415
 
-        self._version = datasets.__version__
         self._source = source
         self._dataset = source.open(scratch)
+        lines = isinstance(self._dataset, JSONLines)
+        self._version = JSONLines.version if lines else datasets.__version__
         self._documents = 0
         if position is not None:
             self._documents = position["documents"]
@@ -172,7 +258,7 @@ class DocumentStream:
             ConfigurationError: If a document's field is not a text.
         """
         rows = iter(self._dataset)
-        while batch := self._source._call(
+        while batch := self._source.guarded(
             lambda: list(islice(rows, DOCUMENTS_PER_BATCH)), documents=self._documents
         ):
             texts = [row[FIELD] for row in batch]

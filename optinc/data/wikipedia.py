@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from optinc.data.base import OptINCDataModule
 from optinc.data.documents import DOCUMENTS_PER_BATCH, DocumentSource, DocumentStream
 from optinc.data.token_cache import SPLITS, PackedSequences, Split, TokenCache, Tokens
 from optinc.errors import ConfigurationError
+from optinc.folders import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class WikipediaDataModule(OptINCDataModule):
             raise ConfigurationError(
                 f"data.validation_share must be between 0 and 1, got {validation_share}"
             )
-        self.root = Path(root)
+        self.root = expanded(root)
         self.source = source
         self.subset = subset
         self.revision = revision

@@ -168,3 +168,28 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     file.write_bytes(b"not Parquet")
     with pytest.raises(DatasetNotFoundError, match=r"a.parquet cannot be read .*JSON lines"):
         list(DocumentStream(find(file), scratch=tmp_path).batches())
+
+
+def test_other_fields_may_differ_from_line_to_line(tmp_path: Path) -> None:
+    """The library wants one schema of all fields, and ended with a traceback of it."""
+    file = tmp_path / "a.jsonl"
+    rows: list[dict[str, Any]] = [
+        {"id": 1, "text": "one"},
+        {"id": "two", "text": "two", "more": {"a": [1]}},
+        {"text": "three", "more": 7},
+    ]
+    file.write_text("\n\n".join(json.dumps(row) for row in rows))
+    assert list(chain(*DocumentStream(find(file), scratch=tmp_path).batches())) == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+@pytest.mark.parametrize(("line", "what"), [("{", "no JSON"), ("[1]", "no JSON object")])
+def test_a_line_that_is_no_document_is_named(line: str, what: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"text": "fine"}) + "\n" + line + "\n")
+    stream = DocumentStream(find(file), scratch=tmp_path)
+    with pytest.raises(DatasetNotFoundError, match=rf"a\.jsonl, byte 17: {what}"):
+        list(stream.batches())
