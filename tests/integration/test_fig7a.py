@@ -143,10 +143,14 @@ def test_gathering_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_override_behind_arms_is_no_arm(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["llama", "--scale", "smoke", "--arms", "ring", "data.root=FOLDER"]
-    monkeypatch.setattr(sys, "argv", ["fig7a", *arguments])
-    with pytest.raises(SystemExit, match="2"):
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(fig7a, "train", lambda folder, *overrides: started.append(overrides))
+    arguments = ["llama", "--scale", "smoke", "--arms", "ring", "data.root=FOLDER", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", ["fig7a", *arguments, "--runs", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):  # nothing was trained
         fig7a.main()
-    assert "invalid choice: 'data.root=FOLDER' (choose from" in capsys.readouterr().err
+    assert "no finished run" in capsys.readouterr().err
+    settings = ("experiment=fig7a_llama", "scale=smoke", "arm=ring", "seed=1")
+    assert started == [(*settings, "data.root=FOLDER")]
