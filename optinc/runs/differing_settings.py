@@ -87,7 +87,7 @@ def training_settings(cfg: DictConfig) -> dict[str, Any]:
                 todo += REFERENCE.findall(raw)
                 value = OmegaConf.select(cfg, name, throw_on_missing=False)
             # The values inside a node that is referred to stand under its own name.
-            if not isinstance(value, DictConfig) and not name.startswith("scale"):
+            if not isinstance(value, DictConfig) and name.split(".")[0] not in ("scale", "scales"):
                 found[name] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
     return found
 
