@@ -19,6 +19,7 @@ from optinc.reducers.base import Reducer
 from optinc.strategies.agreement import listed
 from optinc.strategies.bucket_exchange import BucketExchange
 from optinc.strategies.flat_parameters import FlatParameters
+from optinc.strategies.trainable import listed
 
 
 class DDPAttachment:

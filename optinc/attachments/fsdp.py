@@ -28,6 +28,7 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.peers.powersgd import PowerSGDReducer
 from optinc.strategies.agreement import listed
 from optinc.strategies.flat_parameters import FlatParameters
+from optinc.strategies.trainable import listed
 
 _attached: WeakSet[FSDPModule] = WeakSet()
 """Units of ``fully_shard`` whose gradients a reducer averages."""

@@ -168,7 +168,7 @@ class Reducer(nn.Module, ABC):
         _check_float(gradient_P)
         with self._padded(gradient_P, gradient_P) as (row_P, out_P):
             assert row_P is out_P
-            self._observed(lambda: self._all_reduce(row_P, group), row_P, row_P, group)
+            self._observed(lambda: self._metered(row_P, group), row_P, row_P, group)
         return gradient_P
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
@@ -268,6 +268,15 @@ class Reducer(nn.Module, ABC):
                 layout.unpad(out_P, out)
         except NonFiniteGradientError as error:
             raise error.at(layout.index(error.position)) from None
+
+    def _metered(self, gradient_P: Tensor, group: ServerGroup) -> None:
+        """Reduce, and account for the collectives."""
+        seconds, sent = group.meter.seconds, group.meter.bytes
+        try:
+            self._all_reduce(gradient_P, group)
+        finally:
+            self.accounting.seconds_waiting += group.meter.seconds - seconds
+            self.accounting.bytes_collectives += group.meter.bytes - sent
 
     def _observed(
         self,

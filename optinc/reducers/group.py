@@ -4,13 +4,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+@dataclass
+class Meter:
+    """Running totals of the collectives of a group.
+
+    Attributes:
+        seconds: Time inside them: waiting for the other servers, and sending.
+        bytes: Bytes of the tensors that this server gave to them.
+    """
+
+    seconds: float = 0.0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -21,9 +37,13 @@ class ServerGroup:
 
     Args:
         process_group: The ``group`` argument of the functions of :mod:`torch.distributed`.
+
+    Attributes:
+        meter: Totals over the collectives on tensors.
     """
 
     process_group: dist.ProcessGroup
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
     @classmethod
     def world(cls) -> ServerGroup:
@@ -50,23 +70,27 @@ class ServerGroup:
 
     def sum(self, tensor: Tensor) -> None:
         """Add the tensors of all servers, in place."""
-        dist.all_reduce(tensor, op=dist.ReduceOp.SUM, group=self.process_group)
+        with self._metered(tensor):
+            dist.all_reduce(tensor, op=dist.ReduceOp.SUM, group=self.process_group)
 
     def maximum(self, tensor: Tensor) -> None:
         """Take the largest element over all servers, in place."""
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.process_group)
+        with self._metered(tensor):
+            dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.process_group)
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors [...] of all servers as [N, ...], in the order of the ranks."""
         gathered = tensor.new_empty((self.size, *tensor.shape))
-        dist.all_gather(list(gathered.unbind(0)), tensor.contiguous(), group=self.process_group)
+        with self._metered(tensor):
+            dist.all_gather(list(gathered.unbind(0)), tensor.contiguous(), group=self.process_group)
         return gathered
 
     def all_to_all(self, rows_N: Tensor) -> Tensor:
         """Send row k of [N, ...] to server k; return the rows sent to this server, [N, ...]."""
         sent = rows_N.contiguous()
         received = torch.empty_like(sent)
-        dist.all_to_all_single(received, sent, group=self.process_group)
+        with self._metered(sent):
+            dist.all_to_all_single(received, sent, group=self.process_group)
         return received
 
     def gather_objects(self, value: Any) -> list[Any]:
@@ -74,3 +98,17 @@ class ServerGroup:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value, group=self.process_group)
         return values
+
+    @contextmanager
+    def _metered(self, tensor: Tensor) -> Iterator[None]:
+        """Count a collective on a tensor; kernels on CUDA are waited for before and after it."""
+        self.meter.bytes += tensor.numel() * tensor.element_size()
+        if tensor.is_cuda:
+            torch.cuda.synchronize(tensor.device)
+        start = time.perf_counter()
+        try:
+            yield
+            if tensor.is_cuda:
+                torch.cuda.synchronize(tensor.device)
+        finally:
+            self.meter.seconds += time.perf_counter() - start

@@ -1,14 +1,17 @@
 """Trains by every section of docs/use_in_your_project.md, as one of two servers.
 
-    torchrun --nproc-per-node 2 -m tests.integration.framework_servers FOLDER
+    torchrun --nproc-per-node 2 -m tests.integration.framework_servers FOLDER [unified]
 
 Writes to FOLDER, for each server and section, the rows that it saw and the final weights, or why
-the section cannot run here; and what came of trainings that no section shows.
+the section cannot run here; and what came of trainings that no section shows. With ``unified`` it
+does so for the section of the package `lightning`, which needs processes of its own: OptINC is
+built on the package of Lightning that is imported first.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -24,14 +27,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 import optinc
 from optinc.errors import OptINCError
-from tests.integration.servers import one_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "use_in_your_project.md"
+
+UNIFIED = "Lightning, the package `lightning`"
+"""The section that runs by itself."""
 
 PACKAGES = {
     "Accelerate": "accelerate",
     "Hugging Face Trainer": "accelerate",
-    "Lightning, the package `lightning`": "lightning",
+    UNIFIED: "lightning",
     "LightningCLI": "jsonargparse",
 }
 """What a section needs beside OptINC's own dependencies."""
@@ -77,16 +82,9 @@ def whole(tensor: Any) -> Tensor:
 def missing(title: str) -> str | None:
     """Why a section cannot run, None where it can."""
     package = PACKAGES.get(title)
-    if package is not None and find_spec(package) is None:
-        return f"{package} is not installed"
-    if package == "lightning":
-        import lightning.pytorch.strategies  # noqa: PLC0415  (takes seconds)
-
-        import optinc.strategies.ddp  # noqa: F401, PLC0415  (registers)
-
-        if "optinc_ddp" not in lightning.pytorch.strategies.StrategyRegistry:
-            return "optinc.strategies.ddp does not register optinc_ddp for lightning.pytorch"
-    return None
+    if package is None or find_spec(package) is not None:
+        return None
+    return f"{package} is not installed"
 
 
 def train(title: str, code: str) -> dict[str, Any]:
@@ -181,21 +179,34 @@ OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
 }
 
 
+def run_all() -> dict[str, Any]:
+    """Run all sections but one, and the other trainings."""
+    found: dict[str, Any] = {
+        title: train(title, code)
+        for title, code in sections().items()
+        if title not in {"", UNIFIED}
+    }
+    for name, other in OTHERS.items():
+        found[name] = [whole(p) for module in other() for p in module.parameters()]
+    found["unused"] = unused_on_one_server()
+    return found
+
+
 def main() -> None:
-    with one_server():
-        initialise = dist.init_process_group
-        # The sections share this process and its group.
-        dist.init_process_group = lambda *args, **kwargs: (  # type: ignore[assignment]
-            None if dist.is_initialized() else initialise(*args, **kwargs)
-        )
-        found: dict[str, Any] = {
-            title: train(title, code) for title, code in sections().items() if title
-        }
-        for name, other in OTHERS.items():
-            found[name] = [whole(p) for module in other() for p in module.parameters()]
-        rank = dist.get_rank()
-        found["unused"] = unused_on_one_server()
-        torch.save(found, Path(sys.argv[1]) / f"{rank}.pt")
+    # Sums over several threads would be taken in another order.
+    torch.set_num_threads(1)
+    folder, *unified = sys.argv[1:]
+    # Some frameworks write checkpoints and settings where they are started.
+    os.chdir(folder)
+    initialise = dist.init_process_group
+    # The sections share this process and its group.
+    dist.init_process_group = lambda *args, **kwargs: (  # type: ignore[assignment]
+        None if dist.is_initialized() else initialise(*args, **kwargs)
+    )
+    found = {UNIFIED: train(UNIFIED, sections()[UNIFIED])} if unified else run_all()
+    torch.save(found, Path(folder) / f"{os.environ['RANK']}.pt")
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -33,9 +33,13 @@ quantisation step of 8 bits for every step."""
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two servers found, by section."""
-    folder = tmp_path_factory.mktemp("frameworks")
-    torchrun(2, "-m", "tests.integration.framework_servers", str(folder))
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    found: list[dict[str, Any]] = [{}, {}]
+    for arguments in ([], ["unified"]):
+        folder = tmp_path_factory.mktemp("frameworks")
+        torchrun(2, "-m", "tests.integration.framework_servers", str(folder), *arguments)
+        for rank in range(2):
+            found[rank].update(torch.load(folder / f"{rank}.pt", weights_only=False))
+    return found
 
 
 class VirtualServers:

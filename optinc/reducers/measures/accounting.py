@@ -23,7 +23,13 @@ class Accounting:
         bytes_ring: Bytes one server sends in a ring all-reduce of float32 gradients, 2(N-1)/N.
         bytes_ring_same_bits: Bytes one server sends in a ring all-reduce of OptINC's B-bit codes
             and scales (Fig. 6).
+        bytes_collectives: Bytes of the tensors that this server gave to collectives, in place of
+            light: what gloo or NCCL really had to send. Contains the samples that measure the
+            error, not what torch's own hooks (fp16, bf16, powersgd) exchange. 0 for virtual
+            servers.
         seconds: Wall time spent inside the reducer.
+        seconds_waiting: The part of it inside these collectives: waiting for other servers, and
+            sending. The rest is work.
     """
 
     reductions: int = 0
@@ -37,7 +43,9 @@ class Accounting:
     bytes_optinc: float = 0.0
     bytes_ring: float = 0.0
     bytes_ring_same_bits: float = 0.0
+    bytes_collectives: int = 0
     seconds: float = 0.0
+    seconds_waiting: float = 0.0
 
     @property
     def quantization_error(self) -> float:
@@ -68,6 +76,8 @@ class Accounting:
             "blocks": self.blocks,
             "nonfinite_blocks": self.nonfinite_blocks,
             "bytes_sent": self.bytes_sent,
+            "bytes_collectives": self.bytes_collectives,
+            "reducer_seconds_waiting": self.seconds_waiting,
             "bytes_optinc": self.bytes_optinc,
             "bytes_ring": self.bytes_ring,
             "bytes_ring_same_bits": self.bytes_ring_same_bits,

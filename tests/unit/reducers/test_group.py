@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from optinc.reducers.group import ServerGroup
+from optinc.reducers.ring import RingReducer
 from tests.unit.reducers.gradients import gradients
 
 
@@ -36,3 +37,21 @@ def test_the_timeout_reaches_the_backend(one_server: ServerGroup) -> None:
     one_server.set_timeout(timedelta(seconds=7))
     backend = one_server.process_group._get_backend(torch.device("cpu"))
     assert backend.options._timeout == timedelta(seconds=7)
+
+
+def test_collectives_are_metered(one_server: ServerGroup) -> None:
+    one_server.sum(torch.zeros(10))
+    one_server.all_gather(torch.zeros(3, dtype=torch.int32))
+    assert one_server.meter.bytes == 40 + 12
+    assert one_server.meter.seconds > 0
+
+
+def test_a_reduction_accounts_for_waiting_apart_from_work(one_server: ServerGroup) -> None:
+    reducer = RingReducer(servers=1)
+    reducer.all_reduce(gradients(10), one_server)
+    accounting = reducer.accounting
+    assert accounting.bytes_collectives == 40
+    assert 0 < accounting.seconds_waiting < accounting.seconds
+    assert accounting.summary()["reducer_seconds_waiting"] == accounting.seconds_waiting
+    reducer(gradients(10)[None])
+    assert accounting.bytes_collectives == 40, "virtual servers send nothing"
