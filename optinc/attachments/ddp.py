@@ -16,7 +16,6 @@ from optinc.attachments.backward import EndOfBackward, clear_gradients, in_backw
 from optinc.attachments.servers import Servers, check_parameters
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
-from optinc.strategies.agreement import listed
 from optinc.strategies.bucket_exchange import BucketExchange
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.trainable import listed

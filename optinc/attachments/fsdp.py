@@ -26,7 +26,6 @@ from optinc.attachments.sharded_units import Piece, pieces_of, shard_mesh, units
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
 from optinc.reducers.peers.powersgd import PowerSGDReducer
-from optinc.strategies.agreement import listed
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.trainable import listed
 
