@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from optinc.step_time import Step, count_flops
 
 SAMPLES = 2
 """Samples that FLOPs are counted on: batch normalisation of a 1x1 image refuses a single one."""
+
+UNUSED = partial(torch.optim.SGD, lr=1.0)
+"""Optimiser of models that are counted, not trained."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def resnet50_model(*, classes: int, stem: Literal["imagenet", "cifar"]) -> ResNe
         depth=50,
         stem=stem,
         label_smoothing=0.0,
-        optimizer=_untrained,
-        scheduler=_untrained,
+        optimizer=UNUSED,
+        scheduler=None,
     )
 
 
@@ -57,8 +60,8 @@ def llama_model(*, vocabulary: int, sequence_length: int) -> LlamaLanguageModel:
         heads=8,
         intermediate_size=1024,
         attention_dropout=0.0,
-        optimizer=_untrained,
-        scheduler=_untrained,
+        optimizer=UNUSED,
+        scheduler=None,
     )
 
 
@@ -98,8 +101,3 @@ def _count(
         backward_flops=backward / SAMPLES,
     )
     return Workload(name, sample, unit, shapes)
-
-
-def _untrained(*_: Any, **__: Any) -> Any:
-    """Stand for the factories of optimiser and schedule, which counting does not call."""
-    raise AssertionError("a workload is counted, not trained")
