@@ -40,7 +40,7 @@ class LlamaLanguageModel(OptINCModel):
         intermediate_size: int,
         attention_dropout: float,
         optimizer: OptimizerFactory,
-        scheduler: SchedulerFactory,
+        scheduler: SchedulerFactory | None,
     ) -> None:
         super().__init__(optimizer=optimizer, scheduler=scheduler)
         if hidden_size % (2 * heads):

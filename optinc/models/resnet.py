@@ -40,7 +40,7 @@ class ResNetClassifier(OptINCModel):
         stem: Literal["imagenet", "cifar"],
         label_smoothing: float,
         optimizer: OptimizerFactory,
-        scheduler: SchedulerFactory,
+        scheduler: SchedulerFactory | None,
     ) -> None:
         super().__init__(optimizer=optimizer, scheduler=scheduler)
         if depth not in ARCHITECTURES:

@@ -39,7 +39,8 @@ def end_of_training(
     if not wrong:
         return
     error = WrongInputsError(f"{'; '.join(wrong)}. It is stored in {stored} all the same; {advice}")
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    # Not initialised where a configuration was composed without Hydra's main function.
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         logger.error("%s", error)
         return
     raise error

@@ -193,7 +193,7 @@ def points() -> Dataset[Any]:
 
 
 class Case(NamedTuple):
-    """A module, its data, the callbacks that go with it, and whether a loss leaves some of it out."""
+    """A module, its data, its callbacks, and whether a loss leaves parameters out."""
 
     module: Callable[[], pl.LightningModule]
     data: Callable[[], Dataset[Any]]
