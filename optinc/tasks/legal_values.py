@@ -63,10 +63,9 @@ def check_trainer(trainer: DictConfig) -> None:
 def _check_length(trainer: DictConfig) -> None:
     for name in ("max_epochs", "max_steps"):
         value = trainer[name]
-        if value is not None and not (_is_whole(value) and (value >= 1 or value == -1)):
+        if value is not None and not (_is_whole(value) and value >= -1):
             raise ConfigurationError(
-                f"trainer.{name} must be at least 1, or -1 for no limit, got {value}; without a "
-                "step nothing is trained (task=evaluate validates a checkpoint)"
+                f"trainer.{name} must be at least 0, or -1 for no limit, got {value}"
             )
     if trainer.max_epochs in (None, -1) and trainer.max_steps in (None, -1):
         raise ConfigurationError("one of trainer.max_epochs and trainer.max_steps must not be -1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,6 +32,8 @@ from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import log_files, open_loggers
 from optinc.tasks.model_and_data import check_weights, model_and_data
 
+logger = logging.getLogger(__name__)
+
 
 def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train, and write ``metrics.csv`` and ``summary.json``.
@@ -42,7 +45,8 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         The content of ``summary.json``; and trainer, model, datamodule and reducer.
 
     Raises:
-        ConfigurationError: If settings are illegal or do not fit together.
+        ConfigurationError: If settings are illegal or do not fit together, or no step was taken
+            although some were asked for.
         MissingONNError, ArtifactError, DatasetNotFoundError: Before the training starts.
     """
     validate_training(cfg)
@@ -62,7 +66,14 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
         if trainer.global_step <= (0 if checkpoint is None else checkpoint["global_step"]):
-            raise ConfigurationError(_why_no_step(cfg, trainer, reducer))
+            if 0 not in (cfg.trainer.max_steps, cfg.trainer.max_epochs):
+                raise ConfigurationError(_why_no_step(cfg, trainer, reducer))
+            logger.warning(
+                "nothing is trained (trainer.max_steps=%s, trainer.max_epochs=%s): the values are "
+                "those of the initial weights",
+                cfg.trainer.max_steps,
+                cfg.trainer.max_epochs,
+            )
         if history.step != trainer.global_step:
             # The last step did not fall on a validation.
             trainer.validate(model, datamodule=datamodule, verbose=False)

@@ -86,8 +86,6 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("+trainer.enable_checkpointing=false", "chosen by callbacks="),
         ("+trainer.callbacks=[]", "chosen by callbacks."),
         ("trainer.precision=16-mixed", "trainer.precision=16-mixed needs a GPU"),
-        ("trainer.max_steps=0", "trainer.max_steps must be at least 1"),
-        ("trainer.max_epochs=0", "trainer.max_epochs must be at least 1"),
         ("trainer.limit_train_batches=0", "trainer.limit_train_batches must be"),
     ],
 )
@@ -98,6 +96,15 @@ def test_a_setting_that_would_be_ignored_is_refused(
         run(composed(tmp_path, *TINY, override))
     assert message in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_of_no_step_on_purpose_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    summary, _ = job(tmp_path, *RUNS_TINY, "trainer.max_steps=0")
+    assert summary["steps"] == 0
+    assert summary["val_loss"] > 0
+    assert "nothing is trained (trainer.max_steps=0" in caplog.text
 
 
 def test_the_best_value_is_not_that_of_the_check_before_the_training(tmp_path: Path) -> None:
@@ -164,10 +171,7 @@ def test_a_training_set_too_small_for_the_servers_is_no_training(tmp_path: Path)
     for name in ("train", "valid"):
         (tmp_path / f"{name}.txt").write_text("hi there\n" * 20)
     data = ["data=text", f"data.root={tmp_path}", "data.sequence_length=64"]
-    with (
-        pytest.warns(UserWarning, match="across ranks is zero"),
-        pytest.raises(OptINCError, match="no step was taken: the training set of data=text"),
-    ):
+    with pytest.raises(OptINCError, match="the training set has 2 samples, too few for 4 servers"):
         job(tmp_path / "run", *RUNS_TINY, *data, "trainer.max_steps=3")
     assert not (tmp_path / "run" / "summary.json").exists()
 
