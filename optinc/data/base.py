@@ -103,6 +103,11 @@ class ResumableLoader(DataLoader[Any]):
         super().__init__(dataset, batch_size=None, sampler=keys, generator=torch.Generator())
         self.keys = keys
 
+    def batch_rows(self, *, last_batch: bool) -> list[int]:
+        """Return the possible numbers of rows of a batch, or of the last batch of an epoch."""
+        size = self.keys.batch_size
+        return [size, self.keys.size % size or size] if last_batch else [size]
+
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of which epoch were yielded."""
         return {"epoch": self.keys.epoch, "yielded": self.keys.yielded}

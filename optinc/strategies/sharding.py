@@ -9,7 +9,7 @@ import numbers
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, default_collate
 
-from optinc.data.base import ResumableLoader
 from optinc.errors import ConfigurationError
 
 PLAIN = (
@@ -89,11 +88,20 @@ def check_shards(shards: Any, servers: int, owner: str) -> list[Any]:
     return list(shards)
 
 
+@runtime_checkable
+class TellsRows(Protocol):
+    """A data loader whose data set makes whole batches, of whose rows its samplers tell nothing."""
+
+    def batch_rows(self, *, last_batch: bool) -> list[int]:
+        """Return the possible numbers of rows of a batch, or of the last batch of an epoch."""
+
+
 def loader_rows(loader: Any, *, last_batch: bool) -> tuple[list[int], bool]:
     """Return what a data loader tells of its batches, for :func:`split_batch`.
 
     Args:
-        loader: What a trainer trains on; only torch's ``DataLoader`` and ours tell anything.
+        loader: What a trainer trains on; only torch's ``DataLoader``, and a loader that has
+            ``batch_rows``, tell anything.
         last_batch: Whether the batch is the last of its epoch, which may be smaller.
 
     Returns:
@@ -101,10 +109,8 @@ def loader_rows(loader: Any, *, last_batch: bool) -> tuple[list[int], bool]:
     """
     if not isinstance(loader, DataLoader):
         return [], False
-    if isinstance(loader, ResumableLoader):
-        keys = loader.keys
-        rest = keys.size % keys.batch_size or keys.batch_size
-        return [keys.batch_size, rest] if last_batch else [keys.batch_size], False
+    if isinstance(loader, TellsRows):
+        return loader.batch_rows(last_batch=last_batch), False
     sampler = loader.batch_sampler
     size = getattr(sampler, "batch_size", None)
     stacked = size is not None and loader.collate_fn is default_collate

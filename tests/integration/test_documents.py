@@ -51,4 +51,6 @@ def test_the_readme_s_commands_run(line: str, tmp_path: Path) -> None:
     if {"strategy=ddp", "logger=wandb"} & set(arguments):
         python(script, *arguments)
     else:
-        assert (script, command(*arguments)) == ("run.py", 0)
+        # Two batches teach no ONN, which is said by a status of its own.
+        status = 3 if "task=train_onn" in arguments else 0
+        assert (script, command(*arguments)) == ("run.py", status)
