@@ -19,6 +19,7 @@ from optinc.reducers.shipped import dark_inputs, default_reducer
 from optinc.strategies.agreement import agree
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lost_servers import Attendance
+from optinc.strategies.unsupported import check_gradients
 
 MOST_SKIPPED = 10
 """Steps in a row that the policy ``skip_step`` may skip."""
@@ -115,20 +116,9 @@ def check_parameters(module: nn.Module) -> torch.device:
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     if not named:
         raise ConfigurationError(f"{type(module).__name__} has no trainable parameter to reduce")
-    for name, child in module.named_modules():
-        sparse = isinstance(child, (nn.Embedding, nn.EmbeddingBag)) and child.sparse
-        if sparse and child.weight.requires_grad:
-            raise ConfigurationError(
-                f"parameter '{f'{name}.weight'.lstrip('.')}' has a sparse gradient, which cannot "
-                "be sent as symbols; build its layer with sparse=False"
-            )
+    check_gradients(module)
     first, device = named[0][0], named[0][1].device
     for name, parameter in named:
-        if parameter.is_complex():
-            raise ConfigurationError(
-                f"parameter '{name}' is complex, which cannot be sent as symbols; keep real and "
-                "imaginary part as real parameters"
-            )
         if parameter.device != device:
             raise ConfigurationError(
                 f"parameter '{first}' lies on {device}, parameter '{name}' on {parameter.device}; "

@@ -13,9 +13,6 @@ from optinc.reducers.base import Reducer
 def check_trainable(module: nn.Module, reducer: Reducer, *, scaler: Any | None) -> None:
     """Refuse a module whose gradients cannot be reduced, before the training starts.
 
-    Sparse gradients of other layers than torch's are found at the first step
-    (:meth:`~optinc.strategies.flat_parameters.FlatParameters.take_gradients`).
-
     Args:
         module: The module to train.
         reducer: What will average its gradients.
@@ -24,6 +21,23 @@ def check_trainable(module: nn.Module, reducer: Reducer, *, scaler: Any | None) 
     Raises:
         ConfigurationError: If a trained parameter is complex or has sparse gradients (names it), or
             the loss is scaled and the reducer does not let infinity pass.
+    """
+    check_gradients(module)
+    if scaler is not None and not reducer.propagates_nonfinite:
+        raise ConfigurationError(
+            "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
+            "such steps itself; it needs optinc.quantization.nonfinite=propagate"
+        )
+
+
+def check_gradients(module: nn.Module) -> None:
+    """Refuse parameters whose gradients cannot be sent as symbols.
+
+    Sparse gradients of other layers than torch's are found at the first step
+    (:meth:`~optinc.strategies.flat_parameters.FlatParameters.take_gradients`).
+
+    Raises:
+        ConfigurationError: If a trained parameter is complex or has sparse gradients; names it.
     """
     for name, layer in module.named_modules():
         sparse = isinstance(layer, (nn.Embedding, nn.EmbeddingBag)) and layer.sparse
@@ -35,11 +49,6 @@ def check_trainable(module: nn.Module, reducer: Reducer, *, scaler: Any | None) 
     for name, parameter in module.named_parameters():
         if parameter.requires_grad and parameter.is_complex():
             raise ConfigurationError(
-                f"parameter '{name}' is {parameter.dtype}, whose gradient cannot be sent as "
-                "symbols; train its real and imaginary part (torch.view_as_real)"
+                f"parameter '{name}' is complex ({parameter.dtype}): its gradient cannot be sent "
+                "as symbols; train its real and imaginary part (torch.view_as_real)"
             )
-    if scaler is not None and not reducer.propagates_nonfinite:
-        raise ConfigurationError(
-            "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
-            "such steps itself; it needs optinc.quantization.nonfinite=propagate"
-        )

@@ -163,6 +163,7 @@ def stored() -> dict[str, Any]:
     buffer = io.BytesIO()
     torch.save(OptINCDDPStrategy(OptINCReducer.from_zoo(bits=8, servers=2)), buffer)
     buffer.seek(0)
+    # As an object, which is what is tested; written by the line above.
     strategy = torch.load(buffer, weights_only=False)
     return {"fidelity": strategy.reducer.describe()["fidelity"]}
 

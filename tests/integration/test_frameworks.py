@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         folder = tmp_path_factory.mktemp("frameworks")
         torchrun(2, "-m", "tests.integration.framework_servers", str(folder), *arguments)
         for rank in range(2):
-            found[rank].update(torch.load(folder / f"{rank}.pt", weights_only=False))
+            found[rank].update(torch.load(folder / f"{rank}.pt", weights_only=True))
     return found
 
 
