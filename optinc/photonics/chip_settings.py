@@ -1,0 +1,247 @@
+"""Settings of a photonic chip: its parts, their static errors and their dynamic noise.
+
+Every value is in the unit of a data sheet. The defaults are an ideal chip; the presets of
+``conf/optinc/chip`` hold published values with their sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from optinc.errors import ConfigurationError
+
+Hardware = Literal["push_pull", "one_arm"]
+Averaging = Literal["coherent", "incoherent"]
+Detection = Literal["homodyne", "direct"]
+BiasForm = Literal["port", "attenuator"]
+
+
+def _choice(default: str, choices: Any, meaning: str) -> Any:
+    """Declare a setting with a few legal words."""
+    metadata = {"legal": get_args(choices), "unit": "", "kind": "design", "meaning": meaning}
+    return field(default=default, metadata=metadata)
+
+
+def _number(
+    default: float | None, kind: str, unit: str, legal: tuple[float, float], text: str
+) -> Any:
+    """Declare a number with its unit and legal range; None is legal where it is the default."""
+    return field(
+        default=default, metadata={"legal": legal, "unit": unit, "kind": kind, "meaning": text}
+    )
+
+
+INFINITE = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipSettings:
+    """A technology, and the chip drawn in it by ``seed``; every default is an ideal part.
+
+    The metadata of each field hold its unit, its legal range, its kind (``design``, ``static``:
+    drawn once a chip, or ``dynamic``: drawn for every symbol) and its meaning.
+
+    Raises:
+        ConfigurationError: If a value is impossible; names setting, unit and range.
+    """
+
+    hardware: Hardware = _choice("push_pull", Hardware, "where the phase shifters of an MZI lie")
+    averaging: Averaging = _choice(
+        "coherent", Averaging, "unit P adds fields of a common laser, or detected intensities"
+    )
+    detection: Detection = _choice(
+        "homodyne", Detection, "a layer's outputs: signed fields, or intensities"
+    )
+    bias: BiasForm = _choice(
+        "port",
+        BiasForm,
+        "reference beam: one more input port of an SVD mesh, or one attenuator an output",
+    )
+    seed: int = _number(0, "design", "", (0, 2**63 - 1), "seed of the chip's static errors")
+
+    # Static errors: drawn once a chip.
+    coupler_error: float = _number(
+        0.0, "static", "rad", (0.0, math.pi / 4), "sigma of a coupler's splitting angle around pi/4"
+    )
+    coupler_common_error: float = _number(
+        0.0,
+        "static",
+        "rad",
+        (-math.pi / 4, math.pi / 4),
+        "shift of all splitting angles (wavelength)",
+    )
+    phase_error: float = _number(
+        0.0, "static", "rad", (0.0, math.pi), "sigma of every phase that remains after calibration"
+    )
+    phase_bits: int | None = _number(
+        None, "static", "bits", (1, 24), "resolution of the phase shifters' DACs over 2 pi"
+    )
+    crosstalk: float = _number(
+        0.0, "static", "1", (0.0, 0.5), "share of a heater's phase seen by its nearest neighbours"
+    )
+    extinction: float | None = _number(
+        None, "static", "dB", (0.0, 200.0), "worst extinction of an MZI's bar and cross states"
+    )
+    mzi_loss: float = _number(0.0, "static", "dB", (0.0, 100.0), "mean loss of an MZI")
+    mzi_loss_spread: float = _number(
+        0.0, "static", "dB", (0.0, 100.0), "sigma of the loss of each arm of an MZI"
+    )
+    skip_loss: float | None = _number(
+        None,
+        "static",
+        "dB",
+        (0.0, 100.0),
+        "loss of a mode that skips a column; none: that of an MZI",
+    )
+    crossing_loss: float = _number(
+        0.0, "static", "dB", (0.0, 100.0), "loss of a waveguide crossing"
+    )
+    splitter_loss: float = _number(
+        0.0, "static", "dB", (0.0, 100.0), "excess loss of each 1:2 stage of a splitter or combiner"
+    )
+    splitter_imbalance: float = _number(
+        0.0, "static", "dB", (0.0, 100.0), "sigma of the power of a splitter's outputs"
+    )
+    coupling_loss: float = _number(
+        0.0, "static", "dB", (0.0, 100.0), "loss of a fibre-to-chip or laser-to-chip facet"
+    )
+    modulator_loss: float = _number(
+        0.0, "static", "dB", (0.0, 100.0), "insertion loss of a modulator"
+    )
+    modulator_extinction: float | None = _number(
+        None,
+        "static",
+        "dB",
+        (0.0, 200.0),
+        "extinction of a modulator: light that a dark symbol leaves",
+    )
+    attenuator_error: float = _number(
+        0.0,
+        "static",
+        "1",
+        (0.0, 1.0),
+        "sigma of an attenuator's amplitude, relative to its setting",
+    )
+    bias_error: float = _number(
+        0.0, "static", "1", (0.0, 1.0), "sigma of a bias, relative to its setting"
+    )
+    gain_error: float = _number(
+        0.0, "static", "1", (0.0, 1.0), "sigma of the electronic gain of an output, relative"
+    )
+    level_error: float = _number(
+        0.0, "static", "1", (0.0, 1.0), "sigma of each transmitter's PAM4 amplitudes, of full scale"
+    )
+    server_imbalance: float = _number(
+        0.0,
+        "static",
+        "1",
+        (0.0, 1.0),
+        "sigma of the amplitude that arrives from a server, relative",
+    )
+    server_phase: float = _number(
+        0.0, "static", "rad", (0.0, INFINITE), "sigma of the residual phase of a server's light"
+    )
+    relu_knee: float = _number(
+        0.0, "static", "1", (0.0, 1.0), "width of the ReLU's soft knee, of the layer's full scale"
+    )
+    relu_leak: float | None = _number(
+        None, "static", "dB", (0.0, 200.0), "suppression of negative amplitudes by the ReLU"
+    )
+
+    # Dynamic noise: drawn for every symbol.
+    noise: float = _number(
+        0.0, "dynamic", "1", (0.0, 1.0), "Gaussian noise on a layer's inputs, of their full scale"
+    )
+    receiver_noise: float = _number(
+        0.0, "dynamic", "1", (0.0, 1.0), "Gaussian noise on the receivers, of their full scale"
+    )
+    rin: float | None = _number(
+        None, "dynamic", "dB/Hz", (-250.0, 0.0), "relative intensity noise of the lasers"
+    )
+    symbol_rate: float = _number(
+        53.125, "design", "GBd", (1e-3, 1e3), "symbols a second; bandwidth is half"
+    )
+    laser_power: float | None = _number(
+        None,
+        "dynamic",
+        "dBm",
+        (-100.0, 50.0),
+        "light on a layer's modulator; none: no shot, no thermal noise",
+    )
+    local_oscillator: float = _number(
+        10.0, "dynamic", "dBm", (-100.0, 50.0), "local oscillator of a homodyne detector"
+    )
+    responsivity: float = _number(
+        1.0, "dynamic", "A/W", (1e-3, 1.5), "responsivity of a photodetector"
+    )
+    thermal_noise: float = _number(
+        0.0, "dynamic", "pA/sqrt(Hz)", (0.0, 1e3), "input-referred current noise of an amplifier"
+    )
+    phase_drift: float = _number(
+        0.0,
+        "dynamic",
+        "rad",
+        (0.0, INFINITE),
+        "sigma of the phase between servers, every symbol anew",
+    )
+    timing_skew: float = _number(
+        0.0, "dynamic", "1", (0.0, 0.5), "sigma of a server's delay, in symbols"
+    )
+
+    # For budgets only; they change no symbol.
+    heater_power: float = _number(0.0, "budget", "mW", (0.0, 1e4), "mean power of a phase shifter")
+    mzi_area: float = _number(0.0, "budget", "mm^2", (0.0, 100.0), "area of an MZI")
+    wall_plug: float = _number(
+        0.1, "budget", "1", (1e-6, 1.0), "light a laser emits per electrical power"
+    )
+    conversion_energy: float = _number(
+        0.0,
+        "budget",
+        "pJ",
+        (0.0, 1e6),
+        "detector, amplifier, driver and modulator, a symbol and output",
+    )
+
+    sources: Mapping[str, str] = field(
+        default_factory=dict, metadata={"kind": "sources", "unit": "", "legal": (), "meaning": ""}
+    )
+
+    def __post_init__(self) -> None:
+        for each in numbers():
+            _check(each, getattr(self, each.name))
+
+
+def numbers() -> list[Field[Any]]:
+    """Return the fields of :class:`ChipSettings` that hold a value, without the sources."""
+    return [each for each in fields(ChipSettings) if each.metadata["kind"] != "sources"]
+
+
+def _check(each: Field[Any], value: Any) -> None:
+    """Refuse an impossible value.
+
+    Raises:
+        ConfigurationError: Names setting, unit and range.
+    """
+    legal, unit = each.metadata["legal"], each.metadata["unit"]
+    if isinstance(each.default, str):
+        if value not in legal:
+            raise ConfigurationError(
+                f"optinc.chip.{each.name} must be {' | '.join(legal)}, got {value!r}"
+            )
+        return
+    if value is None and each.default is None:
+        return
+    low, high = legal
+    whole = each.name in ("seed", "phase_bits")
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        optional = " or null" if each.default is None else ""
+        number = "an integer" if whole else "a number"
+        in_unit = f" {unit}" if unit not in ("", "1") else ""
+        raise ConfigurationError(
+            f"optinc.chip.{each.name} must be {number} from {low:g} to {high:g}{in_unit}"
+            f"{optional}, got {value}"
+        )
