@@ -35,8 +35,13 @@ def test_the_mean_field_falls_and_scatters_as_the_closed_form_says(sigma: float)
 
 @pytest.mark.parametrize(
     ("sigma", "mean", "scatter"),
-    [(0.05, 0.9988, 0.09), (0.1, 0.9950, 0.35), (0.2, 0.9802, 1.39), (0.5, 0.8825, 7.82)]
-    + [(math.inf, 0.0, 35.36)],
+    [
+        (0.05, 0.9988, 0.09),
+        (0.1, 0.9950, 0.35),
+        (0.2, 0.9802, 1.39),
+        (0.5, 0.8825, 7.82),
+        (math.inf, 0.0, 35.36),
+    ],
 )
 def test_figures_of_the_page_of_parts(sigma: float, mean: float, scatter: float) -> None:
     assert round(averaging.mean_field(sigma), 4) == mean
