@@ -73,7 +73,7 @@ class Training:
     """A training of which every arm and seed makes one run.
 
     Attributes:
-        title: Model, data and length.
+        title: Model and data.
         settings: Overrides of every run.
         full: Overrides of its length.
         quick: The same for ``--quick``.
@@ -295,6 +295,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[di
         whole = complete(of_model, seeds)
         if len(whole) < 2:
             continue
+        title = f"{training.title}, {of_model[0]['steps']} steps"
         values = {(row["arm"], row["seed"]): row["value"] for row in of_model}
         columns = {arm: [values[arm, seed] for seed in whole] for arm in ARMS}
         found = [paired_difference(columns[arm], columns[base]) for arm, base in COMPARISONS]
@@ -303,7 +304,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[di
             table.append(
                 {
                     "model": model,
-                    "training": training.title,
+                    "training": title,
                     "unit": training.unit,
                     "better": training.better,
                     "arm": arm,
