@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from experiments.common.statistics import verdict
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEVEL = 0.05
-"""Of the adjusted p-values."""
-
 VERDICTS = {"worse": "#c23b5a", "better": "#4d7c3a", "no difference found": "#0b6e99"}
-"""Colours of :func:`verdict`."""
-
-
-def verdict(row: Mapping[str, Any]) -> str:
-    """Return ``worse`` or ``better`` where a comparison stands up to Holm's test, else neither."""
-    if float(row["p Holm"]) >= LEVEL:
-        return "no difference found"
-    return "better" if float(row["difference"]) * int(row["better"]) > 0 else "worse"
+"""Colours of what a comparison has shown."""
 
 
 def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -53,7 +45,7 @@ def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _panel(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for place, row in enumerate(rows):
-        colour = VERDICTS[verdict(row)]
+        colour = VERDICTS[verdict(row["difference"], row["p Holm"], better=row["better"])]
         smallest = row["smallest seen"]
         ax.barh([place], [2 * smallest], left=-smallest, height=0.7, color="#d8dee4")
         ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)

@@ -106,3 +106,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
         adjusted[place] = largest
     return adjusted
+
+
+def verdict(difference: float, p_adjusted: float, *, better: int) -> str:
+    """Return what a comparison has shown.
+
+    Args:
+        difference: Mean difference.
+        p_adjusted: Its adjusted p-value.
+        better: 1 where more is better, -1 where less is.
+
+    Returns:
+        ``worse`` or ``better`` if the adjusted p-value is below 5 %, else ``no difference found``.
+    """
+    if p_adjusted >= 1 - CONFIDENCE:
+        return "no difference found"
+    return "better" if difference * better > 0 else "worse"
