@@ -204,8 +204,8 @@ def _write(name: str, title: str, cells: list[dict[str, str]], *, folder: Path) 
         source=title,
         command=command_line(f"experiments.{name}"),
         rows=cells,
-        notes="Seconds and hardware of a row are those that made its ONN. MZIs are the paper's count; "
-        "MZIs built have the ports and attenuators of biases, no mesh in diagonal layers "
+        notes="Seconds and hardware of a row are those that made its ONN. MZIs are the paper's "
+        "count; MZIs built have the ports and attenuators of biases, no mesh in diagonal layers "
         "and no attenuator without light; splitters and combiners divide inputs, blocks and "
         "reference beams.",
         folder=folder,
