@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import IdealSwitch, TableSwitch
 from optinc.switches.sum_code import ideal_of_index
 
+CPU = torch.device("cpu")
 SEEDS = st.integers(0, 2**31 - 1)
 WRONG_SHARE = {"corrections": 0.005, "gather": 0.3}
 MOST_ENTRIES = 1_000_000
@@ -136,17 +138,26 @@ def assert_same(one_P: Tensor, other_P: Tensor) -> None:
     assert bool(same.all()), (one_P[~same][:5], other_P[~same][:5])
 
 
-def check_reduce(backend: Backend, case: Case) -> None:
-    """Compare results and totals, out of place and in place."""
+def on_device(plan: ReductionPlan, device: torch.device) -> ReductionPlan:
+    """A plan whose switch keeps its tables on a device."""
+    if device.type == "cpu":
+        return plan
+    return replace(plan, switch=copy.deepcopy(plan.switch).to(device))
+
+
+def check_reduce(backend: Backend, case: Case, *, device: torch.device = CPU) -> None:
+    """Compare results and totals with eager torch on a CPU, out of place and in place."""
     plan, gradients = case.plan, case.gradients
     expected = torch.full_like(gradients[0], 7.0)
     totals = reference.reduce(gradients, expected, plan)
     finite = torch.isfinite(plan.quantizer.scales(gradients))
     finite = finite.repeat_interleave(plan.quantizer.block_size)[: len(expected)]
+    there = on_device(plan, device)
     for in_place in (False, True):
-        rows = gradients.clone()
-        out = rows[0] if in_place else torch.full_like(expected, 7.0)
-        own = backend.reduce(rows, out, plan)
+        rows = gradients.to(device, copy=True)
+        out = rows[0] if in_place else torch.full_like(rows[0], 7.0)
+        own = backend.reduce(rows, out, there)
+        out = out.cpu()
         assert own.nonfinite_blocks == totals.nonfinite_blocks
         assert own.wrong_codes == totals.wrong_codes
         if totals.nonfinite_blocks and plan.quantizer.nonfinite != "propagate":
@@ -166,23 +177,28 @@ def contribution(
     return words_W
 
 
-def check_sums(backend: Backend, case: Case) -> None:
-    """Compare scales, words and received gradients, and these with the result of ``reduce``."""
+def check_sums(backend: Backend, case: Case, *, device: torch.device = CPU) -> None:
+    """Compare scales, words and received gradients with eager torch on a CPU.
+
+    The received gradients are also those of ``reduce``.
+    """
     plan, gradients = case.plan, case.gradients
     plan = replace(plan, quantizer=replace(plan.quantizer, nonfinite="propagate"))
-    for gradient in gradients:
-        own, expected = backend.scale_bits(gradient, plan), reference.scale_bits(gradient, plan)
+    there, rows = on_device(plan, device), gradients.to(device)
+    for gradient, row in zip(gradients, rows, strict=True):
+        own, expected = backend.scale_bits(row, there).cpu(), reference.scale_bits(gradient, plan)
         assert int(own.amin() if len(own) else 0) >= 0
         assert_same(own.view(torch.float32), expected.view(torch.float32))
-    bits = torch.stack([backend.scale_bits(gradient, plan) for gradient in gradients]).amax(0)
-    words = [contribution(backend, gradient, bits, plan) for gradient in gradients]
+    bits = torch.stack([backend.scale_bits(row, there) for row in rows]).amax(0)
+    words = [contribution(backend, row, bits, there) for row in rows]
     for gradient, own in zip(gradients, words, strict=True):
-        assert torch.equal(own, contribution(reference, gradient, bits, plan))
+        assert torch.equal(own.cpu(), contribution(reference, gradient, bits.cpu(), plan))
     total = torch.stack(words).sum(0, dtype=torch.int32)
-    received, expected, reduced = (torch.empty_like(gradients[0]) for _ in range(3))
-    wrong = backend.receive(total, bits, received, plan)
-    assert wrong == reference.receive(total, bits, expected, plan)
-    assert_same(received, expected)
-    totals = backend.reduce(gradients, reduced, plan)
+    received, reduced = torch.empty_like(rows[0]), torch.empty_like(rows[0])
+    expected = torch.empty_like(gradients[0])
+    wrong = backend.receive(total, bits, received, there)
+    assert wrong == reference.receive(total.cpu(), bits.cpu(), expected, plan)
+    assert_same(received.cpu(), expected)
+    totals = backend.reduce(rows, reduced, there)
     assert wrong == totals.wrong_codes
     assert_same(received, reduced)
