@@ -40,7 +40,7 @@ def main() -> int:
     if arguments.collect is not None:
         from benchmarks.gpu.collected import show_and_keep  # noqa: PLC0415  (imports torch)
 
-        return show_and_keep(arguments.collect, keep=arguments.save)
+        return int(show_and_keep(arguments.collect, keep=arguments.save))
     # So that the stage in progress is ended with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out: Path = arguments.out.resolve()

@@ -135,12 +135,13 @@ def run_checks(options: Options, results: StageResults) -> None:
 def run_one_rank(results: StageResults) -> None:
     """Compare a process group of one rank with one virtual server."""
     with tempfile.TemporaryDirectory() as folder:
-        for compare in (
-            lambda: one_rank.reductions(Path(folder), device()),
-            lambda: one_rank.trainings(Path(folder)),
-        ):
+        comparisons = [
+            one_rank.reductions(Path(folder), device()),
+            one_rank.trainings(Path(folder)),
+        ]
+        for compared in comparisons:
             with results.attempt("a process group of one rank"):
-                for name, equal in compare():
+                for name, equal in compared:
                     results.add(check=name, equal=equal)
                     if not equal:
                         results.fail(name, "the results differ")

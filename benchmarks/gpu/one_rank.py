@@ -74,7 +74,7 @@ def reductions(folder: Path, device: torch.device) -> Iterator[tuple[str, bool]]
         Name of the comparison, and whether the results are equal bit for bit.
     """
     backend = "nccl" if device.type == "cuda" else "gloo"
-    store = dist.FileStore(str(folder / "store"), 1)
+    store = dist.FileStore(str(folder / "store"), 1)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=0, world_size=1)
     try:
         generator = torch.Generator().manual_seed(0)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.results import Options, StageResults, parse_options
@@ -55,15 +55,15 @@ SYNCHRONISING = frozenset(
 MINIATURE_SHAPES = [torch.Size([48, 40]), torch.Size([48]), torch.Size([300])]
 
 COLUMNS = [
-    Column("servers", "servers", ".0f"),
+    Column("N", "servers", ".0f"),
     Column("reducer", "reducer"),
     Column("values", "values", ",.0f"),
     Column("ns per value", "nanoseconds", ".4f"),
     Column("ns in kernels", "kernel_nanoseconds", ".4f"),
-    Column("share of copy bandwidth", "bandwidth_share", ".0%"),
+    Column("of copy bandwidth", "bandwidth_share", ".0%"),
     Column("over exact mean", "ratio", ".2f"),
     Column("host waits", "host_waits", ".0f"),
-    Column("extra memory, MB", "memory", ".0f"),
+    Column("extra MB", "memory", ".0f"),
 ]
 
 
@@ -96,13 +96,16 @@ def injection(of: Scenario, errors: ErrorDistribution) -> ErrorInjectionSwitch:
     return ErrorInjectionSwitch(of, errors=errors)
 
 
-def measure(entry: Entry, gradients: Padded, *, bandwidth: float) -> dict[str, Any]:
+def measure(
+    entry: Entry, gradients: Padded, *, bandwidth: float, repeated: float
+) -> dict[str, Any]:
     """Time one reducer.
 
     Args:
         entry: The reducer.
         gradients: Gradients of at least its servers.
         bandwidth: Bytes a second that a copy moves.
+        repeated: Seconds in which the reduction is repeated.
     """
     rows, device = gradients.gradients, gradients.gradients.device
     reducer = entry.make().to(device)
@@ -120,7 +123,7 @@ def measure(entry: Entry, gradients: Padded, *, bandwidth: float) -> dict[str, A
         job()
     memory = peak_memory(job, device)
     times = [seconds(job)]
-    while len(times) < 3 or (sum(times) < SECONDS_EACH and len(times) < 100):
+    while len(times) < 3 or (sum(times) < repeated and len(times) < 100):
         times.append(seconds(job))
     waits, kernels = host_waits(job, device)
     return {
@@ -182,6 +185,7 @@ def run(options: Options) -> int:
     gradients, shapes = gradients_on(device, miniature=options.miniature)
     bandwidth = copy_bandwidth(gradients)
     results.note(f"A copy moves {bandwidth / 1e9:,.0f} GB/s, read and written, on {device.type}.")
+    repeated = 0.0 if options.miniature else SECONDS_EACH
     padded, start = Padded(gradients, shapes), time.monotonic()
     for servers in SERVERS:
         exact = None
@@ -190,7 +194,7 @@ def run(options: Options) -> int:
                 results.fail(f"{servers} servers, {entry.name}", "no time was left")
                 continue
             with results.attempt(f"{servers} servers, {entry.name}"):
-                row = measure(entry, padded, bandwidth=bandwidth)
+                row = measure(entry, padded, bandwidth=bandwidth, repeated=repeated)
                 exact = exact or row["nanoseconds"]
                 results.add(**row, ratio=row["nanoseconds"] / exact)
     show(results.content["title"], COLUMNS, results.rows)
