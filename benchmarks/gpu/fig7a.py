@@ -3,7 +3,8 @@
     python -m benchmarks.gpu.fig7a --out FOLDER --store FOLDER [--seconds 780] [--epochs N]
 
 Times a step, then trains every arm for as many epochs as fit, up to four minutes an arm; with
-``--epochs``, given as an earlier call printed them, its arms can be completed.
+``--epochs``, given as an earlier call printed them, or its runs (``--resume``), the arms that it
+lacked are trained.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from benchmarks.gpu.inputs import collect
 from benchmarks.gpu.results import Options, StageResults, pack_runs, parse_options, unpack_runs
@@ -98,7 +101,7 @@ def measure_speed(options: Options, results: StageResults) -> Speed:
     )
     seconds = time.monotonic() - start
     metered = json.loads((folder / METER_FILE).read_text(encoding="utf-8"))
-    batch = batch_size(folder)
+    batch = stored(folder, "data.batch_size")
     results.content["step"] = {"arm": TIMED_ARM, "batch": batch, **metered}
     step = metered["seconds_per_step"]
     speed = Speed(overhead=seconds - (steps + 1) * step, step=step, batch=batch)
@@ -110,12 +113,9 @@ def measure_speed(options: Options, results: StageResults) -> Speed:
     return speed
 
 
-def batch_size(folder: Path) -> int:
-    """Return the batch size of a run, from its stored configuration."""
-    from omegaconf import OmegaConf  # noqa: PLC0415
-
-    stored = OmegaConf.load(folder / ".hydra" / "config.yaml")
-    return int(OmegaConf.select(stored, "data.batch_size"))
+def stored(folder: Path, name: str) -> int:
+    """Return an integer of a run's stored configuration."""
+    return int(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), name))
 
 
 def train(arm: str, epochs: int, options: Options) -> dict[str, Any]:
@@ -136,6 +136,12 @@ def train(arm: str, epochs: int, options: Options) -> dict[str, Any]:
         **{key: summary.get(key) for key in kept},
         "validations": [[step, value] for step, value in zip(steps, accuracies, strict=True)],
     }
+
+
+def epochs_before(options: Options) -> int | None:
+    """Return the epochs of arms that are finished, None if there are none."""
+    finished = sorted((options.runs / FOLDER).glob(f"*/{SUMMARY_FILE}"))
+    return stored(finished[0].parent, "trainer.max_epochs") if finished else None
 
 
 def missing_data(options: Options) -> str | None:
@@ -167,7 +173,8 @@ def train_arms(options: Options, results: StageResults, speed: Speed) -> None:
     """Train the arms for equally many epochs, as long as time is left."""
     arms = MINIATURE_ARMS if options.miniature else ARMS
     seconds = min(ARM_SECONDS, options.left / len(arms))
-    epochs = options.epochs or (1 if options.miniature else speed.epochs(seconds))
+    epochs = options.epochs or epochs_before(options) or speed.epochs(seconds)
+    epochs = 1 if options.miniature else epochs
     results.note(f"{epochs} epochs an arm.")
     for arm in arms:
         needed = speed.overhead + epochs * speed.epoch

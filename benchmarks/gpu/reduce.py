@@ -52,6 +52,8 @@ SYNCHRONISING = frozenset(
 )
 """Calls of the CUDA runtime in which the host waits for the device."""
 
+MINIATURE_SERVERS = (4,)
+
 MINIATURE_SHAPES = [torch.Size([48, 40]), torch.Size([48]), torch.Size([300])]
 
 COLUMNS = [
@@ -187,7 +189,7 @@ def run(options: Options) -> int:
     results.note(f"A copy moves {bandwidth / 1e9:,.0f} GB/s, read and written, on {device.type}.")
     repeated = 0.0 if options.miniature else SECONDS_EACH
     padded, start = Padded(gradients, shapes), time.monotonic()
-    for servers in SERVERS:
+    for servers in MINIATURE_SERVERS if options.miniature else SERVERS:
         exact = None
         for entry in entries(servers, str(options.store / "tables")):
             if options.left < 2:

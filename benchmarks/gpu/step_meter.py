@@ -37,18 +37,18 @@ class StepMeter(pl.Callback):
         self._counting: ExitStack | None = None
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Start the clock after the warm-up, and the counting after the timed steps."""
+        """Start the clock after the warm-up."""
         if self._number == self.warm_up:
             self._start = self._now()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count in the step after the timed ones, with the making of its batch."""
+        self._number += 1
         if self._number == self.warm_up + self.steps:
             self.seconds_per_step = (self._now() - self._start) / self.steps
             if torch.cuda.is_available():
                 self._begin_counting()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """End the counting."""
-        self._number += 1
-        if self._counting is not None:
+        elif self._counting is not None:
             self._counting.close()
             self._counting = None
             assert self.waits is not None
