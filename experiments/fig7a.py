@@ -2,17 +2,21 @@
 
     python -m experiments.fig7a resnet50 --scale smoke [--seeds 1 2 3] data.root=FOLDER
     python -m experiments.fig7a llama --scale smoke data=text data.root=FOLDER
+    python -m experiments.fig7a resnet50 --scale cpu data.root=FOLDER
+    python -m experiments.fig7a llama --scale cpu data=text data.tokenizer=bpe data.root=FOLDER
     python -m experiments.fig7a resnet50 --scale paper --collect runs/DATE/TIME
 
 Trains every arm (conf/arm) that has no finished run in ``--runs`` yet, then gathers all runs of the
 experiment there; ``--collect`` gathers the runs of ``python run.py -m experiment=fig7a_resnet50``
-and trains none. Arms with injected errors are trained with the first seed only. Further arguments
-are overrides of run.py.
+and trains none. An interrupted run continues from its last validation. Arms with injected errors
+are trained with the first seed only. ``--scale cpu`` takes about an hour an arm on two idle cores,
+and has fewer arms and one seed unless told otherwise. Further arguments are overrides of run.py.
 """
 
 from __future__ import annotations
 
 import argparse
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from experiments.common.options import (
     command_parser,
     parse_with_overrides,
 )
-from experiments.common.record import command_line, save, write_csv
+from experiments.common.record import command_line, save
 from experiments.common.runs import curve, run, summaries
 from experiments.common.tables import columns_of, show
 from optinc.runs.summary import SUMMARY_FILE
@@ -41,6 +45,9 @@ INJECTED_ARMS = (
 )
 """Arms that draw errors; Table II's first row has none and equals arm ``ideal_16``."""
 
+CPU_ARMS = ("ring", "onn_16", "onn_8", "table2_3_4_5_6")
+"""Arms of ``--scale cpu``: exact averaging, our ONNs, and the row of Table II with most errors."""
+
 COLUMNS = ("steps", "quantization_error", "onn_error_rate", "blocks", "seconds")
 
 
@@ -51,7 +58,7 @@ def main() -> None:
     experiment, scale = f"fig7a_{arguments.model}", arguments.scale
     folder = arguments.runs or absolute(f"runs/{experiment}_{scale}")
     if arguments.collect is None:
-        for arm, seed in plan(arguments.arms, arguments.seeds):
+        for arm, seed in plan(*_arms_and_seeds(arguments)):
             settings = [f"experiment={experiment}", f"scale={scale}"]
             train(folder / f"{arm}-{seed}", *settings, f"arm={arm}", f"seed={seed}", *overrides)
     folder = arguments.collect or folder
@@ -60,28 +67,26 @@ def main() -> None:
         parser.error(f"no finished run of {experiment} with scale={scale} in {folder}")
     rows, curves = tabulate(runs, METRICS[arguments.model])
     show("Fig. 7a", columns_of(rows), rows)
-    name = f"{experiment}_{scale}"
-    save(
-        name,
-        title=f"Fig. 7a, {arguments.model}, scale {scale}",
-        source="Fig. 7a",
-        command=command_line("experiments.fig7a"),
-        rows=rows,
-        folder=arguments.results,
-        notes=f"4 virtual servers. Table II's errors with one seed. {_settings(runs)}",
-    )
-    write_csv(arguments.results / f"{name}_curves.csv", curves)
+    for part, of_part, rows_of_part in (("", "", rows), ("_curves", ", while training", curves)):
+        save(
+            f"{experiment}_{scale}{part}",
+            title=f"Fig. 7a, {arguments.model}, scale {scale}{of_part}",
+            source="Fig. 7a",
+            command=command_line("experiments.fig7a"),
+            rows=rows_of_part,
+            folder=arguments.results,
+            notes=f"4 virtual servers. Table II's errors with one seed. {_settings(runs)}",
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("model", choices=METRICS)
-    parser.add_argument("--scale", required=True, help="paper | day | smoke")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--scale", required=True, help="paper | day | cpu | smoke")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 2 3, with --scale cpu 1")
     parser.add_argument(
         "--arms",
         nargs="+",
-        default=[*ARMS, *INJECTED_ARMS],
         choices=sorted(path.stem for path in (CONF / "arm").glob("*.yaml")),
         metavar="ARM",
     )
@@ -89,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     add_results(parser)
     parser.add_argument("--collect", type=Path, metavar="FOLDER", help="gather runs, train none")
     return parser
+
+
+def _arms_and_seeds(arguments: argparse.Namespace) -> tuple[list[str], list[int]]:
+    """Return the arms and seeds that were asked for, or those of the scale."""
+    long = arguments.scale == "cpu"
+    arms = CPU_ARMS if long else (*ARMS, *INJECTED_ARMS)
+    return arguments.arms or list(arms), arguments.seeds or ([1] if long else [1, 2, 3])
 
 
 def plan(arms: list[str], seeds: list[int]) -> list[tuple[str, int]]:
@@ -102,9 +114,9 @@ def plan(arms: list[str], seeds: list[int]) -> list[tuple[str, int]]:
 
 
 def train(folder: Path, *overrides: str) -> None:
-    """Train in a folder that holds no finished run yet."""
+    """Train in a folder that holds no finished run yet, from its last checkpoint if it has one."""
     if not (folder / SUMMARY_FILE).is_file():
-        run(folder, "trainer.enable_progress_bar=false", *overrides)
+        run(folder, "trainer.enable_progress_bar=false", "resume=auto", *overrides)
 
 
 def gather(folder: Path, *, experiment: str, scale: str) -> dict[Path, dict[str, Any]]:
@@ -125,7 +137,10 @@ def tabulate(
     for folder, summary in runs.items():
         arm, seed = summary["arm"], summary["seed"]
         kept = {column: summary.get(column) for column in COLUMNS}
-        rows.append({"arm": arm, "seed": seed, "metric": metric, "value": summary[metric], **kept})
+        row = {"arm": arm, "seed": seed, "metric": metric, "value": summary[metric]}
+        if metric == "val_loss":
+            row["perplexity"] = exp(summary[metric])
+        rows.append({**row, **kept})
         steps, values = curve(folder, metric)
         curves += [
             {"arm": arm, "seed": seed, "step": step, "value": value}
@@ -141,7 +156,7 @@ def tabulate(
 
 def _settings(runs: dict[Path, dict[str, Any]]) -> str:
     summary = next(iter(runs.values()))
-    return f"Data: {summary['data']}. Steps: {summary['steps']}."
+    return f"Data: {summary['data']}. Steps: {summary['steps']}. {summary['precision']}."
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from experiments.common.record import Result
 
-State = Literal["measured", "modelled", "smoke", "missing"]
+State = Literal["measured", "modelled", "scaled", "smoke", "missing"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Section:
         title: Title.
         paper: The paper's result, in one sentence.
         ours: Our result, in one sentence.
-        state: ``smoke`` for short runs, which only show that the path works.
+        state: ``scaled`` for trainings shorter than the paper's that learn, ``smoke`` for runs that
+            only show that the path works.
+        says: What the result says, and what it does not.
         tables, plots: Content.
         results: Stored results that the content comes from.
         missing: Missing results.
@@ -59,6 +61,7 @@ class Section:
     paper: str
     ours: str
     state: State
+    says: str = ""
     tables: Sequence[Table] = ()
     plots: Sequence[Plot] = ()
     results: Sequence[Result] = ()

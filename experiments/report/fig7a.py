@@ -2,24 +2,57 @@
 
 Results are ``fig7a_MODEL_SCALE.csv`` with the columns arm, seed, metric and value, one row a run,
 and ``fig7a_MODEL_SCALE_curves.csv`` with arm, seed, step and value. The arm ``ring`` is exact
-averaging; the arms ``table2_LAYERS`` draw the errors of Table II.
+averaging; the arms ``table2_LAYERS`` draw the errors of Table II. Trainings that learn stand first,
+then the study of paired seeds, then smoke runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import exp
 from pathlib import Path
 from statistics import mean
 
 from experiments.common.record import MalformedResultError, Result, read
 from experiments.report import plots
-from experiments.report.content import Missing, Plot, Section, Table
+from experiments.report.content import Missing, Plot, Section, Table, points
+from experiments.report.significance import significance
 
 SOURCE = "Fig. 7a"
 PAPER_SCALE = "paper"
+SMOKE_SCALE = "smoke"
+SCALES = (PAPER_SCALE, "day", "lease", "cpu")
+"""Scales that come first, in this order; smoke runs come last."""
+
 BASELINE = "ring"
 INJECTED = "table2_"
+
+COLOURS = {
+    "ring": "#1d2329",
+    "ideal_8": "#8ecae6",
+    "ideal_16": "#a3c586",
+    "onn_8": "#0b6e99",
+    "onn_16": "#4d7c3a",
+    "table2_4_5_6_7": "#d4a373",
+    "table2_4_5_6_7_8": "#8a4fbf",
+    "table2_3_4_5_6": "#c23b5a",
+    "table2_3_4_5_6_7": "#d9730d",
+    "chip_8": "#2a9d8f",
+}
+"""Colour of every arm, the same in all plots; other arms take the colours of ``plots``."""
+
+SAYS = {
+    PAPER_SCALE: "",
+    SMOKE_SCALE: "A smoke run shows that every arm trains. At its accuracy, differences between "
+    "arms say nothing about the paper's.",
+}
+OTHER_SCALE = (
+    "Scale {scale}: the same model and arms as the paper's, a shorter training on smaller data or "
+    "features ({seeds}). It says whether learning survives the switch up to the value that ring "
+    "reaches here; it does not say what the paper's full training ends at, and a difference of one "
+    "seed is not told from chance: the paired seeds below measure how large chance is."
+)
 
 
 @dataclass(frozen=True)
@@ -73,14 +106,13 @@ TRAININGS = (
 
 def fig7a(folder: Path) -> Iterator[Section]:
     """Yield a section for every scale of every training, or one that names the missing runs."""
+    found = [(training, scale) for training in TRAININGS for scale in _scales(training, folder)]
+    yield from (_section(*each, folder) for each in found if each[1] != SMOKE_SCALE)
+    yield significance(folder)
+    yield from (_section(*each, folder) for each in found if each[1] == SMOKE_SCALE)
     for training in TRAININGS:
-        prefix = f"fig7a_{training.model}_"
-        names = sorted(path.stem for path in folder.glob(f"{prefix}*.csv"))
-        scales = [name.removeprefix(prefix) for name in names if not name.endswith("_curves")]
-        # The paper's own scale first.
-        for scale in sorted(scales, key=lambda scale: (scale != PAPER_SCALE, scale)):
-            yield _section(training, scale, folder)
-        if not scales:
+        if training not in [each for each, _ in found]:
+            scales = (SMOKE_SCALE, "cpu", PAPER_SCALE)
             yield Section(
                 key=f"fig7a_{training.model}",
                 source=SOURCE,
@@ -88,15 +120,35 @@ def fig7a(folder: Path) -> Iterator[Section]:
                 paper=training.paper,
                 ours="missing",
                 state="missing",
-                missing=[_missing(training, "smoke"), _missing(training, PAPER_SCALE)],
+                missing=[_missing(training, scale) for scale in scales],
             )
 
 
+def _scales(training: Published, folder: Path) -> list[str]:
+    """Return the scales that there are results of, in the order of the page."""
+    prefix = f"fig7a_{training.model}_"
+    names = sorted(path.stem for path in folder.glob(f"{prefix}*.csv"))
+    scales = [name.removeprefix(prefix) for name in names if not name.endswith("_curves")]
+    return sorted(scales, key=lambda each: (SCALES.index(each) if each in SCALES else 9, each))
+
+
+def _lacking(training: Published, folder: Path) -> list[str]:
+    """Return the scales worth training that there are no results of."""
+    return [each for each in (PAPER_SCALE, "cpu") if each not in _scales(training, folder)]
+
+
 def _missing(training: Published, scale: str) -> Missing:
-    kind = "training of the paper" if scale == PAPER_SCALE else "short run that shows the path"
+    kind = {
+        PAPER_SCALE: "training of the paper",
+        "cpu": "training of an hour an arm on two cores",
+        SMOKE_SCALE: "short run that shows the path",
+    }[scale]
+    data = "" if training.model == "resnet50" or scale == PAPER_SCALE else "data=text "
+    if data and scale == "cpu":
+        data += "data.tokenizer=bpe "
     return Missing(
         f"{training.title}: {kind}",
-        f"python -m experiments.fig7a {training.model} --scale {scale} data.root=FOLDER",
+        f"python -m experiments.fig7a {training.model} --scale {scale} {data}data.root=FOLDER",
     )
 
 
@@ -123,12 +175,18 @@ def _section(training: Published, scale: str, folder: Path) -> Section:
         title=training.title if whole else f"{training.title.split(' on ')[0]}: {scale} run",
         paper=training.paper,
         ours=ours if whole else f"{scale} run, not the paper's training: {ours}",
-        state="measured" if whole else "smoke",
+        state="measured" if whole else "smoke" if scale == SMOKE_SCALE else "scaled",
+        says=SAYS.get(scale, OTHER_SCALE.format(scale=scale, seeds=_seeds(arms))),
         tables=[table],
         plots=[] if curves is None else [_curves(training, curves)],
         results=[result] if curves is None else [result, curves],
-        missing=[] if whole else [_missing(training, PAPER_SCALE)],
+        missing=[] if whole else [_missing(training, each) for each in _lacking(training, folder)],
     )
+
+
+def _seeds(arms: dict[str, tuple[float, int]]) -> str:
+    numbers = sorted({seeds for _, seeds in arms.values()})
+    return "one seed" if numbers == [1] else f"{numbers[0]} to {numbers[-1]} seeds an arm"
 
 
 def _means(result: Result, training: Published) -> dict[str, tuple[float, int]]:
@@ -151,6 +209,8 @@ def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bo
         published = training.injected if arm.startswith(INJECTED) else training.optinc
         change = value - baseline
         row = [arm, str(seeds), f"{value:.4f}"]
+        if training.metric == "val_loss":
+            row.append(f"{exp(value):.2f}")
         if arm == BASELINE:
             row += ["", ""]
         else:
@@ -159,6 +219,8 @@ def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bo
             row.append("" if arm == BASELINE else f"{change - published:+.4f}")
         rows.append(row)
     columns = ["arm", "seeds", f"{training.metric}, {training.unit}"]
+    if training.metric == "val_loss":
+        columns.append("perplexity")
     columns += ["minus ring, paper" + ("" if whole else " (its own training)"), "minus ring, ours"]
     return Table(
         "Mean over the seeds" if whole else "Mean over the seeds of a short run",
@@ -169,20 +231,19 @@ def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bo
 
 def _curves(training: Published, curves: Result) -> Plot:
     curves.require("arm", "seed", "step", "value")
-    arms = list(dict.fromkeys(row["arm"] for row in curves.rows))
-    series: dict[str, plots.Points] = {}
-    groups = {}
-    for arm, seed in dict.fromkeys((row["arm"], row["seed"]) for row in curves.rows):
-        rows = [row for row in curves.rows if (row["arm"], row["seed"]) == (arm, seed)]
-        label = f"{arm}, seed {seed}"
-        series[label] = (
-            [curves.number(row, "step") for row in rows],
-            [training.factor * curves.number(row, "value") for row in rows],
-        )
-        groups[label] = (arms.index(arm), 0)
+    lines: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for row in curves.rows:
+        lines.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
+    spare = [arm for arm in lines if arm not in COLOURS]
+    colours = {arm: plots.COLOURS[i % len(plots.COLOURS)] for i, arm in enumerate(spare)} | COLOURS
+    series = {
+        arm: [
+            points(curves, rows, "step", "value", scale=training.factor) for rows in seeds.values()
+        ]
+        for arm, seeds in lines.items()
+    }
+    y = f"{training.metric}, {training.unit}"
     return Plot(
-        f"{training.metric} while training",
-        plots.lines(
-            series, x="optimiser step", y=f"{training.metric}, {training.unit}", groups=groups
-        ),
+        f"{training.metric} while training, one line a seed; arms of equal weights hide each other",
+        plots.repeated(series, colours, x="optimiser step", y=y),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -11,6 +12,27 @@ COLOURS = ("#0b6e99", "#d9730d", "#4d7c3a", "#8a4fbf", "#c23b5a", "#7a6a4f", "#2
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 Points = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its confidence interval.
+
+    Attributes:
+        name: Name of its row.
+        value: The value.
+        low: Lower end.
+        high: Upper end.
+        unseen: Size below which a difference would not be seen.
+        group: Group that it belongs to.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unseen: float
+    group: str
 
 
 def bars(
@@ -103,6 +125,79 @@ def lines(
     if ticks:
         figure.update_xaxes(tickvals=list(ticks), ticktext=[f"{tick:g}" for tick in ticks])
     return _style(figure, names=len(series))
+
+
+def repeated(
+    series: Mapping[str, Sequence[Points]], colours: Mapping[str, str], *, x: str, y: str
+) -> Any:
+    """Return lines of one colour, and one name, for all repetitions of a series.
+
+    Args:
+        series: Points of every repetition, by name.
+        colours: Colours by name.
+        x: Title of the x axis.
+        y: Title of the y axis.
+    """
+    figure = go.Figure()
+    for name, repetitions in series.items():
+        for number, (xs, ys) in enumerate(repetitions):
+            figure.add_scatter(
+                name=name,
+                x=list(xs),
+                y=list(ys),
+                mode="lines",
+                line={"color": colours[name]},
+                legendgroup=name,
+                showlegend=number == 0,
+            )
+    _axes(figure, x=x, y=y, logarithmic="")
+    return _style(figure, names=len(series))
+
+
+def intervals(
+    rows: Sequence[Interval], colours: Mapping[str, str], *, x: str, reverse: bool = False
+) -> Any:
+    """Return one row for each interval, the first on top, beside a line at zero.
+
+    Args:
+        rows: The intervals.
+        colours: Colours by group.
+        x: Title of the axis of values.
+        reverse: Let larger values lie to the left.
+    """
+    figure = go.Figure()
+    figure.add_bar(
+        name="too small for this test to see",
+        y=[row.name for row in rows],
+        x=[2 * row.unseen for row in rows],
+        base=[-row.unseen for row in rows],
+        orientation="h",
+        marker_color="#d8dee4",
+        hoverinfo="skip",
+    )
+    for group in dict.fromkeys(row.group for row in rows):
+        chosen = [row for row in rows if row.group == group]
+        figure.add_scatter(
+            name=group,
+            x=[row.value for row in chosen],
+            y=[row.name for row in chosen],
+            mode="markers",
+            marker={"size": 9, "color": colours[group]},
+            error_x={
+                "symmetric": False,
+                "array": [row.high - row.value for row in chosen],
+                "arrayminus": [row.value - row.low for row in chosen],
+                "width": 0,
+            },
+        )
+    _style(figure, names=2)
+    figure.add_vline(x=0, line_width=1, line_color="#1d2329")
+    figure.update_xaxes(title=x, autorange="reversed" if reverse else True)
+    figure.update_yaxes(
+        autorange="reversed", categoryorder="array", categoryarray=[row.name for row in rows]
+    )
+    figure.update_layout(height=150 + 32 * len(rows))
+    return figure
 
 
 def scatter(

@@ -1,0 +1,398 @@
+"""Does learning survive the switch? Many short trainings, paired by their seeds.
+
+    python -m experiments.significance data.root=FOLDER [--models llama resnet18] [--seeds 1 2 3]
+    python -m experiments.significance --quick data.root=FOLDER
+    python -m experiments.significance --collect
+
+A small LLaMA learns WikiText-2 by bytes, and ResNet18 learns CIFAR-100, once for every arm and
+seed. All arms of a seed start from the same weights and see the same batches, so that an arm is
+compared with exact averaging seed by seed: mean difference with its 95 % confidence interval, and
+the smallest difference that this test could have seen. data.root holds the texts (train.txt,
+valid.txt) and cifar-100-python/. A run takes about 3 minutes on one core, and one run is trained
+on every core (--jobs). Started again, the command trains only what --runs lacks; results are of
+the seeds that are complete in all arms. --quick takes two seeds of short runs: it shows the path,
+and finds only large differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.common.options import (
+    absolute,
+    add_results,
+    add_runs,
+    command_parser,
+    parse_with_overrides,
+)
+from experiments.common.record import command_line, save
+from experiments.common.runs import curve, run, summaries
+from experiments.common.statistics import holm, paired_difference
+from experiments.common.tables import RIGHT, Column, show
+from experiments.significance_plot import plot
+from optinc.errors import ConfigurationError
+
+BASELINE = "ring"
+
+ARMS: Mapping[str, tuple[str, ...]] = {
+    BASELINE: ("arm=ring",),
+    "ideal_16": ("arm=ideal_16",),
+    "ideal_8": ("arm=ideal_8",),
+    "ideal_6": ("arm=ideal_8", "optinc.bits=6"),
+    "ideal_4": ("arm=ideal_8", "optinc.bits=4"),
+    "ideal_4_floor": ("arm=ideal_8", "optinc.bits=4", "optinc.rounding=floor"),
+    "table2_3_4_5_6": ("arm=table2_3_4_5_6",),
+    "int8_blocks": ("reducer=int8_blocks",),
+    "qsgd": ("reducer=qsgd",),
+    "powersgd": ("reducer=powersgd",),
+}
+"""Overrides of every arm. ``ideal_B`` has the results of an ONN that is right on every input."""
+
+COMPARISONS = (*((arm, BASELINE) for arm in ARMS if arm != BASELINE), ("ideal_4_floor", "ideal_4"))
+"""Arms, and what each is compared with."""
+
+COMMON = (
+    "trainer.enable_progress_bar=false",
+    "trainer.enable_model_summary=false",
+    "trainer.log_every_n_steps=1",
+    "callbacks=no_checkpoint",
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of which every arm and seed makes one run.
+
+    Attributes:
+        title: Model and data.
+        settings: Overrides of every run.
+        full: Overrides of its length.
+        quick: The same for ``--quick``.
+        metric: Compared value of ``summary.json``.
+        unit: Its unit in the results.
+        factor: Factor from the summary to the unit.
+        better: 1 where more is better, -1 where less is.
+    """
+
+    title: str
+    settings: tuple[str, ...]
+    full: tuple[str, ...]
+    quick: tuple[str, ...]
+    metric: str
+    unit: str
+    factor: float
+    better: int
+
+
+TRAININGS = {
+    "llama": Training(
+        title="LLaMA 3 x 128, bytes of WikiText-2",
+        settings=(
+            "model=llama_tiny",
+            "model.layers=3",
+            "model.hidden_size=128",
+            "model.heads=4",
+            "model.intermediate_size=344",
+            "data=text",
+            "trainer.limit_val_batches=100",
+        ),
+        full=("trainer.max_steps=800", "trainer.val_check_interval=800"),
+        quick=("trainer.max_steps=40", "trainer.val_check_interval=40"),
+        metric="val_loss",
+        unit="nats a byte",
+        factor=1,
+        better=-1,
+    ),
+    "resnet18": Training(
+        title="ResNet18, CIFAR-100",
+        settings=(
+            "model=resnet18",
+            "model.label_smoothing=0.1",
+            "data=cifar100",
+            "trainer.precision=bf16-mixed",
+        ),
+        full=("trainer.max_epochs=1",),
+        quick=(
+            "trainer.max_epochs=1",
+            "trainer.limit_train_batches=15",
+            "trainer.limit_val_batches=16",
+        ),
+        metric="val_acc",
+        unit="points of top-1",
+        factor=100,
+        better=1,
+    ),
+}
+
+TEN_SEEDS = tuple(range(1, 11))
+TWO_SEEDS = (1, 2)
+
+
+def main() -> None:
+    """Train what is missing, seed by seed, and write ``significance*`` after every seed."""
+    parser = _parser()
+    arguments, overrides = parse_with_overrides(parser)
+    name = "significance_quick" if arguments.quick else "significance"
+    folder: Path = arguments.runs or absolute(f"runs/{name}")
+    seeds = arguments.seeds or (TWO_SEEDS if arguments.quick else TEN_SEEDS)
+    report = Report(name, arguments.results)
+    for model in [] if arguments.collect else arguments.models:
+        for seed in seeds:
+            settings = run_settings(model, seed=seed, quick=arguments.quick)
+            train(folder / model, settings, overrides, jobs=arguments.jobs)
+            report.write(gather(folder, arguments.models), seeds=seeds)
+    runs = gather(folder, arguments.models)
+    if not report.write(runs, seeds=seeds, shown=True):
+        parser.error(f"two seeds complete in all arms are needed, and {folder} lacks them")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--models", nargs="+", choices=TRAININGS, default=list(TRAININGS))
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 to 10, --quick 1 and 2")
+    parser.add_argument("--quick", action="store_true", help="two seeds of short runs")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="runs at a time, of one thread each (default: one a core)",
+    )
+    add_runs(parser, None, shown="runs/significance or runs/significance_quick")
+    add_results(parser)
+    parser.add_argument("--collect", action="store_true", help="train none")
+    return parser
+
+
+def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:
+    """Return the overrides of one seed's runs, by the folder of each: ``ARM-SEED``."""
+    training = TRAININGS[model]
+    length = training.quick if quick else training.full
+    return {
+        f"{arm}-{seed}": [*training.settings, *length, *COMMON, *of_arm, f"seed={seed}"]
+        for arm, of_arm in ARMS.items()
+    }
+
+
+def train(
+    folder: Path, settings: Mapping[str, list[str]], overrides: Sequence[str], *, jobs: int
+) -> None:
+    """Train the runs of a seed that ``folder`` does not hold yet.
+
+    Args:
+        folder: Folder of the runs of one model.
+        settings: Overrides by name of run.
+        overrides: Overrides of all runs, after them.
+        jobs: Runs at a time.
+
+    Raises:
+        ConfigurationError: If a finished run has other settings; names its folder.
+        subprocess.CalledProcessError: If a run fails; it has printed why.
+    """
+    finished = {path.name for path in summaries(folder)}
+    for run_name in finished & set(settings):
+        _check_settings(folder / run_name, [*settings[run_name], *overrides])
+    missing = [run_name for run_name in settings if run_name not in finished]
+    with ThreadPoolExecutor(jobs) as pool:
+        started = [
+            pool.submit(run, folder / run_name, *settings[run_name], *overrides, threads=1)
+            for run_name in missing
+        ]
+        try:
+            for each in started:
+                each.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _check_settings(folder: Path, wanted: Sequence[str]) -> None:
+    """Check that a finished run is one that would be made now, wherever its data lay."""
+    used = map(str, OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
+    kept = [{each for each in of if not each.startswith("data.root=")} for of in (used, wanted)]
+    differing = sorted(kept[0] ^ kept[1])
+    if differing:
+        raise ConfigurationError(
+            f"{folder} was run with other settings ({', '.join(differing)}); choose another --runs"
+        )
+
+
+def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for every finished run, by model, seed and arm.
+
+    Raises:
+        ConfigurationError: If arms of a seed did not start alike.
+    """
+    rows = []
+    for model in models:
+        of_model = [
+            _row(model, path, summary)
+            for path, summary in summaries(folder / model).items()
+            if path.name.rpartition("-")[0] in ARMS
+        ]
+        _check_pairs(of_model)
+        order = list(ARMS)
+        rows += sorted(of_model, key=lambda row: (row["seed"], order.index(row["arm"])))
+    return rows
+
+
+def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    training = TRAININGS[model]
+    if summary[training.metric] is None:
+        raise ConfigurationError(f"{folder} has diverged: {training.metric} is not finite")
+    return {
+        "model": model,
+        "arm": folder.name.rpartition("-")[0],
+        "seed": summary["seed"],
+        "metric": training.metric,
+        "value": training.factor * summary[training.metric],
+        "first_loss": curve(folder, "train_loss")[1][0],
+        "steps": summary["steps"],
+        "quantization_error": summary["quantization_error"],
+        "onn_error_rate": summary["onn_error_rate"],
+        "seconds": summary["seconds"],
+    }
+
+
+def _check_pairs(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Check that all arms of a seed took as many steps, from the same loss on the first batch."""
+    partners = {row["seed"]: row for row in rows if row["arm"] == BASELINE}
+    for row in rows:
+        partner = partners.get(row["seed"], row)
+        alike = isclose(row["first_loss"], partner["first_loss"], rel_tol=1e-5)
+        if not alike or row["steps"] != partner["steps"]:
+            told = " and ".join(
+                f"{each['arm']} (first loss {each['first_loss']:.6f}, {each['steps']} steps)"
+                for each in (row, partner)
+            )
+            raise ConfigurationError(f"{row['model']}, seed {row['seed']}: {told} are no pair")
+
+
+def complete(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[int]:
+    """Return the seeds that all arms have finished, of the rows of one model."""
+    found = {(row["arm"], row["seed"]) for row in rows}
+    return [seed for seed in seeds if all((arm, seed) in found for arm in ARMS)]
+
+
+def tabulate(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a row for every comparison of every model that has two complete seeds.
+
+    ``difference`` is the arm's mean minus that of ``minus``. ``p Holm`` is adjusted for all
+    comparisons of the model.
+    """
+    table = []
+    for model, training in TRAININGS.items():
+        of_model = [row for row in rows if row["model"] == model]
+        whole = complete(of_model, seeds)
+        if len(whole) < 2:
+            continue
+        title = f"{training.title}, {of_model[0]['steps']} steps"
+        values = {(row["arm"], row["seed"]): row["value"] for row in of_model}
+        columns = {arm: [values[arm, seed] for seed in whole] for arm in ARMS}
+        found = [paired_difference(columns[arm], columns[base]) for arm, base in COMPARISONS]
+        adjusted = holm([each.p for each in found])
+        for (arm, base), each, p_holm in zip(COMPARISONS, found, adjusted, strict=True):
+            table.append(
+                {
+                    "model": model,
+                    "training": title,
+                    "unit": training.unit,
+                    "better": training.better,
+                    "arm": arm,
+                    "minus": base,
+                    "seeds": each.pairs,
+                    "mean": sum(columns[arm]) / each.pairs,
+                    "mean of minus": sum(columns[base]) / each.pairs,
+                    "difference": each.mean,
+                    "low": each.low,
+                    "high": each.high,
+                    "smallest seen": each.smallest,
+                    "p": each.p,
+                    "p Holm": p_holm,
+                }
+            )
+    return table
+
+
+class Report:
+    """Writes and prints the results of the seeds that are complete.
+
+    Args:
+        name: Name of the files.
+        folder: Folder of the results.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name = name
+        self._folder = folder
+        self._title = "Paired differences to exact averaging over seeds"
+
+    def write(
+        self, rows: Sequence[Mapping[str, Any]], *, seeds: Sequence[int], shown: bool = False
+    ) -> bool:
+        """Write ``NAME.csv``, ``NAME_runs.csv`` and ``NAME.png``; return whether there is enough.
+
+        Args:
+            rows: Rows of all runs.
+            seeds: Seeds that count.
+            shown: Print the table too.
+        """
+        table = tabulate(rows, seeds)
+        if not table:
+            return False
+        origin: dict[str, Any] = {
+            "source": "Fig. 7a",
+            "command": command_line("experiments.significance"),
+            "folder": self._folder,
+        }
+        save(self._name, title=self._title, rows=table, notes=_notes(table), **origin)
+        title = "Runs of the paired differences"
+        save(f"{self._name}_runs", title=title, rows=rows, notes="4 virtual servers.", **origin)
+        plot(table, self._folder / f"{self._name}.png")
+        if shown:
+            _show(table)
+        return True
+
+
+def _notes(table: Sequence[Mapping[str, Any]]) -> str:
+    seeds = {row["training"]: row["seeds"] for row in table}
+    counted = "; ".join(f"{training}: {number} seeds" for training, number in seeds.items())
+    return (
+        f"{counted}. 4 virtual servers; weights, batches and their order are those of the seed in "
+        "every arm. low and high: 95 % confidence interval by Student's t. smallest seen: the true "
+        "difference that this test finds with a chance of 80 %, at the spread that was measured. "
+        "p Holm: adjusted for all comparisons of a model. Short trainings of small models: they "
+        "say how gradients through the switch act on the first steps of learning, not what the "
+        "paper's trainings end at."
+    )
+
+
+def _show(table: Sequence[Mapping[str, Any]]) -> None:
+    for title in dict.fromkeys(row["training"] for row in table):
+        rows = [row for row in table if row["training"] == title]
+        show(
+            f"{title}: {rows[0]['unit']}, {rows[0]['seeds']} seeds",
+            [
+                Column("arm", "arm"),
+                Column("minus", "minus"),
+                Column("mean", "mean", ".4f"),
+                Column("difference", "difference", "+.4f"),
+                Column("95 % interval", "interval", RIGHT),
+                Column("smallest seen", "smallest seen", ".4f"),
+                Column("p Holm", "p Holm", ".3f"),
+            ],
+            [{**row, "interval": f"{row['low']:+.4f} to {row['high']:+.4f}"} for row in rows],
+        )
+
+
+if __name__ == "__main__":
+    main()
