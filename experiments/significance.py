@@ -199,7 +199,7 @@ def train(
         subprocess.CalledProcessError: If a run fails; it has printed why.
     """
     finished = {path.name for path in summaries(folder)}
-    for run_name in finished & set(settings):
+    for run_name in [each for each in settings if each in finished]:
         _check_settings(folder / run_name, [*settings[run_name], *overrides])
     missing = [run_name for run_name in settings if run_name not in finished]
     with ThreadPoolExecutor(jobs) as pool:

@@ -19,8 +19,14 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from benchmarks.gpu.inputs import collect
-from benchmarks.gpu.results import Options, StageResults, pack_runs, parse_options, unpack_runs
-from benchmarks.gpu.step_meter import METER_FILE
+from benchmarks.gpu.results import (
+    METER_FILE,
+    Options,
+    StageResults,
+    pack_runs,
+    parse_options,
+    unpack_runs,
+)
 from experiments.common.runs import curve, run
 from optinc.runs.summary import SUMMARY_FILE
 

@@ -21,6 +21,9 @@ from optinc.atomic_file import write_atomically
 RUNS_FILE = "runs.tar.gz"
 """Runs of all stages, without what is large."""
 
+METER_FILE = "steps.json"
+"""What :class:`benchmarks.gpu.step_meter.StepMeter` writes into the folder of its run."""
+
 LARGEST_FILE = 12 << 20
 """Bytes of the largest file of a run that is packed: checkpoints of large networks are left out."""
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytorch_lightning as pl
 import torch
 
-METER_FILE = "steps.json"
+from benchmarks.gpu.results import METER_FILE
 
 SYNCHRONISING = "called a synchronizing CUDA operation"
 """Warning of torch's ``set_sync_debug_mode``."""

@@ -111,13 +111,14 @@ def validate(cfg: DictConfig) -> None:
         ConfigurationError: Names the setting and the legal values.
     """
     refuse_words_for_groups(cfg)
-    if cfg.choices.task != "evaluate":
-        # Its command line is laid over the settings of a run, which name other classes.
-        check_settings(cfg, Config)
+    # First: classes that the scale names are looked up below.
     scales = list(cfg.scales or {})
     if cfg.scale is not None and cfg.scale not in scales:
         legal = " | ".join(scales) or "null, since no experiment with scales is chosen"
         raise ConfigurationError(f"scale must be {legal}, got {cfg.scale}")
+    if cfg.choices.task != "evaluate":
+        # Its command line is laid over the settings of a run, which name other classes.
+        check_settings(cfg, Config)
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigurationError(

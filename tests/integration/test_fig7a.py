@@ -7,24 +7,30 @@ import hashlib
 import json
 import subprocess
 import sys
+from math import exp
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from experiments import fig7a
 from optinc.errors import ConfigurationError
+from optinc.models.resnet import ResNetClassifier
 from optinc.runs.summary import weights_sha256
 from optinc.strategies.virtual_servers import VirtualServersStrategy
+from optinc.tasks.config import validate
+from optinc.tasks.instantiate import instantiate
 from optinc.tasks.main import CONF
-from tests.hydra_jobs import TINY, job
+from tests.hydra_jobs import TINY, composed, job
 
 ROOT = Path(__file__).parent.parent.parent
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
 # The table of 16 bits takes minutes to make where it is not cached.
 TRAINED_ARMS = [arm for arm in ARMS if arm != "onn_16"]
+ALL_ARMS = (*fig7a.ARMS, *fig7a.INJECTED_ARMS)
 SMALL = [*TINY, "data=pydocs", "callbacks=no_checkpoint"]
 
 
@@ -98,10 +104,55 @@ def test_a_multirun_takes_the_arms_of_the_experiment(experiment: str) -> None:
 
 
 def test_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"scale must be paper \| day \| lease \| cpu"):
+    with pytest.raises(
+        ConfigurationError, match=r"scale must be paper \| day \| lease \| cpu \| smoke, got big"
+    ):
         job(tmp_path, "experiment=fig7a_resnet50", "scale=big", "data.root=x")
     with pytest.raises(ConfigurationError, match="scale must be null, since no experiment"):
         job(tmp_path, "scale=smoke")
+
+
+def test_the_scale_of_two_cores_has_a_recipe_of_its_own(tmp_path: Path) -> None:
+    root = f"data.root={tmp_path}"
+    cfg = composed(tmp_path, "experiment=fig7a_resnet50", "scale=cpu", "arm=onn_16", root)
+    validate(cfg)
+    model: ResNetClassifier = instantiate(cfg.model, num_classes=100)
+    configured: Any = model.optimizer_factory([torch.nn.Parameter(torch.zeros(1))])
+    assert type(configured) is torch.optim.AdamW
+    assert configured.defaults["lr"] == 1e-3
+    assert configured.defaults["weight_decay"] == 0.05
+    assert (cfg.trainer.max_epochs, cfg.trainer.precision) == (12, "bf16-mixed")
+    assert (cfg.model.stem, cfg.model.label_smoothing, cfg.data.augment) == ("imagenet", 0.1, True)
+    text = ("data=text", "data.tokenizer=bpe", root)
+    cfg = composed(tmp_path, "experiment=fig7a_llama", "scale=cpu", "arm=onn_16", *text)
+    validate(cfg)
+    assert (cfg.model.layers, cfg.model.hidden_size, cfg.trainer.max_steps) == (8, 384, 1500)
+    assert (cfg.data.tokenizer, cfg.data.vocab_size) == ("bpe", 4096)
+
+
+def test_other_scales_keep_their_optimiser(tmp_path: Path) -> None:
+    settings = ("experiment=fig7a_resnet50", f"data.root={tmp_path}", "model.optimizer.lr=0.3")
+    cfg = composed(tmp_path, *settings, "scale=paper")
+    model: ResNetClassifier = instantiate(cfg.model, num_classes=100)
+    configured: Any = model.optimizer_factory([torch.nn.Parameter(torch.zeros(1))])
+    assert type(configured) is torch.optim.SGD
+    kept = {key: configured.defaults[key] for key in ("lr", "momentum", "nesterov", "weight_decay")}
+    assert kept == {"lr": 0.3, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+    assert cfg.trainer.precision == "32-true"
+
+
+def test_the_scale_of_two_cores_has_four_arms_and_one_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(fig7a, "train", lambda folder, *overrides: started.append(folder.name))
+    for scale in ("cpu", "day"):
+        arguments = ["resnet50", "--scale", scale, "data.root=x", "--runs", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["fig7a", *arguments])
+        with pytest.raises(SystemExit, match="2"):  # nothing was trained
+            fig7a.main()
+    assert started[:4] == ["ring-1", "onn_16-1", "onn_8-1", "table2_3_4_5_6-1"]
+    assert started[4:] == [f"{arm}-{seed}" for arm, seed in fig7a.plan([*ALL_ARMS], [1, 2, 3])]
 
 
 @pytest.mark.slow
@@ -124,11 +175,14 @@ def test_fig7a_trains_what_is_missing_and_gathers_all(tmp_path: Path) -> None:
         ("ring", "2", "val_loss", "2"),
         ("table2_3_4_5_6", "1", "val_loss", "2"),
     ]
-    assert all(float(row["value"]) > 0 for row in rows)
+    losses = [float(row["value"]) for row in rows]
+    assert all(loss > 0 for loss in losses)
+    assert [float(row["perplexity"]) for row in rows] == pytest.approx([exp(x) for x in losses])
     with (tmp_path / "results" / "fig7a_llama_smoke_curves.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 6
-    origin = json.loads((tmp_path / "results" / "fig7a_llama_smoke.json").read_text())
-    assert origin["source"] == "Fig. 7a"
+    for name in ("fig7a_llama_smoke", "fig7a_llama_smoke_curves"):
+        origin = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+        assert origin["source"] == "Fig. 7a"
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0
     assert "$ python run.py" not in again.stdout

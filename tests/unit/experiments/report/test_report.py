@@ -10,12 +10,13 @@ import pytest
 from experiments.common.record import RESULTS, MalformedResultError, read, save
 from experiments.report import __main__ as report
 from experiments.report.content import Plot, difference, paired
+from experiments.report.fig7a import COLOURS
 from experiments.report.page import build
 from experiments.report.sections import sections
 
 KEYS = [
-    *("table1", "table2", "fig6", "fig7a_resnet50", "fig7a_llama", "fig7b", "cascade"),
-    *("noise", "rounding", "search"),
+    *("table1", "table2", "fig6", "significance", "fig7a_resnet50", "fig7a_llama", "fig7b"),
+    *("cascade", "noise", "rounding", "search"),
 ]
 
 
@@ -110,7 +111,91 @@ def test_runs_of_the_papers_length_are_compared_with_it(tmp_path: Path) -> None:
     built = [s for s in sections(tmp_path) if s.key.startswith("fig7a_llama")]
     assert [section.state for section in built] == ["measured", "smoke"]
     assert built[0].tables[0].rows[1][-3:] == ["+0.018", "+0.0200", "+0.0020"]
+    assert built[0].tables[0].rows[0][2:4] == ["2.9300", "18.73"]  # loss, perplexity
     assert built[0].missing == []
+
+
+def test_what_has_learned_stands_before_smoke_runs(tmp_path: Path) -> None:
+    for scale in ("smoke", "cpu"):
+        runs(tmp_path, f"fig7a_resnet50_{scale}", {"ring": [0.5], "onn_16": [0.5]}, "val_acc")
+    runs(tmp_path, "fig7a_llama_cpu", {"ring": [4.0], "onn_16": [4.0]}, "val_loss")
+    built = [s for s in sections(tmp_path) if "Fig. 7a" in s.source]
+    assert [(section.key, section.state) for section in built] == [
+        ("fig7a_resnet50_cpu", "scaled"),
+        ("fig7a_llama_cpu", "scaled"),
+        ("significance", "missing"),
+        ("fig7a_resnet50_smoke", "smoke"),
+    ]
+    assert "Scale cpu" in built[0].says
+    assert "does not say" in built[0].says
+    assert "one seed" in built[0].says
+    assert [gap.command.split()[5] for gap in built[3].missing] == ["paper"]
+    assert "does not say" in body(build(tmp_path))
+
+
+def test_an_arm_has_one_colour_and_one_name_for_all_its_seeds(tmp_path: Path) -> None:
+    runs(tmp_path, "fig7a_llama_smoke", {"ring": [3.0], "own": [3.0]}, "val_loss")
+    rows = [
+        {"arm": arm, "seed": seed, "step": step, "value": 3.0 + seed}
+        for arm in (*COLOURS, "own", "other")
+        for seed in (1, 2, 3)
+        for step in (9, 19)
+    ]
+    name = "fig7a_llama_smoke_curves"
+    save(name, title="t", source="Fig. 7a", command="c", rows=rows, folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "fig7a_llama_smoke")
+    lines = section.plots[0].figure.data
+    assert len(lines) == 3 * (len(COLOURS) + 2)
+    colours = {
+        line.name: {each.line.color for each in lines if each.name == line.name} for line in lines
+    }
+    assert all(len(of_arm) == 1 for of_arm in colours.values())
+    assert len(set.union(*colours.values())) >= len(COLOURS)
+    assert colours["ring"] == {COLOURS["ring"]}
+    assert [line.name for line in lines if line.showlegend] == [*COLOURS, "own", "other"]
+    assert "not recorded" not in body(build(tmp_path))
+
+
+def test_every_file_of_data_that_is_kept_has_its_record() -> None:
+    assert sorted(path.stem for path in RESULTS.glob("*.csv")) == sorted(
+        path.stem for path in RESULTS.glob("*.json")
+    )
+
+
+def differences(folder: Path, name: str) -> None:
+    shared = {"training": "LLaMA, 9 steps", "unit": "nats", "better": -1, "seeds": 10, "mean": 1.6}
+    shared |= {"minus": "ring", "smallest seen": 0.02}
+    rows = [
+        shared | {"arm": arm, "difference": d, "low": d - 0.01, "high": d + 0.01, "p Holm": p}
+        for arm, d, p in (("ideal_8", 0.001, 1.0), ("ideal_4", 0.05, 0.001), ("qsgd", -0.05, 0.01))
+    ]
+    save(name, title="t", source="Fig. 7a", command="c", rows=rows, folder=folder)
+
+
+def test_paired_seeds_are_told_with_what_could_not_be_seen(tmp_path: Path) -> None:
+    differences(tmp_path, "significance_quick")
+    quick = next(s for s in sections(tmp_path) if s.key == "significance")
+    assert quick.state == "smoke"
+    assert "only large differences" in quick.says
+    assert quick.missing
+    differences(tmp_path, "significance")
+    section = next(s for s in sections(tmp_path) if s.key == "significance")
+    assert section.state == "scaled"
+    assert section.missing == []
+    assert section.ours == (
+        "LLaMA, 9 steps (10 seeds): worse: ideal_4, better: qsgd, no difference found: ideal_8"
+    )
+    assert section.tables[0].rows[1][-1] == "worse"
+    unseen, *points = section.plots[0].figure.data
+    assert list(unseen.base) == [-0.02] * 3
+    assert list(unseen.x) == pytest.approx([0.04] * 3)
+    assert {trace.name: list(trace.x) for trace in points} == {
+        "no difference found": [0.001],
+        "worse": [0.05],
+        "better": [-0.05],
+    }
+    assert points[0].error_x.array == pytest.approx([0.01])
+    assert "no proof of none" in body(build(tmp_path))
 
 
 def test_runs_without_exact_averaging_are_refused(tmp_path: Path) -> None:
