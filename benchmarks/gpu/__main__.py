@@ -38,9 +38,7 @@ def main() -> int:
     start = time.monotonic()
     arguments = _arguments()
     if arguments.collect is not None:
-        from benchmarks.gpu.collected import show_and_keep  # noqa: PLC0415  (imports torch)
-
-        return int(show_and_keep(arguments.collect, keep=arguments.save))
+        return _collect(arguments.collect, keep=arguments.save)
     # So that the stage in progress is ended with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out: Path = arguments.out.resolve()
@@ -89,6 +87,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--collect", type=Path, metavar="FOLDER", help="show results, run nothing")
     parser.add_argument("--save", action="store_true", help="keep them in benchmarks/results")
     return parser.parse_args()
+
+
+def _collect(folder: Path, *, keep: bool) -> int:
+    """Show results; return the exit status."""
+    from benchmarks.gpu.collected import show_and_keep  # noqa: PLC0415  (imports torch)
+    from optinc.errors import OptINCError  # noqa: PLC0415
+
+    try:
+        return int(show_and_keep(folder, keep=keep))
+    except OptINCError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _stages(text: str) -> list[str]:

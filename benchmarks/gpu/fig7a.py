@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,27 +60,37 @@ MINIATURE = (
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed of a training.
+    """Speed of the trainings, measured on :data:`TIMED_ARM`.
 
     Attributes:
         overhead: Seconds of a run beside its steps.
         step: Seconds of a step.
+        reduction: Seconds of the reduction in it; that of the other arms takes next to nothing.
         batch: Images a step.
     """
 
     overhead: float
     step: float
+    reduction: float
     batch: int
 
-    @property
-    def epoch(self) -> float:
-        """Seconds of an epoch with its validation."""
+    def epoch(self, arm: str) -> float:
+        """Return the seconds of an epoch of an arm, with its validation."""
         steps = TRAINING_IMAGES // self.batch + 1
-        return self.step * (steps + VALIDATION_SHARE * (VALIDATION_IMAGES // self.batch + 1))
+        validation = VALIDATION_SHARE * (VALIDATION_IMAGES // self.batch + 1)
+        reduction = self.reduction if arm == TIMED_ARM else 0.0
+        computation = self.step - self.reduction
+        return (computation + reduction) * steps + computation * validation
 
-    def epochs(self, seconds: float) -> int:
-        """Return the epochs that fit."""
-        return int((seconds - self.overhead) / self.epoch)
+    def seconds(self, arm: str, epochs: int) -> float:
+        """Return the seconds of a run."""
+        return self.overhead + epochs * self.epoch(arm)
+
+    def epochs(self, seconds: float, arms: Sequence[str]) -> int:
+        """Return the epochs of all arms that fit, none of which takes :data:`ARM_SECONDS`."""
+        fitting = (seconds - len(arms) * self.overhead) / sum(map(self.epoch, arms))
+        longest = (ARM_SECONDS - self.overhead) / max(map(self.epoch, arms))
+        return max(int(min(fitting, longest)), 0)
 
 
 def settings(options: Options, arm: str) -> list[str]:
@@ -97,7 +108,7 @@ def measure_speed(options: Options, results: StageResults) -> Speed:
     warm_up, steps = (1, 2) if options.miniature else (WARM_UP, TIMED)
     folder, meter = options.store / "trial", "+callbacks.meter"
     start = time.monotonic()
-    run(
+    trial = run(
         folder,
         *settings(options, TIMED_ARM),
         *(f"trainer.max_steps={warm_up + steps + 1}", "trainer.max_epochs=99"),
@@ -110,10 +121,15 @@ def measure_speed(options: Options, results: StageResults) -> Speed:
     batch = stored(folder, "data.batch_size")
     results.content["step"] = {"arm": TIMED_ARM, "batch": batch, **metered}
     step = metered["seconds_per_step"]
-    speed = Speed(overhead=seconds - (steps + 1) * step, step=step, batch=batch)
+    speed = Speed(
+        overhead=seconds - (steps + 1) * step,
+        step=step,
+        reduction=min(trial["reducer_seconds"] / trial["steps"], step),
+        batch=batch,
+    )
     results.note(
-        f"A step of {batch} images takes {step * 1e3:.1f} ms ({TIMED_ARM}), an epoch with its "
-        f"validation about {speed.epoch:.1f} s, a run's start {speed.overhead:.0f} s."
+        f"A step of {batch} images takes {step * 1e3:.1f} ms ({TIMED_ARM}), of which the reduction "
+        f"{speed.reduction * 1e3:.1f} ms; a run's start takes {speed.overhead:.0f} s."
     )
     print(results.content["step"], flush=True)
     return speed
@@ -134,7 +150,10 @@ def train(arm: str, epochs: int, options: Options) -> dict[str, Any]:
         length = [f"trainer.max_epochs={epochs}", "seed=1"]
         summary = run(folder, *settings(options, arm), *length)
     steps, accuracies = curve(folder, "val_acc")
-    kept = ("steps", "val_acc", "val_loss", "quantization_error", "onn_error_rate", "seconds")
+    kept = (
+        *("steps", "val_acc", "val_loss"),
+        *("quantization_error", "onn_error_rate", "blocks", "seconds"),
+    )
     return {
         "arm": arm,
         "seed": 1,
@@ -178,12 +197,11 @@ def run_stage(options: Options) -> int:
 def train_arms(options: Options, results: StageResults, speed: Speed) -> None:
     """Train the arms for equally many epochs, as long as time is left."""
     arms = MINIATURE_ARMS if options.miniature else ARMS
-    seconds = min(ARM_SECONDS, options.left / len(arms))
-    epochs = options.epochs or epochs_before(options) or speed.epochs(seconds)
+    epochs = options.epochs or epochs_before(options) or speed.epochs(options.left, arms)
     epochs = 1 if options.miniature else epochs
     results.note(f"{epochs} epochs an arm.")
     for arm in arms:
-        needed = speed.overhead + epochs * speed.epoch
+        needed = speed.seconds(arm, epochs)
         if epochs < 1 or (needed > options.left and not options.miniature):
             results.fail(arm, f"{options.left:.0f} s are left, {needed:.0f} s would be needed")
             continue

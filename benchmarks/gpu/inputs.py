@@ -69,7 +69,7 @@ def collect(given: Path | None, store: Path) -> str | None:
     own.
 
     Args:
-        given: Folder that holds some of the parts, or the unpacked data set.
+        given: Folder that holds some of the parts; None for none.
         store: Folder in which parts are kept, and into which the data set is unpacked.
 
     Returns:

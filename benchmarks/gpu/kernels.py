@@ -10,6 +10,7 @@ each case compiles programs of its own. Without a GPU the kernels are run by Tri
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ import torch
 
 from benchmarks.gpu import one_rank
 from benchmarks.gpu.results import Options, StageResults, parse_options
+from benchmarks.gpu.stages import ROOT
 from optinc.reducers.kernels import cuda
 from tests.unit.reducers import kernel_checks, triton_interpreter
 from tests.unit.reducers.kernel_cases import Case, check_reduce, check_sums, draw
@@ -32,8 +34,8 @@ from tests.unit.reducers.kernel_cases import Case, check_reduce, check_sums, dra
 WORKERS = 12
 """Most processes; each takes about half a gigabyte of a GPU's memory."""
 
-ONE_RANK_SECONDS = 40.0
-"""Time that is kept for the process group of one rank."""
+ONE_RANK_SECONDS = 60.0
+"""Time that is kept for the process group of one rank, and for tests/gpu."""
 
 MINIATURE_DRAWS = 2
 
@@ -147,6 +149,18 @@ def run_one_rank(results: StageResults) -> None:
                         results.fail(name, "the results differ")
 
 
+def run_gpu_tests(results: StageResults) -> None:
+    """Run the tests that need a GPU, one row for all."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=ONE_RANK_SECONDS
+    )
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    results.add(check=f"tests/gpu: {last}", equal=done.returncode == 0)
+    if done.returncode:
+        results.fail("tests/gpu", done.stdout[-4000:] + done.stderr[-2000:])
+
+
 def run(options: Options) -> int:
     """Run the stage; return the exit status."""
     on_gpu = device().type == "cuda"
@@ -163,6 +177,8 @@ def run(options: Options) -> int:
     else:
         results.fail("checks of the kernels", "neither a GPU nor TRITON_INTERPRET=1")
     run_one_rank(results)
+    with results.attempt("tests/gpu"):
+        run_gpu_tests(results)
     equal = sum(row["equal"] for row in results.rows)
     print(f"{equal} of {len(results.rows)} checks equal", flush=True)
     return results.finish()

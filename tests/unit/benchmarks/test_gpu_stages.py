@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmarks.gpu.collected import show_and_keep
 from benchmarks.gpu.fig7a import Speed
 from benchmarks.gpu.results import Options, StageResults, pack_runs, unpack_runs
 from benchmarks.gpu.stages import MOST_SECONDS, allotted, run_stage
+from experiments.common.record import read
 from optinc.errors import OptINCError
 
 
@@ -110,16 +112,23 @@ def test_results_are_kept_with_their_provenance_but_no_miniature(
     with pytest.raises(OptINCError, match="holds no result"):
         show_and_keep(tmp_path, keep=False)
     results = StageResults("fig7a", options(tmp_path), title="Arms")
-    results.add(arm="ring", val_acc=0.5, validations=[[1, 0.5]])
-    assert show_and_keep(tmp_path / "out", keep=True, results=kept) == 1
+    row = dict.fromkeys(("steps", "quantization_error", "onn_error_rate", "blocks", "seconds"), 2)
+    results.add(arm="ring", seed=1, val_acc=0.5, validations=[[1, 0.4], [2, 0.5]], **row)
+    keep = partial(show_and_keep, tmp_path / "out", keep=True, results=kept, figures=kept)
+    assert keep() == 1
     assert "before it had finished" in capsys.readouterr().out
     results.finish()
-    assert show_and_keep(tmp_path / "out", keep=True, results=kept) == 0
-    assert (kept / "gpu_fig7a.csv").read_text() == "arm,val_acc\nring,0.5\n"
+    assert keep() == 0
+    assert (kept / "gpu_fig7a.csv").read_text().startswith("arm,seed,val_acc,steps")
+    for name in ("fig7a_resnet50_lease", "fig7a_resnet50_lease_curves"):
+        result = read(name, folder=kept)
+        assert result is not None
+        assert (result.origin["source"], result.origin["commit"]) == ("Fig. 7a", "abc")
+        assert [each["value"] for each in result.rows][-1] == "0.5"
     assert json.loads((kept / "gpu_fig7a.json").read_text())["commit"] == "abc"
     StageResults("fig7a", options(tmp_path, miniature=True), title="Arms")
     with pytest.raises(OptINCError, match="measures nothing"):
-        show_and_keep(tmp_path / "out", keep=True, results=kept)
+        keep()
 
 
 def test_runs_travel_without_large_files_and_are_not_unpacked_over_newer_ones(
@@ -141,9 +150,17 @@ def test_runs_travel_without_large_files_and_are_not_unpacked_over_newer_ones(
     assert (copy / "small").read_text() == "newer"
 
 
-def test_epochs_are_those_that_fit_between_start_and_end_of_a_run() -> None:
-    # 98 steps and 20 validation batches of 512 images.
-    speed = Speed(overhead=20.0, step=0.1, batch=512)
-    assert speed.epoch == pytest.approx(0.1 * (98 + 0.4 * 20))
-    assert speed.epochs(240.0) == 20
-    assert speed.epochs(25.0) == 0
+def test_all_arms_get_the_epochs_that_fit_into_the_time_of_all() -> None:
+    # 98 steps and 20 validation batches of 512 images; half of the slow arm's step is reduction.
+    speed = Speed(overhead=20.0, step=0.2, reduction=0.1, batch=512)
+    assert speed.epoch("ring") == pytest.approx(0.1 * 98 + 0.1 * 0.4 * 20)
+    slow = speed.epoch("table2_3_4_5_6")
+    assert slow == pytest.approx(0.2 * 98 + 0.1 * 0.4 * 20)
+    arms = ("ring", "onn_16", "table2_3_4_5_6")
+    epochs = speed.epochs(400.0, arms)
+    assert sum(speed.seconds(arm, epochs) for arm in arms) <= 400.0
+    assert sum(speed.seconds(arm, epochs + 1) for arm in arms) > 400.0
+    # Of ten minutes' time the slowest arm takes four at most.
+    epochs = speed.epochs(2000.0, arms)
+    assert speed.seconds(arms[-1], epochs) <= 240.0 < speed.seconds(arms[-1], epochs + 1)
+    assert speed.epochs(50.0, arms) == 0
