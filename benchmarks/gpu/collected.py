@@ -24,8 +24,8 @@ def show_and_keep(
 
     Args:
         folder: Folder of ``STAGE.json``.
-        keep: Write ``gpu_STAGE.csv``, the rows, and ``gpu_STAGE.json``, their provenance; of Fig. 7a
-            what :mod:`experiments.fig7a` writes, with the provenance of the GPU's machine.
+        keep: Write ``gpu_STAGE.csv``, the rows, and ``gpu_STAGE.json``, their provenance; of
+            Fig. 7a what :mod:`experiments.fig7a` writes, with the provenance of the GPU's machine.
         results: Folder of what is kept.
         figures: Folder of Fig. 7a.
 

@@ -75,9 +75,9 @@ class StepMeter(pl.Callback):
         self.waits = waits
         synchronize = torch.cuda.synchronize
 
-        def counted(*arguments: Any) -> None:
+        def counted(device: Any = None) -> None:
             waits["torch.cuda.synchronize"] += 1
-            synchronize(*arguments)
+            synchronize(device)
 
         stack = ExitStack()
         self._caught = stack.enter_context(warnings.catch_warnings(record=True))
