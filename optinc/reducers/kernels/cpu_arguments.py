@@ -62,8 +62,10 @@ class Tables(NamedTuple):
         steps: int32 [K - 1]: ``index = code + sum_k steps_k * floor(code * parts_k)``.
         inverse_strides: float64 [K - 1]: 1 / stride of each ONN input but the last in the index.
         weights: int32 [K - 1]: ``sum of codes = index - sum_k weights_k * (index // stride_k)``.
-        entries, rows, deviations: On the path ``outcomes``, those of
-            :class:`optinc.switches.outcomes.Outcomes`.
+        entries: uint64 [combinations]; this and the following arrays on the path ``outcomes``,
+            of :class:`optinc.switches.outcomes.Outcomes`. The second word is the upper half.
+        rows: int32 [combinations, 2].
+        deviations: uint32 [D, 2].
     """
 
     codes: NDArray[np.uint16]
@@ -72,7 +74,7 @@ class Tables(NamedTuple):
     steps: NDArray[np.int32]
     inverse_strides: NDArray[np.float64]
     weights: NDArray[np.int32]
-    entries: NDArray[np.uint32]
+    entries: NDArray[np.uint64]
     rows: NDArray[np.int32]
     deviations: NDArray[np.uint32]
 

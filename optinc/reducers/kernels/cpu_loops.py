@@ -71,6 +71,11 @@ def part(function: Callable[..., Any], **options: Any) -> Any:
     return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function into those that call it, so that loops over it are vectorised."""
+    return part(function, inline="always")
+
+
 def accounting(function: Callable[..., Any]) -> Any:
     """Compile sums whose order decides no gradient."""
     return part(function, fastmath={"reassoc", "nsz", "contract"})
@@ -194,7 +199,7 @@ def receive_codes(
     return 0
 
 
-@part
+@inlined
 def philox(
     block: np.int64, flag: np.uint32, draws: Draws
 ) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
@@ -264,16 +269,13 @@ def draw_codes(
     screen_shift, drop = np.uint32(draws.code_bits + 1), draws.screen_shift
     wrong, expected, count = np.uint32(0), np.uint64(0), 0
     for i in range(length):
-        index = np.uint32(index_T[i])
-        entry = entries[index, 0]
-        received_T[i] = np.float32(np.int32(entry & mask))
-        wrong += np.uint32(np.uint32(entry >> mark_shift) & np.uint32(1))
-        expected += np.uint64(entries[index, 1])
-        found_T[i] = np.uint32(np.uint32(upper_T[i]) >> drop) <= np.uint32(entry >> screen_shift)
-    for i in range(length):
-        candidate = found_T[i]
+        entry = entries[np.uint32(index_T[i])]
+        word = np.uint32(entry)
+        received_T[i] = np.float32(np.int32(word & mask))
+        wrong += np.uint32(np.uint32(word >> mark_shift) & np.uint32(1))
+        expected += entry >> WORD_BITS
         found_T[count] = i
-        count += candidate
+        count += np.uint32(np.uint32(upper_T[i]) >> drop) <= np.uint32(word >> screen_shift)
     change = 0
     for c in range(count):
         i = found_T[c]
@@ -293,7 +295,7 @@ def draw_codes(
         if row < end:
             deviation = deviations[row, 1]
             received_T[i] = np.float32(np.int32(deviation & mask))
-            mark = np.uint32(np.uint32(entries[index, 0] >> mark_shift) & np.uint32(1))
+            mark = np.uint32(np.uint32(np.uint32(entries[index]) >> mark_shift) & np.uint32(1))
             change += np.int64(np.uint32(deviation >> mark_shift)) - np.int64(mark)
     return np.int64(wrong) + change, np.int64(expected)
 

@@ -124,7 +124,7 @@ _NO_TABLES = Tables(
     steps=np.empty(0, np.int32),
     inverse_strides=np.empty(0, np.float64),
     weights=np.empty(0, np.int32),
-    entries=np.empty((0, 2), np.uint32),
+    entries=np.empty(0, np.uint64),
     rows=np.empty((0, 2), np.int32),
     deviations=np.empty((0, 2), np.uint32),
 )
@@ -166,7 +166,7 @@ def _outcome_arrays(switch: TabulatedSwitch) -> dict[str, NDArray[Any]]:
     if outcomes is None:
         return {}
     return {
-        "entries": outcomes.entries.numpy().view(np.uint32),
+        "entries": outcomes.entries.numpy().view(np.uint64)[:, 0],
         "rows": outcomes.rows.numpy(),
         "deviations": outcomes.deviations.numpy().view(np.uint32),
     }
