@@ -28,6 +28,7 @@ from optinc.onn import (
     artifact,
     dataset,
     evaluation,
+    layer_factors,
     mesh_settings,
     truth_table,
     zoo,
@@ -204,6 +205,10 @@ def photonics_calls() -> Iterator[Call]:
     yield call(decomposition.decompose, unitary())
     yield call(decomposition.rebuild, phases)
     yield call(decomposition.propagate, unitary(), phases)
+    one_arm = decomposition.translate(phases, "one_arm")
+    yield call(decomposition.translate, phases, "one_arm")
+    yield call(decomposition.translate, one_arm, "push_pull")
+    yield call(decomposition.rebuild, one_arm)
     angles = torch.rand(1, 2, dtype=torch.float64)
     yield call(mzi.matrix, angles, angles.clone())
     yield call(mzi.mix, unitary(), mzi.mesh_columns(5)[0], angles, angles.clone())
@@ -308,6 +313,10 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     programme = mesh_settings.map_onn(onn)
     yield call(mesh_settings.check_rebuilt, programme, onn.network)
     yield call(mesh_settings.rebuild_network, programme)
+    yield call(mesh_settings.transfer_matrix, programme, 0)
+    for linear, approximated in zip(projected.linears, (True, False), strict=False):
+        yield call(approximation.layer_form, linear.weight, approximated=approximated)
+        yield call(layer_factors.factor, linear, approximated=approximated, bias="port")
     yield call(one_switch.ONNDesign.of_network, learned, scenario())
     layers = [(torch.randn(2, 2).double(), torch.randn(2).double())]
     yield call(construction_values.assemble, layers, scenario())
