@@ -53,8 +53,7 @@ def test_a_value_of_the_command_line_does_not_carry_the_presets_citation(tmp_pat
 
 @pytest.mark.parametrize(
     "override",
-    [f"optinc.chip.{name}" for name in ("coupler_error=0.02", "seed=7", "phase_drift=inf")]
-    + [f"optinc.chip.{name}" for name in ("phase_bits=8", "rin=-150", "hardware=one_arm")],
+    [f"optinc.chip.{name}" for name in ("seed=7", "phase_drift=inf", "phase_bits=8")],
 )
 def test_every_effect_is_switched_on_alone(override: str, tmp_path: Path) -> None:
     summary, objects = job(tmp_path, "task=describe_chip", override)
