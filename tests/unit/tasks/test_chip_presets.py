@@ -84,9 +84,7 @@ def haar(batch: int, size: int) -> Tensor:
     return unitary * (diagonal / diagonal.abs()).unsqueeze(-2)
 
 
-def test_the_phases_of_silicon_nitride_are_as_exact_as_the_published_processor_of_20_modes() -> (
-    None
-):
+def test_phases_of_silicon_nitride_are_as_exact_as_the_published_processor_of_20_modes() -> None:
     """97.4 % amplitude fidelity of Haar-random matrices, arXiv:2203.01801, within 0.5 points."""
     sigma = chip("silicon_nitride").phase_error
     unitary = haar(30, 20)
