@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from benchmarks.reducers import network, scenario, table
+from benchmarks.reducers import network, noisy_chip, scenario, table
 from experiments.common.runs import run
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
@@ -46,6 +46,7 @@ def reducers(folder: Path) -> dict[str, Callable[[], Reducer]]:
         "table": partial(table, eight, cache=str(folder)),
         "table, 10 % of entries wrong": partial(table, eight, cache=str(folder), wrong_every=10),
         "onn": partial(network, eight),
+        "chip": partial(noisy_chip, eight),
         "error_injection": partial(ErrorInjectionSwitch, eight, errors=ERRORS),
     }
 

@@ -23,7 +23,7 @@ from benchmarks.gpu.results import Options, StageResults, parse_options
 from benchmarks.gradients import random_gradients, shapes_of
 from benchmarks.measure import seconds
 from benchmarks.reduce import Padded, copy_bandwidth
-from benchmarks.reducers import Entry, network, optinc, peers, scenario, table
+from benchmarks.reducers import Entry, network, noisy_chip, optinc, peers, scenario, table
 from experiments.common.tables import Column, show
 from optinc.reducers.ring import RingReducer
 from optinc.signal.scenario import Scenario
@@ -34,6 +34,9 @@ SERVERS = (4, 8, 16)
 
 SHIPPED = ((8, 4), (8, 8), (8, 16), (16, 4))
 """Bits and servers of the paper's scenarios, for which an ONN is shipped."""
+
+CHIPS = ((8, 4), (8, 8))
+"""Bits and servers of chips whose outcomes are counted in seconds."""
 
 TABLE2_WORST = ErrorDistribution(rate=1.109e-4, values={1: 0.495, -1: 0.495, 1024: 0.009, -4: 1e-3})
 """Errors at the rate of Table II's worst row, 99.98891 %, for switches of 16 bits."""
@@ -86,6 +89,8 @@ def entries(servers: int, cache: str) -> Iterator[Entry]:
             yield optinc(f"{name}, table, 10 % of entries wrong", servers, wrong)
         yield optinc(f"{name}, ideal", servers, partial(IdealSwitch, of))
         yield optinc(f"{name}, error_injection", servers, partial(injection, of, errors))
+        if (bits, servers) in CHIPS:
+            yield optinc(f"{name}, chip, 10 % of codes wrong", servers, partial(noisy_chip, of))
         if (bits, servers) in SHIPPED:
             yield optinc(f"{name}, onn", servers, partial(network, of))
     yield from peers(servers)

@@ -1,28 +1,31 @@
 """Settings of all meshes of an ONN: from weights to phases and attenuations, and back (Fig. 2).
 
-A layer in SVD form is a mesh for V^T, one attenuator per singular value, and a mesh for U. A layer
-in Sigma U form is, for every square block, a mesh for U_a and one attenuator per row. Passive light
-only loses power, so every layer has one gain, its largest singular value or scale, and attenuations
-of at most 1. The bias is a reference beam of amplitude ``bias_gain``, split to the outputs and
-attenuated there.
+What a layer is built of, and what its gain and its reference beam are, says
+:mod:`optinc.onn.layer_factors`.
 """
+
+# Shape suffixes: m outputs, n inputs, p input ports (n, or n + 1 with the reference beam),
+# B blocks, s size of a block.
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from optinc.errors import ArtifactError
-from optinc.onn.approximation import blocks_by_size, factorize, put_blocks, take_blocks
+from optinc.onn.approximation import blocks_by_size, put_blocks
 from optinc.onn.artifact import ONNArtifact, ONNCard, network_of
+from optinc.onn.layer_factors import LayerDescription, factor
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics import area
+from optinc.photonics.chip_settings import BiasForm, Hardware
 from optinc.photonics.decomposition import MeshPhases, decompose, rebuild
 
 SETTINGS_FILE = "programme.safetensors"
@@ -32,27 +35,8 @@ REBUILT_TOLERANCE = 1e-5
 """Share of a layer's largest weight by which weights rebuilt from mesh settings may differ."""
 
 
-@dataclass(frozen=True)
-class LayerDescription:
-    """Form, size and gains of a layer.
-
-    Attributes:
-        form: ``svd`` (U S V^T) or ``sigma_u`` (eq. 4).
-        outputs: Outputs m.
-        inputs: Inputs n.
-        gain: Amplitude gain that brings all attenuations to at most 1.
-        bias_gain: Amplitude of the reference beam.
-        mzi_count: Number of interferometers, without the bias.
-        optical_depth: Number of interferometers that light crosses, an attenuator counted as one.
-    """
-
-    form: str
-    outputs: int
-    inputs: int
-    gain: float
-    bias_gain: float
-    mzi_count: int
-    optical_depth: int
+FORMAT = 2
+"""Version of stored settings; 2 has hardware and bias, and gains that make up for splitters."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +48,32 @@ class MeshProgramme:
         layers: Descriptions of all layers.
         settings: float64 tensors by name: ``layers.<i>.<mesh>.theta | phi | output`` in rad, where
             <mesh> is ``left`` (U) or ``right`` (V^T), or ``blocks<s>`` for all blocks of size s;
-            ``layers.<i>.attenuation`` (or ``layers.<i>.blocks<s>.attenuation``), 0 to 1; and
-            ``layers.<i>.bias``, -1 to 1.
+            ``layers.<i>.attenuation`` [min(m, p)] of an SVD, 0 to 1;
+            ``layers.<i>.blocks<s>.attenuation`` [blocks, s], 0 to 1, or -1 to 1 in a diagonal
+            layer; and ``layers.<i>.bias`` [m], -1 to 1, where the bias is an attenuator.
+        hardware: Form of the interferometers that the phases are for.
+        bias: Form of the bias of SVD layers.
     """
 
     card: ONNCard
     layers: tuple[LayerDescription, ...]
     settings: dict[str, Tensor]
+    hardware: Hardware = "push_pull"
+    bias: BiasForm = "port"
+
+    def phases(self, name: str) -> MeshPhases:
+        """Return the phases of a mesh, for example ``layers.0.left`` or ``layers.2.blocks64``."""
+        return MeshPhases(
+            theta_BE=self.settings[f"{name}.theta"],
+            phi_BE=self.settings[f"{name}.phi"],
+            output_Bn=self.settings[f"{name}.output"],
+            hardware=self.hardware,
+        )
 
     @property
-    def optical_depth(self) -> int:
-        """Number of interferometers that light crosses from the inputs to the outputs."""
-        return sum(layer.optical_depth for layer in self.layers)
+    def parts(self) -> area.PartCounts:
+        """The parts of all layers."""
+        return area.total_parts(layer.parts for layer in self.layers)
 
     def save(self, folder: Path | str) -> None:
         """Write ``programme.safetensors`` and ``programme.json``.
@@ -87,8 +85,10 @@ class MeshProgramme:
         folder.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(self.settings, folder / SETTINGS_FILE)
         description = {
+            "format": FORMAT,
             "onn": asdict(self.card),
-            "optical_depth": self.optical_depth,
+            "hardware": self.hardware,
+            "bias": self.bias,
             "layers": [asdict(layer) for layer in self.layers],
         }
         path = folder / DESCRIPTION_FILE
@@ -102,71 +102,63 @@ class MeshProgramme:
             folder: Folder of the two files.
 
         Raises:
-            ArtifactError: If a file is missing or damaged.
+            ArtifactError: If a file is missing or damaged, or written by an older version.
         """
         folder = Path(folder)
         try:
             description: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
+            _check_format(folder, description)
             return cls(
                 card=ONNCard.from_json(json.dumps(description["onn"])),
                 layers=tuple(LayerDescription(**layer) for layer in description["layers"]),
                 settings=safetensors.torch.load_file(folder / SETTINGS_FILE),
+                hardware=description["hardware"],
+                bias=description["bias"],
             )
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"{folder} holds no mesh programme: {error}") from error
 
 
-def map_onn(onn: ONNArtifact) -> MeshProgramme:
-    """Compute the settings of all meshes of an ONN."""
+def _check_format(folder: Path, description: dict[str, Any]) -> None:
+    """Refuse settings of another version: their gains, biases and phases mean something else.
+
+    Raises:
+        ArtifactError: Says how to write them anew.
+    """
+    version = description.get("format", 1)
+    if "layers" in description and version != FORMAT:
+        raise ArtifactError(
+            f"{folder} holds mesh settings in format {version}, this version reads format "
+            f"{FORMAT}; write them anew: python run.py task=map_onn onn=NAME_OR_FOLDER"
+        )
+
+
+@torch.no_grad()
+def map_onn(
+    onn: ONNArtifact, *, hardware: Hardware = "push_pull", bias: BiasForm = "port"
+) -> MeshProgramme:
+    """Compute the settings of all meshes of an ONN.
+
+    Args:
+        onn: The ONN.
+        hardware: Form of the interferometers.
+        bias: Form of the bias of SVD layers; other layers attenuate a split reference beam.
+
+    Returns:
+        The settings; playing them gives the weights and biases of the ONN.
+    """
     settings: dict[str, Tensor] = {}
     layers = []
     for i, linear in enumerate(onn.network.linears):
-        approximated = i + 1 in onn.card.approximated_layers
-        found, gain = _map_sigma_u(linear) if approximated else _map_svd(linear)
-        bias = linear.bias.double()
-        bias_gain = float(bias.abs().max()) or 1.0
-        found["bias"] = bias / bias_gain
+        factors = factor(linear, approximated=i + 1 in onn.card.approximated_layers, bias=bias)
+        found = dict(factors.attenuations)
+        for mesh, unitary_Bnn in factors.unitaries.items():
+            found |= _named(mesh, decompose(unitary_Bnn, hardware=hardware))
         settings |= {f"layers.{i}.{name}": value.contiguous() for name, value in found.items()}
-        count = area.approximated_mzis if approximated else area.svd_mzis
-        layers.append(
-            LayerDescription(
-                form="sigma_u" if approximated else "svd",
-                outputs=linear.out_features,
-                inputs=linear.in_features,
-                gain=gain,
-                bias_gain=bias_gain,
-                mzi_count=count(linear.out_features, linear.in_features),
-                optical_depth=area.layer_depth(
-                    linear.out_features, linear.in_features, approximated=approximated
-                ),
-            )
-        )
-    return MeshProgramme(card=onn.card, layers=tuple(layers), settings=settings)
-
-
-def _map_svd(linear: nn.Linear) -> tuple[dict[str, Tensor], float]:
-    """Return the settings and the gain of a layer in SVD form."""
-    left, singular, right = torch.linalg.svd(linear.weight.double())
-    gain = float(singular.max()) or 1.0
-    settings = {"attenuation": singular / gain}
-    settings |= _named("left", decompose(left.unsqueeze(0)))
-    settings |= _named("right", decompose(right.unsqueeze(0)))
-    return settings, gain
-
-
-def _map_sigma_u(linear: nn.Linear) -> tuple[dict[str, Tensor], float]:
-    """Return the settings and the gain of a layer in Sigma U form."""
-    weight = linear.weight.double()
-    factors = {
-        size: factorize(take_blocks(weight, blocks))
-        for size, blocks in blocks_by_size(*weight.shape).items()
-    }
-    gain = max(float(scale.max()) for scale, _ in factors.values()) or 1.0
-    settings = {}
-    for size, (scale, unitary) in factors.items():
-        settings[f"blocks{size}.attenuation"] = scale / gain
-        settings |= _named(f"blocks{size}", decompose(unitary))
-    return settings, gain
+        layers.append(factors.layer)
+    return MeshProgramme(
+        card=onn.card, layers=tuple(layers), settings=settings, hardware=hardware, bias=bias
+    )
 
 
 def _named(name: str, phases: MeshPhases) -> dict[str, Tensor]:
@@ -203,42 +195,66 @@ def check_rebuilt(programme: MeshProgramme, network: OpticalNetwork) -> float:
     return worst
 
 
+@torch.no_grad()
 def rebuild_network(programme: MeshProgramme) -> OpticalNetwork:
-    """Rebuild the float32 network of an ONN from the settings of its meshes."""
+    """Rebuild the float32 network of an ONN from the settings of its meshes.
+
+    A homodyne detector sees the real part of the field that arrives, so the weights are the real
+    part of the product of meshes and attenuators, not the product of their real parts.
+    """
     network = network_of(programme.card)
     state = {}
     for i, layer in enumerate(programme.layers):
-        prefix = f"layers.{i}"
-        if layer.form == "svd":
-            weight = _weight_of_svd(programme.settings, prefix)
-        else:
-            weight = _weight_of_sigma_u(programme.settings, prefix, layer)
-        state[f"{prefix}.weight"] = weight * layer.gain
-        state[f"{prefix}.bias"] = programme.settings[f"{prefix}.bias"] * layer.bias_gain
+        seen = layer.gain * transfer_matrix(programme, i).real
+        state[f"layers.{i}.weight"] = seen[:, : layer.inputs]
+        state[f"layers.{i}.bias"] = layer.reference * seen[:, layer.inputs]
     network.load_state_dict({name: value.float() for name, value in state.items()})
     return network.eval().requires_grad_(False)
 
 
-def _phases(settings: dict[str, Tensor], name: str) -> MeshPhases:
-    return MeshPhases(
-        theta_BE=settings[f"{name}.theta"],
-        phi_BE=settings[f"{name}.phi"],
-        output_Bn=settings[f"{name}.output"],
-    )
+def transfer_matrix(programme: MeshProgramme, index: int) -> Tensor:
+    """Return what the passive light of a layer does, from its inputs to its detectors.
+
+    Splitters and combiners leave 1/sqrt(k) of the amplitude. No singular value of the columns of
+    the inputs exceeds 1.
+
+    Args:
+        programme: Settings of all meshes.
+        index: 0-based layer.
+
+    Returns:
+        complex128 [m, n + 1]: amplitudes at the outputs for unit amplitudes at the inputs; the last
+        column is that of the reference beam.
+    """
+    layer, prefix = programme.layers[index], f"layers.{index}"
+    if layer.form == "svd":
+        transfer_mp = _transfer_of_svd(programme, prefix)
+    else:
+        transfer_mp = _transfer_of_blocks(programme, prefix, layer)
+    if layer.bias == "attenuator":
+        bias_m1 = programme.settings[f"{prefix}.bias"].unsqueeze(1)
+        transfer_mp = torch.cat([transfer_mp, bias_m1.to(transfer_mp.dtype)], dim=1)
+    return transfer_mp
 
 
-def _weight_of_svd(settings: dict[str, Tensor], prefix: str) -> Tensor:
-    left = rebuild(_phases(settings, f"{prefix}.left"))[0].real
-    right = rebuild(_phases(settings, f"{prefix}.right"))[0].real
-    attenuation = settings[f"{prefix}.attenuation"]
+def _transfer_of_svd(programme: MeshProgramme, prefix: str) -> Tensor:
+    left_mm = rebuild(programme.phases(f"{prefix}.left"))[0]
+    right_pp = rebuild(programme.phases(f"{prefix}.right"))[0]
+    attenuation = programme.settings[f"{prefix}.attenuation"]
     rank = len(attenuation)
-    return left[:, :rank] * attenuation @ right[:rank]
+    return left_mm[:, :rank] * attenuation @ right_pp[:rank]
 
 
-def _weight_of_sigma_u(settings: dict[str, Tensor], prefix: str, layer: LayerDescription) -> Tensor:
-    weight = torch.empty(layer.outputs, layer.inputs, dtype=torch.float64)
+def _transfer_of_blocks(programme: MeshProgramme, prefix: str, layer: LayerDescription) -> Tensor:
+    transfer_mn = torch.zeros(layer.outputs, layer.inputs, dtype=torch.complex128)
+    shares = area.block_shares(layer.outputs, layer.inputs)
     for size, blocks in blocks_by_size(layer.outputs, layer.inputs).items():
         name = f"{prefix}.blocks{size}"
-        unitary = rebuild(_phases(settings, name)).real
-        put_blocks(weight, blocks, settings[f"{name}.attenuation"].unsqueeze(-1) * unitary)
-    return weight
+        passed_Bs = programme.settings[f"{name}.attenuation"] / math.sqrt(shares[size])
+        if layer.form == "diagonal":
+            put_blocks(transfer_mn, blocks, torch.diag_embed(passed_Bs))
+        else:
+            put_blocks(
+                transfer_mn, blocks, passed_Bs.unsqueeze(-1) * rebuild(programme.phases(name))
+            )
+    return transfer_mn

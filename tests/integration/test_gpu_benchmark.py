@@ -70,6 +70,7 @@ def test_every_fidelity_and_every_peer_is_timed(folder: Path) -> None:
     for bits in (8, 16):
         for fidelity in ("table", "ideal", "error_injection", "onn"):
             assert f"optinc {bits} bits, {fidelity}" in names
+    assert "optinc 8 bits, chip, 10 % of codes wrong" in names
     assert {"exact mean", "QSGD", "int8 blocks", "torch PowerSGD hook, rank 4"} <= names
     assert all(row["nanoseconds"] > 0 and 0 < row["bandwidth_share"] < 2 for row in rows)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.kernels import cuda
-from tests.unit.reducers.kernel_cases import Case, draw, ideal_plan, table_plan
+from tests.unit.reducers.kernel_cases import Case, draw, ideal_plan, outcomes_plan, table_plan
 
 triton = pytest.importorskip("triton")
 
@@ -65,6 +65,9 @@ def launch_all(case: Case) -> None:
         pytest.param(Case(ideal_plan(), torch.randn(4, 1000)), id="ideal"),
         pytest.param(
             Case(table_plan(bits=8, wrong_share=0.3), torch.randn(4, 600).bfloat16()), id="table"
+        ),
+        pytest.param(
+            Case(outcomes_plan(bits=8, noisy_share=0.4), torch.randn(4, 600)), id="outcomes"
         ),
         # Arguments that are 1 are constants to the compiler.
         pytest.param(
