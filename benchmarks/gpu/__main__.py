@@ -51,7 +51,8 @@ def main() -> int:
     given = _passed_on(arguments, out)
     while stages:
         left = arguments.minutes * 60 - RESERVE - (time.monotonic() - start)
-        seconds = allotted(stages[0], stages, left)
+        # The miniature measures nothing, and may run on a busy machine.
+        seconds = left if arguments.miniature else allotted(stages[0], stages, left)
         stage, log = stages.pop(0), out / "log.txt"
         begin = log.stat().st_size if log.is_file() else 0
         outcome = run_stage(stage, given, seconds=seconds, log=log, site=site)
