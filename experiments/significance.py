@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from experiments.common.options import (
     command_parser,
     parse_with_overrides,
 )
-from experiments.common.record import command_line, save
+from experiments.common.record import save
 from experiments.common.runs import curve, run, summaries
 from experiments.common.statistics import holm, paired_difference
 from experiments.common.tables import RIGHT, Column, show
@@ -103,10 +104,17 @@ TRAININGS = {
             "model.heads=4",
             "model.intermediate_size=344",
             "data=text",
+        ),
+        full=(
+            "trainer.max_steps=800",
+            "trainer.val_check_interval=800",
             "trainer.limit_val_batches=100",
         ),
-        full=("trainer.max_steps=800", "trainer.val_check_interval=800"),
-        quick=("trainer.max_steps=40", "trainer.val_check_interval=40"),
+        quick=(
+            "trainer.max_steps=40",
+            "trainer.val_check_interval=40",
+            "trainer.limit_val_batches=20",
+        ),
         metric="val_loss",
         unit="nats a byte",
         factor=1,
@@ -144,7 +152,7 @@ def main() -> None:
     name = "significance_quick" if arguments.quick else "significance"
     folder: Path = arguments.runs or absolute(f"runs/{name}")
     seeds = arguments.seeds or (TWO_SEEDS if arguments.quick else TEN_SEEDS)
-    report = Report(name, arguments.results)
+    report = Report(name, arguments.results, command=_command(arguments, overrides))
     for model in [] if arguments.collect else arguments.models:
         for seed in seeds:
             settings = run_settings(model, seed=seed, quick=arguments.quick)
@@ -171,6 +179,18 @@ def _parser() -> argparse.ArgumentParser:
     add_results(parser)
     parser.add_argument("--collect", action="store_true", help="train none")
     return parser
+
+
+def _command(arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
+    """Return the command that repeats the study, wherever its runs and data lay."""
+    parts = ["python", "-m", "experiments.significance"]
+    parts += ["--quick"] if arguments.quick else []
+    if arguments.models != list(TRAININGS):
+        parts += ["--models", *arguments.models]
+    if arguments.seeds:
+        parts += ["--seeds", *map(str, arguments.seeds)]
+    kept = [each for each in overrides if not each.startswith("data.root=")]
+    return shlex.join([*parts, *kept, "data.root=FOLDER"])
 
 
 def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:
@@ -329,11 +349,13 @@ class Report:
     Args:
         name: Name of the files.
         folder: Folder of the results.
+        command: The command that repeats the study.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, command: str) -> None:
         self._name = name
         self._folder = folder
+        self._command = command
         self._title = "Paired differences to exact averaging over seeds"
 
     def write(
@@ -351,7 +373,7 @@ class Report:
             return False
         origin: dict[str, Any] = {
             "source": "Fig. 7a",
-            "command": command_line("experiments.significance"),
+            "command": self._command,
             "folder": self._folder,
         }
         save(self._name, title=self._title, rows=table, notes=_notes(table), **origin)

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from experiments.common.statistics import verdict
+from experiments.common.statistics import VERDICTS, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-VERDICTS = {"worse": "#c23b5a", "better": "#4d7c3a", "no difference found": "#0b6e99"}
-"""Colours of what a comparison has shown."""
 
 
 def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -16,6 +16,9 @@ CONFIDENCE = 0.95
 POWER = 0.8
 """Chance that a test finds a difference of :func:`smallest_difference`."""
 
+VERDICTS = {"worse": "#c23b5a", "better": "#4d7c3a", "no difference found": "#0b6e99"}
+"""What a comparison shows, see :func:`verdict`, and its colour in plots."""
+
 QUANTILES = 10_000
 """Of a distribution that is averaged over."""
 

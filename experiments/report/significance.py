@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.common.record import Result, read
-from experiments.common.statistics import verdict
+from experiments.common.statistics import VERDICTS, verdict
 from experiments.report import plots
 from experiments.report.content import Missing, Plot, Section, Table, absent
 
 KEY, TITLE = "significance", "Learning through the switch, paired seeds"
 PAPER = "one training an arm; its differences come without intervals"
 COMMAND = "python -m experiments.significance data.root=FOLDER"
-COLOURS = {"worse": "#c23b5a", "better": "#4d7c3a", "no difference found": "#0b6e99"}
 NEEDED = ("training", "unit", "better", "arm", "minus", "seeds", "mean", "difference", "p Holm")
 
 SAYS = (
@@ -62,7 +61,7 @@ def _shown(result: Result, row: dict[str, str]) -> str:
 
 def _summary(result: Result, title: str, rows: list[dict[str, str]]) -> str:
     told = []
-    for shown in COLOURS:
+    for shown in VERDICTS:
         arms = [_name(row) for row in rows if _shown(result, row) == shown]
         told += [f"{shown}: {', '.join(arms)}"] if arms else []
     return f"{title} ({rows[0]['seeds']} seeds): {', '.join(told)}"
@@ -102,5 +101,5 @@ def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
     unit = f"difference, {rows[0]['unit']}; worse to the right"
     return Plot(
         f"{title}: mean of the paired differences, 95 % interval",
-        plots.intervals(shown, COLOURS, x=unit, reverse=more_is_better),
+        plots.intervals(shown, VERDICTS, x=unit, reverse=more_is_better),
     )

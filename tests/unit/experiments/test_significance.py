@@ -87,7 +87,10 @@ def test_all_arms_of_a_seed_are_trained_before_the_next(runs: Runs) -> None:
     assert float(four["difference"]) == pytest.approx(0.004 * 1.35)
     assert float(four["mean of minus"]) == pytest.approx(1.65)
     for name in ("significance", "significance_runs"):
-        assert (runs.folder / "results" / f"{name}.json").is_file()
+        origin = json.loads((runs.folder / "results" / f"{name}.json").read_text())
+        assert origin["command"] == (
+            "python -m experiments.significance --models llama --seeds 3 4 data.root=FOLDER"
+        )
 
 
 def test_an_interrupted_study_has_results_and_trains_only_what_is_missing(runs: Runs) -> None:
