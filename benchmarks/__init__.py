@@ -2,6 +2,6 @@
 
 ``reduce`` times a reduction, ``step`` a training step, ``onn_training`` hardware-aware training and
 ``decomposition`` the mapping of a matrix onto a mesh; ``mesh_oracles`` lets others' programs play
-the zoo's meshes. With ``--save``, the first three keep their
-table and plot in ``benchmarks/results``.
+the zoo's meshes. With ``--save``, the first three keep their table and plot in
+``benchmarks/results``. ``gpu`` runs all that waits for a GPU, see GPU.md.
 """

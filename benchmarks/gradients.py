@@ -23,13 +23,21 @@ def shapes_of(model: str) -> list[torch.Size]:
     return [parameter.shape for parameter in network.parameters()]
 
 
-def random_gradients(shapes: list[torch.Size], *, servers: int, seed: int = 0) -> Tensor:
+def random_gradients(
+    shapes: list[torch.Size],
+    *,
+    servers: int,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Return random gradients [servers, P], each parameter with a scale of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    gradients_NP = torch.randn(servers, sum(s.numel() for s in shapes), generator=generator)
+    generator = torch.Generator(device).manual_seed(seed)
+    values = sum(s.numel() for s in shapes)
+    gradients_NP = torch.randn(servers, values, generator=generator, device=device)
     start = 0
     for shape in shapes:
-        scale = 10.0 ** float(torch.empty(()).uniform_(-4, -1, generator=generator))
+        drawn = torch.empty((), device=device).uniform_(-4, -1, generator=generator)
+        scale = 10.0 ** float(drawn)
         gradients_NP[:, start : start + shape.numel()] *= scale
         start += shape.numel()
     return gradients_NP

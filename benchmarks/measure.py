@@ -6,15 +6,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 STATUS = Path("/proc/self/status")
 """Memory of this process, on Linux."""
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Return the time of one call."""
+    """Return the time of one call, with that of the kernels it starts on a GPU."""
+    _wait_for_kernels()
     start = time.perf_counter()
     function()
+    _wait_for_kernels()
     return time.perf_counter() - start
+
+
+def _wait_for_kernels() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def peak_extra_bytes(function: Callable[[], object]) -> float | None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -46,14 +47,24 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self.seed = seed
         self._drawn: tuple[int, Tensor] | None = None
 
+    def to(self, device: torch.device) -> None:
+        """Keep images and labels on a device, where batches are then made and augmented.
+
+        The choices of the augmentation are drawn on the CPU as before: batches stay equal.
+        """
+        for name in ("images", "labels", "mean", "std"):
+            setattr(self, name, getattr(self, name).to(device))
+        self._drawn = None
+
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: BatchKey) -> tuple[Tensor, Tensor]:
-        images_BCHW = (self.images[key.positions].float() / 255 - self.mean) / self.std
+        positions = key.positions.to(self.images.device)
+        images_BCHW = (self.images[positions].float() / 255 - self.mean) / self.std
         if self.augment:
-            images_BCHW = crop_and_flip(images_BCHW, self._choices(key.epoch)[key.positions])
-        return images_BCHW, self.labels[key.positions]
+            images_BCHW = crop_and_flip(images_BCHW, self._choices(key.epoch)[positions])
+        return images_BCHW, self.labels[positions]
 
     def _choices(self, epoch: int) -> Tensor:
         """Draw row offset, column offset and flip of every sample of an epoch: [size, 3]."""
@@ -61,7 +72,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             high = torch.tensor([2 * PADDING + 1, 2 * PADDING + 1, 2])
             draws = torch.rand(len(self), 3, generator=generator)
-            self._drawn = (epoch, (draws * high).long())
+            self._drawn = (epoch, (draws * high).long().to(self.images.device))
         return self._drawn[1]
 
 
@@ -73,13 +84,15 @@ def crop_and_flip(images_BCHW: Tensor, choices_B3: Tensor) -> Tensor:
         choices_B3: int64 tensor [B, 3]: row and column offset 0 to 8, flip 0 or 1.
 
     Returns:
-        Float tensor [B, C, H, W].
+        Float tensor [B, C, H, W], in memory with the channels last, as convolutions in bfloat16
+        want it.
     """
     batch, _, height, width = images_BCHW.shape
+    arange = partial(torch.arange, device=images_BCHW.device)
     padded = torch.nn.functional.pad(images_BCHW, (PADDING,) * 4)
-    rows = choices_B3[:, 0, None] + torch.arange(height)
-    columns = torch.arange(width).expand(batch, width)
+    rows = choices_B3[:, 0, None] + arange(height)
+    columns = arange(width).expand(batch, width)
     columns = torch.where(choices_B3[:, 2, None] == 1, columns.flip(1), columns)
     columns = choices_B3[:, 1, None] + columns
-    picked = padded[torch.arange(batch)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    picked = padded[arange(batch)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)

@@ -59,13 +59,15 @@ class ExhaustiveDataset(torch.utils.data.Dataset[Samples]):
 
     Args:
         scenario: Bits, servers, ONN inputs and rounding of the switch.
+        device: Device on which they are generated.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, *, device: torch.device | str = "cpu") -> None:
         self.scenario = scenario
+        self.device = device
 
     def __len__(self) -> int:
         return self.scenario.combinations
 
     def __getitem__(self, index: Tensor) -> Samples:
-        return samples_of_index(index, self.scenario)
+        return samples_of_index(index.to(self.device), self.scenario)

@@ -27,7 +27,7 @@ TRAINED_BY = (
 )
 """Settings that a training depends on, with all that they refer to."""
 
-NOT_RESULTS = {"root", "cache", "cache_dir", "output_dir", "download", "backend"}
+NOT_RESULTS = {"root", "cache", "cache_dir", "output_dir", "download", "backend", "on_device"}
 """Last names of settings that say where or how something is done, not what comes out."""
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*?)(?=[.]?\$\{|\})")

@@ -105,7 +105,7 @@ def test_a_multirun_takes_the_arms_of_the_experiment(experiment: str) -> None:
 
 def test_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"scale must be paper \| day \| cpu \| smoke, got big"
+        ConfigurationError, match=r"scale must be paper \| day \| lease \| cpu \| smoke, got big"
     ):
         job(tmp_path, "experiment=fig7a_resnet50", "scale=big", "data.root=x")
     with pytest.raises(ConfigurationError, match="scale must be null, since no experiment"):

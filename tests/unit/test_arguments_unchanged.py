@@ -30,15 +30,22 @@ from optinc.onn import (
     evaluation,
     layer_factors,
     mesh_settings,
+    server_symbols,
     truth_table,
     zoo,
 )
 from optinc.onn import noise as onn_noise
+from optinc.onn.chip import ChipNetwork, chip_accuracy
+from optinc.onn.chip.draws import Draws
+from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
+from optinc.onn.chip.servers import Servers
 from optinc.onn.construction import values as construction_values
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.outcome_table import OutcomeTable
 from optinc.onn.training import losses, one_switch, optimizers
 from optinc.onn.zoo.families import CascadeONNs, load_onns
-from optinc.photonics import decomposition, mzi
+from optinc.photonics import decomposition, imperfect_mesh, mzi
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts import (
     attenuator,
     averaging,
@@ -58,11 +65,11 @@ from optinc.reducers.kernels import cpu, reference
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
-from optinc.signal import outputs, pam4, preprocessing, rounding
+from optinc.signal import outputs, pam4, preprocessing, randomness, rounding
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.signal.tree import Tree, make_tree
-from optinc.switches import cascade, error_injection, single, sum_code
+from optinc.switches import cascade, chip, error_injection, outcomes, single, sum_code
 
 PACKAGES = ("signal", "photonics", "onn", "switches", "reducers")
 KINDS = re.compile(r"Tensor|MeshPhases|MeshProgramme|nn\.|Network|LightningModule")
@@ -179,6 +186,9 @@ def signal_calls() -> Iterator[Call]:
     yield call(BlockQuantizer.encode, quantizer, gradients, scales)
     yield call(BlockQuantizer.decode, quantizer, codes[0], scales)
     yield call(outputs.ideal_average, codes, scenario())
+    words = torch.arange(5)
+    yield call(randomness.philox, (words, words, words, words), (1, 2))
+    yield call(randomness.random_bits, words, seed=1, reduction=2)
     yield call(outputs.outputs_of_total, codes.sum(0), scenario())
     yield call(outputs.value_of_outputs, symbols, scenario())
     yield call(outputs.steps_of, scenario(), like=amplitudes)
@@ -212,6 +222,12 @@ def photonics_calls() -> Iterator[Call]:
     angles = torch.rand(1, 2, dtype=torch.float64)
     yield call(mzi.matrix, angles, angles.clone())
     yield call(mzi.mix, unitary(), mzi.mesh_columns(5)[0], angles, angles.clone())
+    meshes = imperfect_mesh.MeshErrors(
+        couplers_CBE2=torch.rand(2, 1, 10, 2).double(), crosstalk=0.1
+    )
+    field = unitary().expand(2, -1, -1, -1).contiguous()
+    yield call(imperfect_mesh.propagate, field, phases, meshes)
+    yield call(imperfect_mesh.attenuate, angles, imperfect_mesh.MeshErrors(phase_bits=4))
     yield from light_calls()
     yield from electronic_calls()
 
@@ -314,14 +330,39 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(mesh_settings.check_rebuilt, programme, onn.network)
     yield call(mesh_settings.rebuild_network, programme)
     yield call(mesh_settings.transfer_matrix, programme, 0)
+    yield from chip_calls(
+        onn, programme, averages=torch.rand(3, 4), codes=torch.arange(8).view(4, 2)
+    )
     for linear, approximated in zip(projected.linears, (True, False), strict=False):
         yield call(approximation.layer_form, linear.weight, approximated=approximated)
         yield call(layer_factors.factor, linear, approximated=approximated, bias="port")
     yield call(one_switch.ONNDesign.of_network, learned, scenario())
     layers = [(torch.randn(2, 2).double(), torch.randn(2).double())]
     yield call(construction_values.assemble, layers, scenario())
+    sums = torch.randint(7, (9, 2))
+    yield call(server_symbols.draw_codes, sums, scenario())
     yield from training_calls(samples)
     yield from cascade_calls()
+
+
+def chip_calls(
+    onn: artifact.ONNArtifact,
+    programme: mesh_settings.MeshProgramme,
+    *,
+    averages: torch.Tensor,
+    codes: torch.Tensor,
+) -> Iterator[Call]:
+    settings = ChipSettings(coupler_error=0.01, noise=0.01)
+    yield call(ChipNetwork.draw, onn, settings, chips=2, programme=programme)
+    chips = ChipNetwork.draw(onn, settings, chips=2, programme=programme)
+    yield call(ChipNetwork.forward, chips, averages)
+    yield call(ChipNetwork.emit, chips, codes)
+    yield call(ChipNetwork.receive, chips, 3 * torch.rand(2, 5, 4))
+    yield call(chip_accuracy, chips)
+    yield call(uncentred_scale, onn.network, onn.card.scenario)
+    yield call(uncentred_scales, onn.network, onn.card.scenario)
+    drawn = Servers(ChipSettings(phase_drift=0.1, timing_skew=0.1), onn.card.scenario, Draws(0, 2))
+    yield call(Servers.average, drawn, codes)
 
 
 def training_calls(samples: dataset.Samples) -> Iterator[Call]:
@@ -377,6 +418,23 @@ def switch_calls() -> Iterator[Call]:
     ):
         yield call(type(switch).forward, switch, codes)
     yield call(single.OpticalSwitch.count_errors, single.ONNSwitch(onn), codes, ideal(codes))
+    settings = ChipSettings(noise=0.01)
+    drawn = ChipNetwork.draw(onn, settings)
+    per_value = chip.ChipSwitch(drawn, card=onn.card, settings=settings, seed=0)
+    yield call(chip.ChipSwitch.forward, per_value, codes)
+    small = scenario()
+    index = torch.arange(small.combinations, dtype=torch.int32)
+    rows = torch.arange(2 * small.combinations) // 2 << small.bits
+    keys = rows + torch.arange(2).repeat(small.combinations)
+    table = OutcomeTable(small, keys, torch.tensor([2, 1]).repeat(small.combinations), 3)
+    drawn_codes = outcomes.Outcomes(table, seed=0)
+    yield call(outcomes.Outcomes.receive, drawn_codes, index, reduction=0, first=0)
+    yield call(outcomes.Outcomes.expected_errors, drawn_codes, index)
+    tabulated = chip.ChipTableSwitch(table, card=onn.card, settings=settings, seed=0)
+    few = torch.zeros(small.servers, 5, dtype=torch.int32)
+    yield call(single.TabulatedSwitch.forward, tabulated, few)
+    yield call(single.TabulatedSwitch.expected_errors, tabulated, few)
+    yield call(single.OpticalSwitch.expected_errors, ideal, codes)
     index_sums = single.ONNSwitch(onn).sum_code
     for sums in (sum_code.CodeSums(onn.card.scenario), index_sums):
         assert sums is not None
@@ -384,6 +442,7 @@ def switch_calls() -> Iterator[Call]:
         yield call(type(sums).contribution, sums, codes)
         yield call(type(sums).receive, sums, added)
         yield call(type(sums).count_errors, sums, added, codes[0])
+        yield call(type(sums).expected_errors, sums, added)
     yield call(sum_code.ideal_of_index, torch.arange(49), scenario())
 
 

@@ -163,7 +163,7 @@ class ONNTraining(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Samples]:
         """Return the batches of all possible inputs, generated from their indices."""
-        dataset = ExhaustiveDataset(self.design.scenario)
+        dataset = ExhaustiveDataset(self.design.scenario, device=self.device)
         # With the global generator a new iterator would draw from it, and a resumed training would
         # see other noise than an uninterrupted one.
         generator = torch.Generator()

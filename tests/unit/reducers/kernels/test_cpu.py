@@ -20,9 +20,9 @@ from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
-from optinc.signal.scenario import make_scenario
-from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
+from optinc.switches.single import ONNSwitch, TableSwitch
 from tests.unit.reducers.kernel_cases import (
+    CPU,
     SEEDS,
     Case,
     assert_same,
@@ -32,7 +32,19 @@ from tests.unit.reducers.kernel_cases import (
     contribution,
     draw,
     ideal_plan,
+    outcomes_plan,
     table_plan,
+)
+from tests.unit.reducers.kernel_checks import (
+    EXTREMES,
+    FAN_INS,
+    LARGE,
+    MAGNITUDES,
+    check_averages,
+    check_error,
+    check_extreme,
+    check_large,
+    check_strides,
 )
 from tests.unit.reducers.python_process import run_python
 
@@ -63,7 +75,7 @@ def test_sums_of_contributions_equal_eager_and_reduce(cached_entries: int, seed:
 
 
 @EVERY_SIZE
-@pytest.mark.parametrize(("bits", "wrong_share"), [(8, 0.0), (8, 0.003), (10, 0.3)])
+@pytest.mark.parametrize(("bits", "wrong_share"), LARGE)
 def test_large_gradients_are_shared_by_threads(
     bits: int, wrong_share: float, cached_entries: int
 ) -> None:
@@ -71,15 +83,25 @@ def test_large_gradients_are_shared_by_threads(
         plan = table_plan(bits=bits, wrong_share=wrong_share)
         few_of_many = wrong_share < 0.3 and cached_entries == 0
         assert plan.path == ("corrections" if few_of_many else "gather")
-        case = Case(plan, torch.randn(4, 150_001))
-        check_reduce(cpu, case)
-        check_sums(cpu, case)
+        check_large(cpu, CPU, bits=bits, wrong_share=wrong_share)
+
+
+def test_a_noisy_chip_on_large_gradients_is_shared_by_threads() -> None:
+    plan = outcomes_plan(bits=8, noisy_share=0.3)
+    assert plan.path == "outcomes"
+    case = Case(plan, torch.randn(4, 150_001), reduction=5)
+    check_reduce(cpu, case)
+    check_sums(cpu, case)
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
     gradients = torch.randn(4, 200_003)
-    for plan in (ideal_plan(), table_plan(bits=8, wrong_share=0.3)):
+    for plan in (
+        ideal_plan(),
+        table_plan(bits=8, wrong_share=0.3),
+        outcomes_plan(bits=8, noisy_share=0.3),
+    ):
         results = []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
@@ -93,24 +115,16 @@ def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
             assert all(map(torch.equal, tensors, results[0][1:]))
 
 
-@pytest.mark.parametrize("magnitude", [1e-30, 1.0, 1e37])
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("block_size", [64, 5000])
 def test_the_measured_error_is_that_of_eager(bits: int, magnitude: float, block_size: int) -> None:
-    plan = ideal_plan(bits=bits, block_size=block_size)
-    gradients = torch.randn(4, 20_003) * magnitude
-    gradients[0, 777] = torch.nan
-    out = torch.empty(20_003)
-    own, expected = cpu.reduce(gradients, out, plan), reference.reduce(gradients, out, plan)
-    assert own.squared_error == pytest.approx(expected.squared_error, rel=1e-5)
-    assert own.squared_mean == pytest.approx(expected.squared_mean, rel=1e-5)
+    check_error(cpu, CPU, bits=bits, magnitude=magnitude, block_size=block_size)
 
 
-@pytest.mark.parametrize("value", [1e-45, 3.4e38])
+@pytest.mark.parametrize("value", EXTREMES)
 def test_the_error_of_extreme_gradients_is_finite(value: float) -> None:
-    totals = cpu.reduce(torch.full((4, 512), value), torch.empty(512), ideal_plan())
-    assert totals.squared_error == 0.0
-    assert totals.squared_mean == pytest.approx(512 * torch.tensor(value).double().item() ** 2)
+    check_extreme(cpu, CPU, value=value)
 
 
 def test_an_onn_that_is_often_wrong(small_onn: ONNArtifact) -> None:
@@ -123,34 +137,13 @@ def test_an_onn_that_is_often_wrong(small_onn: ONNArtifact) -> None:
 
 
 def test_rows_may_be_strided_and_overlap() -> None:
-    plan, memory = ideal_plan(), torch.randn(4, 3000)
-    for rows in (memory[:, 500:1700], memory[:, ::2], memory[:1].expand(4, -1), memory.T[:4, :4]):
-        out, strided, expected = (torch.zeros(rows.shape[1]) for _ in range(3))
-        wide = torch.zeros(2 * rows.shape[1])
-        reference.reduce(rows.contiguous(), expected, plan)
-        cpu.reduce(rows, out, plan)
-        cpu.reduce(rows, wide[::2], plan)
-        strided.copy_(wide[::2])
-        assert_same(out, expected)
-        assert_same(strided, expected)
+    check_strides(cpu, CPU)
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-@pytest.mark.parametrize("servers", [1, 2, 3, 7, 100, 127, 128])
+@pytest.mark.parametrize("servers", FAN_INS)
 def test_every_average_is_rounded_exactly(servers: int, rounding: str) -> None:
-    scenario = make_scenario(bits=16, servers=servers, onn_inputs="auto", rounding=rounding)
-    quantizer = BlockQuantizer(bits=16, block_size=2**20)
-    plan = ReductionPlan(quantizer, IdealSwitch(scenario), servers)
-    sums = torch.arange(plan.sum_code.largest_sum + 1, dtype=torch.int32)
-    # The upper end is where float32 is coarsest; the lower end covers every remainder.
-    sums = torch.cat([sums[:2000], sums[-(2**20) + 2000 :]])[: 2**20]
-    words = torch.zeros(plan.words(1), dtype=torch.int32)
-    words[: len(sums)] = sums
-    bits = torch.ones(1).view(torch.int32)
-    own, expected = torch.empty(len(sums)), torch.empty(len(sums))
-    cpu.receive(words, bits, own, plan)
-    reference.receive(words, bits, expected, plan)
-    assert_same(own, expected)
+    check_averages(cpu, CPU, servers=servers, rounding=rounding)
 
 
 def test_what_is_supported(small_onn: ONNArtifact) -> None:

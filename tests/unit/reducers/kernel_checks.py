@@ -1,0 +1,162 @@
+"""Checks of fused kernels against eager torch on a CPU, the same for every device.
+
+The tests of the CPU kernels run them with numba, ``benchmarks.gpu`` on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from optinc.reducers.kernels import reference
+from optinc.reducers.kernels.plan import Backend, ReductionPlan
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.rounding import ROUNDINGS
+from optinc.signal.scenario import make_scenario
+from optinc.switches.single import IdealSwitch
+from tests.unit.reducers.kernel_cases import (
+    Case,
+    assert_same,
+    check_reduce,
+    check_sums,
+    draw,
+    ideal_plan,
+    on_device,
+    table_plan,
+)
+
+Check = Callable[[Backend, torch.device], None]
+
+LARGE = ((8, 0.0), (8, 0.003), (10, 0.3))
+"""Bits and share of wrong entries of tables for large gradients."""
+
+FAN_INS = (1, 2, 3, 7, 100, 127, 128)
+MAGNITUDES = (1e-30, 1.0, 1e37)
+EXTREMES = (1e-45, 3.4e38)
+
+
+def check_drawn(backend: Backend, device: torch.device, *, seed: int) -> None:
+    """Compare one drawn case."""
+    case = draw(seed)
+    check_reduce(backend, case, device=device)
+    check_sums(backend, case, device=device)
+
+
+def check_large(
+    backend: Backend,
+    device: torch.device,
+    *,
+    bits: int,
+    wrong_share: float,
+    values: int = 150_001,
+) -> None:
+    """Compare a gradient of many blocks."""
+    case = Case(table_plan(bits=bits, wrong_share=wrong_share), torch.randn(4, values))
+    check_reduce(backend, case, device=device)
+    check_sums(backend, case, device=device)
+
+
+def check_error(
+    backend: Backend,
+    device: torch.device,
+    *,
+    bits: int,
+    magnitude: float,
+    block_size: int,
+    values: int = 20_003,
+) -> None:
+    """Compare the measured error, sums of floats in another order, of gradients with a NaN."""
+    plan = ideal_plan(bits=bits, block_size=block_size)
+    gradients = torch.randn(4, values) * magnitude
+    gradients[0, 777 % values] = torch.nan
+    out = torch.empty(values)
+    own = backend.reduce(gradients.to(device), out.to(device), on_device(plan, device))
+    expected = reference.reduce(gradients, out, plan)
+    assert own.squared_error == pytest.approx(expected.squared_error, rel=1e-5)
+    assert own.squared_mean == pytest.approx(expected.squared_mean, rel=1e-5)
+
+
+def check_extreme(backend: Backend, device: torch.device, *, value: float) -> None:
+    """Compare the error of the smallest and largest floats with its closed form."""
+    gradients, out = torch.full((4, 512), value), torch.empty(512)
+    totals = backend.reduce(gradients.to(device), out.to(device), ideal_plan())
+    assert totals.squared_error == 0.0
+    assert totals.squared_mean == pytest.approx(512 * torch.tensor(value).double().item() ** 2)
+
+
+def check_strides(backend: Backend, device: torch.device) -> None:
+    """Compare rows that are strided, that overlap and that are transposed."""
+    plan, memory = ideal_plan(), torch.randn(4, 3000)
+    there = memory.to(device)
+    for take in (
+        lambda tensor: tensor[:, 500:1700],
+        lambda tensor: tensor[:, ::2],
+        lambda tensor: tensor[:1].expand(4, -1),
+        lambda tensor: tensor.T[:4, :4],
+    ):
+        rows: Tensor = take(memory)
+        values = rows.shape[1]
+        expected = torch.zeros(values)
+        reference.reduce(rows.contiguous(), expected, plan)
+        out, wide = torch.zeros(values, device=device), torch.zeros(2 * values, device=device)
+        backend.reduce(take(there), out, plan)
+        backend.reduce(take(there), wide[::2], plan)
+        assert_same(out.cpu(), expected)
+        assert_same(wide[::2].cpu().contiguous(), expected)
+
+
+def check_averages(
+    backend: Backend, device: torch.device, *, servers: int, rounding: str, sums: int = 2**20
+) -> None:
+    """Compare the average of the smallest and of the largest sums of codes of 16 bits."""
+    scenario = make_scenario(bits=16, servers=servers, onn_inputs="auto", rounding=rounding)
+    quantizer = BlockQuantizer(bits=16, block_size=2**20)
+    plan = ReductionPlan(quantizer, IdealSwitch(scenario), servers)
+    every = torch.arange(plan.sum_code.largest_sum + 1, dtype=torch.int32)
+    # The upper end is where float32 is coarsest; the lower end covers every remainder.
+    chosen = torch.cat([every[:2000], every[-sums + 2000 :]])[:sums]
+    words = torch.zeros(plan.words(1), dtype=torch.int32)
+    words[: len(chosen)] = chosen
+    bits = torch.ones(1).view(torch.int32)
+    own, expected = torch.empty(len(chosen), device=device), torch.empty(len(chosen))
+    backend.receive(words.to(device), bits.to(device), own, plan)
+    reference.receive(words, bits, expected, plan)
+    assert_same(own.cpu(), expected)
+
+
+def fixed_checks() -> dict[str, Check]:
+    """Return the checks that are not drawn, by name."""
+    checks: dict[str, Check] = {}
+    for bits, share in LARGE:
+        checks[f"large gradient, {bits} bits, {share:.1%} of the table wrong"] = partial(
+            check_large, bits=bits, wrong_share=share
+        )
+    for servers in FAN_INS:
+        for rounding in ROUNDINGS:
+            checks[f"averages of {servers} servers, {rounding}"] = partial(
+                check_averages, servers=servers, rounding=rounding
+            )
+    for magnitude in MAGNITUDES:
+        for bits in (4, 8):
+            for size in (64, 5000):
+                checks[f"error at {magnitude:g}, {bits} bits, blocks of {size}"] = partial(
+                    check_error, bits=bits, magnitude=magnitude, block_size=size
+                )
+    for value in EXTREMES:
+        checks[f"error of {value:g}"] = partial(check_extreme, value=value)
+    checks["strided and overlapping rows"] = check_strides
+    return checks
+
+
+def small_checks() -> dict[str, Check]:
+    """Return one small check of every kind, for interpreters."""
+    return {
+        "large gradient": partial(check_large, bits=8, wrong_share=0.003, values=700),
+        "averages": partial(check_averages, servers=3, rounding="half_even", sums=4000),
+        "error": partial(check_error, bits=8, magnitude=1.0, block_size=64, values=300),
+        "error of the smallest float": partial(check_extreme, value=EXTREMES[0]),
+    }
