@@ -205,6 +205,14 @@ class ChipSettings:
         "detector, amplifier, driver and modulator, a symbol and output",
     )
 
+    mzi_length: float = _number(
+        0.0, "budget", "mm", (0.0, 100.0), "length of a column of interferometers"
+    )
+    group_index: float = _number(4.0, "budget", "1", (1.0, 10.0), "group index of the waveguides")
+    conversion_latency: float = _number(
+        0.0, "budget", "ns", (0.0, 1e6), "detector, amplifier, driver and modulator: their delay"
+    )
+
     sources: Mapping[str, str] = field(
         default_factory=dict, metadata={"kind": "sources", "unit": "", "legal": (), "meaning": ""}
     )
