@@ -71,6 +71,31 @@ def optical_depth(structure: Sequence[int], approximated_layers: Collection[int]
     )
 
 
+def block_shares(outputs: int, inputs: int) -> dict[int, int]:
+    """Return into how many equal shares light is divided on its way through the blocks of a layer.
+
+    A layer cut into square blocks along its longer side splits its inputs 1:k before them (more
+    outputs than inputs) or combines their outputs k:1 behind them. Both leave 1/k of the power,
+    1/sqrt(k) of the amplitude, for light that the combiner does not see in all its inputs at once.
+
+    Args:
+        outputs: Outputs m.
+        inputs: Inputs n.
+
+    Returns:
+        Size s of a block -> product of the k of all splitters and combiners before and behind it,
+        the largest blocks first; the rest of sizes that do not divide each other is cut, and
+        divided, again.
+    """
+    shorter, longer = sorted((outputs, inputs))
+    blocks, rest = divmod(longer, shorter)
+    ways = blocks + bool(rest)
+    shares = {shorter: ways}
+    if rest:
+        shares |= {size: ways * share for size, share in block_shares(shorter, rest).items()}
+    return shares
+
+
 def interface_mzis(*, servers: int, symbols: int, onn_inputs: int) -> int:
     """Count the MZIs of unit P, a K x NM matrix, and unit T, an NM x M matrix, in SVD form."""
     return svd_mzis(onn_inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)

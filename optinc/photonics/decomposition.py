@@ -11,7 +11,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from optinc.photonics.chip_settings import Hardware
 from optinc.photonics.mzi import mesh_columns, mix
 
 SMALL_BATCH = 6
@@ -34,11 +35,13 @@ class MeshPhases:
         theta_BE: Internal phases in rad, [0, pi/2].
         phi_BE: External phases in rad, [0, 2 pi).
         output_Bn: Output phases in rad, (-pi, pi].
+        hardware: Form of the interferometers that these phases are for.
     """
 
     theta_BE: Tensor
     phi_BE: Tensor
     output_Bn: Tensor
+    hardware: Hardware = "push_pull"
 
 
 class Elimination(NamedTuple):
@@ -95,17 +98,18 @@ def _in_order_of_light(steps: list[Elimination]) -> Iterator[int]:
     yield from (i for i in reversed(range(len(steps))) if steps[i].left)
 
 
-def decompose(unitary_Bnn: Tensor) -> MeshPhases:
+def decompose(unitary_Bnn: Tensor, *, hardware: Hardware = "push_pull") -> MeshPhases:
     """Find the phases of the meshes that act as unitaries.
 
     The elimination is a chain of n(n-1)/2 small rotations, each of which needs the one before, so
     it would be slower on a GPU. It runs on the CPU, for all matrices of the batch at once.
 
     Args:
-        unitary_Bnn: Unitaries [B, n, n], real (orthogonal) or complex.
+        unitary_Bnn: Unitaries [B, n, n], real (orthogonal) or complex; not changed.
+        hardware: Form of the interferometers.
 
     Returns:
-        Phases in float64 on the device of the input.
+        Phases for this hardware in float64 on the device of the input.
 
     Raises:
         ValueError: If the shape is not [B, n, n] with n >= 1, or a matrix is not unitary within
@@ -124,11 +128,57 @@ def decompose(unitary_Bnn: Tensor) -> MeshPhases:
     def to_torch(values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values.T)).to(unitary_Bnn.device)
 
-    return MeshPhases(
+    phases = MeshPhases(
         theta_BE=to_torch(theta_EB),
         phi_BE=to_torch(_wrapped(phi_EB)),
         output_Bn=to_torch(math.pi - _wrapped(math.pi - output_nB)),
     )
+    return translate(phases, hardware)
+
+
+def translate(phases: MeshPhases, hardware: Hardware) -> MeshPhases:
+    """Translate the phases of meshes to another form of hardware, column by column.
+
+    What the two forms differ by behind an interferometer moves on to the next external phase on
+    its modes, and from the last column to the output phases. The unitary stays the same.
+
+    Args:
+        phases: Phases of meshes of either form.
+        hardware: The form wanted.
+
+    Returns:
+        Phases in the legal ranges; the argument itself where it is of this form already.
+    """
+    if hardware == phases.hardware:
+        return phases
+    sign = 1.0 if hardware == "one_arm" else -1.0
+    theta_BE = math.pi / 2 - phases.theta_BE
+    bar_BE = phases.theta_BE if hardware == "one_arm" else theta_BE
+    # T(bar, phi) = diag(e^{i bar}, e^{i (bar - pi)}) M(pi/2 - bar, phi)
+    moved_Bn = torch.zeros_like(phases.output_Bn)
+    phi_BE, start = [phases.phi_BE[:, :0]], 0
+    for modes in mesh_columns(moved_Bn.shape[1]):
+        slots = slice(start, start + len(modes))
+        start += len(modes)
+        upper, lower = moved_Bn[:, modes], moved_Bn[:, modes + 1]
+        phi_BE.append(_within_a_turn(phases.phi_BE[:, slots] + upper - lower))
+        behind = lower + sign * bar_BE[:, slots]
+        moved_Bn = moved_Bn.index_copy(1, modes.to(moved_Bn.device), behind)
+        moved_Bn = moved_Bn.index_copy(1, modes.to(moved_Bn.device) + 1, behind - sign * math.pi)
+        moved_Bn = _within_a_turn(moved_Bn)
+    return replace(
+        phases,
+        theta_BE=theta_BE,
+        phi_BE=torch.cat(phi_BE, dim=1),
+        output_Bn=math.pi - _within_a_turn(math.pi - phases.output_Bn - moved_Bn),
+        hardware=hardware,
+    )
+
+
+def _within_a_turn(angles: Tensor) -> Tensor:
+    """Wrap angles into [0, 2 pi), differentiably; what rounding would put onto 2 pi becomes 0."""
+    wrapped = torch.remainder(angles, 2 * math.pi)
+    return torch.where(2 * math.pi - wrapped < 1e-15, wrapped - wrapped.detach(), wrapped)
 
 
 def _checked(unitary_Bnn: Tensor) -> Tensor:
@@ -259,6 +309,7 @@ def propagate(field_Bnk: Tensor, phases: MeshPhases) -> Tensor:
     for modes in mesh_columns(phases.output_Bn.shape[1]):
         slots = slice(start, start + len(modes))
         start += len(modes)
-        field_Bnk = mix(field_Bnk, modes, phases.theta_BE[:, slots], phases.phi_BE[:, slots])
+        theta_BC, phi_BC = phases.theta_BE[:, slots], phases.phi_BE[:, slots]
+        field_Bnk = mix(field_Bnk, modes, theta_BC, phi_BC, phases.hardware)
     ones = torch.ones_like(phases.output_Bn)
     return torch.polar(ones, phases.output_Bn).unsqueeze(-1) * field_Bnk
