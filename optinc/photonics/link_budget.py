@@ -54,7 +54,7 @@ class Segment:
 
     Attributes:
         name: Name, such as ``layer 3``.
-        inputs: Modulators, a reference beam's counted as one.
+        inputs: Modulators.
         outputs: Detectors.
         columns: Interferometers on the way, a column of attenuators counted as one.
         gain: Gain g that makes up for what the passive matrix is too small, in amplitude, with
@@ -62,7 +62,8 @@ class Segment:
         largest_input: Largest absolute input X of the matrix.
         largest_output: Largest output Y that the ReLU lets pass.
         ways: Product k of the splitters before the blocks and the combiners behind them.
-        referenced: Whether a reference beam joins every output in a 2:1 combiner.
+        reference: Light of the reference beams, in units of the light on a modulator.
+        joined: Whether a reference beam joins every output in a 2:1 combiner.
         servers: Servers N behind unit P at the start; 0 where it starts inside the switch.
         merged: Weights of the symbols that unit P merges into one input: 4^(g-1) to 1.
         receivers: Servers N that unit T feeds; 0 where the segment ends in the switch.
@@ -77,7 +78,8 @@ class Segment:
     largest_input: float = 1.0
     largest_output: float = 1.0
     ways: int = 1
-    referenced: bool = False
+    reference: float = 0.0
+    joined: bool = False
     servers: int = 0
     merged: tuple[int, ...] = (1,)
     receivers: int = 0
@@ -128,7 +130,7 @@ def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
         "unit P": _server_loss(segment, settings),
         "servers in phase": _servers_in_phase(segment),
         "splitters and combiners": division_loss(segment.ways, settings),
-        "reference": division_loss(2, settings) if segment.referenced else 0.0,
+        "reference": division_loss(2, settings) if segment.joined else 0.0,
         "mesh": segment.columns * settings.mzi_loss,
         "attenuators": programmed + loss_of_power(segment.ways),
         "unit T": division_loss(segment.receivers, settings),
@@ -227,7 +229,7 @@ def detect(segment: Segment, settings: ChipSettings, *, dimmed: float = 0.0) -> 
         settings: Technology of the chip.
         dimmed: Loss in dB before the segment, where its light is not fresh from a modulator.
     """
-    detector = _detector(segment, settings)
+    detector = detector_of(segment, settings)
     power_dbm = laser_power(settings) - dimmed - loss(segment, settings)
     power = watts(power_dbm)
     if detector.detection == "direct":
@@ -247,7 +249,8 @@ def detect(segment: Segment, settings: ChipSettings, *, dimmed: float = 0.0) -> 
     )
 
 
-def _detector(segment: Segment, settings: ChipSettings) -> Photodetector:
+def detector_of(segment: Segment, settings: ChipSettings) -> Photodetector:
+    """Return the detectors of a segment."""
     return Photodetector(
         detection="direct" if segment.incoherent else settings.detection,
         responsivity=settings.responsivity,
@@ -356,9 +359,9 @@ def costs(segments: Sequence[Segment], settings: ChipSettings, *, mzis: int, bit
     """Return power, energy, area and latency of a switch.
 
     - heaters: two an MZI, ``heater_power`` each;
-    - light: ``laser_power`` on every modulator, before it one facet and the excess loss of the tree
-      that feeds a segment's modulators from one laser; ``local_oscillator`` at every homodyne
-      detector; electrical power is light over ``wall_plug``;
+    - light: ``laser_power`` on every modulator, more for reference beams, before them one facet and
+      the excess loss of the tree from one laser; ``local_oscillator`` at every homodyne detector;
+      electrical power is light over ``wall_plug``;
     - conversions: ``conversion_energy`` an output and symbol;
     - area: ``mzi_area`` an MZI, nothing else counted;
     - latency: columns times ``mzi_length`` times ``group_index`` / c, and ``conversion_latency`` a
@@ -386,10 +389,10 @@ def costs(segments: Sequence[Segment], settings: ChipSettings, *, mzis: int, bit
 
 
 def source_power(segment: Segment, settings: ChipSettings) -> float:
-    """Return the power in dBm of the laser that feeds all modulators of a segment."""
+    """Return the power in dBm of a laser that feeds all modulators and reference beams."""
     stages = math.ceil(math.log2(segment.inputs)) if segment.inputs > 1 else 0
     wasted = settings.coupling_loss + stages * settings.splitter_loss
-    return laser_power(settings) + wasted - loss_of_power(segment.inputs)
+    return laser_power(settings) + wasted - loss_of_power(segment.inputs + segment.reference)
 
 
 def _light(segment: Segment, settings: ChipSettings) -> float:

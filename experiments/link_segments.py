@@ -1,0 +1,175 @@
+"""Segments of light of an ONN's switch, and the noise that the ONN bears, for link budgets."""
+
+# Shape suffixes: P samples, K ONN inputs, M symbols.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from optinc.onn.artifact import ONNArtifact
+from optinc.onn.dataset import Samples, samples_of_index
+from optinc.onn.mesh_settings import LayerDescription, MeshProgramme
+from optinc.onn.network import OpticalNetwork
+from optinc.onn.noise import noisy_forward
+from optinc.photonics import area
+from optinc.photonics.chip_settings import ChipSettings
+from optinc.photonics.link_budget import Segment
+from optinc.signal import outputs
+from optinc.signal.scenario import Scenario
+
+MOST_SAMPLES = 1 << 16
+"""Inputs of scenarios with more of them are sampled, the darkest and the brightest among them."""
+
+REPEATS = 4
+"""Draws of noise for every input in :func:`borne_noise`."""
+
+
+def samples_of(scenario: Scenario, *, most: int = MOST_SAMPLES) -> Samples:
+    """Return all possible inputs of a switch, or random ones with both extremes."""
+    if scenario.combinations <= most:
+        index = torch.arange(scenario.combinations)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randint(scenario.combinations, (most - 2,), generator=generator)
+        index = torch.cat([torch.tensor([0, scenario.combinations - 1]), drawn])
+    return samples_of_index(index, scenario)
+
+
+@torch.no_grad()
+def full_scales(network: OpticalNetwork, averages_PK: Tensor) -> list[float]:
+    """Return the full scale of the light between layers, in each layer's own units.
+
+    Returns:
+        Of every layer the largest input that arrives, and last the largest output. Light carries
+        the average and the PAM4 amplitudes themselves, from dark to full scale, whatever offsets
+        the network takes from them.
+    """
+    signal_PK = averages_PK * network.input_scale + network.input_offset
+    scales = [float(averages_PK.max()) * network.input_scale]
+    for linear in network.linears[:-1]:
+        signal_PK = torch.relu(linear(signal_PK))
+        scales.append(float(signal_PK.max()))
+    amplitudes_PM = network.linears[-1](signal_PK) * network.output_scale + network.output_offset
+    return [*scales, float(amplitudes_PM.max()) / network.output_scale]
+
+
+def segments_of(
+    onn: ONNArtifact, programme: MeshProgramme, settings: ChipSettings, scales: Sequence[float]
+) -> list[Segment]:
+    """Return the segments of light from the servers through every layer back to the servers.
+
+    Args:
+        onn: The ONN.
+        programme: Settings of its meshes.
+        settings: Technology of the chip; incoherent averaging ends in detectors at unit P.
+        scales: Full scales from :func:`full_scales`.
+    """
+    scenario = onn.card.scenario
+    incoherent = settings.averaging == "incoherent"
+    segments = [unit_p(scenario, incoherent=True)] if incoherent else []
+    for i, layer in enumerate(programme.layers):
+        biased = bool(onn.network.linears[i].bias.any())
+        first, last = i == 0 and not incoherent, i + 1 == len(programme.layers)
+        segments.append(
+            Segment(
+                name=f"layer {i + 1}",
+                inputs=scenario.servers * scenario.symbols if first else layer.inputs,
+                outputs=scenario.servers * layer.outputs if last else layer.outputs,
+                columns=layer.optical_depth,
+                gain=layer.gain,
+                largest_input=scales[i],
+                largest_output=scales[i + 1],
+                ways=_ways(layer),
+                reference=_reference(layer, scales[i]) if biased else 0.0,
+                joined=layer.bias == "attenuator" and biased,
+                servers=scenario.servers if first else 0,
+                merged=_merged(scenario) if first else (1,),
+                receivers=scenario.servers if last else 0,
+            )
+        )
+    return segments
+
+
+def unit_p(scenario: Scenario, *, incoherent: bool) -> Segment:
+    """Return unit P with detectors behind it: where intensities are added, or with no ONN at all.
+
+    What it tells apart is the most that any ONN behind it can.
+    """
+    return Segment(
+        name="unit P",
+        inputs=scenario.servers * scenario.symbols,
+        outputs=scenario.onn_inputs,
+        columns=0,
+        servers=scenario.servers,
+        merged=_merged(scenario),
+        incoherent=incoherent,
+    )
+
+
+def _merged(scenario: Scenario) -> tuple[int, ...]:
+    return tuple(4**power for power in reversed(range(scenario.group)))
+
+
+def _ways(layer: LayerDescription) -> int:
+    """Return the k of splitters and combiners on the way through the largest blocks."""
+    if layer.form == "svd":
+        return 1
+    return next(iter(area.block_shares(layer.outputs, layer.inputs).values()))
+
+
+def _reference(layer: LayerDescription, largest_input: float) -> float:
+    """Return the light of a layer's reference beams in units of a modulator's.
+
+    Attenuated ones are split to the outputs, and lose half in each combiner.
+    """
+    beams = 1 if layer.bias == "port" else 2 * layer.outputs
+    return beams * (layer.reference / largest_input) ** 2
+
+
+def built_mzis(onn: ONNArtifact, programme: MeshProgramme) -> int:
+    """Count the interferometers that are built: biases too, and diagonal layers without meshes."""
+    return sum(
+        _built(layer, biased=bool(linear.bias.any()))
+        for layer, linear in zip(programme.layers, onn.network.linears, strict=True)
+    )
+
+
+def _built(layer: LayerDescription, *, biased: bool) -> int:
+    outputs, inputs = layer.outputs, layer.inputs
+    attenuators = outputs if biased and layer.bias == "attenuator" else 0
+    if layer.form == "svd":
+        return area.svd_mzis(outputs, inputs + (layer.bias == "port")) + attenuators
+    if layer.form == "sigma_u":
+        return area.approximated_mzis(outputs, inputs) + attenuators
+    return max(outputs, inputs) + attenuators
+
+
+@torch.no_grad()
+def borne_noise(onn: ONNArtifact, samples: Samples, *, lost: float = 1e-3) -> float:
+    """Return the noise on every layer's inputs at which an ONN loses a share of its inputs.
+
+    Gaussian, in shares of each layer's full scale; found to 2 %.
+    """
+    network, scenario = onn.network, onn.card.scenario
+    scales = full_scales(network, samples.averages_PK)[:-1]
+
+    def share_lost(noise: float) -> float:
+        generator = torch.Generator().manual_seed(0)
+        wrong = 0
+        for _ in range(REPEATS):
+            amplitudes_PM = noisy_forward(
+                network, samples.averages_PK, noise=noise, full_scales=scales, generator=generator
+            )
+            right_P = (outputs.receive(amplitudes_PM, scenario) == samples.symbols_PM).all(-1)
+            wrong += int((~right_P).sum())
+        return wrong / (REPEATS * len(samples.averages_PK))
+
+    low, high = 1e-6, 0.1
+    while high / low > 1.02:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if share_lost(middle) <= lost else (low, middle)
+    return low
