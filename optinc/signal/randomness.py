@@ -1,8 +1,24 @@
-"""Random generators by seed, reduction and position, independent of earlier draws."""
+"""Random numbers by seed, reduction and position, independent of earlier draws."""
+
+# Shape suffixes: P positions.
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
+ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+"""Rounds and constants of Philox4x32-10 (Salmon et al., SC11), as in cuRAND, torch and Triton."""
+
+LANES = 8
+"""Positions that share a block of Philox: 128 bits are eight times 16."""
+
+LOW_HALF = 1 << 31
+"""Set in the second counter word of the blocks that hold the low halves of :func:`random_bits`."""
+
+WORD = 0xFFFFFFFF
 
 
 def generator_of(
@@ -22,3 +38,68 @@ def generator_of(
     # A large odd factor for each keeps neighbouring reductions and places apart.
     generator.manual_seed((seed * 0x9E3779B1 + reduction * 0x85EBCA77 + place) % 2**63)
     return generator
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
+    """Return the four words of a block of Philox4x32-10, a counter-based generator.
+
+    Args:
+        counter: Four words of 32 bits, int64 tensors [P] or broadcast to it.
+        key: Two words of 32 bits.
+
+    Returns:
+        Four int64 tensors [P], 0 to 2^32 - 1.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        # Products of 64 bits wrap around; the shift keeps the sign, the mask does not.
+        product_0, product_1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            (product_1 >> 32) & WORD ^ c1 ^ k0,
+            product_1 & WORD,
+            (product_0 >> 32) & WORD ^ c3 ^ k1,
+            product_0 & WORD,
+        )
+        k0, k1 = (k0 + WEYL[0]) & WORD, (k1 + WEYL[1]) & WORD
+    return [c0, c1, c2, c3]
+
+
+def words_of(number: int) -> tuple[int, int]:
+    """Return the low and the high word of an integer below 2^64."""
+    return number & WORD, number >> 32 & WORD
+
+
+def random_bits(position_P: Tensor, *, seed: int, reduction: int) -> Tensor:
+    """Return 32 uniform bits for each position, a function of seed, reduction and position alone.
+
+    The upper 16 bits of eight neighbouring positions come from one block of Philox, the lower 16
+    from another, so that a kernel which rarely needs the lower ones rarely draws them.
+
+    Args:
+        position_P: Positions in the whole gradient, int64 tensor [P], below 2^63.
+        seed: The key.
+        reduction: Number of the reduction.
+
+    Returns:
+        int64 tensor [P], 0 to 2^32 - 1.
+    """
+    return _half(position_P, 0, seed, reduction) << 16 | _half(
+        position_P, LOW_HALF, seed, reduction
+    )
+
+
+def _half(position_P: Tensor, flag: int, seed: int, reduction: int) -> Tensor:
+    """Return 16 bits for each position: lane ``position % 8`` of block ``position // 8``."""
+    block_P = position_P // LANES
+    low, high = words_of(reduction)
+    counter = (
+        block_P & WORD,
+        block_P >> 32 | flag,
+        torch.full_like(block_P, low),
+        torch.full_like(block_P, high),
+    )
+    words_4P = torch.stack(philox(counter, words_of(seed)))
+    lane_P = position_P % LANES
+    word_P = words_4P.gather(0, (lane_P // 2).unsqueeze(0))[0]
+    return word_P >> (lane_P % 2 * 16) & 0xFFFF

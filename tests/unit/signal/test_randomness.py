@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
-from optinc.signal.randomness import generator_of
+from optinc.signal.randomness import WORD, generator_of, philox, random_bits
 
 
 def draw(**place: int) -> Tensor:
@@ -24,3 +25,53 @@ def test_the_global_random_state_stays_as_it_was() -> None:
     before = torch.random.get_rng_state()
     draw(reduction=1, place=2)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+PUBLISHED = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((WORD,) * 4, (WORD, WORD), (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+"""Known answers of philox4x32-10: counter, key, result (``kat_vectors`` of Random123)."""
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), PUBLISHED)
+def test_philox_gives_the_published_answers(
+    counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...]
+) -> None:
+    c0, c1, c2, c3 = (torch.tensor([word]) for word in counter)
+    assert tuple(int(word) for word in philox((c0, c1, c2, c3), key)) == expected
+
+
+def test_bits_are_lanes_of_philox_by_position_reduction_and_seed() -> None:
+    seed, reduction = (5 << 32) + 7, (2 << 32) + 3
+    positions = [*range(17), 8 * 2**32 + 5]
+    bits = random_bits(torch.tensor(positions), seed=seed, reduction=reduction).tolist()
+    for position, found in zip(positions, bits, strict=True):
+        halves = []
+        for flag in (0, 1 << 31):
+            block = position // 8
+            words = [block % 2**32, block // 2**32 + flag, 3, 2]
+            c0, c1, c2, c3 = (torch.tensor([word]) for word in words)
+            block_words = [int(word) for word in philox((c0, c1, c2, c3), (7, 5))]
+            whole = sum(word << 32 * i for i, word in enumerate(block_words))
+            halves.append(whole >> 16 * (position % 8) & 0xFFFF)
+        assert found == (halves[0] << 16) + halves[1]
+
+
+def test_bits_are_uniform_and_independent_of_how_they_are_asked_for() -> None:
+    positions = torch.arange(1 << 16)
+    bits = random_bits(positions, seed=1, reduction=0)
+    assert torch.equal(bits[1001:1010], random_bits(positions[1001:1010], seed=1, reduction=0))
+    # Every bit is set in half of the draws, within five standard errors.
+    shares = torch.stack([(bits >> bit & 1).double().mean() for bit in range(32)])
+    assert (shares - 0.5).abs().max() < 5 * 0.5 / 256
+    others = [
+        random_bits(positions, seed=1, reduction=1),
+        random_bits(positions, seed=2, reduction=0),
+    ]
+    assert all(int((bits == other).sum()) < 3 for other in others)
