@@ -6,6 +6,7 @@ Every value is in the unit of a data sheet. The defaults are an ideal chip; the 
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -161,8 +162,9 @@ class ChipSettings:
     rin: float | None = _number(
         None, "dynamic", "dB/Hz", (-250.0, 0.0), "relative intensity noise of the lasers"
     )
-    symbol_rate: float = _number(
-        53.125, "design", "GBd", (1e-3, 1e3), "symbols a second; bandwidth is half"
+    symbol_rate: float = _number(53.125, "design", "GBd", (1e-3, 1e3), "symbols a second")
+    bandwidth: float = _number(
+        0.7, "design", "1", (0.5, 2.0), "noise bandwidth of every detector, of the symbol rate"
     )
     laser_power: float | None = _number(
         None,
@@ -180,12 +182,19 @@ class ChipSettings:
     thermal_noise: float = _number(
         0.0, "dynamic", "pA/sqrt(Hz)", (0.0, 1e3), "input-referred current noise of an amplifier"
     )
+    common_mode_rejection: float | None = _number(
+        None,
+        "dynamic",
+        "dB",
+        (0.0, 200.0),
+        "rejection of the local oscillator's intensity noise by a homodyne detector",
+    )
     phase_drift: float = _number(
         0.0,
         "dynamic",
         "rad",
         (0.0, INFINITE),
-        "sigma of the phase between servers, every symbol anew",
+        "sigma of the phase between servers, every symbol anew; inf: free-running lasers",
     )
     timing_skew: float = _number(
         0.0, "dynamic", "1", (0.0, 0.5), "sigma of a server's delay, in symbols"
@@ -213,13 +222,23 @@ class ChipSettings:
         0.0, "budget", "ns", (0.0, 1e6), "detector, amplifier, driver and modulator: their delay"
     )
 
+    # Where the values come from, by setting; two chips of equal values are equal.
     sources: Mapping[str, str] = field(
-        default_factory=dict, metadata={"kind": "sources", "unit": "", "legal": (), "meaning": ""}
+        default_factory=dict,
+        compare=False,
+        metadata={"kind": "sources", "unit": "", "legal": (), "meaning": ""},
     )
 
     def __post_init__(self) -> None:
         for each in numbers():
             _check(each, getattr(self, each.name))
+        _check_combinations(self)
+        _check_sources(self.sources)
+
+    @property
+    def noise_bandwidth(self) -> float:
+        """Noise bandwidth of every detector in Hz."""
+        return self.bandwidth * self.symbol_rate * 1e9
 
 
 def numbers() -> list[Field[Any]]:
@@ -253,3 +272,55 @@ def _check(each: Field[Any], value: Any) -> None:
             f"optinc.chip.{each.name} must be {number} from {low:g} to {high:g}{in_unit}"
             f"{optional}, got {value}"
         )
+
+
+def _check_combinations(settings: ChipSettings) -> None:
+    """Refuse settings that would be ignored beside others.
+
+    Raises:
+        ConfigurationError: Names both settings and the remedy.
+    """
+    if settings.laser_power is None and settings.thermal_noise:
+        raise ConfigurationError(
+            f"optinc.chip.thermal_noise={settings.thermal_noise:g} pA/sqrt(Hz) is a share of full "
+            "scale only at a known optical power: give optinc.chip.laser_power in dBm, or set "
+            "optinc.chip.thermal_noise=0"
+        )
+    rejection = settings.common_mode_rejection
+    if rejection is None:
+        return
+    if settings.detection == "direct":
+        raise ConfigurationError(
+            f"optinc.chip.common_mode_rejection={rejection:g} dB is that of a homodyne detector's "
+            "two diodes, but optinc.chip.detection=direct has one and no local oscillator: set "
+            "optinc.chip.common_mode_rejection=null, or optinc.chip.detection=homodyne"
+        )
+    for name in ("rin", "laser_power"):
+        if getattr(settings, name) is None:
+            raise ConfigurationError(
+                f"optinc.chip.common_mode_rejection={rejection:g} dB acts on the intensity noise "
+                "of light of a known power: give optinc.chip.rin in dB/Hz and "
+                "optinc.chip.laser_power in dBm, or set optinc.chip.common_mode_rejection=null"
+            )
+
+
+def _check_sources(sources: Any) -> None:
+    """Refuse sources of settings that do not exist.
+
+    Raises:
+        ConfigurationError: Names the setting and the nearest legal one.
+    """
+    names = [each.name for each in numbers()]
+    if not isinstance(sources, Mapping):
+        raise ConfigurationError(
+            f"optinc.chip.sources must map settings to citations, got {sources!r}"
+        )
+    for name, text in sources.items():
+        if name not in names:
+            nearest = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise ConfigurationError(f"optinc.chip.sources.{name} is no setting of a chip{hint}")
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigurationError(
+                f"optinc.chip.sources.{name} must be a citation as text, got {text!r}"
+            )

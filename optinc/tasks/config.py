@@ -62,6 +62,7 @@ class OptINCConfig:
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
     approximation: ApproximationConfig = field(default_factory=ApproximationConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    chip: Any = MISSING
     fidelity: Any = MISSING
     errors: Any = MISSING
     scenario: Any = MISSING
@@ -124,6 +125,7 @@ def validate(cfg: DictConfig) -> None:
             f"{', '.join(missing)} must be given, for example {missing[0]}=VALUE"
         )
     instantiate(cfg.optinc.scenario)
+    instantiate(cfg.optinc.chip)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise ConfigurationError(f"ckpt_path={cfg.ckpt_path} is not a file")
     check_seed(cfg.seed)

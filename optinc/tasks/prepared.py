@@ -134,18 +134,18 @@ def _likeness(option: Path, values: Any) -> int:
     """Return how many values an option shares with a node, less those that it does not."""
     return sum(
         1 if values.get(key, object()) == value else -1
-        for key, value in _values_of_file(option).items()
+        for key, value in values_of_option(option).items()
     )
 
 
-def _values_of_file(option: Path) -> dict[str, Any]:
+def values_of_option(option: Path) -> dict[str, Any]:
     """Return the values of an option over those of the options in its folder that it builds on."""
     content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
     assert isinstance(content, dict)
     values: dict[str, Any] = {}
     for default in content.pop("defaults", []):
         if isinstance(default, str) and default != "_self_":
-            values |= _values_of_file(option.with_name(f"{default}.yaml"))
+            values |= values_of_option(option.with_name(f"{default}.yaml"))
     return values | {str(key): value for key, value in content.items()}
 
 

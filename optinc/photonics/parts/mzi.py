@@ -19,14 +19,11 @@ in the phases of the arms and in the second coupler:
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from optinc.photonics.chip_settings import Hardware
 from optinc.photonics.parts.coupler import EVEN
-
-Hardware = Literal["push_pull", "one_arm"]
 
 
 def arm_phases(theta: Tensor, *, hardware: Hardware) -> Tensor:

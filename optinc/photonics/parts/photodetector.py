@@ -24,14 +24,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from optinc.photonics.chip_settings import Detection
 from optinc.photonics.parts.units import ELEMENTARY_CHARGE, amplitude_of_loss
-
-Detection = Literal["homodyne", "direct"]
 
 
 def direct_current(field: Tensor, *, responsivity: float) -> Tensor:
