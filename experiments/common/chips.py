@@ -27,5 +27,7 @@ def preset(name: str) -> ChipSettings:
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise ConfigurationError(f"optinc/chip={name} is no preset; there are {', '.join(names())}")
-    values = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path), resolve=True))
-    return ChipSettings(**{key: value for key, value in values.items() if key != "_target_"})
+    values = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path)))
+    # Presets change what ``ideal`` has, which is what ChipSettings has by default.
+    hydra = ("defaults", "_target_", "_convert_")
+    return ChipSettings(**{key: value for key, value in values.items() if key not in hydra})

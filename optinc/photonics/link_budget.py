@@ -24,12 +24,7 @@ import torch
 
 from optinc.errors import ConfigurationError
 from optinc.photonics.chip_settings import ChipSettings
-from optinc.photonics.parts.photodetector import (
-    Photodetector,
-    rin_variance,
-    shot_variance,
-    thermal_variance,
-)
+from optinc.photonics.parts.photodetector import Photodetector
 from optinc.photonics.parts.units import loss_of_power, watts
 
 LIGHT_SPEED = 299.792458
@@ -43,9 +38,6 @@ STRONGEST = 30.0
 
 MOST_LEVELS = 1_000_000
 """Levels that count as all there are: where there is no noise, or hardly any."""
-
-NOISE_BANDWIDTH = 0.7
-"""Bandwidth of a receiver over its symbol rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +209,11 @@ def laser_power(settings: ChipSettings) -> float:
 
 
 def detect(segment: Segment, settings: ChipSettings, *, dimmed: float = 0.0) -> Detection:
-    """Return the noise of a segment's detectors at full scale (Agrawal, ch. 4).
+    """Return the noise of a segment's detectors at full scale.
 
-    Homodyne: current 2 R sqrt(P P_LO), shot noise of R (P + P_LO). Direct, which intensities of
-    several servers need: current R P, shot noise of R P; their lasers' intensity noise is
-    independent, so N of them in sum have 1 / sqrt(N) of it. Formulas of the noise:
-    :mod:`optinc.photonics.parts.photodetector`.
+    The formulas are those of :mod:`optinc.photonics.parts.photodetector`. Intensities of servers
+    are detected directly; their N lasers are independent, and have 1 / sqrt(N) of the intensity
+    noise of one.
 
     Args:
         segment: The segment.
@@ -230,34 +221,36 @@ def detect(segment: Segment, settings: ChipSettings, *, dimmed: float = 0.0) -> 
         dimmed: Loss in dB before the segment, where its light is not fresh from a modulator.
     """
     detector = detector_of(segment, settings)
-    power_dbm = laser_power(settings) - dimmed - loss(segment, settings)
-    power = watts(power_dbm)
-    if detector.detection == "direct":
-        current, lit = detector.responsivity * power, detector.responsivity * power
-    else:
-        current = 2 * detector.responsivity * math.sqrt(power * detector.local_oscillator)
-        lit = detector.responsivity * (power + detector.local_oscillator)
-    relative = rin_variance(torch.ones(()), rin=detector.rin, bandwidth=detector.bandwidth)
-    shot = shot_variance(torch.tensor(lit), bandwidth=detector.bandwidth)
-    thermal = thermal_variance(detector.thermal_noise, bandwidth=detector.bandwidth)
-    lasers = segment.servers if segment.incoherent else 1
+    power = laser_power(settings) - dimmed - loss(segment, settings)
+
+    def variance(**changed: float | None) -> float:
+        part = replace(detector, **changed)  # type: ignore[arg-type]
+        return float(part.noise(torch.ones((), dtype=torch.float64), full_scale=watts(power))) ** 2
+
+    shot = variance(rin=None, rejection=None, thermal_noise=0.0)
+    thermal = variance(rin=None, rejection=None) - shot
+    intensity = (variance(thermal_noise=0.0) - shot) / (
+        segment.servers if segment.incoherent else 1
+    )
     return Detection(
-        power=power_dbm,
-        shot=math.sqrt(float(shot)) / current,
-        thermal=math.sqrt(thermal) / current,
-        intensity=math.sqrt(float(relative) / lasers),
+        power=power,
+        shot=math.sqrt(shot),
+        thermal=math.sqrt(max(thermal, 0.0)),
+        intensity=math.sqrt(max(intensity, 0.0)),
     )
 
 
 def detector_of(segment: Segment, settings: ChipSettings) -> Photodetector:
     """Return the detectors of a segment."""
+    direct = segment.incoherent or settings.detection == "direct"
     return Photodetector(
-        detection="direct" if segment.incoherent else settings.detection,
+        detection="direct" if direct else "homodyne",
         responsivity=settings.responsivity,
-        bandwidth=NOISE_BANDWIDTH * settings.symbol_rate * 1e9,
+        bandwidth=settings.noise_bandwidth,
         thermal_noise=settings.thermal_noise * 1e-12,
         local_oscillator=watts(settings.local_oscillator),
         rin=settings.rin,
+        rejection=None if direct else settings.common_mode_rejection,
     )
 
 

@@ -9,13 +9,11 @@ import torch
 from optinc.errors import ConfigurationError
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import (
-    NOISE_BANDWIDTH,
     Detection,
     Segment,
     chain_loss,
     costs,
     detect,
-    detector_of,
     division_loss,
     error_distance,
     loss,
@@ -27,7 +25,6 @@ from optinc.photonics.link_budget import (
     source_power,
     stage_losses,
 )
-from optinc.photonics.parts.units import watts
 
 CHARGE = 1.602176634e-19
 LIT = ChipSettings(laser_power=0.0)
@@ -108,7 +105,7 @@ def test_every_stage_is_counted_once() -> None:
 
 def test_a_strong_oscillator_leaves_the_shot_noise_of_the_signal() -> None:
     strong = replace(LIT, local_oscillator=50.0, responsivity=0.8)
-    bandwidth = NOISE_BANDWIDTH * 53.125e9
+    bandwidth = LIT.noise_bandwidth
     # Signal to noise of shot-noise limited homodyne detection: 2 R P / (q B).
     expected = 2 * 0.8 * 1e-3 / (CHARGE * bandwidth)
     assert detect(MATRIX, strong).snr == pytest.approx(10 * math.log10(expected), abs=1e-3)
@@ -117,20 +114,22 @@ def test_a_strong_oscillator_leaves_the_shot_noise_of_the_signal() -> None:
 def test_direct_detection_has_its_own_noise() -> None:
     settings = replace(LIT, detection="direct", thermal_noise=20.0, rin=-150.0)
     found = detect(MATRIX, settings)
-    bandwidth = NOISE_BANDWIDTH * 53.125e9
+    bandwidth = LIT.noise_bandwidth
     assert found.shot == pytest.approx(math.sqrt(2 * CHARGE * bandwidth / 1e-3), rel=1e-5)
     assert found.thermal == pytest.approx(20e-12 * math.sqrt(bandwidth) / 1e-3)
     assert found.intensity == pytest.approx(math.sqrt(1e-15 * bandwidth))
     assert found.noise**2 == pytest.approx(found.shot**2 + found.thermal**2 + found.intensity**2)
 
 
-def test_noise_of_the_budget_is_that_of_the_detector() -> None:
-    settings = replace(LIT, thermal_noise=15.0, rin=-152.0, mzi_loss=0.2)
-    for detection in ("homodyne", "direct"):
-        chosen = replace(settings, detection=detection)
-        found = detect(MATRIX, chosen)
-        part = detector_of(MATRIX, chosen).noise(torch.ones(()), full_scale=watts(found.power))
-        assert found.noise == pytest.approx(float(part), rel=1e-5)
+def test_an_oscillator_s_intensity_noise_is_rejected_or_not() -> None:
+    settings = replace(LIT, rin=-150.0, local_oscillator=10.0)
+    bandwidth = LIT.noise_bandwidth
+    assert detect(MATRIX, settings).intensity == pytest.approx(math.sqrt(1e-15 * bandwidth))
+    # 20 dB leave a tenth of the current of oscillator and signal, R (10 mW + 1 mW).
+    leaky = replace(settings, common_mode_rejection=20.0)
+    current, unrejected = 2 * math.sqrt(1e-3 * 1e-2), 0.1 * 11e-3
+    expected = 1e-15 * bandwidth * (1 + (unrejected / current) ** 2)
+    assert detect(MATRIX, leaky).intensity == pytest.approx(math.sqrt(expected))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def test_levels_need_noise_below_limits(
         assert 100 * limit == pytest.approx(percent, rel=0.03)
         found = Detection(power=0.0, shot=limit, thermal=0.0, intensity=0.0)
         assert found.effective_bits == pytest.approx(effective, abs=0.06)
-        bandwidth = NOISE_BANDWIDTH * 53.125e9
+        bandwidth = LIT.noise_bandwidth
         assert rin_limit(limit, bandwidth=bandwidth) == pytest.approx(decibels, abs=0.6)
         assert separable_levels(limit * 0.999, rate=rate) == levels
         assert separable_levels(limit * 1.001, rate=rate) == levels - 1
