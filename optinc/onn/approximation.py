@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from optinc.errors import ArtifactError
+from optinc.photonics.area import LayerForm
 
 FORM_TOLERANCE = 1e-6
 """Share of the largest weight that a layer in Sigma U form may deviate; an SVD in float32 and back
@@ -165,3 +166,21 @@ def layers_in_form(layers: Sequence[nn.Linear]) -> tuple[int, ...]:
         for index, layer in enumerate(layers, start=1)
         if approximation_error(layer.weight) <= FORM_TOLERANCE * float(layer.weight.abs().max())
     )
+
+
+def layer_form(weight_mn: Tensor, *, approximated: bool) -> LayerForm:
+    """Return the form in which a layer is built.
+
+    Args:
+        weight_mn: Weight [m, n].
+        approximated: Whether the layer is in Sigma U form; it needs no mesh if its blocks are
+            diagonal.
+    """
+    if not approximated:
+        return "svd"
+    for blocks in blocks_by_size(*weight_mn.shape).values():
+        values_Bss = take_blocks(weight_mn, blocks)
+        diagonal_Bs = torch.diagonal(values_Bss, dim1=-2, dim2=-1)
+        if not values_Bss.equal(torch.diag_embed(diagonal_Bs)):
+            return "sigma_u"
+    return "diagonal"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ArtifactError, ConfigurationError
-from optinc.onn.approximation import check_form
+from optinc.onn.approximation import check_form, layer_form
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, share_wrong
 from optinc.onn.hardware import hardware_name
@@ -53,8 +53,8 @@ class ONNCard:
         error_values: Received minus ideal code, in units of the last place -> count (Table II).
         smallest_margin: Smallest distance of an output from a receiver threshold, in PAM4
             amplitudes.
-        mzi_count: MZIs of all layers, without biases and without units P and T.
-        honest_mzi_count: MZIs of all layers with their biases, without units P and T.
+        mzi_count: MZIs of all layers as the paper counts them, without biases and without units P
+            and T. What is built follows from the weights: :attr:`ONNArtifact.parts`.
         interface_mzi_count: MZIs of units P and T in SVD form.
         area_ratio: MZIs of the switch (with P and T) relative to the unapproximated one.
         seed: Seed of the training.
@@ -86,7 +86,6 @@ class ONNCard:
     error_values: dict[int, int]
     smallest_margin: float
     mzi_count: int
-    honest_mzi_count: int
     interface_mzi_count: int
     area_ratio: float
     seed: int
@@ -133,7 +132,8 @@ class ONNCard:
         """
         try:
             values: dict[str, Any] = json.loads(text)
-            # Cards of switches outside a cascade may lack the keys that have defaults.
+            # Cards of switches outside a cascade may lack the keys that have defaults. Other keys
+            # are ignored: older cards hold a count with biases, which follows from the weights.
             required = {field.name for field in fields(cls) if field.default is MISSING}
             missing = required - values.keys()
             if missing:
@@ -193,6 +193,22 @@ class ONNArtifact:
 
     network: OpticalNetwork
     card: ONNCard
+
+    @property
+    def parts(self) -> area.PartCounts:
+        """The parts that the layers are built of, biases as ports of SVD layers.
+
+        They follow from the weights, since diagonal layers need no mesh: no card stores them.
+        """
+        return area.total_parts(
+            area.layer_parts(
+                linear.out_features,
+                linear.in_features,
+                form=layer_form(linear.weight, approximated=index in self.card.approximated_layers),
+                bias="port",
+            )
+            for index, linear in enumerate(self.network.linears, start=1)
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> ONNArtifact:
@@ -336,7 +352,6 @@ def _area_fields(
     """Return the fields of a card that hold its area."""
     return {
         "mzi_count": area.network_mzis(structure, layers),
-        "honest_mzi_count": area.network_mzis(structure, layers, biases=True),
         "interface_mzi_count": area.interface_mzis(
             servers=scenario.servers, symbols=scenario.symbols, onn_inputs=scenario.onn_inputs
         ),

@@ -1,20 +1,11 @@
 """Settings of all meshes of an ONN: from weights to phases and attenuations, and back (Fig. 2).
 
-A layer is built in one of three forms. ``svd``: a mesh for V^T, one attenuator per singular value,
-and a mesh for U. ``sigma_u``: for every square block, a mesh for U_a and one attenuator per row;
-inputs are split to the blocks, or the blocks' outputs combined, which takes 1/sqrt(k) of the
-amplitude (:func:`optinc.photonics.area.block_shares`). ``diagonal``: the same without meshes, for
-weights whose blocks are diagonal.
-
-The bias is a reference beam. ``port``: one more input of an SVD layer's mesh. ``attenuator``: split
-to the outputs, and attenuated there; layers without an SVD always have this one.
-
-Passive light only loses power, so every output has a gain behind its detector, in the amplifier
-that drives the next layer's modulator. It is the same for all outputs of a layer, and all
-attenuations are at most 1.
+What a layer is built of, and what its gain and its reference beam are, says
+:mod:`optinc.onn.layer_factors`.
 """
 
-# Shape suffixes: m outputs, n inputs, p input ports (n, or n + 1 with the reference beam).
+# Shape suffixes: m outputs, n inputs, p input ports (n, or n + 1 with the reference beam),
+# B blocks, s size of a block.
 
 from __future__ import annotations
 
@@ -22,21 +13,20 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from optinc.errors import ArtifactError
-from optinc.onn.approximation import blocks_by_size, factorize, put_blocks, take_blocks
+from optinc.onn.approximation import blocks_by_size, put_blocks
 from optinc.onn.artifact import ONNArtifact, ONNCard, network_of
+from optinc.onn.layer_factors import LayerDescription, factor
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics import area
 from optinc.photonics.chip_settings import BiasForm, Hardware
 from optinc.photonics.decomposition import MeshPhases, decompose, rebuild
-
-LayerForm = Literal["svd", "sigma_u", "diagonal"]
 
 SETTINGS_FILE = "programme.safetensors"
 DESCRIPTION_FILE = "programme.json"
@@ -47,50 +37,6 @@ REBUILT_TOLERANCE = 1e-5
 
 FORMAT = 2
 """Version of stored settings; 2 has hardware and bias, and gains that make up for splitters."""
-
-
-@dataclass(frozen=True)
-class LayerDescription:
-    """Form, size and gain of a layer.
-
-    Attributes:
-        form: ``svd`` (U S V^T), ``sigma_u`` (eq. 4) or ``diagonal``.
-        outputs: Outputs m.
-        inputs: Inputs n, without the port of a reference beam.
-        bias: ``port`` or ``attenuator``.
-        gain: Amplitude gain behind every detector, splitters and combiners made up for.
-        reference: Amplitude of the reference beam in units of the layer's inputs: at its port, or
-            at each output before its attenuator.
-    """
-
-    form: LayerForm
-    outputs: int
-    inputs: int
-    bias: BiasForm
-    gain: float
-    reference: float
-
-    @property
-    def gain_db(self) -> float:
-        """The gain in dB: of the electrical amplifier that provides it."""
-        return 20 * math.log10(self.gain)
-
-    @property
-    def mzi_count(self) -> int:
-        """Number of interferometers as the paper counts them, a mesh in every layer, no bias."""
-        count = area.svd_mzis if self.form == "svd" else area.approximated_mzis
-        return count(self.outputs, self.inputs)
-
-    @property
-    def optical_depth(self) -> int:
-        """Number of interferometers that light crosses, an attenuator counted as one."""
-        if self.form == "diagonal":
-            return 1
-        return area.layer_depth(
-            self.outputs,
-            self.inputs + (self.bias == "port"),
-            approximated=self.form == "sigma_u",
-        )
 
 
 @dataclass(frozen=True)
@@ -125,9 +71,9 @@ class MeshProgramme:
         )
 
     @property
-    def optical_depth(self) -> int:
-        """Number of interferometers that light crosses from the inputs to the outputs."""
-        return sum(layer.optical_depth for layer in self.layers)
+    def parts(self) -> area.PartCounts:
+        """The parts of all layers."""
+        return area.total_parts(layer.parts for layer in self.layers)
 
     def save(self, folder: Path | str) -> None:
         """Write ``programme.safetensors`` and ``programme.json``.
@@ -204,95 +150,14 @@ def map_onn(
     settings: dict[str, Tensor] = {}
     layers = []
     for i, linear in enumerate(onn.network.linears):
-        form = form_of(linear.weight, approximated=i + 1 in onn.card.approximated_layers)
-        mapped = _map_svd if form == "svd" else _map_blocks
-        found, layer = mapped(linear, form=form, hardware=hardware, bias=bias)
+        factors = factor(linear, approximated=i + 1 in onn.card.approximated_layers, bias=bias)
+        found = dict(factors.attenuations)
+        for mesh, unitary_Bnn in factors.unitaries.items():
+            found |= _named(mesh, decompose(unitary_Bnn, hardware=hardware))
         settings |= {f"layers.{i}.{name}": value.contiguous() for name, value in found.items()}
-        layers.append(layer)
+        layers.append(factors.layer)
     return MeshProgramme(
         card=onn.card, layers=tuple(layers), settings=settings, hardware=hardware, bias=bias
-    )
-
-
-def form_of(weight_mn: Tensor, *, approximated: bool) -> LayerForm:
-    """Return the form in which a layer is built.
-
-    Args:
-        weight_mn: Weight [m, n].
-        approximated: Whether the layer is in Sigma U form.
-    """
-    if not approximated:
-        return "svd"
-    for blocks in blocks_by_size(*weight_mn.shape).values():
-        values_Bss = take_blocks(weight_mn, blocks)
-        diagonal_Bs = torch.diagonal(values_Bss, dim1=-2, dim2=-1)
-        if not values_Bss.equal(torch.diag_embed(diagonal_Bs)):
-            return "sigma_u"
-    return "diagonal"
-
-
-def _map_svd(
-    linear: nn.Linear, *, form: LayerForm, hardware: Hardware, bias: BiasForm
-) -> tuple[dict[str, Tensor], LayerDescription]:
-    """Return the settings and the description of a layer in SVD form."""
-    weight_mp, offset_m = linear.weight.double(), linear.bias.double()
-    reference = 1.0
-    if bias == "port":
-        # As strong as the signal that the layer would turn into an output as large as the bias.
-        strongest = float(torch.linalg.matrix_norm(weight_mp, 2)) or 1.0
-        reference = float(offset_m.norm()) / strongest or 1.0
-        weight_mp = torch.cat([weight_mp, offset_m.unsqueeze(1) / reference], dim=1)
-    left_mm, singular, right_pp = torch.linalg.svd(weight_mp)
-    gain = float(singular.max()) or 1.0
-    settings = {"attenuation": singular / gain}
-    settings |= _named("left", decompose(left_mm.unsqueeze(0), hardware=hardware))
-    settings |= _named("right", decompose(right_pp.unsqueeze(0), hardware=hardware))
-    if bias == "attenuator":
-        settings["bias"], reference = _attenuated(offset_m, gain)
-    return settings, _described(linear, form=form, bias=bias, gain=gain, reference=reference)
-
-
-def _map_blocks(
-    linear: nn.Linear, *, form: LayerForm, hardware: Hardware, bias: BiasForm
-) -> tuple[dict[str, Tensor], LayerDescription]:
-    """Return the settings and the description of a layer in Sigma U or diagonal form."""
-    del bias
-    weight_mn = linear.weight.double()
-    shares = area.block_shares(*weight_mn.shape)
-    scales: dict[int, Tensor] = {}
-    settings: dict[str, Tensor] = {}
-    for size, blocks in blocks_by_size(*weight_mn.shape).items():
-        values_Bss = take_blocks(weight_mn, blocks)
-        if form == "diagonal":
-            scale_Bs = torch.diagonal(values_Bss, dim1=-2, dim2=-1)
-        else:
-            scale_Bs, unitary_Bss = factorize(values_Bss)
-            settings |= _named(f"blocks{size}", decompose(unitary_Bss, hardware=hardware))
-        scales[size] = scale_Bs * math.sqrt(shares[size])
-    gain = max(float(scale_Bs.abs().max()) for scale_Bs in scales.values()) or 1.0
-    for size, scale_Bs in scales.items():
-        settings[f"blocks{size}.attenuation"] = scale_Bs / gain
-    settings["bias"], reference = _attenuated(linear.bias.double(), gain)
-    layer = _described(linear, form=form, bias="attenuator", gain=gain, reference=reference)
-    return settings, layer
-
-
-def _attenuated(offset_m: Tensor, gain: float) -> tuple[Tensor, float]:
-    """Return attenuations of a reference beam, -1 to 1, and its amplitude at the outputs."""
-    reference = float(offset_m.abs().max()) / gain or 1.0
-    return (offset_m / (gain * reference)).clamp(-1.0, 1.0), reference
-
-
-def _described(
-    linear: nn.Linear, *, form: LayerForm, bias: BiasForm, gain: float, reference: float
-) -> LayerDescription:
-    return LayerDescription(
-        form=form,
-        outputs=linear.out_features,
-        inputs=linear.in_features,
-        bias=bias,
-        gain=gain,
-        reference=reference,
     )
 
 

@@ -1,13 +1,22 @@
 """Area of a switch: its number of Mach-Zehnder interferometers (Sec. II-B, III-B).
 
-The counts are the paper's: biases need no MZI, and the units P and T are matrices in SVD form. They
-give the area ratios of Table I, 39.27, 40.92 and 40.39 %, exactly.
+The first counts are the paper's: biases need no MZI, every layer has its meshes, and the units P
+and T are matrices in SVD form. They give the area ratios of Table I, 39.27, 40.92 and 40.39 %,
+exactly. :class:`PartCounts` says what is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import astuple, dataclass
 from itertools import pairwise
+from typing import Literal
+
+from optinc.photonics.chip_settings import BiasForm
+
+LayerForm = Literal["svd", "sigma_u", "diagonal"]
+"""Meshes U and V^T, attenuators between them; a mesh and attenuators a block; attenuators alone."""
 
 
 def unitary_mzis(size: int) -> int:
@@ -31,24 +40,17 @@ def approximated_mzis(outputs: int, inputs: int) -> int:
     return count + (approximated_mzis(shorter, rest) if rest else 0)
 
 
-def network_mzis(
-    structure: Sequence[int], approximated_layers: Collection[int] = (), *, biases: bool = False
-) -> int:
-    """Count the MZIs of all layers of an ONN, without units P and T.
+def network_mzis(structure: Sequence[int], approximated_layers: Collection[int] = ()) -> int:
+    """Count the MZIs of all layers of an ONN, without biases and units P and T.
 
     Args:
         structure: Widths of all layers, from K ONN inputs to M outputs.
         approximated_layers: 1-based indices of the layers in Sigma U form.
-        biases: Count the biases too, unlike the paper: a bias is a reference beam on one more input
-            port of an SVD mesh, and is split by one attenuator per output of a Sigma U mesh.
     """
-    total = 0
-    for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1):
-        if layer in approximated_layers:
-            total += approximated_mzis(outputs, inputs) + biases * outputs
-        else:
-            total += svd_mzis(outputs, inputs + biases)
-    return total
+    return sum(
+        (approximated_mzis if layer in approximated_layers else svd_mzis)(outputs, inputs)
+        for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1)
+    )
 
 
 def layer_depth(outputs: int, inputs: int, *, approximated: bool) -> int:
@@ -69,6 +71,26 @@ def optical_depth(structure: Sequence[int], approximated_layers: Collection[int]
         layer_depth(outputs, inputs, approximated=layer in approximated_layers)
         for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1)
     )
+
+
+def interface_mzis(*, servers: int, symbols: int, onn_inputs: int) -> int:
+    """Count the MZIs of unit P, a K x NM matrix, and unit T, an NM x M matrix, in SVD form."""
+    return svd_mzis(onn_inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)
+
+
+def area_ratio(
+    structure: Sequence[int], approximated_layers: Collection[int], *, servers: int
+) -> float:
+    """Return the area of a switch relative to the unapproximated switch (Tables I and II).
+
+    Args:
+        structure: Widths of all layers, from K ONN inputs to M outputs.
+        approximated_layers: 1-based indices of the layers in Sigma U form.
+        servers: Number of servers N.
+    """
+    interface = interface_mzis(servers=servers, symbols=structure[-1], onn_inputs=structure[0])
+    approximated = network_mzis(structure, approximated_layers) + interface
+    return approximated / (network_mzis(structure) + interface)
 
 
 def block_shares(outputs: int, inputs: int) -> dict[int, int]:
@@ -96,21 +118,95 @@ def block_shares(outputs: int, inputs: int) -> dict[int, int]:
     return shares
 
 
-def interface_mzis(*, servers: int, symbols: int, onn_inputs: int) -> int:
-    """Count the MZIs of unit P, a K x NM matrix, and unit T, an NM x M matrix, in SVD form."""
-    return svd_mzis(onn_inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)
+@dataclass(frozen=True)
+class PartCounts:
+    """Parts of a layer, or of all layers of an ONN, without units P and T.
+
+    Attributes:
+        mzis: Interferometers as the paper counts them: a mesh in every layer, no bias.
+        bare_mzis: The same, but a diagonal layer is attenuators without a mesh.
+        built_mzis: Interferometers that are built: meshes with the ports of biases, attenuators
+            that meet light, and attenuators of biases.
+        splitters: 1:2 splitters: of inputs to blocks, and of reference beams to outputs.
+        combiners: 2:1 combiners: of blocks, and of reference beams with outputs.
+        splitting_db: Loss in dB that the splitters and combiners of blocks cost the signal. A
+            reference beam joins through a weak tap, whose loss is not counted.
+        optical_depth: Interferometers that light crosses, an attenuator counted as one.
+        divider_depth: Splitters and combiners of blocks that light crosses.
+        amplifiers: Outputs, each with a detector and the amplifier that provides the gain.
+    """
+
+    mzis: int
+    bare_mzis: int
+    built_mzis: int
+    splitters: int
+    combiners: int
+    splitting_db: float
+    optical_depth: int
+    divider_depth: int
+    amplifiers: int
 
 
-def area_ratio(
-    structure: Sequence[int], approximated_layers: Collection[int], *, servers: int
-) -> float:
-    """Return the area of a switch relative to the unapproximated switch (Tables I and II).
+def layer_parts(outputs: int, inputs: int, *, form: LayerForm, bias: BiasForm) -> PartCounts:
+    """Count the parts of a layer as it is built.
 
     Args:
-        structure: Widths of all layers, from K ONN inputs to M outputs.
-        approximated_layers: 1-based indices of the layers in Sigma U form.
-        servers: Number of servers N.
+        outputs: Outputs m.
+        inputs: Inputs n, without the port of a reference beam.
+        form: Form of the layer.
+        bias: Form of the bias, if the layer is an SVD; others always have attenuators.
     """
-    interface = interface_mzis(servers=servers, symbols=structure[-1], onn_inputs=structure[0])
-    approximated = network_mzis(structure, approximated_layers) + interface
-    return approximated / (network_mzis(structure) + interface)
+    port = form == "svd" and bias == "port"
+    splitters, combiners = (0, 0) if form == "svd" else _dividers(outputs, inputs)
+    if not port:
+        splitters, combiners = splitters + outputs - 1, combiners + outputs
+    if form == "svd":
+        paper = bare = svd_mzis(outputs, inputs)
+        ports = inputs + port
+        built = unitary_mzis(outputs) + min(outputs, ports) + unitary_mzis(ports)
+        depth = layer_depth(outputs, ports, approximated=False)
+    else:
+        paper = built = bare = approximated_mzis(outputs, inputs)
+        depth = layer_depth(outputs, inputs, approximated=True)
+    if form == "diagonal":
+        bare = built = max(outputs, inputs)
+        depth = 1
+    shares = {1: 1} if form == "svd" else block_shares(outputs, inputs)
+    return PartCounts(
+        mzis=paper,
+        bare_mzis=bare,
+        built_mzis=built + (0 if port else outputs),
+        splitters=splitters,
+        combiners=combiners,
+        splitting_db=10 * math.log10(max(shares.values())),
+        optical_depth=depth,
+        divider_depth=0 if form == "svd" else _divider_depth(outputs, inputs),
+        amplifiers=outputs,
+    )
+
+
+def total_parts(layers: Iterable[PartCounts]) -> PartCounts:
+    """Add up the parts, dB and depths of the layers that light crosses one after another."""
+    columns = zip(*(astuple(layer) for layer in layers), strict=True)
+    return PartCounts(*(sum(column) for column in columns))
+
+
+def _dividers(outputs: int, inputs: int) -> tuple[int, int]:
+    """Count the 1:2 splitters before and the 2:1 combiners behind the blocks of a layer."""
+    shorter, longer = sorted((outputs, inputs))
+    blocks, rest = divmod(longer, shorter)
+    stages = shorter * (blocks + bool(rest) - 1)
+    splitters, combiners = (stages, 0) if outputs >= inputs else (0, stages)
+    if rest:
+        # The rest of the longer side, cut along the shorter one.
+        more = _dividers(rest, shorter) if outputs >= inputs else _dividers(shorter, rest)
+        splitters, combiners = splitters + more[0], combiners + more[1]
+    return splitters, combiners
+
+
+def _divider_depth(outputs: int, inputs: int) -> int:
+    """Count the 1:2 stages that light crosses in the trees before and behind blocks, at most."""
+    shorter, longer = sorted((outputs, inputs))
+    blocks, rest = divmod(longer, shorter)
+    stages = (blocks + bool(rest) - 1).bit_length()
+    return stages + (_divider_depth(shorter, rest) if rest else 0)

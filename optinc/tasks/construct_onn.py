@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from optinc.folders import expanded
-from optinc.onn.artifact import ONNCard
+from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.construction.base import Construction
 from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.runs.summary import write_summary
@@ -52,7 +52,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         folder, cfg=cfg, network=network, design=design, evaluation=evaluation, seconds=seconds
     )
     _log(onn.card, folder)
-    summary = _summary(onn.card, folder)
+    summary = _summary(onn, folder)
     write_summary(cfg.paths.output_dir, summary)
     end_of_training(
         {"the ONN": onn.card},
@@ -75,7 +75,8 @@ def _log(card: ONNCard, folder: Path) -> None:
     )
 
 
-def _summary(card: ONNCard, folder: Path) -> dict[str, Any]:
+def _summary(onn: ONNArtifact, folder: Path) -> dict[str, Any]:
+    card = onn.card
     return {
         "task": "construct_onn",
         "structure": list(card.structure),
@@ -85,7 +86,7 @@ def _summary(card: ONNCard, folder: Path) -> dict[str, Any]:
         "wrong_inputs": card.wrong_inputs,
         "smallest_margin": card.smallest_margin,
         "mzi_count": card.mzi_count,
-        "honest_mzi_count": card.honest_mzi_count,
+        "built_mzi_count": onn.parts.built_mzis,
         "onn": str(folder),
         "onn_sha256": card.weights_sha256,
     }

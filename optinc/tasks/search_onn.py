@@ -21,7 +21,6 @@ from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_accuracy
 from optinc.onn.training.one_switch import ONNTraining
 from optinc.onn.training.search import SearchSpace, Trial, pareto_front
-from optinc.photonics import area
 from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario
 from optinc.tasks.csv_file import write_csv
@@ -159,15 +158,15 @@ def _trainer(cfg: DictConfig, *, epochs: int) -> pl.Trainer:
 
 def _measured(trial: Trial, onn: ONNArtifact, noises: list[float]) -> dict[str, Any]:
     """Return size, margin and noisy accuracies of a trial's ONN."""
-    card = onn.card
+    card, parts = onn.card, onn.parts
     return {
         "name": trial.name,
         "kind": trial.kind,
         "structure": "-".join(str(width) for width in card.structure),
         "approximated_layers": ",".join(str(layer) for layer in card.approximated_layers),
         "mzi_count": card.mzi_count,
-        "honest_mzi_count": card.honest_mzi_count,
-        "optical_depth": area.optical_depth(card.structure, card.approximated_layers),
+        "built_mzi_count": parts.built_mzis,
+        "optical_depth": parts.optical_depth,
         "wrong_inputs": card.wrong_inputs,
         "smallest_margin": card.smallest_margin,
         "seconds": card.seconds,

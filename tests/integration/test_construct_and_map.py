@@ -54,7 +54,9 @@ def test_a_named_onn_is_mapped_whatever_scenario_it_serves(tmp_path: Path) -> No
     assert summary["weight_error"] < 1e-6
     programme = MeshProgramme.load(tmp_path / "programme")
     assert programme.card == objects["onn"].card
-    assert programme.optical_depth == summary["optical_depth"] > 13
+    assert programme.parts.optical_depth == summary["optical_depth"] > 13
+    assert len(summary["layers"]) == len(programme.layers)
+    assert summary["built_mzi_count"] == objects["onn"].parts.built_mzis
 
 
 def test_an_unknown_onn_is_not_mapped(tmp_path: Path) -> None:
