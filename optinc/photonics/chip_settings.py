@@ -104,7 +104,11 @@ class ChipSettings:
         0.0, "static", "dB", (0.0, 100.0), "excess loss of each 1:2 stage of a splitter or combiner"
     )
     splitter_imbalance: float = _number(
-        0.0, "static", "dB", (0.0, 100.0), "sigma of the power of a splitter's outputs"
+        0.0,
+        "static",
+        "dB",
+        (0.0, 100.0),
+        "sigma of the ratio of powers behind each 1:2 stage of a splitter",
     )
     coupling_loss: float = _number(
         0.0, "static", "dB", (0.0, 100.0), "loss of a fibre-to-chip or laser-to-chip facet"

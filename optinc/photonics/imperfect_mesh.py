@@ -1,12 +1,17 @@
 """Rectangular meshes made of imperfect interferometers, many drawn chips at once.
 
-The order of the modes and the settings are those of :mod:`optinc.photonics.mzi`; every phase of a
-setting becomes a phase shifter with an error, every MZI a pair of couplers and two lossy arms. With
-no error a mesh acts as :func:`optinc.photonics.decomposition.rebuild` says.
+The order of the modes and the settings are those of :mod:`optinc.photonics.mzi`. Every phase of a
+setting is made by phase shifters, every interferometer of two couplers and two lossy arms; the
+parts are those of :mod:`optinc.photonics.parts`. Without errors a mesh acts as
+:func:`optinc.photonics.decomposition.propagate` says.
+
+Shifters that stand above each other are neighbours: the external ones of a column, those on the
+arms of a column (two an interferometer for ``push_pull``, one for ``one_arm``), and the output
+ones.
 """
 
 # Shape suffixes: C chips, B meshes, n modes, E = n(n-1)/2 interferometers, M those of one column,
-# k inputs of light.
+# k inputs of light; 2 is upper and lower arm, or first and second coupler.
 
 from __future__ import annotations
 
@@ -16,142 +21,127 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optinc.photonics.chip_settings import Hardware
 from optinc.photonics.decomposition import MeshPhases
 from optinc.photonics.mzi import mesh_columns
+from optinc.photonics.parts import mzi
+from optinc.photonics.parts.coupler import EVEN
+from optinc.photonics.parts.phase_shifter import add_crosstalk, quantize, shift
+from optinc.photonics.parts.units import amplitude_of_loss
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeshErrors:
-    """Static errors of the meshes of drawn chips; None is no error.
+    """Static errors of the meshes of C drawn chips; None is no error.
 
     Attributes:
         couplers_CBE2: Splitting angles of the two couplers of every MZI minus pi/4, in rad.
-        theta_CBE: Errors of the internal phases in rad.
+        arms_CBE2: Errors of the phases of its two arms in rad.
         phi_CBE: Errors of the external phases in rad.
         output_CBn: Errors of the output phases in rad.
-        loss_CBE2: Loss of the two arms of every MZI, in dB.
+        loss_CBE2: Losses of the two arms of every MZI in dB.
         skip_loss: Loss in dB of a mode that skips a column.
-        phase_bits: Resolution of the phase shifters over 2 pi; None is continuous.
-        crosstalk: Share of a shifter's phase seen by the nearest ones of its column.
+        extinction: Extinction in dB of every MZI's bar and cross states.
+        phase_bits: Resolution of the DACs over 2 pi.
+        crosstalk: Share of a shifter's phase that each of its neighbours sees.
     """
 
     couplers_CBE2: Tensor | None = None
-    theta_CBE: Tensor | None = None
+    arms_CBE2: Tensor | None = None
     phi_CBE: Tensor | None = None
     output_CBn: Tensor | None = None
     loss_CBE2: Tensor | None = None
     skip_loss: float = 0.0
+    extinction: float | None = None
     phase_bits: int | None = None
     crosstalk: float = 0.0
 
 
-def propagate(
-    field_CBnk: Tensor, phases: MeshPhases, errors: MeshErrors, *, hardware: Hardware
-) -> Tensor:
+def propagate(field_CBnk: Tensor, phases: MeshPhases, errors: MeshErrors) -> Tensor:
     """Send light through the meshes of drawn chips.
 
-    The complex field is kept: what an error turns into the other quadrature stays there, and may
-    come back in a later column.
+    The complex field is kept: what an error moves to the other quadrature stays there, and a later
+    column may bring it back.
 
     Args:
         field_CBnk: Complex amplitudes [C, B, n, k]: k inputs of n modes each.
-        phases: Settings of the B meshes, in rad, those of ``hardware``.
+        phases: Settings of the B meshes, and their hardware.
         errors: Errors of the C chips.
-        hardware: Where the internal phase shifters lie.
 
     Returns:
-        Complex amplitudes [C, B, n, k] behind the meshes.
+        Complex amplitudes [C, B, n, k] behind the meshes, differentiable in settings and errors.
     """
-    size, start = phases.output_Bn.shape[1], 0
-    skip = 10.0 ** (-errors.skip_loss / 20.0)
-    for modes in mesh_columns(size):
+    start, skip = 0, amplitude_of_loss(errors.skip_loss)
+    for modes in mesh_columns(phases.output_Bn.shape[1]):
         slots = slice(start, start + len(modes))
         start += len(modes)
-        if len(modes):
-            mzi_CBM22 = _column(phases, errors, slots, hardware)
-            first = int(modes[0])
-            field_CBnk = _mix(field_CBnk, mzi_CBM22, first, skip)
-        elif skip != 1.0:
-            field_CBnk = field_CBnk * skip
-    output = shifted(phases.output_Bn, errors.output_CBn, errors)
-    return torch.polar(torch.ones_like(output), output).unsqueeze(-1) * field_CBnk
+        mzis_CBM22 = _column(phases, errors, slots)
+        field_CBnk = _mix(field_CBnk, mzis_CBM22, int(modes[0]) if len(modes) else 0, skip)
+    output = _made(phases.output_Bn, errors, errors.output_CBn)
+    return shift(field_CBnk, output.unsqueeze(-1))
 
 
-def shifted(phase_BM: Tensor, error_CBM: Tensor | None, errors: MeshErrors) -> Tensor:
-    """Return the phases that one column of phase shifters makes.
-
-    Each is set to the nearest step of its DAC, sees ``crosstalk`` of its neighbours' settings, and
-    has an error of its own.
+def attenuate(passed_BM: Tensor, errors: MeshErrors) -> Tensor:
+    """Return the amplitudes that columns of attenuators pass on drawn chips.
 
     Args:
-        phase_BM: Settings in rad [B, M], neighbours beside each other.
-        error_CBM: Errors in rad [C, B, M], or None.
-        errors: DAC and crosstalk.
+        passed_BM: Settings of B columns of attenuators, -1 to 1.
+        errors: Errors of the C chips, those of the attenuators in place of E interferometers; the
+            shifters of a column are neighbours.
 
     Returns:
-        Phases in rad [C, B, M], or [1, B, M] without errors.
+        Complex amplitudes [C or 1, B, M], relative to the phases that the settings bring with them.
     """
-    if errors.phase_bits is not None:
-        step = 2 * math.pi / 2**errors.phase_bits
-        phase_BM = (phase_BM / step).round() * step
-    if errors.crosstalk:
-        seen = torch.zeros_like(phase_BM)
-        seen[:, 1:] += phase_BM[:, :-1]
-        seen[:, :-1] += phase_BM[:, 1:]
-        phase_BM = phase_BM + errors.crosstalk * seen
-    return phase_BM.unsqueeze(0) if error_CBM is None else phase_BM + error_CBM
+    theta_BM = torch.arcsin(passed_BM.abs().clamp(max=1.0))
+    phases = MeshPhases(theta_BM, torch.zeros_like(theta_BM), theta_BM, hardware="one_arm")
+    played = _column(phases, errors, slice(None))[..., 0, 0]
+    # M(theta, 0) of one_arm hardware has -i exp(i theta) sin(theta) there.
+    expected = torch.polar(torch.ones_like(theta_BM), theta_BM - math.pi / 2)
+    return played * expected.conj() * torch.where(passed_BM < 0, -1.0, 1.0)
 
 
-def _column(phases: MeshPhases, errors: MeshErrors, slots: slice, hardware: Hardware) -> Tensor:
-    """Return the matrices of the interferometers of one column, complex [C, B, M, 2, 2]."""
+def _made(phases_BH: Tensor, errors: MeshErrors, error_CBH: Tensor | None) -> Tensor:
+    """Return the phases that light sees in neighbouring shifters, [C or 1, B, H] in rad."""
+    set_BH = quantize(phases_BH, bits=errors.phase_bits)
+    heated_BH = add_crosstalk(set_BH, share=errors.crosstalk)
+    return heated_BH.unsqueeze(0) if error_CBH is None else heated_BH + error_CBH
 
-    def of_slots(values: Tensor | None) -> Tensor | None:
+
+def _column(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
+    """Return the matrices of the interferometers of one column, complex [C or 1, B, M, 2, 2]."""
+
+    def of_column(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[:, :, slots]
 
-    theta_CBM = shifted(phases.theta_BE[:, slots], of_slots(errors.theta_CBE), errors)
-    phi_CBM = shifted(phases.phi_BE[:, slots], of_slots(errors.phi_CBE), errors)
-    return imperfect_matrix(
-        theta_CBM, phi_CBM, of_slots(errors.couplers_CBE2), of_slots(errors.loss_CBE2), hardware
+    couplers, loss = of_column(errors.couplers_CBE2), of_column(errors.loss_CBE2)
+    if loss is None and errors.extinction is not None:
+        loss = torch.zeros(1, *phases.theta_BE[:, slots].shape, 2, dtype=phases.theta_BE.dtype)
+    return mzi.transfer(
+        _arms(phases, errors, slots),
+        _made(phases.phi_BE[:, slots], errors, of_column(errors.phi_CBE)),
+        coupler_angles_2=None if couplers is None else EVEN + couplers,
+        arm_amplitudes_2=(
+            None if loss is None else mzi.arm_amplitudes(loss, extinction=errors.extinction)
+        ),
+        hardware=phases.hardware,
     )
 
 
-def imperfect_matrix(
-    theta: Tensor,
-    phi: Tensor,
-    couplers: Tensor | None,
-    loss: Tensor | None,
-    hardware: Hardware,
-) -> Tensor:
-    """Return the matrices of interferometers [..., 2, 2] (to be replaced by the part's)."""
-    zero = torch.zeros((), dtype=theta.dtype)
-    first, second = (zero, zero) if couplers is None else couplers.unbind(-1)
-    sign = -1.0 if hardware == "push_pull" else 1.0
-    low = -theta if hardware == "push_pull" else torch.zeros_like(theta)
-    high = theta if hardware == "push_pull" else 2 * theta
-    up_loss, low_loss = (zero, zero) if loss is None else loss.unbind(-1)
-    upper = torch.polar(10 ** (-up_loss / 20) * torch.ones_like(high), high)
-    lower = torch.polar(10 ** (-low_loss / 20) * torch.ones_like(low), low)
-    c1, s1 = torch.cos(math.pi / 4 + first), torch.sin(math.pi / 4 + first)
-    c2, s2 = torch.cos(math.pi / 4 + second), sign * torch.sin(math.pi / 4 + second)
-    external = torch.polar(torch.ones_like(phi), phi)
-    a = (c2 * c1 * upper - s2 * s1 * lower) * external
-    b = 1j * (c2 * s1 * upper + s2 * c1 * lower)
-    c = 1j * (s2 * c1 * upper + c2 * s1 * lower) * external
-    d = c2 * c1 * lower - s2 * s1 * upper
-    rows = [
-        torch.stack(torch.broadcast_tensors(a, b), -1),
-        torch.stack(torch.broadcast_tensors(c, d), -1),
-    ]
-    return torch.stack(rows, dim=-2)
+def _arms(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
+    """Return the phases of the arms of one column, [C or 1, B, M, 2] in rad."""
+    arms_BM2 = mzi.arm_phases(phases.theta_BE[:, slots], hardware=phases.hardware)
+    # Only arms with a shifter are neighbours: the upper arm of one_arm hardware has none.
+    driven = slice(0 if phases.hardware == "push_pull" else 1, 2)
+    shifters_BH = arms_BM2[..., driven].flatten(1)
+    made_CBM = _made(shifters_BH, errors, None).unflatten(-1, (arms_BM2.shape[1], -1))
+    made_CBM2 = torch.cat([arms_BM2[None, ..., : driven.start], made_CBM], dim=-1)
+    return made_CBM2 if errors.arms_CBE2 is None else made_CBM2 + errors.arms_CBE2[:, :, slots]
 
 
-def _mix(field_CBnk: Tensor, mzi_CBM22: Tensor, first: int, skip: float) -> Tensor:
-    """Send light through one column that begins at mode ``first``."""
-    last = first + 2 * mzi_CBM22.shape[2]
-    pairs = field_CBnk[:, :, first:last].unflatten(2, (-1, 2))
-    upper, lower = pairs.unbind(3)
-    (a, b), (c, d) = (row.unbind(-2) for row in mzi_CBM22.unsqueeze(-1).unbind(-3))
-    mixed = torch.stack([a * upper + b * lower, c * upper + d * lower], dim=3)
-    outside = [field_CBnk[:, :, :first] * skip, field_CBnk[:, :, last:] * skip]
-    return torch.cat([outside[0], mixed.flatten(2, 3), outside[1]], dim=2)
+def _mix(field_CBnk: Tensor, mzis_CBM22: Tensor, first: int, skip: float) -> Tensor:
+    """Send light through one column whose interferometers begin at mode ``first``."""
+    last = first + 2 * mzis_CBM22.shape[2]
+    upper, lower = field_CBnk[:, :, first:last].unflatten(2, (-1, 2)).unbind(3)
+    (bar_0, cross_1), (cross_0, bar_1) = (row.unbind(-2) for row in mzis_CBM22[..., None].unbind(3))
+    mixed = torch.stack([bar_0 * upper + cross_1 * lower, cross_0 * upper + bar_1 * lower], dim=3)
+    above, below = field_CBnk[:, :, :first] * skip, field_CBnk[:, :, last:] * skip
+    return torch.cat([above, mixed.flatten(2, 3), below], dim=2)

@@ -28,6 +28,7 @@ from optinc.onn import (
     artifact,
     dataset,
     evaluation,
+    layer_factors,
     mesh_settings,
     truth_table,
     zoo,
@@ -38,6 +39,18 @@ from optinc.onn.network import OpticalNetwork
 from optinc.onn.training import losses, one_switch, optimizers
 from optinc.onn.zoo.families import CascadeONNs, load_onns
 from optinc.photonics import decomposition, mzi
+from optinc.photonics.parts import (
+    attenuator,
+    averaging,
+    coupler,
+    electronics,
+    modulator,
+    phase_shifter,
+    photodetector,
+    receiver,
+    splitter,
+)
+from optinc.photonics.parts import mzi as mzi_part
 from optinc.reducers import blocks as reducer_blocks
 from optinc.reducers import exact, nonfinite
 from optinc.reducers.group import ServerGroup
@@ -192,9 +205,65 @@ def photonics_calls() -> Iterator[Call]:
     yield call(decomposition.decompose, unitary())
     yield call(decomposition.rebuild, phases)
     yield call(decomposition.propagate, unitary(), phases)
+    one_arm = decomposition.translate(phases, "one_arm")
+    yield call(decomposition.translate, phases, "one_arm")
+    yield call(decomposition.translate, one_arm, "push_pull")
+    yield call(decomposition.rebuild, one_arm)
     angles = torch.rand(1, 2, dtype=torch.float64)
     yield call(mzi.matrix, angles, angles.clone())
     yield call(mzi.mix, unitary(), mzi.mesh_columns(5)[0], angles, angles.clone())
+    yield from light_calls()
+    yield from electronic_calls()
+
+
+def light_calls() -> Iterator[Call]:
+    angles, pairs = 7 * torch.rand(3, 4), torch.rand(3, 4, 2)
+    normal, field = torch.randn(3, 4), torch.randn(3, 4, dtype=torch.complex64)
+    yield call(coupler.matrix, angles)
+    yield call(coupler.cross_power, angles)
+    yield call(coupler.Coupler.angles, coupler.Coupler(error=0.1), normal)
+    shifter = phase_shifter.PhaseShifter(error=0.1, bits=4, crosstalk=0.01)
+    yield call(phase_shifter.PhaseShifter.played, shifter, angles, normal)
+    yield call(phase_shifter.quantize, angles, bits=3)
+    yield call(phase_shifter.add_crosstalk, angles, share=0.1)
+    yield call(phase_shifter.shift, field, angles)
+    yield call(mzi_part.arm_phases, angles, hardware="one_arm")
+    yield call(mzi_part.arm_amplitudes, pairs, extinction=20.0)
+    errors = {"coupler_angles_2": pairs, "arm_amplitudes_2": pairs.clone()}
+    yield call(mzi_part.transfer, pairs.clone(), angles, hardware="push_pull", **errors)
+    yield call(mzi_part.matrix, angles, angles.clone(), hardware="one_arm", **errors)
+    part = attenuator.Attenuator(error=0.1)
+    yield call(attenuator.Attenuator.transmission, part, torch.rand(4), normal)
+    yield call(attenuator.mzi_transmission, torch.rand(4), normal)
+    tree = splitter.Splitter(ways=5, imbalance=0.1)
+    yield call(splitter.Splitter.amplitudes, tree, normal)
+    yield call(splitter.split, field, torch.rand(5))
+    yield call(splitter.combine, field, torch.rand(4))
+    yield call(averaging.residual_phases, normal, sigma=0.1)
+    yield call(averaging.residual_phases, normal, sigma=float("inf"))
+    yield call(averaging.coherent_average, field, angles)
+    yield call(averaging.intensity_field, angles)
+    yield call(averaging.incoherent_average, field)
+    yield call(averaging.skewed, normal, angles, torch.rand(4))
+
+
+def electronic_calls() -> Iterator[Call]:
+    normal, field = torch.randn(3, 4), torch.randn(3, 4, dtype=torch.complex64)
+    part = modulator.Modulator(extinction=20.0, level_error=0.1)
+    yield call(modulator.Modulator.levels, part, normal)
+    yield call(modulator.Modulator.modulate, part, torch.rand(3, 4))
+    yield call(photodetector.direct_current, field, responsivity=1.0)
+    yield call(photodetector.homodyne_current, field, local_oscillator=1.0, responsivity=1.0)
+    yield call(photodetector.shot_variance, normal, bandwidth=1.0)
+    yield call(photodetector.rin_variance, normal, rin=-150.0, bandwidth=1.0)
+    detector = photodetector.Photodetector(rin=-150.0, rejection=20.0)
+    yield call(photodetector.Photodetector.noise, detector, normal, full_scale=torch.rand(3, 1))
+    options = {"gain": torch.rand(4), "errors": normal.clone(), "noise": normal.clone()}
+    yield call(electronics.Gain.amplify, electronics.Gain(error=0.1), normal, **options)
+    yield call(electronics.ReLU.rectify, electronics.ReLU(knee=0.1), normal)
+    yield call(electronics.soft_relu, normal, knee=torch.rand(4), leak=20.0)
+    yield call(receiver.decide, normal, levels=4)
+    yield call(receiver.symbol_error, torch.rand(3, 4), levels=4)
 
 
 def onn_calls(folder: Path) -> Iterator[Call]:
@@ -244,6 +313,10 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     programme = mesh_settings.map_onn(onn)
     yield call(mesh_settings.check_rebuilt, programme, onn.network)
     yield call(mesh_settings.rebuild_network, programme)
+    yield call(mesh_settings.transfer_matrix, programme, 0)
+    for linear, approximated in zip(projected.linears, (True, False), strict=False):
+        yield call(approximation.layer_form, linear.weight, approximated=approximated)
+        yield call(layer_factors.factor, linear, approximated=approximated, bias="port")
     yield call(one_switch.ONNDesign.of_network, learned, scenario())
     layers = [(torch.randn(2, 2).double(), torch.randn(2).double())]
     yield call(construction_values.assemble, layers, scenario())

@@ -59,7 +59,11 @@ class ChipNetwork(nn.Module):
             chips: Number C of chips.
             programme: Settings of the meshes; None maps the ONN.
         """
-        programme = map_onn(onn) if programme is None else programme
+        programme = (
+            map_onn(onn, hardware=settings.hardware, bias=settings.bias)
+            if programme is None
+            else programme
+        )
         draws = Draws(settings.seed, chips)
         layers = [
             LayerBuilder(settings, draws, programme, index).build()

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from optinc.photonics.chip_settings import ChipSettings
+
 EVEN = math.pi / 4
 """Angle of a 50:50 coupler in rad."""
 
@@ -34,6 +36,11 @@ class Coupler:
     angle: float = EVEN
     error: float = 0.0
     common_error: float = 0.0
+
+    @classmethod
+    def of(cls, settings: ChipSettings) -> Coupler:
+        """Return the coupler of a chip."""
+        return cls(error=settings.coupler_error, common_error=settings.coupler_common_error)
 
     def angles(self, standard_normal: Tensor) -> Tensor:
         """Return splitting angles in rad, [C, ...], from standard normal draws [C, ...]."""

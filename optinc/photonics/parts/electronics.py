@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts.units import amplitude_of_loss
 
 
@@ -53,6 +54,11 @@ class ReLU:
 
     knee: float = 0.0
     leak: float | None = None
+
+    @classmethod
+    def of(cls, settings: ChipSettings) -> ReLU:
+        """Return the rectifier of a chip."""
+        return cls(knee=settings.relu_knee, leak=settings.relu_leak)
 
     def rectify(self, signal: Tensor, *, full_scale: float | Tensor = 1.0) -> Tensor:
         """Return rectified signals, real [...], see :func:`soft_relu`."""

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from optinc.photonics.chip_settings import ChipSettings
+
 FULL_TURN = 2 * math.pi
 
 
@@ -35,6 +37,13 @@ class PhaseShifter:
     error: float = 0.0
     bits: int | None = None
     crosstalk: float = 0.0
+
+    @classmethod
+    def of(cls, settings: ChipSettings) -> PhaseShifter:
+        """Return the phase shifter of a chip."""
+        return cls(
+            error=settings.phase_error, bits=settings.phase_bits, crosstalk=settings.crosstalk
+        )
 
     def played(self, phases_CH: Tensor, standard_normal_CH: Tensor) -> Tensor:
         """Return the phases that light sees in one column.

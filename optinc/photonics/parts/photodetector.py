@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optinc.photonics.chip_settings import Detection
-from optinc.photonics.parts.units import ELEMENTARY_CHARGE, amplitude_of_loss
+from optinc.photonics.chip_settings import ChipSettings, Detection
+from optinc.photonics.parts.units import ELEMENTARY_CHARGE, amplitude_of_loss, watts
 
 
 def direct_current(field: Tensor, *, responsivity: float) -> Tensor:
@@ -100,6 +100,19 @@ class Photodetector:
     local_oscillator: float = 1e-2
     rin: float | None = None
     rejection: float | None = None
+
+    @classmethod
+    def of(cls, settings: ChipSettings) -> Photodetector:
+        """Return the detector of a chip."""
+        return cls(
+            detection=settings.detection,
+            responsivity=settings.responsivity,
+            bandwidth=settings.noise_bandwidth,
+            thermal_noise=settings.thermal_noise * 1e-12,
+            local_oscillator=watts(settings.local_oscillator),
+            rin=settings.rin,
+            rejection=settings.common_mode_rejection,
+        )
 
     def noise(self, amplitude: Tensor, *, full_scale: float | Tensor | None) -> Tensor:
         """Return the sigma of the detected signal in units of its full scale.

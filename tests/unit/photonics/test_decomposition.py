@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import interferometer
 import numpy as np
@@ -10,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from optinc.photonics.decomposition import MeshPhases, decompose, propagate, rebuild
+from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.decomposition import MeshPhases, decompose, propagate, rebuild, translate
 from optinc.photonics.mzi import mesh_columns
+
+HARDWARE: tuple[Hardware, ...] = ("push_pull", "one_arm")
 
 
 def haar(batch: int, size: int, *, real: bool = False, seed: int = 0) -> Tensor:
@@ -22,8 +26,8 @@ def haar(batch: int, size: int, *, real: bool = False, seed: int = 0) -> Tensor:
     return torch.linalg.qr(matrix)[0]
 
 
-def error(unitary: Tensor) -> float:
-    return float((rebuild(decompose(unitary)) - unitary).abs().max())
+def error(unitary: Tensor, hardware: Hardware = "push_pull") -> float:
+    return float((rebuild(decompose(unitary, hardware=hardware)) - unitary).abs().max())
 
 
 def check_ranges(phases: MeshPhases) -> None:
@@ -33,10 +37,18 @@ def check_ranges(phases: MeshPhases) -> None:
 
 
 @settings(deadline=None)
-@given(size=st.integers(1, 20), real=st.booleans(), seed=st.integers(0, 1000))
-def test_a_mesh_plays_the_unitary_it_was_set_to(size: int, real: bool, seed: int) -> None:
+@given(
+    size=st.integers(1, 20),
+    real=st.booleans(),
+    seed=st.integers(0, 1000),
+    hardware=st.sampled_from(HARDWARE),
+)
+def test_a_mesh_plays_the_unitary_it_was_set_to(
+    size: int, real: bool, seed: int, hardware: Hardware
+) -> None:
     unitary = haar(3, size, real=real, seed=seed)
-    phases = decompose(unitary)
+    phases = decompose(unitary, hardware=hardware)
+    assert phases.hardware == hardware
     assert phases.theta_BE.shape == phases.phi_BE.shape == (3, size * (size - 1) // 2)
     check_ranges(phases)
     assert (rebuild(phases) - unitary).abs().max() < 1e-13
@@ -44,18 +56,25 @@ def test_a_mesh_plays_the_unitary_it_was_set_to(size: int, real: bool, seed: int
 
 @pytest.mark.parametrize("size", [128, pytest.param(512, marks=pytest.mark.slow)])
 def test_large_meshes_are_as_accurate(size: int) -> None:
-    assert error(haar(1, size)) < 1e-12
+    unitary = haar(1, size)
+    phases = decompose(unitary)
+    assert (rebuild(phases) - unitary).abs().max() < 1e-12
+    assert (rebuild(translate(phases, "one_arm")) - unitary).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("size", [2, 5, 8])
-def test_identity_permutations_and_determinant_minus_one(size: int) -> None:
+@pytest.mark.parametrize("hardware", HARDWARE)
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_identity_permutations_and_determinant_minus_one(size: int, hardware: Hardware) -> None:
     identity = torch.eye(size, dtype=torch.float64)
     reflection = identity.clone()
     reflection[0, 0] = -1.0
     special = [identity, -identity, reflection, identity.flip(0), identity.roll(1, 0)]
     unitary = torch.stack([*special, haar(1, size, real=True)[0] @ reflection])
-    check_ranges(decompose(unitary))
-    assert error(unitary) < 1e-14
+    check_ranges(decompose(unitary, hardware=hardware))
+    assert error(unitary, hardware) < 5e-15
+    # Light that nearly misses an interferometer: phases of amplitudes near nothing.
+    nearly = torch.linalg.qr(unitary + 1e-13 * haar(len(unitary), size, real=True))[0]
+    assert error(nearly, hardware) < 5e-15
 
 
 def test_a_large_batch_is_decomposed_as_its_matrices_alone() -> None:
@@ -70,6 +89,31 @@ def test_a_large_batch_is_decomposed_as_its_matrices_alone() -> None:
 def test_the_identity_needs_every_interferometer_in_the_bar_state() -> None:
     phases = decompose(torch.eye(6).unsqueeze(0))
     assert (phases.theta_BE == 0).all()
+    one_arm = decompose(torch.eye(6).unsqueeze(0), hardware="one_arm")
+    assert (one_arm.theta_BE == math.pi / 2).all()
+
+
+def test_settings_of_one_form_of_hardware_play_another_unitary_on_the_other() -> None:
+    unitary = haar(1, 6)
+    wrong = rebuild(replace(decompose(unitary), hardware="one_arm"))
+    phase = torch.polar(torch.ones(6, dtype=torch.float64), (unitary / wrong).angle()[0, :, 0])
+    # Not even with output phases chosen anew.
+    assert (phase.unsqueeze(-1) * wrong - unitary).abs().max() > 0.5
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 12), seed=st.integers(0, 1000))
+def test_translating_there_and_back_changes_nothing(size: int, seed: int) -> None:
+    phases = decompose(haar(2, size, seed=seed))
+    assert translate(phases, "push_pull") is phases
+    back = translate(translate(phases, "one_arm"), "push_pull")
+    check_ranges(back)
+    assert (rebuild(back) - rebuild(phases)).abs().max() < 1e-13
+    assert torch.allclose(back.theta_BE, phases.theta_BE, atol=1e-15)
+    # Angles may land on the other side of a full turn.
+    for name in ("phi_BE", "output_Bn"):
+        turned = torch.remainder(getattr(back, name) - getattr(phases, name) + 1, 2 * math.pi)
+        assert torch.allclose(turned, torch.ones_like(turned), atol=1e-12)
 
 
 def test_single_precision_unitaries_are_welcome() -> None:
@@ -91,19 +135,31 @@ def test_what_is_not_unitary_is_refused(matrix: Tensor, message: str) -> None:
         decompose(matrix)
 
 
-def test_rebuilding_is_differentiable_in_all_phases() -> None:
-    phases = decompose(haar(2, 5))
+@pytest.mark.parametrize("hardware", HARDWARE)
+def test_rebuilding_and_translating_are_differentiable_in_all_phases(hardware: Hardware) -> None:
+    phases = decompose(haar(2, 5), hardware=hardware)
+    other: Hardware = "push_pull" if hardware == "one_arm" else "one_arm"
     inputs = [
         value.clone().requires_grad_(True)
         for value in (phases.theta_BE, phases.phi_BE, phases.output_Bn)
     ]
-    assert torch.autograd.gradcheck(lambda *values: rebuild(MeshPhases(*values)), inputs)
+
+    def played(*values: Tensor) -> Tensor:
+        return rebuild(MeshPhases(*values, hardware=hardware))
+
+    def translated(*values: Tensor) -> Tensor:
+        return rebuild(translate(MeshPhases(*values, hardware=hardware), other))
+
+    assert torch.autograd.gradcheck(played, inputs)
+    assert torch.autograd.gradcheck(translated, inputs)
 
 
-def test_light_is_propagated_as_the_matrix_says() -> None:
+@pytest.mark.parametrize("hardware", HARDWARE)
+def test_light_is_propagated_as_the_matrix_says(hardware: Hardware) -> None:
     unitary = haar(2, 7)
     field = haar(2, 7, seed=1)[:, :, :3]
-    assert torch.allclose(propagate(field, decompose(unitary)), unitary @ field)
+    played = propagate(field, decompose(unitary, hardware=hardware))
+    assert torch.allclose(played, unitary @ field)
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 64])
