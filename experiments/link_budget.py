@@ -23,15 +23,14 @@ from experiments.common.record import command_line, save
 from experiments.common.tables import Column, note, show
 from experiments.link_segments import (
     borne_noise,
-    built_mzis,
     full_scales,
+    layers_of,
     samples_of,
     segments_of,
     unit_p,
 )
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
-from optinc.onn.mesh_settings import map_onn
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import (
     Segment,
@@ -129,9 +128,9 @@ def load(name: str) -> Switch:
 
 def _segments(switch: Switch, settings: ChipSettings) -> tuple[list[Segment], int]:
     """Return the segments of a switch in a technology, and its number of interferometers."""
-    programme = map_onn(switch.onn, hardware=settings.hardware, bias=settings.bias)
-    segments = segments_of(switch.onn, programme, settings, switch.scales)
-    return segments, built_mzis(switch.onn, programme)
+    layers = layers_of(switch.onn, bias=settings.bias)
+    segments = segments_of(switch.onn, layers, settings, switch.scales)
+    return segments, sum(layer.parts.built_mzis for layer in layers)
 
 
 def stage_rows(

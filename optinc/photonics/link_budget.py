@@ -5,7 +5,7 @@ so light travels in segments, each from modulators to detectors:
 
     laser --[facet]--[1:n]--[modulator]--[facets]--[unit P]--\
           /--------------------------------------------------/
-          \--[1:k]--[mesh]--[k:1]--[2:1 reference]--[unit T]--[facets]--> detector
+          \--[1:k]--[mesh]--[k:1]--[reference tap]--[unit T]--[facets]--> detector
 
 Losses are in dB of power and positive; a negative loss is light of several inputs in phase. The
 signal is a layer's full scale: the largest output that its ReLU lets pass, over all inputs of the
@@ -36,6 +36,9 @@ SYMBOL_ERROR = 1e-4
 STRONGEST = 30.0
 """Light on one modulator, dBm, beyond which no power is offered: 1 W in a waveguide."""
 
+TAP = 0.1
+"""Share of the power that a tap takes from a reference beam, and loses of the signal it joins."""
+
 MOST_LEVELS = 1_000_000
 """Levels that count as all there are: where there is no noise, or hardly any."""
 
@@ -55,7 +58,7 @@ class Segment:
         largest_output: Largest output Y that the ReLU lets pass.
         ways: Product k of the splitters before the blocks and the combiners behind them.
         reference: Light of the reference beams, in units of the light on a modulator.
-        joined: Whether a reference beam joins every output in a 2:1 combiner.
+        joined: Whether a reference beam joins every output through a tap.
         servers: Servers N behind unit P at the start; 0 where it starts inside the switch.
         merged: Weights of the symbols that unit P merges into one input: 4^(g-1) to 1.
         receivers: Servers N that unit T feeds; 0 where the segment ends in the switch.
@@ -109,7 +112,7 @@ def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
           what the leading one loses to the others, 20 log10 (norm(w) / (w_1 sqrt(g)));
         - ``servers in phase``: -20 log10 (N sum w / w_1), fields that add up;
         - ``splitters and combiners``: :func:`division_loss` of k;
-        - ``reference``: :func:`division_loss` of 2 where a reference beam joins the outputs;
+        - ``reference``: 0.46 dB where a reference beam joins through a tap of 10 %;
         - ``mesh``: ``mzi_loss`` a column;
         - ``attenuators``: 20 log10 (g X / Y) - 10 log10 k, what a passive matrix leaves;
         - ``unit T``: :func:`division_loss` of N.
@@ -122,7 +125,7 @@ def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
         "unit P": _server_loss(segment, settings),
         "servers in phase": _servers_in_phase(segment),
         "splitters and combiners": division_loss(segment.ways, settings),
-        "reference": division_loss(2, settings) if segment.joined else 0.0,
+        "reference": loss_of_power(1 - TAP) if segment.joined else 0.0,
         "mesh": segment.columns * settings.mzi_loss,
         "attenuators": programmed + loss_of_power(segment.ways),
         "unit T": division_loss(segment.receivers, settings),

@@ -12,8 +12,8 @@ from experiments import link_budget
 from experiments.link_budget import Switch, summarise, verdict
 from experiments.link_segments import (
     borne_noise,
-    built_mzis,
     full_scales,
+    layers_of,
     samples_of,
     segments_of,
     unit_p,
@@ -41,7 +41,7 @@ def test_budgets_equal_light_played_through_the_meshes(
     onn, programme = mapped
     averages = samples_of(onn.card.scenario).averages_PK
     scales = full_scales(onn.network, averages)
-    segments = segments_of(onn, programme, LIT, scales)
+    segments = segments_of(onn, programme.layers, LIT, scales)
     signal = averages * onn.network.input_scale + onn.network.input_offset
     forms = set()
     for i, (segment, layer) in enumerate(zip(segments, programme.layers, strict=True)):
@@ -68,14 +68,14 @@ def test_first_and_last_segment_reach_the_servers(
     # PAM4 amplitudes, from dark to 3.
     assert scales[0] == pytest.approx(3 * onn.network.input_scale)
     assert scales[-1] == pytest.approx(3 / onn.network.output_scale, rel=0.05)
-    coherent = segments_of(onn, programme, LIT, scales)
+    coherent = segments_of(onn, programme.layers, LIT, scales)
     assert (coherent[0].servers, coherent[0].inputs, coherent[0].outputs) == (
         4,
         16,
         onn.card.structure[1],
     )
     assert (coherent[-1].receivers, coherent[-1].outputs) == (4, 16)
-    apart = segments_of(onn, programme, ChipSettings(averaging="incoherent"), scales)
+    apart = segments_of(onn, programme.layers, ChipSettings(averaging="incoherent"), scales)
     assert [segment.name for segment in apart[:2]] == ["unit P", "layer 1"]
     assert apart[0].incoherent
     assert (apart[1].servers, apart[1].inputs) == (0, 4)
@@ -87,19 +87,9 @@ def test_merged_symbols_have_their_weights() -> None:
     assert unit_p(scenario, incoherent=False).merged == (4, 1)
 
 
-def test_what_is_built_is_counted() -> None:
-    onn = zoo.load_named(ROBUST)
-    counted = built_mzis(onn, map_onn(onn))
-    # Eight bare diagonals and five meshes with a bias port; diagonals with a bias attenuate it too.
-    meshes = [(43, 5), (40, 44), (31, 41), (22, 32), (4, 23)]
-    expected = sum((m * (m + 1) + n * (n - 1)) // 2 for m, n in meshes)
-    diagonals = 2 * (43 + 40 + 31 + 22)
-    biased = [
-        linear.out_features
-        for linear in onn.network.linears
-        if linear.out_features == linear.in_features and bool(linear.bias.any())
-    ]
-    assert counted == expected + diagonals + sum(biased)
+def test_layers_are_those_that_are_mapped(mapped: tuple[ONNArtifact, MeshProgramme]) -> None:
+    onn, programme = mapped
+    assert layers_of(onn, bias="port") == list(programme.layers)
 
 
 def test_borne_noise_loses_one_input_in_a_thousand() -> None:
@@ -127,14 +117,14 @@ def test_verdicts_say_what_is_missing() -> None:
 
 def test_loss_makes_the_budget_worse() -> None:
     onn = zoo.load_named(SMALLEST)
-    programme = map_onn(onn)
+    layers = layers_of(onn, bias="port")
     scales = full_scales(onn.network, samples_of(onn.card.scenario).averages_PK)
     switch = Switch(name=SMALLEST, onn=onn, scales=scales, borne=3e-4)
     rows = [
-        summarise(switch, "t", settings, segments_of(onn, programme, settings, scales), mzis=535)
+        summarise(switch, "t", settings, segments_of(onn, layers, settings, scales), mzis=535)
         for settings in (LIT, ChipSettings(laser_power=0.0, mzi_loss=1.0))
     ]
-    depth = sum(layer.optical_depth for layer in programme.layers)
+    depth = sum(layer.parts.optical_depth for layer in layers)
     assert rows[1]["chain dB"] - rows[0]["chain dB"] == pytest.approx(depth)
     assert rows[1]["noise %"] > rows[0]["noise %"]
     assert rows[0]["levels needed"] == 13

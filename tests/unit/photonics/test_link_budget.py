@@ -92,7 +92,7 @@ def test_every_stage_is_counted_once() -> None:
         "unit P": quarter + 0.2,
         "servers in phase": -2 * quarter,
         "splitters and combiners": half + 0.1,
-        "reference": half + 0.1,
+        "reference": -10 * math.log10(0.9),
         "mesh": 2.0,
         "attenuators": 20 * math.log10(4.0) - half,
         "unit T": quarter + 0.2,

@@ -55,7 +55,9 @@ def test_a_value_of_the_command_line_does_not_carry_the_presets_citation(tmp_pat
 )
 def test_every_effect_is_switched_on_alone(override: str, tmp_path: Path) -> None:
     summary, objects = job(tmp_path, "task=describe_chip", override)
-    assert [f"optinc.chip.{name}" for name in summary["overridden"]] == [override.split("=", maxsplit=1)[0]]
+    assert [f"optinc.chip.{name}" for name in summary["overridden"]] == [
+        override.split("=", maxsplit=1)[0]
+    ]
     changed = [
         each.name for each in numbers() if getattr(objects["chip"], each.name) != each.default
     ]
