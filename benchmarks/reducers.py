@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import torch
+
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.outcome_table import OutcomeTable
+from optinc.onn.truth_table import ideal_codes
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.peers.half_precision import HalfPrecisionReducer
@@ -19,6 +24,7 @@ from optinc.reducers.ring import RingReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.switches.base import OpticalSwitch
+from optinc.switches.chip import ChipTableSwitch
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 
 
@@ -56,6 +62,7 @@ def virtual_entries(cache: str, *, quick: bool) -> Iterator[Entry]:
             ):
                 switch = partial(table, of, cache=cache, wrong_every=every)
                 yield optinc(f"{name}, table{suffix}", servers, switch)
+            yield optinc(f"{name}, chip, 10 % of codes wrong", servers, partial(noisy_chip, of))
         yield optinc(f"{name}, ideal", servers, partial(IdealSwitch, of))
         if (bits, servers) == (8, 4):
             tabulated = partial(table, of, cache=cache)
@@ -74,10 +81,12 @@ def real_entries(servers: int, cache: str, *, quick: bool) -> Iterator[Entry]:
     """
     name, of = "optinc 8 bits, table", scenario(bits=8, fan_in=4)
     wrong = partial(table, of, cache=cache, wrong_every=10)
+    chip = partial(noisy_chip, scenario(bits=8, fan_in=4))
     ideal = partial(IdealSwitch, scenario(bits=16, fan_in=4))
     yield Entry("gloo all-reduce, float32", servers, partial(RingReducer, servers=servers))
     yield optinc(name, servers, partial(table, of, cache=cache))
     yield optinc(f"{name}, 10 % of entries wrong", servers, wrong)
+    yield optinc("optinc 8 bits, chip, 10 % of codes wrong", servers, chip)
     yield optinc("optinc 16 bits, ideal", servers, ideal)
     if not quick:
         yield optinc(f"{name}, eager", servers, partial(table, of, cache=cache), backend="eager")
@@ -155,3 +164,17 @@ def table(of: Scenario, *, cache: str, wrong_every: int | None = None) -> TableS
         switch.codes[::wrong_every] ^= 1
         switch.wrong_inputs, switch.exact = len(switch.codes[::wrong_every]), False
     return switch
+
+
+def noisy_chip(of: Scenario) -> ChipTableSwitch:
+    """Return a chip that receives every input wrong once in ten times, by one up or down."""
+    ideal_C = ideal_codes(of).long().unsqueeze(1)
+    largest, repetitions = 2**of.bits - 1, 20
+    errors = torch.tensor([1, -1, *[0] * (repetitions - 2)])
+    # The ends of the range have one neighbour only.
+    errors_CR = torch.where(ideal_C == 0, errors.abs(), errors)
+    errors_CR = torch.where(ideal_C == largest, -errors.abs(), errors_CR)
+    keys_CR = (torch.arange(len(ideal_C)).unsqueeze(1) << of.bits) + ideal_C + errors_CR
+    keys, counts = keys_CR.flatten().unique(return_counts=True)
+    table = OutcomeTable(of, keys, counts, repetitions)
+    return ChipTableSwitch(table, card=shipped(of).card, settings=ChipSettings(noise=0.01), seed=0)

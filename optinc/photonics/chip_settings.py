@@ -250,6 +250,11 @@ def numbers() -> list[Field[Any]]:
     return [each for each in fields(ChipSettings) if each.metadata["kind"] != "sources"]
 
 
+def limit(value: float) -> str:
+    """Return the end of a legal range as text; of integers every digit."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def _check(each: Field[Any], value: Any) -> None:
     """Refuse an impossible value.
 
@@ -273,7 +278,7 @@ def _check(each: Field[Any], value: Any) -> None:
         number = "an integer" if whole else "a number"
         in_unit = f" {unit}" if unit not in ("", "1") else ""
         raise ConfigurationError(
-            f"optinc.chip.{each.name} must be {number} from {low:g} to {high:g}{in_unit}"
+            f"optinc.chip.{each.name} must be {number} from {limit(low)} to {limit(high)}{in_unit}"
             f"{optional}, got {value}"
         )
 

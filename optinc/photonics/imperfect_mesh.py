@@ -25,8 +25,7 @@ from optinc.photonics.decomposition import MeshPhases
 from optinc.photonics.mzi import mesh_columns
 from optinc.photonics.parts import mzi
 from optinc.photonics.parts.coupler import EVEN
-from optinc.photonics.parts.phase_shifter import add_crosstalk, quantize, shift
-from optinc.photonics.parts.units import amplitude_of_loss
+from optinc.photonics.parts.phase_shifter import FULL_TURN, add_crosstalk, quantize, shift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class MeshErrors:
         phi_CBE: Errors of the external phases in rad.
         output_CBn: Errors of the output phases in rad.
         loss_CBE2: Losses of the two arms of every MZI in dB.
-        skip_loss: Loss in dB of a mode that skips a column.
+        skip: Amplitude that a mode keeps where it skips a column.
         extinction: Extinction in dB of every MZI's bar and cross states.
         phase_bits: Resolution of the DACs over 2 pi.
         crosstalk: Share of a shifter's phase that each of its neighbours sees.
@@ -50,7 +49,7 @@ class MeshErrors:
     phi_CBE: Tensor | None = None
     output_CBn: Tensor | None = None
     loss_CBE2: Tensor | None = None
-    skip_loss: float = 0.0
+    skip: float = 1.0
     extinction: float | None = None
     phase_bits: int | None = None
     crosstalk: float = 0.0
@@ -70,12 +69,16 @@ def propagate(field_CBnk: Tensor, phases: MeshPhases, errors: MeshErrors) -> Ten
     Returns:
         Complex amplitudes [C, B, n, k] behind the meshes, differentiable in settings and errors.
     """
-    start, skip = 0, amplitude_of_loss(errors.skip_loss)
+    start = 0
     for modes in mesh_columns(phases.output_Bn.shape[1]):
+        # The second column of two modes has nothing in it: it is not built.
+        if not len(modes):
+            continue
         slots = slice(start, start + len(modes))
         start += len(modes)
-        mzis_CBM22 = _column(phases, errors, slots)
-        field_CBnk = _mix(field_CBnk, mzis_CBM22, int(modes[0]) if len(modes) else 0, skip)
+        field_CBnk = _mix(
+            field_CBnk, _column(phases, errors, slots), int(modes[0]), skip=errors.skip
+        )
     output = _made(phases.output_Bn, errors, errors.output_CBn)
     return shift(field_CBnk, output.unsqueeze(-1))
 
@@ -131,16 +134,22 @@ def _arms(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
     arms_BM2 = mzi.arm_phases(phases.theta_BE[:, slots], hardware=phases.hardware)
     # Only arms with a shifter are neighbours: the upper arm of one_arm hardware has none.
     driven = slice(0 if phases.hardware == "push_pull" else 1, 2)
-    shifters_BH = arms_BM2[..., driven].flatten(1)
-    made_CBM = _made(shifters_BH, errors, None).unflatten(-1, (arms_BM2.shape[1], -1))
+    set_BH = quantize(arms_BM2[..., driven].flatten(1), bits=errors.phase_bits)
+    if phases.hardware == "push_pull":
+        # Driven to both sides: what is a share of a negative phase is negative.
+        set_BH = torch.where(set_BH > math.pi, set_BH - FULL_TURN, set_BH)
+    heated_BH = add_crosstalk(set_BH, share=errors.crosstalk)
+    made_CBM = heated_BH.reshape(1, *arms_BM2.shape[:2], -1)
     made_CBM2 = torch.cat([arms_BM2[None, ..., : driven.start], made_CBM], dim=-1)
     return made_CBM2 if errors.arms_CBE2 is None else made_CBM2 + errors.arms_CBE2[:, :, slots]
 
 
-def _mix(field_CBnk: Tensor, mzis_CBM22: Tensor, first: int, skip: float) -> Tensor:
+def _mix(field_CBnk: Tensor, mzis_CBM22: Tensor, first: int, *, skip: float) -> Tensor:
     """Send light through one column whose interferometers begin at mode ``first``."""
     last = first + 2 * mzis_CBM22.shape[2]
-    upper, lower = field_CBnk[:, :, first:last].unflatten(2, (-1, 2)).unbind(3)
+    chips, meshes, _, inputs = field_CBnk.shape
+    pairs = field_CBnk[:, :, first:last].reshape(chips, meshes, -1, 2, inputs)
+    upper, lower = pairs.unbind(3)
     (bar_0, cross_1), (cross_0, bar_1) = (row.unbind(-2) for row in mzis_CBM22[..., None].unbind(3))
     mixed = torch.stack([bar_0 * upper + cross_1 * lower, cross_0 * upper + bar_1 * lower], dim=3)
     above, below = field_CBnk[:, :, :first] * skip, field_CBnk[:, :, last:] * skip

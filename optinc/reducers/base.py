@@ -196,7 +196,7 @@ class Reducer(nn.Module, ABC):
         """PAM4 symbols M that servers receive for a value; 0 where :meth:`replay` has none."""
         return 0
 
-    def describe(self) -> dict[str, str | None]:
+    def describe(self) -> dict[str, str | float | None]:
         """Return the fidelity of the switch and the hash of its ONN; None where there is none."""
         return {"fidelity": None, "onn_sha256": None}
 

@@ -71,6 +71,7 @@ class OptINCReducer(Reducer):
             )
         connected = switch.servers if servers is None else servers
         _check_connected(connected, fan_in=switch.scenario.servers, zero=quantizer.zero)
+        switch.check_servers(connected)
         super().__init__(servers=connected)
         self.quantizer = quantizer
         self.switch = switch
@@ -96,6 +97,7 @@ class OptINCReducer(Reducer):
         """
         fan_in = self.switch.scenario.servers
         _check_connected(servers, fan_in=fan_in, zero=self.quantizer.zero)
+        self.switch.check_servers(servers)
 
     @classmethod
     def from_zoo(
@@ -130,10 +132,14 @@ class OptINCReducer(Reducer):
         trained = zoo.load(onn, scenario=scenario, hidden="table1", layers=approximation)
         return cls(quantizer=BlockQuantizer(bits=bits), switch=TableSwitch(trained, cache=cache))
 
-    def describe(self) -> dict[str, str | None]:
-        """See :meth:`Reducer.describe`."""
+    def describe(self) -> dict[str, str | float | None]:
+        """See :meth:`Reducer.describe`; a chip tells its error rate too."""
         hashes = [card.weights_sha256 for card in self.switch.cards]
-        return {"fidelity": self.switch.fidelity, "onn_sha256": "+".join(hashes) or None}
+        return {
+            "fidelity": self.switch.fidelity,
+            "onn_sha256": "+".join(hashes) or None,
+            **self.switch.describe(),
+        }
 
     def identity(self) -> dict[str, Any]:
         """See :meth:`Reducer.identity`."""
@@ -211,6 +217,9 @@ class OptINCReducer(Reducer):
         accounting.values += values
         accounting.blocks += blocks
         accounting.onn_errors += totals.wrong_codes
+        if totals.expected_wrong is not None:
+            expected = accounting.onn_errors_expected or 0.0
+            accounting.onn_errors_expected = expected + totals.expected_wrong
         accounting.squared_error += totals.squared_error
         accounting.squared_mean += totals.squared_mean
         accounting.bytes_sent += sent
@@ -240,11 +249,13 @@ class OptINCReducer(Reducer):
             words_W = self._words(plan.words(len(scale_bits_B)), gradient_P.device)
             backend.contribute(gradient_P, scale_bits_B, words_W, plan)
             group.sum(words_W)
-            wrong = backend.receive(words_W, scale_bits_B, gradient_P, plan)
+            number = self.accounting.reductions
+            totals = backend.receive(words_W, scale_bits_B, gradient_P, plan, reduction=number)
         else:
             wrong = self._play_in_turn(gradient_P, scale_bits_B, group)
+            totals = Totals(0, wrong, 0.0, 0.0)
         add_error(self.accounting, sample_NS, sample(gradient_P))
-        self._account(gradient_P.numel(), Totals(nonfinite, wrong, 0.0, 0.0))
+        self._account(gradient_P.numel(), replace(totals, nonfinite_blocks=nonfinite))
 
     def _words(self, length: int, device: torch.device) -> Tensor:
         """Return the buffer of the words, int32 [W], kept from step to step.

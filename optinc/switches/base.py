@@ -52,6 +52,17 @@ class OpticalSwitch(nn.Module, ABC):
         """Return the settings that decide about received codes, besides the ONN: name -> value."""
         return {"scenario": self._description}
 
+    def describe(self) -> dict[str, float]:
+        """Return what the summary of a run says about the switch, besides its ONN."""
+        return {}
+
+    def check_servers(self, servers: int) -> None:
+        """Refuse a number of connected servers, at most N, that the switch cannot play.
+
+        Raises:
+            ConfigurationError: Names the remedy.
+        """
+
     @abstractmethod
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """Average codes optically.
@@ -75,3 +86,7 @@ class OpticalSwitch(nn.Module, ABC):
         if self.exact:
             return 0
         return int((ideal_average(codes_NP, self.scenario) != received_P).sum())
+
+    def expected_errors(self, codes_NP: Tensor) -> float | None:
+        """Return how many wrong codes a chip's noise leads to on average; None without a chip."""
+        return None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.onn.artifact import ONNArtifact
+from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.noise import full_scales, noisy_forward
 from optinc.onn.truth_table import TruthTable
 from optinc.signal import pam4, preprocessing
@@ -18,6 +18,7 @@ from optinc.signal.outputs import ideal_average
 from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
 from optinc.switches.base import OpticalSwitch
+from optinc.switches.outcomes import Outcomes
 from optinc.switches.sum_code import CodeSums, IndexSums, SumCode
 
 
@@ -39,8 +40,68 @@ class IdealSwitch(OpticalSwitch):
         return CodeSums(self.scenario)
 
 
-class TableSwitch(OpticalSwitch):
-    """The trained ONN, tabulated: index arithmetic and one gather, bit-identical to the ONN.
+class TabulatedSwitch(OpticalSwitch):
+    """A switch known by its table: index arithmetic and one gather.
+
+    Args:
+        scenario: Bits, servers and ONN inputs, few enough to be tabulated.
+        cards: Card of the trained ONN.
+        codes: Received code for every combination of ONN inputs, int32 [combinations].
+        wrong_inputs: How many of them differ from eq. (3).
+        outcomes: What else a chip makes of each combination at times; None where its code is always
+            that of ``codes``.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        cards: tuple[ONNCard, ...],
+        codes: Tensor,
+        wrong_inputs: int,
+        outcomes: Outcomes | None = None,
+    ) -> None:
+        super().__init__(scenario, cards=cards, exact=wrong_inputs == 0 and outcomes is None)
+        self.wrong_inputs = wrong_inputs
+        self.outcomes = outcomes
+        self.register_buffer("codes", codes, persistent=False)
+        index = preprocessing.index_of_code(self.scenario)
+        self.register_buffer("index_of_code", index, persistent=False)
+        self.codes: Tensor
+        self.index_of_code: Tensor
+
+    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
+        """See :meth:`OpticalSwitch.forward`."""
+        return self._look_up(self._index(codes_NP), reduction, first)
+
+    @property
+    def sum_code(self) -> SumCode:
+        """See :meth:`OpticalSwitch.sum_code`."""
+        if self.exact:
+            return CodeSums(self.scenario)
+        expected = None if self.outcomes is None else self.outcomes.expected_errors
+        return IndexSums(self.scenario, self._look_up, expected_errors=expected)
+
+    def expected_errors(self, codes_NP: Tensor) -> float | None:
+        """See :meth:`OpticalSwitch.expected_errors`."""
+        if self.outcomes is None:
+            return None
+        return self.outcomes.expected_errors(self._index(codes_NP))
+
+    def _index(self, codes_NP: Tensor) -> Tensor:
+        index_P = torch.zeros_like(codes_NP[0])
+        for codes_P in codes_NP:
+            index_P += self.index_of_code.index_select(0, codes_P)
+        return index_P
+
+    def _look_up(self, index_P: Tensor, reduction: int, first: int) -> Tensor:
+        if self.outcomes is not None:
+            return self.outcomes.receive(index_P, reduction=reduction, first=first)
+        return self.codes.index_select(0, index_P)
+
+
+class TableSwitch(TabulatedSwitch):
+    """The trained ONN, tabulated: bit-identical to the ONN.
 
     Args:
         onn: The trained ONN.
@@ -51,28 +112,12 @@ class TableSwitch(OpticalSwitch):
 
     def __init__(self, onn: ONNArtifact, *, cache: Path | str | None = None) -> None:
         table = TruthTable.of(onn, cache=cache)
-        super().__init__(onn.card.scenario, cards=(onn.card,), exact=table.wrong_inputs == 0)
-        self.wrong_inputs = table.wrong_inputs
-        self.register_buffer("codes", table.codes, persistent=False)
-        index = preprocessing.index_of_code(self.scenario)
-        self.register_buffer("index_of_code", index, persistent=False)
-        self.codes: Tensor
-        self.index_of_code: Tensor
-
-    def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
-        """See :meth:`OpticalSwitch.forward`."""
-        index_P = torch.zeros_like(codes_NP[0])
-        for codes_P in codes_NP:
-            index_P += self.index_of_code.index_select(0, codes_P)
-        return self._look_up(index_P)
-
-    @property
-    def sum_code(self) -> SumCode:
-        """See :meth:`OpticalSwitch.sum_code`."""
-        return CodeSums(self.scenario) if self.exact else IndexSums(self.scenario, self._look_up)
-
-    def _look_up(self, index_P: Tensor) -> Tensor:
-        return self.codes.index_select(0, index_P)
+        super().__init__(
+            onn.card.scenario,
+            cards=(onn.card,),
+            codes=table.codes,
+            wrong_inputs=table.wrong_inputs,
+        )
 
 
 class ONNSwitch(OpticalSwitch):
@@ -128,7 +173,8 @@ class ONNSwitch(OpticalSwitch):
             received.append(self._emit(averages, reduction=reduction, first=first + start))
         return torch.cat(received)
 
-    def _emit_index(self, index_P: Tensor) -> Tensor:
+    def _emit_index(self, index_P: Tensor, reduction: int, first: int) -> Tensor:
+        # Without noise, which alone depends on reduction and position.
         received = [index_P.new_empty(0)]
         for index in torch.split(index_P.long(), self.chunk_size):
             sums = preprocessing.sums_of_index(index, self.scenario)

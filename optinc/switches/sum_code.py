@@ -33,12 +33,25 @@ class SumCode(ABC):
         """Return the terms that codes add to the sum: int32 [...] -> int32 [...]."""
 
     @abstractmethod
-    def receive(self, sums_P: Tensor) -> Tensor:
-        """Return the received codes for sums of contributions: int32 [P] -> int32 [P]."""
+    def receive(self, sums_P: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
+        """Return the received codes for sums of contributions.
+
+        Args:
+            sums_P: int32 tensor [P].
+            reduction: Number of this reduction; the noise of a chip depends on it.
+            first: Position of the first value in the whole gradient; noise depends on it.
+
+        Returns:
+            int32 tensor [P].
+        """
 
     @abstractmethod
     def count_errors(self, sums_P: Tensor, received_P: Tensor) -> int:
         """Count received codes [P] that differ from eq. (3), given sums of contributions [P]."""
+
+    def expected_errors(self, sums_P: Tensor) -> float | None:
+        """Return how many wrong codes a chip's noise leads to on average; None without a chip."""
+        return None
 
 
 @final
@@ -61,7 +74,7 @@ class CodeSums(SumCode):
         """See :meth:`SumCode.contribution`."""
         return codes
 
-    def receive(self, sums_P: Tensor) -> Tensor:
+    def receive(self, sums_P: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`SumCode.receive`; Q of eq. (3)."""
         return quantized_average(
             sums_P, servers=self.scenario.servers, rounding=self.scenario.rounding
@@ -78,12 +91,21 @@ class IndexSums(SumCode):
 
     Args:
         scenario: A scenario that can be tabulated.
-        receive_index: Received codes for the indices of ONN inputs, int32 [P] -> int32 [P].
+        receive_index: Received codes for the indices of ONN inputs, int32 [P], the number of the
+            reduction and the position of the first value -> int32 [P].
+        expected_errors: Wrong codes to be expected for indices, int32 [P]; None without a chip.
     """
 
-    def __init__(self, scenario: Scenario, receive_index: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        receive_index: Callable[[Tensor, int, int], Tensor],
+        *,
+        expected_errors: Callable[[Tensor], float] | None = None,
+    ) -> None:
         self.scenario = scenario
         self._receive_index = receive_index
+        self._expected_errors = expected_errors
 
     @property
     def largest_sum(self) -> int:
@@ -100,13 +122,17 @@ class IndexSums(SumCode):
         table = self._index_of_code.to(codes.device)
         return table.index_select(0, codes.flatten()).view_as(codes)
 
-    def receive(self, sums_P: Tensor) -> Tensor:
+    def receive(self, sums_P: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`SumCode.receive`."""
-        return self._receive_index(sums_P)
+        return self._receive_index(sums_P, reduction, first)
 
     def count_errors(self, sums_P: Tensor, received_P: Tensor) -> int:
         """See :meth:`SumCode.count_errors`."""
         return int((ideal_of_index(sums_P.long(), self.scenario) != received_P).sum())
+
+    def expected_errors(self, sums_P: Tensor) -> float | None:
+        """See :meth:`SumCode.expected_errors`."""
+        return None if self._expected_errors is None else self._expected_errors(sums_P)
 
 
 def ideal_of_index(index_P: Tensor, scenario: Scenario) -> Tensor:

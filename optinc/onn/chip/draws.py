@@ -9,7 +9,7 @@ nothing, and an error of twice the sigma is twice the same error.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,34 +31,36 @@ class Draws:
     chips: int
     first: int = 0
 
-    def normal(
-        self, effect: str, place: str, shape: Sequence[int], *, sigma: float
-    ) -> Tensor | None:
-        """Draw normal errors.
+    def standard(self, effect: str, place: str, shape: Sequence[int]) -> Tensor:
+        """Draw standard normal numbers.
 
         Args:
             effect: Name of the effect, a setting of the chip.
             place: Where it acts, for example ``layers.0.left``.
-            shape: Shape of the errors of one chip.
-            sigma: Standard deviation.
+            shape: Shape of the numbers of one chip.
 
         Returns:
-            float64 [C, *shape], or None where sigma is 0.
+            float64 [C, *shape].
         """
-        if not sigma:
-            return None
-        chips = range(self.first, self.first + self.chips)
-        drawn = [self._stream(chip, effect, place).standard_normal(shape) for chip in chips]
-        return sigma * torch.from_numpy(np.stack(drawn))
+        drawn = np.empty((self.chips, *shape))
+        for c in range(self.chips):
+            drawn[c] = _stream(self.seed, self.first + c, effect, place).standard_normal(shape)
+        return torch.from_numpy(drawn)
 
-    def uniform(self, effect: str, place: str, shape: Sequence[int]) -> Tensor:
-        """Draw numbers in [0, 1), float64 [C, *shape]."""
-        chips = range(self.first, self.first + self.chips)
-        drawn = [self._stream(chip, effect, place).random(shape) for chip in chips]
-        return torch.from_numpy(np.stack(drawn))
+    def errors(
+        self, effect: str, place: str, shape: Sequence[int], *, sigma: float
+    ) -> Tensor | None:
+        """Draw normal errors of a sigma, float64 [C, *shape], or None where sigma is 0."""
+        return sigma * self.standard(effect, place, shape) if sigma else None
 
-    def _stream(self, chip: int, effect: str, place: str) -> np.random.Generator:
-        # The key of a counter-based generator: streams cannot overlap, and are made in microseconds.
-        text = f"{self.seed}|{chip}|{effect}|{place}".encode()
-        key = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
-        return np.random.Generator(np.random.Philox(key=key))
+    def chunks(self, size: int) -> Iterator[Draws]:
+        """Yield the same chips, at most ``size`` at a time."""
+        for start in range(0, self.chips, size):
+            yield Draws(self.seed, min(size, self.chips - start), self.first + start)
+
+
+def _stream(seed: int, chip: int, effect: str, place: str) -> np.random.Generator:
+    # The key of a counter-based generator: streams do not overlap, and are made in microseconds.
+    text = f"{seed}|{chip}|{effect}|{place}".encode()
+    key = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=key))

@@ -1,43 +1,60 @@
-"""Static transfer of an ONN's layers on drawn chips: meshes, attenuators and reference beams."""
+"""Static transfer of an ONN's layers on drawn chips: meshes, attenuators and reference beams.
+
+Mean losses are the same on all ways through a layer, and known: its gain and its reference beam are
+set for them. What differs from the mean stays.
+"""
 
 # Shape suffixes: C chips, B blocks, m outputs, n inputs, p input ports (n, or n + 1 with the
-# reference beam), s size of a block, r singular values, E interferometers.
+# reference beam), s size of a block, l = max(m, n), w ways of a splitter, r singular values, k
+# inputs of light, E interferometers.
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from optinc.onn.approximation import Block, blocks_by_size
+from optinc.onn.approximation import blocks_by_size
 from optinc.onn.chip.draws import Draws
-from optinc.onn.mesh_settings import LayerDescription, MeshProgramme
+from optinc.onn.layer_factors import LayerDescription
+from optinc.onn.mesh_settings import MeshProgramme
 from optinc.photonics import area
 from optinc.photonics.chip_settings import ChipSettings, Hardware
 from optinc.photonics.imperfect_mesh import MeshErrors, attenuate, propagate
+from optinc.photonics.parts.splitter import Splitter
 from optinc.photonics.parts.units import amplitude_of_loss
 
 CHUNK_AMPLITUDES = 1 << 17
 """Complex amplitudes of meshes that are played at once: 2 MiB, what a CPU's cache holds."""
 
 
-@dataclass(frozen=True)
-class LayerTransfer:
+class LayerTransfer(nn.Module):
     """What a layer of drawn chips does to its inputs, up to its detectors and their gain.
 
+    Args:
+        weight: Complex [C, m, n], or [C, m] where every output has one input and an attenuator.
+        bias_Cm: Complex amplitudes of the reference beam at the outputs.
+        gain_Cm: Outputs for an amplitude of 1 at the detectors, losses included. Weight and bias
+            are multiplied already.
+
     Attributes:
-        weight: complex64 [C, m, n], or [C, m] where every output has one input and an attenuator.
-        bias_Cm: complex64 amplitudes of the reference beam.
-        gain_Cm: Gains of the outputs, float32 [C, m]; weight and bias are multiplied already. It is
-            the amplitude at the output for an amplitude of 1 that arrives at the detector.
+        weight: The same in complex64.
+        bias_Cm: The same in complex64.
+        gain_Cm: The same in float32.
     """
 
     weight: Tensor
     bias_Cm: Tensor
     gain_Cm: Tensor
+
+    def __init__(self, weight: Tensor, bias_Cm: Tensor, gain_Cm: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.to(torch.complex64).contiguous())
+        self.register_buffer("bias_Cm", bias_Cm.to(torch.complex64).contiguous())
+        self.register_buffer("gain_Cm", gain_Cm.float().contiguous())
 
     @property
     def diagonal(self) -> bool:
@@ -68,23 +85,21 @@ class LayerBuilder:
 
     def build(self) -> LayerTransfer:
         """Return the transfer of the layer."""
-        layer, chips = self.layer, self.draws.chips
+        layer, settings = self.layer, self.settings
         weight = self._svd() if layer.form == "svd" else self._blocks()
         if layer.bias == "port":
-            bias_Cm = weight[..., layer.inputs]
-            weight = weight[..., : layer.inputs]
+            weight, bias_Cm = weight[..., : layer.inputs], weight[..., layer.inputs]
         else:
             bias_Cm = self._attenuators("bias")
-        beam = self._normal("bias_error", "reference", (), self.settings.bias_error)
-        bias_Cm = bias_Cm * (layer.reference * (1 + beam.unsqueeze(-1)))
-        gain_Cm = layer.gain * (
-            1 + self._normal("gain_error", "gain", (layer.outputs,), self.settings.gain_error)
-        )
+        # A port has one beam for all outputs; attenuators err one by one.
+        beams = (1 if layer.bias == "port" else layer.outputs,)
+        beam = self._errors_of("bias_error", "bias", beams, settings.bias_error)
+        bias_Cm = bias_Cm * (layer.reference * (1 + beam))
+        gain_Cm = self._errors_of("gain_error", "gain", (layer.outputs,), settings.gain_error)
+        gain_Cm = (layer.gain * (1 + gain_Cm)).expand(self.draws.chips, -1)
         wide = gain_Cm if weight.ndim == 2 else gain_Cm.unsqueeze(-1)
         return LayerTransfer(
-            weight=(wide * weight).expand(chips, *weight.shape[1:]).to(torch.complex64),
-            bias_Cm=(gain_Cm * bias_Cm).expand(chips, -1).to(torch.complex64),
-            gain_Cm=gain_Cm.expand(chips, -1).float() / self._passed(),
+            weight=wide * weight, bias_Cm=gain_Cm * bias_Cm, gain_Cm=gain_Cm / self._passed()
         )
 
     def _svd(self) -> Tensor:
@@ -97,128 +112,134 @@ class LayerBuilder:
 
     def _blocks(self) -> Tensor:
         """Return the passive transfer of square blocks, complex128 [C, m, n] or [C, m]."""
-        layer = self.layer
+        layer, chips = self.layer, self.draws.chips
         m, n = layer.outputs, layer.inputs
-        shares, sizes = area.block_shares(m, n), blocks_by_size(m, n)
         if layer.form == "diagonal" and m == n:
             return self._attenuators(f"blocks{m}.attenuation")[:, 0]
-        weight = torch.zeros(self.draws.chips, m, n, dtype=torch.complex128)
-        for size, blocks in sizes.items():
-            passed_CBs = self._attenuators(f"blocks{size}.attenuation")
-            passed_CBs = passed_CBs * self._split(size, blocks) / math.sqrt(shares[size])
+        shares = area.block_shares(m, n)
+        weight_Cmn = torch.zeros(chips, m, n, dtype=torch.complex128)
+        for size, blocks in blocks_by_size(m, n).items():
+            passed_CBs = self._attenuators(f"blocks{size}.attenuation") / math.sqrt(shares[size])
             if layer.form == "diagonal":
                 block_CBss = torch.diag_embed(passed_CBs)
             else:
                 block_CBss = passed_CBs.unsqueeze(-1) * self._mesh(f"blocks{size}")
             for b, (row, column, _) in enumerate(blocks):
-                weight[:, row : row + size, column : column + size] = block_CBss[:, b]
-        return weight
+                weight_Cmn[:, row : row + size, column : column + size] = block_CBss[:, b]
+        if self.settings.splitter_imbalance:
+            weight_Cmn *= self._imbalance(m, n)
+        return weight_Cmn
 
-    def _split(self, size: int, blocks: list[Block]) -> Tensor:
-        """Return the relative amplitudes that splitters and combiners give to blocks, [C, B, 1]."""
-        sigma = self.settings.splitter_imbalance if self._ways(size) > 1 else 0.0
-        decibels = self._normal("splitter_imbalance", f"blocks{size}", (len(blocks), 1), sigma)
-        return 10.0 ** (decibels / 20)
+    def _imbalance(self, m: int, n: int) -> Tensor:
+        """Return what uneven splitters and combiners of blocks multiply weights by, [C, m, n].
 
-    def _ways(self, size: int) -> int:
-        return area.block_shares(self.layer.outputs, self.layer.inputs)[size]
+        Every input has its splitter where there are more outputs, else every output a combiner.
+        """
+        size, longer = min(m, n), max(m, n)
+        count, rest = divmod(longer, size)
+        ways = count + bool(rest)
+        if ways < 2:
+            return torch.ones(1, m, n, dtype=torch.float64)
+        splitter = Splitter(ways=ways, imbalance=self.settings.splitter_imbalance)
+        place = self._place(f"splitters{m}x{n}")
+        random = self.draws.standard("splitter_imbalance", place, (size, ways - 1))
+        share_Csw = math.sqrt(ways) * splitter.amplitudes(random)
+        # By row of the longer side: the block to which it belongs, the rest being the last.
+        share_Csl = share_Csw[..., torch.arange(longer).div(size, rounding_mode="floor")]
+        relative_Cmn = share_Csl.mT if m >= n else share_Csl
+        if rest:
+            below = (
+                (slice(-rest, None), slice(None)) if m >= n else (slice(None), slice(-rest, None))
+            )
+            inner = self._imbalance(rest, n) if m >= n else self._imbalance(m, rest)
+            relative_Cmn = relative_Cmn.clone()
+            relative_Cmn[(slice(None), *below)] *= inner
+        return relative_Cmn
 
     def _attenuators(self, name: str) -> Tensor:
-        """Return amplitudes that attenuators pass, with their errors, [C or 1, ...]."""
+        """Return amplitudes that attenuators pass, mean loss made up for, [C or 1, ...]."""
         setting = self.programme.settings[self._place(name)]
-        errors = self._errors(
-            name, setting.reshape(-1, setting.shape[-1]).shape, (), "one_arm", self.draws
+        columns = setting.reshape(-1, setting.shape[-1])
+        errors = self._errors(name, columns.shape, None, "one_arm", self.draws)
+        played = attenuate(columns, errors) / self._column
+        error = self._errors_of(
+            "attenuator_error", name, setting.shape, self.settings.attenuator_error
         )
-        played = attenuate(setting.reshape(-1, setting.shape[-1]), errors).unflatten(
-            1, setting.shape[:-1] or (1,)
-        )
-        if setting.ndim == 1:
-            played = played[:, 0]
-        sigma = self.settings.attenuator_error
-        return played * (1 + self._normal("attenuator_error", name, setting.shape, sigma))
+        return played.reshape(-1, *setting.shape) * (1 + error)
 
     def _mesh(self, name: str, *, inputs: int | None = None) -> Tensor:
-        """Return the transfer of the meshes of one name, complex128 [C, B, s, inputs].
-
-        The mean loss, equal on all ways, is made up for by the gain: see ``gain_Cm``.
-        """
+        """Return the transfer of meshes, mean loss made up for, complex128 [C, B, s, inputs]."""
         phases = self.programme.phases(self._place(name))
-        blocks, size = phases.output_Bn.shape
-        field_sk = torch.eye(size, dtype=torch.complex128)[:, :inputs]
-        chunk = max(1, CHUNK_AMPLITUDES // (blocks * field_sk.numel()))
-        return torch.cat(
-            [
-                propagate(
-                    field_sk.expand(draws.chips, blocks, -1, -1),
-                    phases,
-                    self._errors(
-                        name, phases.theta_BE.shape, (blocks, size), phases.hardware, draws
-                    ),
-                )
-                for draws in _chunks(self.draws, chunk)
-            ]
-        )
+        mzis, outputs = phases.theta_BE.shape, phases.output_Bn.shape
+        field_sk = torch.eye(outputs[1], dtype=torch.complex128)[:, :inputs]
+        chunk = max(1, CHUNK_AMPLITUDES // (outputs[0] * field_sk.numel()))
+        played = []
+        for draws in self.draws.chunks(chunk):
+            errors = self._errors(name, mzis, outputs, phases.hardware, draws)
+            field_CBsk = field_sk.expand(draws.chips, outputs[0], -1, -1)
+            played.append(propagate(field_CBsk, phases, errors))
+        return torch.cat(played) / self._column ** area.mesh_depth(outputs[1])
 
     def _errors(
         self,
         name: str,
-        mzis: tuple[int, ...],
-        outputs: tuple[int, ...],
+        mzis: Sequence[int],
+        outputs: Sequence[int] | None,
         hardware: Hardware,
         draws: Draws,
     ) -> MeshErrors:
-        """Draw the errors of interferometers [B, E] and of output phases [B, n]."""
+        """Draw the errors of interferometers [B, E], and of external and output phases [B, n]."""
         settings, place = self.settings, self._place(name)
-        couplers = draws.normal("coupler_error", place, (*mzis, 2), sigma=settings.coupler_error)
+        arms, phase = (*mzis, 2), settings.phase_error
+
+        couplers = draws.errors("coupler_error", place, arms, sigma=settings.coupler_error)
         if settings.coupler_common_error:
-            zero = torch.zeros(1, *mzis, 2, dtype=torch.float64)
+            zero = torch.zeros(1, *arms, dtype=torch.float64)
             couplers = (zero if couplers is None else couplers) + settings.coupler_common_error
-        phase = settings.phase_error
-        arms = draws.normal("phase_error", f"{place}.arms", (*mzis, 2), sigma=phase)
-        if arms is not None and hardware == "one_arm":
-            arms[..., 0] = 0.0
-        phi = output = None
-        if outputs:
-            phi = draws.normal("phase_error", f"{place}.phi", mzis, sigma=phase)
-            output = draws.normal("phase_error", f"{place}.output", outputs, sigma=phase)
-        loss = settings.mzi_loss_spread
-        skip = settings.mzi_loss if settings.skip_loss is None else settings.skip_loss
+        internal = draws.errors("phase_error", f"{place}.arms", arms, sigma=phase)
+        if internal is not None and hardware == "one_arm":
+            internal[..., 0] = 0.0  # no shifter, no error
+        external = output = None
+        if outputs is not None:
+            external = draws.errors("phase_error", f"{place}.phi", mzis, sigma=phase)
+            output = draws.errors("phase_error", f"{place}.output", outputs, sigma=phase)
+        spread = draws.errors("mzi_loss_spread", place, arms, sigma=settings.mzi_loss_spread)
+        if spread is None and settings.mzi_loss:
+            spread = torch.zeros(1, *arms, dtype=torch.float64)
         return MeshErrors(
             couplers_CBE2=couplers,
-            arms_CBE2=arms,
-            phi_CBE=phi,
+            arms_CBE2=internal,
+            phi_CBE=external,
             output_CBn=output,
-            loss_CBE2=draws.normal("mzi_loss_spread", place, (*mzis, 2), sigma=loss),
-            skip_loss=skip - settings.mzi_loss,
+            loss_CBE2=None if spread is None else settings.mzi_loss + spread,
+            skip=self._column
+            if settings.skip_loss is None
+            else amplitude_of_loss(settings.skip_loss),
             extinction=settings.extinction,
             phase_bits=settings.phase_bits,
             crosstalk=settings.crosstalk,
         )
 
-    def _passed(self) -> float:
-        """Return the amplitude that the mean losses of the layer's parts leave."""
-        layer, settings = self.layer, self.settings
-        ports = layer.inputs + (layer.bias == "port")
-        if layer.form == "diagonal":
-            columns = 1
-        elif layer.form == "svd":
-            columns = layer.outputs + ports + 1
-        else:
-            columns = min(layer.outputs, layer.inputs) + 1
-        return amplitude_of_loss(columns * settings.mzi_loss)
+    @property
+    def _column(self) -> float:
+        """Mean amplitude that an MZI passes; finite extinction takes some of it."""
+        extinction = self.settings.extinction
+        dark = 0.0 if extinction is None else amplitude_of_loss(extinction)
+        return amplitude_of_loss(self.settings.mzi_loss) / (1 + dark)
 
-    def _normal(
-        self, effect: str, name: str, shape: tuple[int, ...] | torch.Size, sigma: float
-    ) -> Tensor:
+    def _passed(self) -> float:
+        """Return the amplitude that mean losses leave, besides splitting and the layer's gain."""
+        layer, settings = self.layer, self.settings
+        excess = 0.0
+        if layer.form != "svd":
+            ways = area.block_shares(layer.outputs, layer.inputs)[min(layer.outputs, layer.inputs)]
+            excess = Splitter(ways=ways).stages * settings.splitter_loss
+        return float(self._column**layer.parts.optical_depth * amplitude_of_loss(excess))
+
+    def _errors_of(self, effect: str, name: str, shape: Sequence[int], sigma: float) -> Tensor:
         """Draw normal errors float64 [C, *shape], or zeros [1, *shape] where sigma is 0."""
-        drawn = self.draws.normal(effect, self._place(name), shape, sigma=sigma)
+        drawn = self.draws.errors(effect, self._place(name), shape, sigma=sigma)
         return torch.zeros(1, *shape, dtype=torch.float64) if drawn is None else drawn
 
     def _place(self, name: str) -> str:
         return f"layers.{self.index}.{name}"
-
-
-def _chunks(draws: Draws, size: int) -> Iterator[Draws]:
-    """Cut chips into chunks."""
-    for start in range(0, draws.chips, size):
-        yield Draws(draws.seed, min(size, draws.chips - start), draws.first + start)

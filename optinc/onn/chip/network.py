@@ -1,45 +1,79 @@
-"""An ONN as its drawn chips play it: light from detector to detector, electronics between."""
+r"""An ONN as drawn chips play it: light in every layer, electronics between layers.
+
+    servers --[unit P]--> layer 1 --> ... --> last layer --> receivers
+
+    layer:  --[modulator]--[meshes, attenuators, reference]--[detector]--[gain]--[ReLU]--
+                 noise                complex field           noise
+
+The field of a layer is complex until it is detected. Homodyne detection keeps its real part, direct
+detection its modulus, of which the electronics take no sign. Losses and gains that are equal for
+all outputs cancel: the gain is set for them. Noise of light is a share of the light, also where a
+reference is subtracted from it (see :func:`optinc.onn.chip.scales.uncentred_scale`).
+"""
 
 # Shape suffixes: C chips, N servers, P inputs, K ONN inputs, M symbols, m outputs, n inputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.layers import LayerBuilder, LayerTransfer
+from optinc.onn.chip.scales import uncentred_scales
 from optinc.onn.chip.servers import Servers
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
-from optinc.onn.noise import full_scales
+from optinc.onn.network import OpticalNetwork
 from optinc.photonics.chip_settings import ChipSettings
-from optinc.signal import outputs
-from optinc.signal.scenario import Scenario
+from optinc.photonics.parts.electronics import ReLU
+from optinc.photonics.parts.laser import intensity_noise
+from optinc.photonics.parts.modulator import Modulator
+from optinc.photonics.parts.photodetector import Photodetector
+from optinc.photonics.parts.units import power_of_loss, watts
+from optinc.signal import outputs, pam4
 
 
 class ChipNetwork(nn.Module):
-    """Drawn chips of one ONN."""
+    """Drawn chips of one ONN; :meth:`draw` makes them.
+
+    Args:
+        network: The ideal network, for its scales.
+        settings: Parts and errors.
+        servers: Transmitters of the servers and unit P.
+        layers: Transfer of every layer.
+        chips: Number C of chips.
+
+    Attributes:
+        settings: Parts and errors.
+        scenario: The switch that the ONN serves.
+        chips: Number C of chips.
+    """
 
     def __init__(
         self,
-        onn: ONNArtifact,
+        network: OpticalNetwork,
         settings: ChipSettings,
-        layers: list[LayerTransfer],
         servers: Servers,
+        layers: Sequence[LayerTransfer],
+        *,
+        chips: int,
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.scenario: Scenario = onn.card.scenario
-        self.chips = servers.chips
+        self.settings, self.scenario, self.chips = settings, servers.scenario, chips
         self.servers = servers
-        self._network = onn.network
-        self._layers = layers
-        scales = full_scales(onn.network, self.scenario)
-        # Light of the uncentred first layer, of which a reference is subtracted.
-        network, largest = onn.network, self.scenario.full_scale
-        scales[0] = max(abs(network.input_scale * largest), abs(network.input_offset))
-        self._scales = scales
+        self.layers = nn.ModuleList(layers)
+        self._input = network.input_scale, network.input_offset
+        self._output = network.output_scale, network.output_offset
+        self._scales = uncentred_scales(network, self.scenario)
+        self._relu = ReLU.of(settings)
+        self._modulator = Modulator(extinction=settings.modulator_extinction)
+        self._detector = Photodetector.of(settings)
 
     @classmethod
     @torch.no_grad()
@@ -53,41 +87,51 @@ class ChipNetwork(nn.Module):
     ) -> ChipNetwork:
         """Draw chips of an ONN.
 
+        A chip of ``robust`` takes 10 ms, of ``dense`` (meshes of 256 modes) about 1 s; memory is
+        that of the transfer matrices, 8 bytes a weight and chip.
+
         Args:
             onn: The ONN.
             settings: Parts and errors; chip c is a function of (``settings.seed``, c) alone.
             chips: Number C of chips.
-            programme: Settings of the meshes; None maps the ONN.
+            programme: Settings of the meshes, of this ONN; None maps it.
+
+        Raises:
+            ConfigurationError: If there is no chip, or the settings of the meshes are for other
+                hardware, other biases or another ONN.
         """
-        programme = (
-            map_onn(onn, hardware=settings.hardware, bias=settings.bias)
-            if programme is None
-            else programme
-        )
+        if chips < 1:
+            raise ConfigurationError(f"the number of chips must be at least 1, got {chips}")
+        if programme is None:
+            programme = map_onn(onn, hardware=settings.hardware, bias=settings.bias)
+        _check_programme(programme, onn, settings)
         draws = Draws(settings.seed, chips)
         layers = [
             LayerBuilder(settings, draws, programme, index).build()
             for index in range(len(programme.layers))
         ]
-        return cls(onn, settings, layers, Servers(settings, onn.card.scenario, draws))
+        servers = Servers(settings, onn.card.scenario, draws)
+        return cls(onn.network, settings, servers, layers, chips=chips)
 
     @property
     def needs_servers(self) -> bool:
-        """Whether an effect depends on each server's own symbol, not on the averages alone."""
+        """Whether an effect depends on each server's own symbol: averages do not decide."""
         return self.servers.individual
 
     @property
     def dynamic(self) -> bool:
         """Whether some noise is drawn for every symbol."""
         settings = self.settings
-        return bool(settings.noise or settings.receiver_noise or self.servers.dynamic)
+        light = settings.rin is not None or settings.laser_power is not None
+        return bool(settings.noise or settings.receiver_noise or light or self.servers.dynamic)
 
+    @torch.no_grad()
     def forward(self, averages_PK: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Map averages A to the analog outputs of all chips.
 
         Args:
             averages_PK: ONN inputs, float [P, K], in PAM4 amplitudes of a merged group.
-            generator: Random generator of the dynamic noise; None for the global one.
+            generator: Random generator of the noise; None for the global one.
 
         Returns:
             Outputs, float32 [C, P, M], in PAM4 amplitudes.
@@ -97,18 +141,18 @@ class ChipNetwork(nn.Module):
         """
         if self.needs_servers:
             raise ValueError(
-                "the chip's servers differ, so that averages do not decide its outputs; "
-                "give the servers' codes to emit()"
+                "the servers of this chip differ, so averages do not decide what it receives: "
+                "give emit() the servers' codes"
             )
-        field = averages_PK.unsqueeze(0)
-        return self._play(field, generator)
+        return self._play(averages_PK.unsqueeze(0), generator)
 
+    @torch.no_grad()
     def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Send the codes of the servers through unit P and the ONN of all chips.
+        """Send the servers' codes through unit P and the ONN of all chips.
 
         Args:
-            codes_NP: Integer codes [N, P] of at most N servers; the others are dark.
-            generator: Random generator of the dynamic noise; None for the global one.
+            codes_NP: Integer codes [n, P] of n <= N servers; the others are dark.
+            generator: Random generator of the noise; None for the global one.
 
         Returns:
             Outputs, float32 [C, P, M], in PAM4 amplitudes.
@@ -116,49 +160,142 @@ class ChipNetwork(nn.Module):
         return self._play(self.servers.average(codes_NP, generator=generator), generator)
 
     def receive(self, amplitudes: Tensor) -> Tensor:
-        """Snap outputs [..., M] to what the receivers take them for: int32 codes [...]."""
+        """Return the codes that receivers take outputs for: float [..., M] -> int32 [...]."""
         received = outputs.receive(amplitudes, self.scenario)
         return outputs.value_of_outputs(received, self.scenario)
 
-    def _play(self, field: Tensor, generator: torch.Generator | None) -> Tensor:
-        chunks = []
-        for chip in range(self.chips):
-            own = field[chip if len(field) > 1 else 0]
-            chunks.append(self._play_chip(own, chip, generator))
-        return torch.stack(chunks)
+    def _play(self, averages: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Play averages [C, P, K], or [1, P, K] for all chips, chip by chip: see _play_chip."""
+        # One chip at a time keeps its signals in a CPU's cache, and its matrices are large enough.
+        return torch.stack(
+            [
+                self._play_chip(averages[c if len(averages) > 1 else 0], c, generator)
+                for c in range(self.chips)
+            ]
+        )
 
-    def _play_chip(
-        self, averages_PK: Tensor, chip: int, generator: torch.Generator | None
+    def _play_chip(self, averages: Tensor, chip: int, generator: torch.Generator | None) -> Tensor:
+        """Return the outputs of one chip, float32 [P, M], for averages, real or complex [P, K]."""
+        scale, offset = self._input
+        light = (averages * scale).abs().square() + offset**2 if self._shot_to_shot else None
+        signal = averages * scale + offset
+        for i, layer in enumerate(self._transfers):
+            if i:
+                full_scale = self._scales[i]
+                signal = self._relu.rectify(signal, full_scale=full_scale)
+                light = signal.square() if self._shot_to_shot else None
+                if self.settings.modulator_extinction is not None:
+                    signal = self._modulator.modulate(signal / full_scale) * full_scale
+            signal = self._with_noise(signal, light, i, generator)
+            signal = self._detected(layer, signal, i, chip, generator)
+        scale, offset = self._output
+        received = signal * scale + offset
+        if self.settings.receiver_noise:
+            sigma = self.settings.receiver_noise * (pam4.AMPLITUDES - 1)
+            received = received + sigma * _normal(received, generator)
+        return received
+
+    @property
+    def _transfers(self) -> list[LayerTransfer]:
+        return [cast("LayerTransfer", layer) for layer in self.layers]
+
+    @property
+    def _shot_to_shot(self) -> bool:
+        """Whether the lasers' intensity differs from symbol to symbol."""
+        return self.settings.rin is not None
+
+    @property
+    def _relative(self) -> float:
+        """Sigma of amplitudes, of the amplitude, that the lasers' intensity noise causes.
+
+        A homodyne detector multiplies signal and local oscillator of one laser: its current has the
+        relative noise of the power. The modulus of a field has half of it.
+        """
+        if self.settings.rin is None:
+            return 0.0
+        power = intensity_noise(self.settings.rin, bandwidth=self.settings.noise_bandwidth)
+        return power if self.settings.detection == "homodyne" else power / 2
+
+    def _with_noise(
+        self, signal: Tensor, light: Tensor | None, i: int, generator: torch.Generator | None
     ) -> Tensor:
-        network, settings = self._network, self.settings
-        signal = averages_PK * network.input_scale + network.input_offset
-        last = len(self._layers) - 1
-        for i, layer in enumerate(self._layers):
-            if settings.noise:
-                random = torch.randn(signal.shape, generator=generator, device=signal.device)
-                signal = signal + settings.noise * self._scales[i] * random
-            weight, bias = layer.weight[chip], layer.bias_Cm[chip]
-            if settings.detection == "homodyne" and not signal.is_complex():
-                weight, bias = weight.real, bias.real
-            else:
-                signal = signal.to(weight.dtype)
-            signal = signal * weight + bias if layer.diagonal else signal @ weight.mT + bias
-            if signal.is_complex():
-                signal = signal.real if settings.detection == "homodyne" else signal.abs()
-            if i < last:
-                signal = self._electronics(signal, i + 1)
-        amplitudes = signal * network.output_scale + network.output_offset
-        if settings.receiver_noise:
-            random = torch.randn(amplitudes.shape, generator=generator, device=signal.device)
-            amplitudes = amplitudes + settings.receiver_noise * 3 * random
-        return amplitudes
+        """Add the noise of a layer's inputs: of its full scale, and of each input's own light."""
+        variance: Tensor | float = (self.settings.noise * self._scales[i]) ** 2
+        if light is not None:
+            variance = variance + self._relative**2 * light
+        if isinstance(variance, float):
+            sigma: Tensor | float = variance**0.5
+            return signal + sigma * _normal(signal, generator) if sigma else signal
+        return signal + variance.sqrt() * _normal(signal, generator)
 
-    def _electronics(self, signal: Tensor, following: int) -> Tensor:
-        settings = self.settings
-        leak = 0.0 if settings.relu_leak is None else 10 ** (-settings.relu_leak / 20)
-        knee = settings.relu_knee * self._scales[following]
-        if knee:
-            positive = (signal + (signal.square() + knee**2).sqrt()) / 2
-        else:
-            positive = torch.relu(signal)
-        return positive + leak * (signal - positive) if leak else positive
+    def _detected(
+        self,
+        layer: LayerTransfer,
+        signal: Tensor,
+        i: int,
+        chip: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Return the detected and amplified outputs of a layer, float32 [P, m]."""
+        weight, bias = layer.weight[chip], layer.bias_Cm[chip]
+        homodyne = self.settings.detection == "homodyne"
+        if self._relative:
+            # One reference beam: its intensity is the same at all outputs.
+            bias = bias * (1 + self._relative * _normal(signal[:, :1].real, generator))
+        if homodyne and not signal.is_complex():
+            weight, bias = weight.real, bias.real
+        elif not signal.is_complex():
+            signal = signal.to(weight.dtype)
+        field = torch.addcmul(bias, signal, weight) if layer.diagonal else bias + signal @ weight.mT
+        detected = field.real if homodyne else field.abs()
+        if self.settings.laser_power is None:
+            return detected
+        return self._with_detector_noise(detected, layer.gain_Cm[chip] * self._scales[i], generator)
+
+    def _with_detector_noise(
+        self, detected: Tensor, unit_m: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """Add shot and thermal noise to the outputs of a layer.
+
+        Args:
+            detected: Outputs [P, m].
+            unit_m: Outputs for the light that leaves a modulator at full scale, [m].
+            generator: Random generator.
+        """
+        assert self.settings.laser_power is not None
+        power = watts(self.settings.laser_power) * power_of_loss(self.settings.modulator_loss)
+        share = detected.abs() / unit_m
+        # The signal's own intensity noise is on the layer's inputs already.
+        quiet = replace(self._detector, rin=None)
+        variance = quiet.noise(share, full_scale=power).square()
+        if self.settings.detection == "homodyne":
+            dark = torch.zeros((), dtype=share.dtype, device=share.device)
+            variance = variance + (
+                self._detector.noise(dark, full_scale=power).square()
+                - quiet.noise(dark, full_scale=power).square()
+            )
+            return detected + unit_m * variance.sqrt() * _normal(detected, generator)
+        intensity = share.square() + variance.sqrt() * _normal(detected, generator)
+        return unit_m * intensity.clamp(min=0).sqrt()
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw standard normal numbers, float32 of a tensor's shape and device."""
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+def _check_programme(programme: MeshProgramme, onn: ONNArtifact, settings: ChipSettings) -> None:
+    """Refuse settings of meshes that belong to another chip.
+
+    Raises:
+        ConfigurationError: Names the setting and the remedy.
+    """
+    if programme.card != onn.card:
+        raise ConfigurationError("the settings of the meshes belong to another ONN than the chip's")
+    for name in ("hardware", "bias"):
+        expected, found = getattr(settings, name), getattr(programme, name)
+        if expected != found:
+            raise ConfigurationError(
+                f"optinc.chip.{name}={expected}, but the settings of the meshes are for {found}: "
+                f"map the ONN with {name}={expected}"
+            )

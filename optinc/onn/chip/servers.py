@@ -1,82 +1,123 @@
 """Unit P on drawn chips: the servers' transmitters, their light, and its average."""
 
-# Shape suffixes: C chips, N servers, P values, M symbols, K ONN inputs, L PAM4 levels.
+# Shape suffixes: C chips, N servers, P values, M symbols, K ONN inputs, L = 4 PAM4 amplitudes.
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from optinc.onn.chip.draws import Draws
 from optinc.photonics.chip_settings import ChipSettings
+from optinc.photonics.parts.averaging import intensity_field, residual_phases, skewed
+from optinc.photonics.parts.modulator import Modulator
+from optinc.photonics.parts.phase_shifter import shift
 from optinc.signal import pam4, preprocessing
 from optinc.signal.scenario import Scenario
 
+EFFECTS = ("level_error", "server_imbalance", "server_phase", "phase_drift", "timing_skew")
+"""Settings by which servers differ from each other."""
 
-class Servers:
-    """Transmitters of the servers, and the averaging of their light on drawn chips."""
+TOP = pam4.AMPLITUDES - 1
+"""Largest PAM4 amplitude."""
+
+
+class Servers(nn.Module):
+    """Transmitters of the servers of drawn chips, and the average of their light.
+
+    With coherent averaging a server's field arrives with its amplitude and phase, and the ONN gets
+    the mean field. With incoherent averaging the levels are sent as intensities, detected, added
+    as currents, and modulated anew: phases do not matter, amplitudes count twice.
+
+    Args:
+        settings: Parts and errors.
+        scenario: The switch.
+        draws: Random numbers of the chips.
+    """
+
+    field_CNML: Tensor
+    delay_CN: Tensor
 
     def __init__(self, settings: ChipSettings, scenario: Scenario, draws: Draws) -> None:
-        self.settings, self.scenario, self.chips = settings, scenario, draws.chips
-        servers, symbols = scenario.servers, scenario.symbols
-        levels = torch.arange(float(pam4.AMPLITUDES), dtype=torch.float64)
-        shape = (servers, symbols, pam4.AMPLITUDES)
-        error = draws.normal("level_error", "servers", shape, sigma=settings.level_error)
-        levels_CNML = levels.expand(draws.chips, *shape)
-        if error is not None:
-            levels_CNML = levels_CNML + (pam4.AMPLITUDES - 1) * error
-        imbalance = draws.normal(
-            "server_imbalance", "servers", (servers, 1, 1), sigma=settings.server_imbalance
+        super().__init__()
+        self.settings, self.scenario = settings, scenario
+        shape = (scenario.servers, scenario.symbols, pam4.AMPLITUDES)
+        # The mean loss of the modulators is made up for by the lasers.
+        modulator = Modulator(
+            extinction=settings.modulator_extinction, level_error=settings.level_error
         )
-        if imbalance is not None:
-            levels_CNML = levels_CNML * (1 + imbalance)
-        field_CNML = levels_CNML + 0j
-        if settings.server_phase:
-            if math.isinf(settings.server_phase):
-                drawn = draws.uniform("server_phase", "servers", (servers, 1, 1))
-                phase = 2 * math.pi * drawn
-            else:
-                phase = draws.normal(
-                    "server_phase", "servers", (servers, 1, 1), sigma=settings.server_phase
-                )
-            field_CNML = field_CNML * torch.polar(torch.ones_like(phase), phase)
-        self.field_CNML = field_CNML.to(torch.complex64)
+        levels_CNML = modulator.levels(draws.standard("level_error", "servers", shape))
+        if settings.averaging == "incoherent":
+            levels_CNML = intensity_field(levels_CNML.clamp(min=0.0))
+        field_CNML = modulator.modulate(levels_CNML)
+        one = (scenario.servers, 1, 1)
+        arriving = draws.standard("server_imbalance", "servers", one)
+        phase = draws.standard("server_phase", "servers", one)
+        field_CNML = field_CNML * (1 + settings.server_imbalance * arriving)
+        field_CNML = shift(field_CNML, residual_phases(phase, sigma=settings.server_phase))
+        delay_CN = settings.timing_skew * draws.standard("timing_skew", "servers", one[:1])
+        self.register_buffer("field_CNML", field_CNML.to(torch.complex64))
+        self.register_buffer("delay_CN", delay_CN.clamp(-1.0, 1.0).float())
 
     @property
     def individual(self) -> bool:
-        """Whether the averages alone do not decide what the ONN receives."""
+        """Whether averages alone do not decide what the ONN receives."""
         settings = self.settings
-        return bool(
-            settings.level_error
-            or settings.server_imbalance
-            or settings.server_phase
-            or settings.phase_drift
-            or settings.timing_skew
-            or settings.modulator_extinction is not None
-        )
+        differ = any(getattr(settings, name) for name in EFFECTS)
+        return differ or settings.modulator_extinction is not None
 
     @property
     def dynamic(self) -> bool:
-        """Whether something differs from symbol to symbol."""
-        return bool(self.settings.phase_drift or self.settings.timing_skew)
+        """Whether light of the same codes differs from symbol to symbol."""
+        coherent = self.settings.averaging == "coherent"
+        return bool(self.settings.timing_skew or (coherent and self.settings.phase_drift))
 
     def average(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Return the fields that the ONN receives, complex64 [C, P, K] (float32 where exact)."""
+        """Return what the ONN receives for codes.
+
+        Args:
+            codes_NP: Integer codes [n, P] of n <= N servers; the others are dark.
+            generator: Random generator of drifting phases and of neighbouring symbols.
+
+        Returns:
+            ONN inputs in PAM4 amplitudes of a merged group: float32 [1, P, K] where servers do not
+            differ, else complex64 fields (float32 for incoherent averaging) [C, P, K].
+        """
         if not self.individual:
             return preprocessing.preprocess(codes_NP, self.scenario).unsqueeze(0)
         symbols_NPM = pam4.encode(codes_NP, symbols=self.scenario.symbols).long()
-        servers, values, symbols = symbols_NPM.shape
-        index = symbols_NPM.permute(0, 2, 1).expand(self.chips, -1, -1, -1)
-        field_CNMP = self.field_CNML[:, :servers].gather(-1, index)
-        if self.settings.phase_drift:
-            shape = (self.chips, servers, 1, values)
-            drift = torch.randn(shape, generator=generator) * self.settings.phase_drift
-            field_CNMP = field_CNMP * torch.polar(torch.ones_like(drift), drift)
-        total_CPM = field_CNMP.sum(1).mT / self.scenario.servers
+        field_CNPM = self._sent(symbols_NPM)
+        if self.settings.timing_skew:
+            field_CNPM = self._skewed(field_CNPM, generator)
+        if self.settings.averaging == "incoherent":
+            field_CNPM = field_CNPM.real.square() + field_CNPM.imag.square()
+        elif self.settings.phase_drift:
+            random_CNP = _normal(field_CNPM.shape[:3], field_CNPM, generator)
+            drift_CNP = residual_phases(random_CNP, sigma=self.settings.phase_drift)
+            field_CNPM = shift(field_CNPM, drift_CNP.unsqueeze(-1))
+        return self._merged(field_CNPM.sum(1) * (TOP / self.scenario.servers))
+
+    def _sent(self, symbols_NPM: Tensor) -> Tensor:
+        """Return the fields of symbols as they arrive, of full scale 1, complex64 [C, N, P, M]."""
+        chips, servers = len(self.field_CNML), len(symbols_NPM)
+        index_CNMP = symbols_NPM.mT.expand(chips, -1, -1, -1)
+        return self.field_CNML[:, :servers].gather(-1, index_CNMP).mT
+
+    def _skewed(self, field_CNPM: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Mix symbols with their neighbours in time, which are random, as other values' are."""
+        shape, device = field_CNPM.shape[1:], field_CNPM.device
+        other_NPM = torch.randint(pam4.AMPLITUDES, shape, generator=generator, device=device)
+        delay_CN = self.delay_CN[:, : shape[0]]
+        return skewed(field_CNPM, self._sent(other_NPM), delay_CN[..., None, None])
+
+    def _merged(self, total_CPM: Tensor) -> Tensor:
+        """Merge groups of symbols with positional weights: [C, P, M] -> [C, P, K]."""
         merged = []
-        for group in total_CPM.split(list(self.scenario.group_sizes), dim=-1):
-            weights = 4.0 ** torch.arange(group.shape[-1] - 1, -1, -1)
+        for group in torch.split(total_CPM, list(self.scenario.group_sizes), dim=-1):
+            weights = 4.0 ** torch.arange(group.shape[-1] - 1, -1, -1, device=group.device)
             merged.append((group * weights).sum(-1))
         return torch.stack(merged, dim=-1)
+
+
+def _normal(shape: torch.Size, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(shape, generator=generator, device=like.device)

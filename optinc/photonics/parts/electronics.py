@@ -81,6 +81,8 @@ def soft_relu(signal: Tensor, *, knee: float | Tensor, leak: float | None = None
 
 
 def _hyperbola(signal: Tensor, width: Tensor) -> Tensor:
+    if not width.requires_grad and not width.any():
+        return torch.relu(signal)
     # Both branches are computed: a width of 1 in the other one keeps gradients finite.
     safe = torch.where(width > 0, width, torch.ones_like(width))
     smooth = (signal + (signal.square() + safe.square()).sqrt()) / 2

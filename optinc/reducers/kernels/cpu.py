@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optinc.reducers.kernels import cpu_loops as loops
-from optinc.reducers.kernels.cpu_arguments import Numbers, Tables
-from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
+from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
+from optinc.reducers.kernels.cpu_plan import draws_of, numbers_of, tables_of
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
+from optinc.switches.outcomes import RATE_BITS
 
 MOST_INPUTS = 128
 """Largest fan-in at which float32 holds every sum of codes and rounds averages rightly."""
@@ -54,38 +55,47 @@ def reduce(
         and _unit_stride(gradients_NP[0])
         and _unit_stride(out_P)
     ):
-        totals_4 = _reduce(gradients_NP, out_P, numbers, tables).sum(0)
+        draws = draws_of(plan, reduction=reduction)
+        totals_5 = _reduce(gradients_NP, out_P, numbers, tables, draws).sum(0)
     else:
-        totals_4 = np.zeros(4)
+        totals_5 = np.zeros(5)
         for value in _portions(len(out_P), unit=plan.quantizer.block_size):
             rows_NP = gradients_NP[:, value].to(torch.float32).contiguous()
             reduced_P = torch.empty_like(rows_NP[0])
-            part_4 = _reduce(rows_NP, reduced_P, numbers, tables).sum(0)
-            if numbers.propagate or not part_4[0]:
+            draws = draws_of(plan, reduction=reduction, first=value.start)
+            part_5 = _reduce(rows_NP, reduced_P, numbers, tables, draws).sum(0)
+            if numbers.propagate or not part_5[0]:
                 out_P[value] = reduced_P
-            totals_4 += part_4
-    nonfinite, wrong, error, mean = totals_4.tolist()
+            totals_5 += part_5
+    nonfinite, wrong, error, mean, expected = totals_5.tolist()
     if nonfinite and not numbers.propagate:
         return Totals(int(nonfinite), 0, 0.0, 0.0)
-    return Totals(int(nonfinite), int(wrong), error, mean)
+    return Totals(int(nonfinite), int(wrong), error, mean, _expectation(plan, expected))
+
+
+def _expectation(plan: ReductionPlan, expected: float) -> float | None:
+    """Return the expected number of wrong codes, given in the units of a chip's rates."""
+    return expected / 2.0**RATE_BITS if plan.path == "outcomes" else None
 
 
 def _reduce(
-    rows_NP: Tensor, out_P: Tensor, numbers: Numbers, tables: Tables
+    rows_NP: Tensor, out_P: Tensor, numbers: Numbers, tables: Tables, draws: Draws
 ) -> NDArray[np.float64]:
-    """Reduce float32 rows of unit stride; return the totals of each range: float64 [R, 4]."""
+    """Reduce float32 rows of unit stride; return the totals of each range: float64 [R, 5]."""
     servers, values = rows_NP.shape
     stride = rows_NP.stride(0)
     values_V = _array(rows_NP.as_strided(((servers - 1) * stride + values,), (1,)))
     bits_V, reduced_P = values_V.view(np.int32), _array(out_P)
     ranges = -(-values // int(numbers.block_size * numbers.range_blocks))
-    totals_R4 = np.empty((ranges, 4))
+    totals_R5 = np.empty((ranges, 5))
 
     def work(first: int, last: int) -> None:
-        loops.reduce(values_V, bits_V, stride, reduced_P, numbers, tables, totals_R4, first, last)
+        loops.reduce(
+            values_V, bits_V, stride, reduced_P, numbers, tables, draws, totals_R5, first, last
+        )
 
     _share(work, ranges, values=servers * values)
-    return totals_R4
+    return totals_R5
 
 
 def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
@@ -140,34 +150,49 @@ def _contribute(
     )
 
 
-def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
+def receive(
+    words_W: Tensor,
+    scale_bits_B: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+) -> Totals:
     """See :meth:`Backend.receive`."""
+    stride = len(words_W)
+    wrong_2 = np.zeros(2, np.int64)
     if out_P.dtype == torch.float32 and _unit_stride(out_P):
-        return _receive(words_W, scale_bits_B, out_P, plan)
-    wrong = 0
-    for word, values, blocks in _word_portions(len(words_W), plan):
-        parts = [out_P[value] for value in values]
-        bits_B = torch.cat([scale_bits_B[block] for block in blocks])
-        received_P = torch.empty(sum(map(len, parts)))
-        wrong += _receive(words_W[word], bits_B, received_P, plan)
-        for part_P, part in zip(parts, torch.split(received_P, [*map(len, parts)]), strict=True):
-            part_P.copy_(part)
-    return wrong
+        draws = draws_of(plan, reduction=reduction, stride=stride)
+        wrong_2 += _receive(words_W, scale_bits_B, out_P, plan, draws)
+    else:
+        for word, values, blocks in _word_portions(len(words_W), plan):
+            parts = [out_P[value] for value in values]
+            bits_B = torch.cat([scale_bits_B[block] for block in blocks])
+            received_P = torch.empty(sum(map(len, parts)))
+            draws = draws_of(plan, reduction=reduction, first=word.start, stride=stride)
+            wrong_2 += _receive(words_W[word], bits_B, received_P, plan, draws)
+            split = torch.split(received_P, [*map(len, parts)])
+            for part_P, part in zip(parts, split, strict=True):
+                part_P.copy_(part)
+    return Totals(0, int(wrong_2[0]), 0.0, 0.0, _expectation(plan, int(wrong_2[1])))
 
 
-def _receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
-    """Fast path of :func:`receive`: contiguous float32."""
+def _receive(
+    words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan, draws: Draws
+) -> NDArray[np.int64]:
+    """Fast path of :func:`receive`, contiguous float32: wrong codes and their expectation [2]."""
     numbers, tables = numbers_of(plan), tables_of(plan)
     sums_W, bits_B, reduced_P = _array(words_W), _array(scale_bits_B), _array(out_P)
-    wrong_B = np.empty(len(sums_W) // plan.quantizer.block_size, np.int64)
+    wrong_B2 = np.empty((len(sums_W) // plan.quantizer.block_size, 2), np.int64)
     _share(
         lambda first, last: loops.receive(
-            sums_W, bits_B, reduced_P, numbers, tables, wrong_B, first, last
+            sums_W, bits_B, reduced_P, numbers, tables, draws, wrong_B2, first, last
         ),
-        len(wrong_B),
+        len(wrong_B2),
         values=len(reduced_P),
     )
-    return int(wrong_B.sum())
+    total_2: NDArray[np.int64] = wrong_B2.sum(0)
+    return total_2
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -62,6 +62,10 @@ class Tables(NamedTuple):
         steps: int32 [K - 1]: ``index = code + sum_k steps_k * floor(code * parts_k)``.
         inverse_strides: float64 [K - 1]: 1 / stride of each ONN input but the last in the index.
         weights: int32 [K - 1]: ``sum of codes = index - sum_k weights_k * (index // stride_k)``.
+        entries: uint64 [combinations]; this and the following arrays on the path ``outcomes``,
+            of :class:`optinc.switches.outcomes.Outcomes`. The second word is the upper half.
+        rows: int32 [combinations, 2].
+        deviations: uint32 [D, 2].
     """
 
     codes: NDArray[np.uint16]
@@ -70,3 +74,30 @@ class Tables(NamedTuple):
     steps: NDArray[np.int32]
     inverse_strides: NDArray[np.float64]
     weights: NDArray[np.int32]
+    entries: NDArray[np.uint64]
+    rows: NDArray[np.int32]
+    deviations: NDArray[np.uint32]
+
+
+class Draws(NamedTuple):
+    """Random bits of one reduction, for the path ``outcomes``; see :mod:`optinc.signal.randomness`.
+
+    Attributes:
+        key_low, key_high: The seed.
+        reduction_low, reduction_high: Number of the reduction.
+        first: Position in the whole gradient of the first value that a loop sees.
+        stride: Positions from one field of the words to the next.
+        zero_index: Index of ``zero`` of all servers, the codes of a non-finite block.
+        code_bits: Bits B of a code.
+        screen_shift: Bits of the upper half that an entry does not hold.
+    """
+
+    key_low: np.uint32
+    key_high: np.uint32
+    reduction_low: np.uint32
+    reduction_high: np.uint32
+    first: np.int64
+    stride: np.int64
+    zero_index: np.int32
+    code_bits: np.uint32
+    screen_shift: np.uint32

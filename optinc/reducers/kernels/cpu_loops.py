@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from optinc.reducers.kernels.cpu_arguments import Numbers, Tables
+    from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 
 Floats, Integers = NDArray[np.float32], NDArray[np.int32]
 
@@ -26,7 +26,7 @@ TILE = 1024
 """Most values handled at once: all scratch memory fits the first-level cache."""
 
 FLOOR, HALF_UP, HALF_EVEN = 0, 1, 2
-INTEGER, CORRECTIONS, GATHER, GATHER_MARKED = 0, 1, 2, 3
+INTEGER, CORRECTIONS, GATHER, GATHER_MARKED, OUTCOMES = 0, 1, 2, 3, 4
 
 MARK_BIT, UNMARKED = np.uint16(15), np.uint16(0x7FFF)
 """Bit 15 of a table entry marks a wrong code, where codes have less than 16 bits."""
@@ -37,6 +37,19 @@ INFINITE = np.int32(0x7F800000)
 
 MAGIC = np.float32(1.5 * 2**23)
 """Adding and subtracting it rounds floats below 2^22 to the nearest integer, ties to even."""
+
+ROUNDS = 10
+MULTIPLIER_0, MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+WEYL_0, WEYL_1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
+WORD_BITS, HALF_BITS = np.uint64(32), np.uint32(16)
+LOW_HALF, HALF_MASK = np.uint32(1 << 31), np.uint32(0xFFFF)
+"""Philox4x32-10 and its use as in :mod:`optinc.signal.randomness`."""
+
+LANES = 8
+"""Positions that share a block of Philox."""
+
+RANDOM_WORDS = TILE // 2 + 2 * LANES
+"""Words that hold the upper halves of a tile's random bits, wherever the tile begins."""
 
 ZERO, HALF, ONE, INFINITY, NAN = (np.float32(x) for x in (0, 0.5, 1, np.inf, np.nan))
 
@@ -56,6 +69,11 @@ def compiled(function: Callable[..., Any]) -> Any:
 def part(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function that other compiled functions call; it is kept with them."""
     return numba.njit(nogil=True, error_model="numpy", **options)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function into those that call it, so that loops over it are vectorised."""
+    return part(function, inline="always")
 
 
 def accounting(function: Callable[..., Any]) -> Any:
@@ -181,6 +199,107 @@ def receive_codes(
     return 0
 
 
+@inlined
+def philox(
+    block: np.int64, flag: np.uint32, draws: Draws
+) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
+    """Return a block of Philox4x32-10."""
+    c0, c1 = np.uint32(block), np.uint32(np.uint32(block >> 32) | flag)
+    c2, c3 = draws.reduction_low, draws.reduction_high
+    k0, k1 = draws.key_low, draws.key_high
+    for _ in range(ROUNDS):
+        product_0, product_1 = np.uint64(c0) * MULTIPLIER_0, np.uint64(c2) * MULTIPLIER_1
+        c0, c1, c2, c3 = (
+            np.uint32(np.uint32(product_1 >> WORD_BITS) ^ c1 ^ k0),
+            np.uint32(product_1),
+            np.uint32(np.uint32(product_0 >> WORD_BITS) ^ c3 ^ k1),
+            np.uint32(product_0),
+        )
+        k0, k1 = np.uint32(k0 + WEYL_0), np.uint32(k1 + WEYL_1)
+    return c0, c1, c2, c3
+
+
+@part
+def upper_halves(words_H: NDArray[np.uint32], block: np.int64, blocks: int, draws: Draws) -> None:
+    """Write the upper halves of the random bits of some blocks, eight positions each."""
+    for b in range(blocks):
+        c0, c1, c2, c3 = philox(block + b, np.uint32(0), draws)
+        words_H[4 * b] = c0
+        words_H[4 * b + 1] = c1
+        words_H[4 * b + 2] = c2
+        words_H[4 * b + 3] = c3
+
+
+@part
+def lower_half(position: np.int64, draws: Draws) -> np.uint32:
+    """Return the lower half of the random bits of one position."""
+    words = philox(position // LANES, LOW_HALF, draws)
+    lane = position % LANES
+    word = words[0]
+    if lane >= 6:
+        word = words[3]
+    elif lane >= 4:
+        word = words[2]
+    elif lane >= 2:
+        word = words[1]
+    return np.uint32((word >> HALF_BITS if lane % 2 else word) & HALF_MASK)
+
+
+@part
+def draw_codes(
+    index_T: Integers,
+    received_T: Floats,
+    words_H: NDArray[np.uint32],
+    found_T: Integers,
+    position: np.int64,
+    draws: Draws,
+    tables: Tables,
+) -> tuple[np.int64, np.int64]:
+    """Draw what a chip makes of a tile; return the wrong codes, and their expectation in 2^-30.
+
+    The upper half of the random bits rules most deviations out; the others are looked at one by
+    one. ``words_H`` and ``found_T`` are scratch memory.
+    """
+    entries, rows, deviations = tables.entries, tables.rows, tables.deviations
+    length = len(index_T)
+    lead = position % LANES
+    upper_halves(words_H, position // LANES, (lead + length + LANES - 1) // LANES, draws)
+    upper_T = words_H.view(np.uint16)[lead : lead + length]
+    mask, mark_shift = np.uint32((1 << draws.code_bits) - 1), draws.code_bits
+    screen_shift, drop = np.uint32(draws.code_bits + 1), draws.screen_shift
+    wrong, expected, count = np.uint32(0), np.uint64(0), 0
+    for i in range(length):
+        entry = entries[np.uint32(index_T[i])]
+        word = np.uint32(entry)
+        received_T[i] = np.float32(np.int32(word & mask))
+        wrong += np.uint32(np.uint32(word >> mark_shift) & np.uint32(1))
+        expected += entry >> WORD_BITS
+        found_T[count] = i
+        count += np.uint32(np.uint32(upper_T[i]) >> drop) <= np.uint32(word >> screen_shift)
+    change = 0
+    for c in range(count):
+        i = found_T[c]
+        index, upper = np.uint32(index_T[i]), np.uint32(upper_T[i])
+        row, end = np.int64(rows[index, 0]), np.int64(rows[index, 1])
+        # Counting thresholds takes no branch that a processor could guess wrong.
+        passed, tied = 0, 0
+        for d in range(row, end):
+            top = np.uint32(deviations[d, 0] >> HALF_BITS)
+            passed += top < upper
+            tied += top == upper
+        row += passed
+        if tied:
+            lower = lower_half(position + i, draws)
+            for d in range(row, row + tied):
+                row += np.uint32(deviations[d, 0] & HALF_MASK) <= lower
+        if row < end:
+            deviation = deviations[row, 1]
+            received_T[i] = np.float32(np.int32(deviation & mask))
+            mark = np.uint32(np.uint32(np.uint32(entries[index]) >> mark_shift) & np.uint32(1))
+            change += np.int64(np.uint32(deviation >> mark_shift)) - np.int64(mark)
+    return np.int64(wrong) + change, np.int64(expected)
+
+
 @part
 def decode(received_T: Floats, out_T: Floats, scale: np.float32, numbers: Numbers) -> None:
     """Turn codes into gradients ``out_T``, and in place into units of the scale."""
@@ -288,32 +407,45 @@ def reduce(
     out_P: Floats,
     numbers: Numbers,
     tables: Tables,
-    totals_R4: NDArray[np.float64],
+    draws: Draws,
+    totals_R5: NDArray[np.float64],
     first: int,
     last: int,
 ) -> None:
     """Reduce the ranges ``first`` to ``last`` of blocks.
 
     ``values_V`` and ``bits_V`` view the memory of all rows, ``stride`` apart; ``out_P`` may be one
-    of them. Row r of ``totals_R4`` becomes the :class:`Totals` of range r.
+    of them. Row r of ``totals_R5`` becomes the :class:`Totals` of range r.
     """
     tile = min(numbers.block_size, TILE)
     scratch_4T, integers_T = np.empty((4, tile), np.float32), np.empty(tile, np.int32)
+    words_H, found_T = np.empty(RANDOM_WORDS, np.uint32), np.empty(tile, np.int32)
     bits_1 = np.empty(1, np.int32)
     scale_1 = bits_1.view(np.float32)
     size, blocks = numbers.block_size, -(-len(out_P) // numbers.block_size)
     for number in range(first, last):
-        totals_4 = totals_R4[number]
-        totals_4[:] = 0.0
+        totals_5 = totals_R5[number]
+        totals_5[:] = 0.0
         start_block = number * numbers.range_blocks
         for block in range(start_block, min(start_block + numbers.range_blocks, blocks)):
             start, stop = block * size, min((block + 1) * size, len(out_P))
             bits = block_bits(bits_V[start:], stride, stop - start, numbers)
             if bits >= INFINITE:
-                totals_4[0] += 1
+                totals_5[0] += 1
                 if numbers.propagate:
                     out_P[start:stop] = NAN
-                    totals_4[1] += numbers.wrong_zero * (stop - start)
+                    totals_5[1] += numbers.wrong_zero * (stop - start)
+                if numbers.path != OUTCOMES or not numbers.propagate:
+                    continue
+                for begin in range(start, stop, TILE):
+                    length = min(TILE, stop - begin)
+                    index_T, received_T = integers_T[:length], scratch_4T[3, :length]
+                    index_T[:] = draws.zero_index
+                    wrong, expected = draw_codes(
+                        index_T, received_T, words_H, found_T, draws.first + begin, draws, tables
+                    )
+                    totals_5[1] += wrong
+                    totals_5[4] += expected
                 continue
             bits_1[0] = bits
             scale = scale_1[0]
@@ -323,12 +455,19 @@ def reduce(
                 index_T, received_T = integers_T[: end - begin], scratch_4T[3, : end - begin]
                 sum_servers(values_V[begin:], stride, by, numbers, tables, scratch_4T, index_T)
                 total_T = scratch_4T[2, : end - begin]
-                totals_4[1] += receive_codes(total_T, index_T, received_T, numbers, tables)
+                if numbers.path == OUTCOMES:
+                    wrong, expected = draw_codes(
+                        index_T, received_T, words_H, found_T, draws.first + begin, draws, tables
+                    )
+                    totals_5[1] += wrong
+                    totals_5[4] += expected
+                else:
+                    totals_5[1] += receive_codes(total_T, index_T, received_T, numbers, tables)
                 decode(received_T, out_P[begin:end], scale, numbers)
                 sum_T = scratch_4T[1, : end - begin]
                 error, mean = squares(sum_T, received_T, ONE / numbers.servers)
-                totals_4[2] += square * error
-                totals_4[3] += square * mean
+                totals_5[2] += square * error
+                totals_5[3] += square * mean
 
 
 @compiled
@@ -385,21 +524,24 @@ def receive(
     out_P: Floats,
     numbers: Numbers,
     tables: Tables,
-    wrong_B: NDArray[np.int64],
+    draws: Draws,
+    wrong_B2: NDArray[np.int64],
     first: int,
     last: int,
 ) -> None:
     """Turn the blocks ``first`` to ``last`` of summed words into gradients.
 
-    ``wrong_B`` becomes the number of wrong codes of each block of words.
+    ``wrong_B2`` becomes the number of wrong codes of each block of words, and its expectation.
     """
     scales_B = scale_bits_B.view(np.float32)
     tile = min(numbers.block_size, TILE)
     scratch_2T = np.empty((2, tile), np.float32)
     integers_2T = np.empty((2, tile), np.int32)
+    words_H, found_T = np.empty(RANDOM_WORDS, np.uint32), np.empty(tile, np.int32)
     mask = np.int32((1 << numbers.field_bits) - 1)
     for block in range(first, last):
-        start, wrong = block * numbers.block_size, 0
+        start = block * numbers.block_size
+        wrong_B2[block] = 0
         for begin in range(start, start + numbers.block_size, TILE):
             word_T = words_W[begin : min(begin + TILE, start + numbers.block_size)]
             for field in range(numbers.fields):
@@ -419,8 +561,16 @@ def receive(
                         index_T[i] = np.int32(word_T[i] >> shift) & mask
                 if numbers.path in (CORRECTIONS, GATHER):
                     total_of_index(index_T, rest_T, total_T, tables)
-                wrong += receive_codes(total_T, index_T, received_T, numbers, tables)
+                if numbers.path == OUTCOMES:
+                    position = draws.first + field * draws.stride + begin
+                    wrong, expected = draw_codes(
+                        index_T, received_T, words_H, found_T, position, draws, tables
+                    )
+                    wrong_B2[block, 0] += wrong
+                    wrong_B2[block, 1] += expected
+                else:
+                    wrong = receive_codes(total_T, index_T, received_T, numbers, tables)
+                    wrong_B2[block, 0] += wrong
                 own = (offset + start) // numbers.block_size
                 scale = scales_B[own] if scale_bits_B[own] < INFINITE else NAN
                 decode(received_T, part_T, scale, numbers)
-        wrong_B[block] = wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optinc.reducers.kernels import cpu_loops as loops
-from optinc.reducers.kernels.cpu_arguments import Numbers, Tables
+from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.signal.randomness import words_of
 from optinc.signal.rounding import quantized_average
-from optinc.switches.single import TableSwitch
+from optinc.switches.outcomes import SCREEN_BITS
+from optinc.switches.single import TabulatedSwitch
 
 RANGE_VALUES = 1 << 16
 """Values that share a partial sum of the accounting, whatever the number of threads."""
@@ -22,7 +25,12 @@ COMPARED_ENTRIES = 1 << 18
 """Table entries compared with the ideal average in one batch."""
 
 _ROUNDINGS = {"floor": loops.FLOOR, "half_up": loops.HALF_UP, "half_even": loops.HALF_EVEN}
-_PATHS = {"integer": loops.INTEGER, "corrections": loops.CORRECTIONS, "gather": loops.GATHER}
+_PATHS = {
+    "integer": loops.INTEGER,
+    "corrections": loops.CORRECTIONS,
+    "gather": loops.GATHER,
+    "outcomes": loops.OUTCOMES,
+}
 
 
 def numbers_of(plan: ReductionPlan) -> Numbers:
@@ -49,6 +57,34 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
     )
 
 
+def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0, stride: int = 0) -> Draws:
+    """Convert the seed of a noisy chip, and a place in a reduction, to the types of the loops.
+
+    Args:
+        plan: The plan.
+        reduction: Number of the reduction.
+        first: Position in the whole gradient of the first value that the loop sees.
+        stride: Positions from one field of the words to the next.
+    """
+    switch, seed, shift, zero_index = plan.switch, 0, 0, 0
+    if isinstance(switch, TabulatedSwitch) and switch.outcomes is not None:
+        seed, shift = switch.outcomes.seed, SCREEN_BITS - switch.outcomes.screen_bits
+        zero_index = plan.servers * int(switch.index_of_code[plan.quantizer.zero])
+    key_low, key_high = words_of(seed)
+    reduction_low, reduction_high = words_of(reduction)
+    return Draws(
+        key_low=np.uint32(key_low),
+        key_high=np.uint32(key_high),
+        reduction_low=np.uint32(reduction_low),
+        reduction_high=np.uint32(reduction_high),
+        first=np.int64(first),
+        stride=np.int64(stride),
+        zero_index=np.int32(zero_index),
+        code_bits=np.uint32(plan.quantizer.bits),
+        screen_shift=np.uint32(shift),
+    )
+
+
 def _path(plan: ReductionPlan) -> int:
     """Return the loops' constant for the way from sums to received codes."""
     assert plan.path is not None
@@ -59,13 +95,13 @@ def _path(plan: ReductionPlan) -> int:
 
 def _wrong_zero(plan: ReductionPlan) -> int:
     """Return 1 if the switch averages the code of zero of all servers wrongly, else 0."""
-    if plan.path == "integer":
+    if plan.path in ("integer", "outcomes"):
         return 0
     codes_N1 = torch.full((plan.servers, 1), plan.quantizer.zero, dtype=torch.int32)
     return plan.switch.count_errors(codes_N1, plan.switch(codes_N1))
 
 
-_tables_of_switch: WeakKeyDictionary[TableSwitch, tuple[Tensor, Tables]] = WeakKeyDictionary()
+_tables_of_switch: WeakKeyDictionary[TabulatedSwitch, tuple[Tensor, Tables]] = WeakKeyDictionary()
 
 
 def tables_of(plan: ReductionPlan) -> Tables:
@@ -73,7 +109,7 @@ def tables_of(plan: ReductionPlan) -> Tables:
     if plan.path == "integer":
         return _NO_TABLES
     switch = plan.switch
-    assert isinstance(switch, TableSwitch)
+    assert isinstance(switch, TabulatedSwitch)
     codes, tables = _tables_of_switch.get(switch, (None, _NO_TABLES))
     if codes is not switch.codes:
         tables = _derive(switch, _path(plan))
@@ -88,10 +124,13 @@ _NO_TABLES = Tables(
     steps=np.empty(0, np.int32),
     inverse_strides=np.empty(0, np.float64),
     weights=np.empty(0, np.int32),
+    entries=np.empty(0, np.uint64),
+    rows=np.empty((0, 2), np.int32),
+    deviations=np.empty((0, 2), np.uint32),
 )
 
 
-def _derive(switch: TableSwitch, path: int) -> Tables:
+def _derive(switch: TabulatedSwitch, path: int) -> Tables:
     """Derive the arrays of a switch for one of the loops' paths."""
     scenario = switch.scenario
     sizes, strides = scenario.group_sizes, scenario.strides
@@ -103,14 +142,17 @@ def _derive(switch: TableSwitch, path: int) -> Tables:
     parts = [1 / 4 ** lower[k] for k in rest]
     steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
     weights = [4 ** lower[k + 1] * scenario.radices[k + 1] - 4 ** lower[k] for k in rest]
-    codes, wrong = switch.codes.numpy().astype(np.uint16), _NO_TABLES.wrong
+    codes, wrong = _NO_TABLES.codes, _NO_TABLES.wrong
+    if path != loops.OUTCOMES:
+        codes = switch.codes.numpy().astype(np.uint16)
     if path == loops.CORRECTIONS:
         wrong = np.packbits(_wrong_entries(switch), bitorder="little")
     elif path == loops.GATHER_MARKED:
         codes |= _wrong_entries(switch).astype(np.uint16) << loops.MARK_BIT
-    return Tables(
+    return _NO_TABLES._replace(
         codes=codes,
         wrong=wrong,
+        **_outcome_arrays(switch),
         parts=np.pad(np.array(parts, np.float32), filling),
         steps=np.pad(np.array(steps, np.int32), filling),
         inverse_strides=np.pad(np.array([1 / strides[k] for k in rest]), filling),
@@ -118,7 +160,19 @@ def _derive(switch: TableSwitch, path: int) -> Tables:
     )
 
 
-def _wrong_entries(switch: TableSwitch) -> NDArray[np.bool_]:
+def _outcome_arrays(switch: TabulatedSwitch) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a chip's outcomes, none without noise."""
+    outcomes = switch.outcomes
+    if outcomes is None:
+        return {}
+    return {
+        "entries": outcomes.entries.numpy().view(np.uint64)[:, 0],
+        "rows": outcomes.rows.numpy(),
+        "deviations": outcomes.deviations.numpy().view(np.uint32),
+    }
+
+
+def _wrong_entries(switch: TabulatedSwitch) -> NDArray[np.bool_]:
     """Return whether each table entry is not the ideal average."""
     scenario = switch.scenario
     weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.onn_inputs)]

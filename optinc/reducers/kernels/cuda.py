@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
-from optinc.switches.single import TableSwitch
+from optinc.signal.randomness import words_of
+from optinc.switches.outcomes import RATE_BITS, Outcomes
+from optinc.switches.single import TabulatedSwitch
 
 MOST_INPUTS = 128
 """Largest fan-in at which float32 holds every step, as on a CPU."""
@@ -39,7 +41,7 @@ def reduce(
     rows_NP = gradients_NP if _unit_stride(gradients_NP[0]) else gradients_NP.contiguous()
     reduced_P = out_P if _unit_stride(out_P) else out_P.contiguous()
     quantizer, blocks = plan.quantizer, _blocks(values, plan)
-    totals_4B = out_P.new_empty((4, blocks), dtype=torch.float64)
+    totals_5B = out_P.new_empty((5, blocks), dtype=torch.float64)
     index_of_code, table = _tables(plan, out_P)
     _launch(
         "reduce",
@@ -50,20 +52,23 @@ def reduce(
         reduced_P,
         index_of_code,
         table,
-        totals_4B,
+        *_outcome_tables(plan, out_P),
+        *_random_words(plan, reduction),
+        totals_5B,
         values,
         servers=plan.servers,
         propagate=quantizer.nonfinite == "propagate",
+        **_drawing(plan),
         **_encoding(plan),
         **_decoding(plan),
         **_common(plan),
     )
     if reduced_P is not out_P:
         out_P.copy_(reduced_P)
-    nonfinite, wrong, error, mean = totals_4B.sum(1).tolist()
+    nonfinite, wrong, error, mean, expected = totals_5B.sum(1).tolist()
     if nonfinite and quantizer.nonfinite != "propagate":
         return Totals(int(nonfinite), 0, 0.0, 0.0)
-    return Totals(int(nonfinite), int(wrong), error, mean)
+    return Totals(int(nonfinite), int(wrong), error, mean, _expectation(plan, expected))
 
 
 def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
@@ -107,15 +112,22 @@ def contribute(
         )
 
 
-def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
+def receive(
+    words_W: Tensor,
+    scale_bits_B: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+) -> Totals:
     """See :meth:`Backend.receive`."""
     blocks, scenario = len(scale_bits_B), plan.switch.scenario
     if not blocks:
-        return 0
+        return Totals(0, 0, 0.0, 0.0)
     weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.onn_inputs)]
     inputs = (scenario.strides, scenario.radices, weights)
     reduced_P = out_P if _unit_stride(out_P) else out_P.contiguous()
-    wrong_B = out_P.new_empty(blocks, dtype=torch.int32)
+    wrong_2B = out_P.new_empty((2, blocks), dtype=torch.int64)
     _launch(
         "receive",
         blocks,
@@ -124,18 +136,22 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
         scale_bits_B,
         reduced_P,
         _tables(plan, out_P)[1],
+        *_outcome_tables(plan, out_P),
+        *_random_words(plan, reduction),
         torch.tensor(inputs, dtype=torch.int32, device=out_P.device),
-        wrong_B,
+        wrong_2B,
         len(out_P),
         len(words_W) // plan.quantizer.block_size,
         field_bits=plan.field_bits,
         onn_inputs=scenario.onn_inputs,
+        **_drawing(plan),
         **_decoding(plan),
         **_common(plan),
     )
     if reduced_P is not out_P:
         out_P.copy_(reduced_P)
-    return int(wrong_B.sum())
+    wrong, expected = wrong_2B.sum(1).tolist()
+    return Totals(0, wrong, 0.0, 0.0, _expectation(plan, expected))
 
 
 def _launch(name: str, count: int, like: Tensor, *arguments: Any, **settings: Any) -> None:
@@ -165,8 +181,36 @@ def _tables(plan: ReductionPlan, like: Tensor) -> tuple[Tensor, Tensor]:
     if plan.path == "integer":
         unused = torch.empty(1, dtype=torch.int32, device=like.device)
         return unused, unused
-    assert isinstance(plan.switch, TableSwitch)
+    assert isinstance(plan.switch, TabulatedSwitch)
     return plan.switch.index_of_code, plan.switch.codes
+
+
+def _outcomes(plan: ReductionPlan) -> Outcomes | None:
+    return plan.switch.outcomes if isinstance(plan.switch, TabulatedSwitch) else None
+
+
+def _outcome_tables(plan: ReductionPlan, like: Tensor) -> list[Tensor]:
+    """Return the arrays of a noisy chip's outcomes; unused without one."""
+    outcomes = _outcomes(plan)
+    if outcomes is None:
+        return [torch.empty(1, dtype=torch.int32, device=like.device)] * 3
+    return [outcomes.entries, outcomes.rows, outcomes.deviations]
+
+
+def _random_words(plan: ReductionPlan, reduction: int) -> list[int]:
+    """Return seed and reduction, each as two words of 32 bits."""
+    outcomes = _outcomes(plan)
+    return [*words_of(0 if outcomes is None else outcomes.seed), *words_of(reduction)]
+
+
+def _drawing(plan: ReductionPlan) -> dict[str, Any]:
+    """Return the arguments of programs that draw codes."""
+    return {"draws": plan.path == "outcomes", "code_bits": plan.quantizer.bits}
+
+
+def _expectation(plan: ReductionPlan, expected: float) -> float | None:
+    """Return the expected number of wrong codes, given in the units of a chip's rates."""
+    return expected / 2.0**RATE_BITS if plan.path == "outcomes" else None
 
 
 def _encoding(plan: ReductionPlan) -> dict[str, Any]:

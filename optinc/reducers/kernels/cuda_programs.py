@@ -19,6 +19,10 @@ HALF_EVEN: Any = tl.constexpr(2)
 MAGNITUDE: Any = tl.constexpr(0x7FFFFFFF)
 INFINITE: Any = tl.constexpr(0x7F800000)
 MAGIC: Any = tl.constexpr(1.5 * 2**23)
+ROUNDS: Any = tl.constexpr(10)
+LANES: Any = tl.constexpr(8)
+UPPER_HALF: Any = tl.constexpr(0)
+LOWER_HALF: Any = tl.constexpr(1 << 31)
 
 
 @triton.jit
@@ -126,6 +130,68 @@ def receive_codes(
 
 
 @triton.jit
+def random_half(position_T, seed_low, seed_high, reduction_low, reduction_high, flag: tl.constexpr):
+    """Return 16 random bits for each position, as :mod:`optinc.signal.randomness`: uint32."""
+    # Arguments may be constants or scalars of 32 or 64 bits: all become words of 32.
+    zeros_T, block_T = tl.zeros_like(position_T), position_T // LANES
+    c0, c1, c2, c3 = tl.philox_impl(
+        block_T.to(tl.uint32),
+        (block_T >> 32).to(tl.uint32) | flag,
+        (zeros_T + reduction_low).to(tl.uint32),
+        (zeros_T + reduction_high).to(tl.uint32),
+        (zeros_T + seed_low).to(tl.uint32),
+        (zeros_T + seed_high).to(tl.uint32),
+        ROUNDS,
+    )
+    lane_T = (position_T % LANES).to(tl.int32)
+    pair_T = lane_T // 2
+    word_T = tl.where(pair_T < 2, tl.where(pair_T == 0, c0, c1), tl.where(pair_T == 2, c2, c3))
+    return tl.where(lane_T % 2 == 1, word_T >> 16, word_T) & 0xFFFF
+
+
+@triton.jit
+def draw_codes(
+    index_T,
+    inside_T,
+    position_T,
+    entries,
+    rows,
+    deviations,
+    seed_low,
+    seed_high,
+    reduction_low,
+    reduction_high,
+    code_bits: tl.constexpr,
+):
+    """Draw what a chip makes of values; return codes, wrong ones, and the latter as expected."""
+    # Twice an index may not fit 32 bits.
+    index_T = index_T.to(tl.int64)
+    entry_T = tl.load(entries + 2 * index_T, mask=inside_T, other=0)
+    upper_T = random_half(
+        position_T, seed_low, seed_high, reduction_low, reduction_high, UPPER_HALF
+    )
+    lower_T = random_half(
+        position_T, seed_low, seed_high, reduction_low, reduction_high, LOWER_HALF
+    )
+    bits_T = (upper_T << 16) | lower_T
+    row_T = tl.load(rows + 2 * index_T, mask=inside_T, other=0)
+    end_T = tl.load(rows + 2 * index_T + 1, mask=inside_T, other=0)
+    later_T = row_T < end_T
+    while tl.max(later_T.to(tl.int32), 0) > 0:
+        threshold_T = tl.load(deviations + 2 * row_T, mask=later_T, other=0)
+        later_T = later_T & (bits_T >= threshold_T.to(tl.uint32, bitcast=True))
+        row_T += later_T.to(tl.int32)
+        later_T = later_T & (row_T < end_T)
+    deviates_T = row_T < end_T
+    deviation_T = tl.load(deviations + 2 * row_T + 1, mask=deviates_T, other=0)
+    marked_T = tl.where(deviates_T, deviation_T, entry_T)
+    received_T = marked_T & ((1 << code_bits) - 1)
+    wrong = tl.sum(tl.where(inside_T, (marked_T >> code_bits) & 1, 0), 0)
+    rate_T = tl.load(entries + 2 * index_T + 1, mask=inside_T, other=0)
+    return received_T, wrong, tl.sum(rate_T.to(tl.int64), 0)
+
+
+@triton.jit
 def decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor):
     """Return the gradients behind codes, in units of 1 and of the scale."""
     scale = tl.where(bits < INFINITE, bits.to(tl.float32, bitcast=True), float("nan"))
@@ -141,7 +207,14 @@ def reduce(
     out_P,
     index_of_code,
     table,
-    totals_4B,
+    entries,
+    rows,
+    deviations,
+    seed_low,
+    seed_high,
+    reduction_low,
+    reduction_high,
+    totals_5B,
     values,
     block_size,
     zero,
@@ -154,6 +227,8 @@ def reduce(
     rounding: tl.constexpr,
     average_rounding: tl.constexpr,
     gathers: tl.constexpr,
+    draws: tl.constexpr,
+    code_bits: tl.constexpr,
     propagate: tl.constexpr,
     TILE: tl.constexpr,
 ):
@@ -164,7 +239,7 @@ def reduce(
     lane_T = tl.arange(0, TILE)
     bits = block_bits(gradients_NP + start, stride, servers, length, TILE)
     finite = bits < INFINITE
-    wrong = tl.zeros([], tl.int32)
+    wrong, expected = tl.zeros([], tl.int32), tl.zeros([], tl.int64)
     error, mean = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
     for offset in range(0, length, TILE):
         inside_T = offset + lane_T < length
@@ -172,9 +247,25 @@ def reduce(
         total_T, index_T, sum_T = sum_servers(
             rows_T, stride, servers, inside_T, bits, index_of_code, zero, qmax, rounding, gathers
         )
-        received_T, wrong_in_tile = receive_codes(
-            total_T, index_T, inside_T, table, fan_in, average_rounding, gathers
-        )
+        if draws:
+            received_T, wrong_in_tile, expected_in_tile = draw_codes(
+                index_T,
+                inside_T,
+                start + offset + lane_T,
+                entries,
+                rows,
+                deviations,
+                seed_low,
+                seed_high,
+                reduction_low,
+                reduction_high,
+                code_bits,
+            )
+            expected += expected_in_tile
+        else:
+            received_T, wrong_in_tile = receive_codes(
+                total_T, index_T, inside_T, table, fan_in, average_rounding, gathers
+            )
         wrong += wrong_in_tile
         reduced_T, unit_T = decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor)
         mean_T = tl.where(inside_T, sum_T / servers, 0.0)
@@ -184,11 +275,12 @@ def reduce(
         written_T = inside_T & (finite | propagate)
         tl.store(out_P + start + offset + lane_T, reduced_T, mask=written_T)
     scale = tl.where(finite, bits.to(tl.float32, bitcast=True), 0.0).to(tl.float64)
-    totals_4, blocks = totals_4B + block, tl.num_programs(0).to(tl.int64)
-    tl.store(totals_4, tl.where(finite, 0.0, 1.0).to(tl.float64))
-    tl.store(totals_4 + blocks, wrong.to(tl.float64))
-    tl.store(totals_4 + 2 * blocks, tl.where(finite, error, 0.0) * scale * scale)
-    tl.store(totals_4 + 3 * blocks, mean * scale * scale)
+    totals_5, blocks = totals_5B + block, tl.num_programs(0).to(tl.int64)
+    tl.store(totals_5, tl.where(finite, 0.0, 1.0).to(tl.float64))
+    tl.store(totals_5 + blocks, wrong.to(tl.float64))
+    tl.store(totals_5 + 2 * blocks, tl.where(finite, error, 0.0) * scale * scale)
+    tl.store(totals_5 + 3 * blocks, mean * scale * scale)
+    tl.store(totals_5 + 4 * blocks, expected.to(tl.float64))
 
 
 @triton.jit
@@ -243,8 +335,15 @@ def receive(
     bits_B,
     out_P,
     table,
+    entries,
+    rows,
+    deviations,
+    seed_low,
+    seed_high,
+    reduction_low,
+    reduction_high,
     inputs_3K,
-    wrong_B,
+    wrong_2B,
     values,
     word_blocks,
     block_size,
@@ -255,6 +354,8 @@ def receive(
     field_bits,
     average_rounding: tl.constexpr,
     gathers: tl.constexpr,
+    draws: tl.constexpr,
+    code_bits: tl.constexpr,
     onn_inputs: tl.constexpr,
     TILE: tl.constexpr,
 ):
@@ -264,19 +365,38 @@ def receive(
     shift = ((block // word_blocks) * field_bits).to(tl.int32)
     words = words_W + (block % word_blocks) * block_size
     bits = tl.load(bits_B + block)
-    wrong = tl.zeros([], tl.int32)
-    length = tl.minimum(block_size, values - block * block_size)
+    wrong, expected = tl.zeros([], tl.int32), tl.zeros([], tl.int64)
+    start = block * block_size
+    length = tl.minimum(block_size, values - start)
     for offset in range(0, length, TILE):
         inside_T = offset + lane_T < length
         sum_T = tl.load(words + offset + lane_T, mask=inside_T, other=0) >> shift
         sum_T &= ((tl.full([], 1, tl.int64) << field_bits) - 1).to(tl.int32)
-        total_T = sum_T
-        if gathers:
-            total_T = total_of_index(sum_T, inputs_3K, onn_inputs)
-        received_T, wrong_in_tile = receive_codes(
-            total_T, sum_T, inside_T, table, fan_in, average_rounding, gathers
-        )
+        if draws:
+            received_T, wrong_in_tile, expected_in_tile = draw_codes(
+                sum_T,
+                inside_T,
+                start + offset + lane_T,
+                entries,
+                rows,
+                deviations,
+                seed_low,
+                seed_high,
+                reduction_low,
+                reduction_high,
+                code_bits,
+            )
+            expected += expected_in_tile
+        else:
+            total_T = sum_T
+            if gathers:
+                total_T = total_of_index(sum_T, inputs_3K, onn_inputs)
+            received_T, wrong_in_tile = receive_codes(
+                total_T, sum_T, inside_T, table, fan_in, average_rounding, gathers
+            )
         wrong += wrong_in_tile
         reduced_T, _ = decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor)
-        tl.store(out_P + block * block_size + offset + lane_T, reduced_T, mask=inside_T)
-    tl.store(wrong_B + block, wrong)
+        tl.store(out_P + start + offset + lane_T, reduced_T, mask=inside_T)
+    blocks = tl.num_programs(0).to(tl.int64)
+    tl.store(wrong_2B + block, wrong.to(tl.int64))
+    tl.store(wrong_2B + blocks + block, expected)

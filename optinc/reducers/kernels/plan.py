@@ -12,7 +12,7 @@ from torch import Tensor
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
 from optinc.switches.base import OpticalSwitch
-from optinc.switches.single import TableSwitch
+from optinc.switches.single import TabulatedSwitch
 from optinc.switches.sum_code import SumCode
 
 MOST_CORRECTIONS = 0.01
@@ -21,7 +21,7 @@ MOST_CORRECTIONS = 0.01
 CACHED_ENTRIES = 1 << 19
 """Entries of a table up to which it fits a core's cache, and the gather beats everything else."""
 
-Path = Literal["integer", "corrections", "gather"]
+Path = Literal["integer", "corrections", "gather", "outcomes"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,14 @@ class ReductionPlan:
 
         ``integer``: Q(sum of codes / N). ``corrections``: the same, except for the few sums of
         indices where a large table differs. ``gather``: the table at the sum of indices.
+        ``outcomes``: the same, with the outcomes that a chip's noise leads to.
         """
         if self.switch.exact:
             return "integer"
-        if not isinstance(self.switch, TableSwitch):
+        if not isinstance(self.switch, TabulatedSwitch):
             return None
+        if self.switch.outcomes is not None:
+            return "outcomes"
         entries = self.switch.scenario.combinations
         few = self.switch.wrong_inputs <= MOST_CORRECTIONS * entries
         return "corrections" if few and entries > CACHED_ENTRIES else "gather"
@@ -100,12 +103,15 @@ class Totals:
         wrong_codes: Received codes that differ from the ideal quantised average.
         squared_error: Sum of (reduced - exact mean)^2 over finite blocks.
         squared_mean: Sum of (exact mean)^2 over finite blocks.
+        expected_wrong: How many wrong codes a chip's noise leads to on average, with these inputs;
+            None for switches other than a tabulated chip.
     """
 
     nonfinite_blocks: int
     wrong_codes: int
     squared_error: float
     squared_mean: float
+    expected_wrong: float | None = None
 
 
 class Backend(Protocol):
@@ -149,10 +155,16 @@ class Backend(Protocol):
         """
 
     def receive(
-        self, words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan
-    ) -> int:
+        self,
+        words_W: Tensor,
+        scale_bits_B: Tensor,
+        out_P: Tensor,
+        plan: ReductionPlan,
+        *,
+        reduction: int = 0,
+    ) -> Totals:
         """Turn summed words into gradients: int32 [W] -> float [P]; NaN where a scale is not.
 
         Returns:
-            Number of received codes that differ from the ideal quantised average.
+            Totals of which only the wrong codes, and how many were expected, are known here.
         """

@@ -23,6 +23,7 @@ def reduce(
     """See :meth:`Backend.reduce`; the optical reduction in six lines."""
     quantizer, switch = plan.quantizer, plan.switch
     wrong, squared_error, squared_mean = 0, 0.0, 0.0
+    expected: list[float | None] = []
     scales_B = quantizer.scales(gradients_NP)
     nonfinite = int((~torch.isfinite(scales_B)).sum())
     if nonfinite and quantizer.nonfinite != "propagate":
@@ -35,10 +36,11 @@ def reduce(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )
         wrong += switch.count_errors(codes_NP, received_P)
+        expected.append(switch.expected_errors(codes_NP))
         error, mean = squared_norms(rows_NP, reduced_P, finite=not nonfinite)
         squared_error, squared_mean = squared_error + error, squared_mean + mean
         out_P[value] = reduced_P
-    return Totals(nonfinite, wrong, squared_error, squared_mean)
+    return Totals(nonfinite, wrong, squared_error, squared_mean, _sum(expected))
 
 
 def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
@@ -60,10 +62,18 @@ def contribute(
     torch.sum(fields_FW << shifts_F1, 0, dtype=torch.int32, out=words_W)
 
 
-def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan) -> int:
+def receive(
+    words_W: Tensor,
+    scale_bits_B: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+) -> Totals:
     """See :meth:`Backend.receive`."""
     scales_B = scales_of(scale_bits_B)
     words, mask, wrong = len(words_W), (1 << plan.field_bits) - 1, 0
+    expected: list[float | None] = []
     for field in range(plan.fields):
         part_P = out_P[field * words : (field + 1) * words]
         first = field * words // plan.quantizer.block_size
@@ -71,7 +81,8 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
         for block, value in chunks(blocks, plan.quantizer.block_size):
             length = len(part_P[value])
             sums_P = (words_W[value][:length] >> (field * plan.field_bits)) & mask
-            received_P = plan.sum_code.receive(sums_P)
+            place = field * words + value.start
+            received_P = plan.sum_code.receive(sums_P, reduction=reduction, first=place)
             part_P[value] = plan.quantizer.decode(
                 received_P,
                 scales_B[first + block.start : first + block.stop],
@@ -79,4 +90,11 @@ def receive(words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: Reductio
                 servers=plan.servers,
             )
             wrong += plan.sum_code.count_errors(sums_P, received_P)
-    return wrong
+            expected.append(plan.sum_code.expected_errors(sums_P))
+    return Totals(0, wrong, 0.0, 0.0, _sum(expected))
+
+
+def _sum(expected: list[float | None]) -> float | None:
+    """Add up what is known; None where nothing is."""
+    known = [each for each in expected if each is not None]
+    return sum(known) if known else None

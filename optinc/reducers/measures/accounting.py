@@ -16,6 +16,8 @@ class Accounting:
         blocks: Quantiser blocks reduced.
         nonfinite_blocks: Blocks in which some server sent NaN or infinity.
         onn_errors: Values whose received code differs from the ideal quantised average.
+        onn_errors_expected: How many of them a tabulated chip makes on average of the inputs that
+            it met; None without such a chip.
         squared_error: Sum of (reduced - exact mean)^2 over all finite blocks.
         squared_mean: Sum of (exact mean)^2 over all finite blocks.
         bytes_sent: Bytes one server sends with the reducer in use, by :mod:`.traffic`.
@@ -37,6 +39,7 @@ class Accounting:
     blocks: int = 0
     nonfinite_blocks: int = 0
     onn_errors: int = 0
+    onn_errors_expected: float | None = None
     squared_error: float = 0.0
     squared_mean: float = 0.0
     bytes_sent: float = 0.0
@@ -58,8 +61,8 @@ class Accounting:
         return self.onn_errors / self.values if self.values else 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """Return the totals as plain numbers."""
-        return asdict(self)
+        """Return the totals that there are as plain numbers."""
+        return {name: total for name, total in asdict(self).items() if total is not None}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Continue from totals saved by :meth:`state_dict`."""
@@ -88,5 +91,16 @@ class Accounting:
             "reducer_seconds": self.seconds,
             "quantization_error": self.quantization_error if self.reductions else None,
             "onn_error_rate": self.onn_error_rate if self.reductions else None,
+            **self._expectation(),
             **totals,
+        }
+
+    def _expectation(self) -> dict[str, float | None]:
+        """Return the rate that a chip's noise leads to, and how far a run may be from it."""
+        if self.onn_errors_expected is None or not self.values:
+            return {}
+        # Wrong codes are independent, and rare ones are Poisson; others scatter less.
+        return {
+            "onn_error_rate_expected": self.onn_errors_expected / self.values,
+            "onn_error_rate_standard_error": sqrt(self.onn_errors_expected) / self.values,
         }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from optinc.errors import ConfigurationError
-from optinc.photonics.chip_settings import ChipSettings, numbers
+from optinc.photonics.chip_settings import ChipSettings, limit, numbers
 
 ALL = {each.name: each for each in numbers()}
 QUANTITIES = [name for name, each in ALL.items() if not isinstance(each.default, str)]
@@ -43,7 +43,7 @@ def test_values_outside_the_range_are_refused_with_range_and_unit(name: str) -> 
     for value in (low - 1, high + 1) if whole else (low - 1e-3, high + 1e-3):
         if math.isfinite(value):
             message = refused(**{name: value})
-            assert f"from {low:g} to {high:g}" in message
+            assert f"from {limit(low)} to {limit(high)}" in message
             assert f"got {value}" in message
             if each.metadata["unit"] not in ("", "1"):
                 assert each.metadata["unit"] in message
@@ -86,6 +86,7 @@ def test_other_words_are_refused_with_the_legal_ones(name: str, value: Any) -> N
             {"phase_bits": 0},
             "optinc.chip.phase_bits must be an integer from 1 to 24 bits or null, got 0",
         ),
+        ({"seed": -1}, "optinc.chip.seed must be an integer from 0 to 9223372036854775807, got -1"),
         ({"phase_bits": 8.0}, "optinc.chip.phase_bits must be an integer from 1 to 24"),
         ({"thermal_noise": 20.0}, "give optinc.chip.laser_power in dBm, or set"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +13,23 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from optinc.onn.outcome_table import OutcomeTable
 from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels import reference
-from optinc.reducers.kernels.plan import Backend, ReductionPlan
+from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
 from optinc.signal import preprocessing
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.switches.base import OpticalSwitch
-from optinc.switches.single import IdealSwitch, TableSwitch
+from optinc.switches.outcomes import Outcomes
+from optinc.switches.single import IdealSwitch, TableSwitch, TabulatedSwitch
 from optinc.switches.sum_code import ideal_of_index
 
 SEEDS = st.integers(0, 2**31 - 1)
 WRONG_SHARE = {"corrections": 0.005, "gather": 0.3}
+NOISY_SHARE = {"outcomes": 0.4}
+REDUCTIONS = (0, 7, 2**33 + 5)
 MOST_ENTRIES = 1_000_000
 SPECIAL_VALUES = (torch.nan, -torch.nan, torch.inf, -torch.inf, 3.4e38, -3.4e38, 1e-45, -0.0)
 MAGNITUDES = (1e-45, 1e-42, 1e-38, 1e-20, 1.0, 1e20, 1e37)
@@ -40,9 +45,49 @@ def table_switch(scenario: Scenario, *, wrong_share: float, seed: int) -> TableS
     switch = TableSwitch.__new__(TableSwitch)
     OpticalSwitch.__init__(switch, scenario, cards=(), exact=False)
     switch.wrong_inputs = int(wrong.sum())
+    switch.outcomes = None
     switch.register_buffer("codes", codes)
     switch.register_buffer("index_of_code", preprocessing.index_of_code(scenario))
     return switch
+
+
+class FewOutcomes(TabulatedSwitch):
+    """A noisy chip by a table of random counts."""
+
+    fidelity = "chip"
+
+    def __init__(self, scenario: Scenario, *, noisy_share: float, seed: int) -> None:
+        table = random_outcomes(scenario, noisy_share=noisy_share, seed=seed)
+        super().__init__(
+            scenario,
+            cards=(),
+            codes=table.codes,
+            wrong_inputs=table.wrong_inputs,
+            outcomes=Outcomes(table, seed=seed << 20),
+        )
+
+
+def random_outcomes(scenario: Scenario, *, noisy_share: float, seed: int) -> OutcomeTable:
+    """A table in which some inputs are received as up to four codes, the ideal one often."""
+    generator = torch.Generator().manual_seed(seed)
+    ideal = ideal_of_index(torch.arange(scenario.combinations), scenario)
+    size, largest, repetitions = len(ideal), 2**scenario.bits - 1, 10
+    noisy = torch.rand(size, generator=generator) < noisy_share
+    noisy[0] = True
+    errors = torch.randint(-2, 3, (size, repetitions), generator=generator)
+    drawn = (ideal.unsqueeze(1) + errors * noisy.unsqueeze(1)).clamp(0, largest)
+    # Of these inputs all repetitions are wrong.
+    drawn[1 % size] = (ideal[1 % size] + 1) % (largest + 1)
+    keys = torch.arange(size).unsqueeze(1) << scenario.bits | drawn
+    found, counts = keys.flatten().unique(return_counts=True)
+    return OutcomeTable(scenario, found, counts, repetitions)
+
+
+def outcomes_plan(*, bits: int, noisy_share: float, servers: int = 4) -> ReductionPlan:
+    """A plan with a chip that is noisy at some of its inputs."""
+    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
+    switch = FewOutcomes(scenario, noisy_share=noisy_share, seed=0)
+    return ReductionPlan(BlockQuantizer(bits=bits), switch, servers)
 
 
 def ideal_plan(
@@ -70,10 +115,11 @@ def cache_of(entries: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Case:
-    """A plan and the gradients of its servers [N, P]."""
+    """A plan, the gradients of its servers [N, P], and the number of the reduction."""
 
     plan: ReductionPlan
     gradients: Tensor
+    reduction: int = 0
 
 
 def draw(
@@ -92,9 +138,11 @@ def draw(
         onn_inputs="auto",
         rounding=choose.choice(ROUNDINGS),
     )
-    form = choose.choice(("ideal", *WRONG_SHARE))
+    form = choose.choice(("ideal", *WRONG_SHARE, *NOISY_SHARE))
     if form == "ideal" or scenario.combinations > MOST_ENTRIES:
         switch: OpticalSwitch = IdealSwitch(scenario)
+    elif form in NOISY_SHARE:
+        switch = FewOutcomes(scenario, noisy_share=NOISY_SHARE[form], seed=seed)
     else:
         switch = table_switch(scenario, wrong_share=WRONG_SHARE[form], seed=seed)
     quantizer = BlockQuantizer(
@@ -107,7 +155,7 @@ def draw(
     legal = [n for n in range(1, inputs + 1) if not quantizer.zero * n % inputs]
     plan = ReductionPlan(quantizer, switch, choose.choice(legal))
     gradients = _gradients(choose, plan, choose.choice(values))
-    return Case(plan, gradients.to(choose.choice(dtypes)))
+    return Case(plan, gradients.to(choose.choice(dtypes)), choose.choice(REDUCTIONS))
 
 
 def _gradients(choose: random.Random, plan: ReductionPlan, values: int) -> Tensor:
@@ -140,20 +188,27 @@ def check_reduce(backend: Backend, case: Case) -> None:
     """Compare results and totals, out of place and in place."""
     plan, gradients = case.plan, case.gradients
     expected = torch.full_like(gradients[0], 7.0)
-    totals = reference.reduce(gradients, expected, plan)
+    totals = reference.reduce(gradients, expected, plan, reduction=case.reduction)
     finite = torch.isfinite(plan.quantizer.scales(gradients))
     finite = finite.repeat_interleave(plan.quantizer.block_size)[: len(expected)]
     for in_place in (False, True):
         rows = gradients.clone()
         out = rows[0] if in_place else torch.full_like(expected, 7.0)
-        own = backend.reduce(rows, out, plan)
+        own = backend.reduce(rows, out, plan, reduction=case.reduction)
         assert own.nonfinite_blocks == totals.nonfinite_blocks
         assert own.wrong_codes == totals.wrong_codes
+        assert_same_expectation(own, totals)
         if totals.nonfinite_blocks and plan.quantizer.nonfinite != "propagate":
             assert_same(out[~finite], (gradients[0] if in_place else expected)[~finite])
             assert own == totals
         else:
             assert_same(out, expected)
+
+
+def assert_same_expectation(one: Totals, other: Totals) -> None:
+    """Compare the expected numbers of wrong codes, sums of integers in another order."""
+    expected, found = one.expected_wrong or 0.0, other.expected_wrong or 0.0
+    assert math.isclose(expected, found, rel_tol=1e-12)
 
 
 def contribution(
@@ -180,9 +235,12 @@ def check_sums(backend: Backend, case: Case) -> None:
         assert torch.equal(own, contribution(reference, gradient, bits, plan))
     total = torch.stack(words).sum(0, dtype=torch.int32)
     received, expected, reduced = (torch.empty_like(gradients[0]) for _ in range(3))
-    wrong = backend.receive(total, bits, received, plan)
-    assert wrong == reference.receive(total, bits, expected, plan)
+    own_totals = backend.receive(total, bits, received, plan, reduction=case.reduction)
+    reference_totals = reference.receive(total, bits, expected, plan, reduction=case.reduction)
+    assert own_totals.wrong_codes == reference_totals.wrong_codes
+    assert_same_expectation(own_totals, reference_totals)
     assert_same(received, expected)
-    totals = backend.reduce(gradients, reduced, plan)
-    assert wrong == totals.wrong_codes
+    totals = backend.reduce(gradients, reduced, plan, reduction=case.reduction)
+    assert own_totals.wrong_codes == totals.wrong_codes
+    assert_same_expectation(own_totals, totals)
     assert_same(received, reduced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from typing import Any
@@ -12,15 +13,18 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from optinc.photonics import decomposition
-from optinc.photonics.chip_settings import ChipSettings, numbers
+from optinc.photonics.chip_settings import ChipSettings, limit, numbers
 from optinc.photonics.decomposition import MeshPhases
 from optinc.photonics.parts import laser, mzi, receiver, units
 from optinc.photonics.parts.photodetector import Photodetector
 from optinc.tasks.main import CONF
+from tests.processes import ROOT
 
 FOLDER = CONF / "optinc" / "chip"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "ideal")
-NAMED = re.compile(r"doi:10\.|arXiv:\d{4}\.\d{4,5}|PMC\d+|github|\.yml|\.yaml|epfl|rfessentials")
+NAMED = re.compile(
+    r"doi:10\.|arXiv:\d{4}\.\d{4,5}|PMC\d+|\.yml|\.yaml|epfl\.ch|rfessentials\.com|photonica\.io"
+)
 """How a citation says where the value stands."""
 
 ASSUMED = {"hardware", "crosstalk", "coupler_error", "phase_error"}
@@ -130,3 +134,32 @@ def test_quantities_that_were_converted_or_added_up() -> None:
     assert silicon.conversion_energy == pytest.approx(amplifier + 2 * 0.45, abs=0.005)
     assert niobate.conversion_energy == pytest.approx(amplifier, abs=0.005)
     assert silicon.mzi_area == pytest.approx(0.12 * 0.1)
+
+
+PAGE = (ROOT / "docs" / "chip_parts.md").read_text()
+COLUMNS = ("silicon", "silicon_nitride", "lithium_niobate", "best_published")
+
+
+def test_the_page_of_parts_has_the_value_of_every_setting_and_preset() -> None:
+    presets = [chip(name) for name in COLUMNS]
+    for each in numbers():
+        legal = each.metadata["legal"]
+        words = isinstance(each.default, str)
+        row = [f"`{each.name}`", "" if each.metadata["unit"] == "1" else each.metadata["unit"]]
+        row.append(", ".join(legal) if words else " to ".join(map(limit, legal)))
+        row.append("null" if each.default is None else str(each.default))
+        for preset in presets:
+            value = getattr(preset, each.name)
+            row.append("" if value == each.default else str(value))
+        assert f"| {' | '.join(row)} |" in PAGE, f"| {' | '.join(row)} |"
+
+
+def test_the_page_of_parts_has_every_effect_and_names_functions_that_exist() -> None:
+    effects = PAGE.split("## From laser to receiver")[1].split("## How exact")[0]
+    for each in numbers():
+        if each.metadata["kind"] in ("static", "dynamic"):
+            assert f"`{each.name}`" in effects, each.name
+    named = re.findall(r"\| `(\w+)\.(\w+)` \|\n", effects)
+    assert len(named) > 20
+    for module, function in named:
+        assert hasattr(importlib.import_module(f"optinc.photonics.parts.{module}"), function)

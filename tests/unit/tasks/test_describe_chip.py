@@ -10,8 +10,11 @@ from hydra.errors import ConfigCompositionException
 
 from optinc.errors import ConfigurationError
 from optinc.photonics.chip_settings import ChipSettings, numbers
+from optinc.runs.differing_settings import training_settings
+from optinc.tasks.config import validate_training
 from optinc.tasks.main import CONF, run
-from tests.hydra_jobs import composed, job
+from optinc.tasks.prepared import prepare
+from tests.hydra_jobs import TINY, composed, job
 
 PRESETS = sorted(path.stem for path in (CONF / "optinc" / "chip").glob("*.yaml"))
 
@@ -55,9 +58,8 @@ def test_a_value_of_the_command_line_does_not_carry_the_presets_citation(tmp_pat
 )
 def test_every_effect_is_switched_on_alone(override: str, tmp_path: Path) -> None:
     summary, objects = job(tmp_path, "task=describe_chip", override)
-    assert [f"optinc.chip.{name}" for name in summary["overridden"]] == [
-        override.split("=", maxsplit=1)[0]
-    ]
+    name, _ = override.split("=")
+    assert [f"optinc.chip.{each}" for each in summary["overridden"]] == [name]
     changed = [
         each.name for each in numbers() if getattr(objects["chip"], each.name) != each.default
     ]
@@ -96,6 +98,24 @@ def test_unknown_keys_and_presets_are_refused_when_composed(
 ) -> None:
     with pytest.raises(ConfigCompositionException, match=message):
         composed(tmp_path, override)
+
+
+@pytest.mark.parametrize("fidelity", ["table", "ideal"])
+def test_a_chip_that_the_switch_does_not_play_is_refused(fidelity: str, tmp_path: Path) -> None:
+    overrides = [f"optinc/fidelity={fidelity}", "optinc.chip.crosstalk=0.01"]
+    with pytest.raises(ConfigurationError, match=rf"crosstalk=0.01 .* not by .*={fidelity};"):
+        validate_training(prepare(composed(tmp_path, *TINY, *overrides)))
+
+
+def test_a_switch_that_reads_the_chip_or_is_not_there_is_not_asked(tmp_path: Path) -> None:
+    silicon = "optinc/chip=silicon"
+    validate_training(prepare(composed(tmp_path, *TINY, silicon, "reducer=ring")))
+    reads = "+optinc.fidelity.chip=${optinc.chip}"
+    cfg = prepare(composed(tmp_path, *TINY, silicon, reads))
+    validate_training(cfg)
+    settings = training_settings(cfg)
+    assert settings["optinc.chip.coupler_error"] == 0.02
+    assert not any("sources" in name for name in settings), "citations change no result"
 
 
 def test_the_default_chip_is_ideal(tmp_path: Path) -> None:
