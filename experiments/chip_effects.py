@@ -18,11 +18,13 @@ class Effect:
         name: The setting, ``optinc.chip.<name>``.
         levels: Its values, from harmless to harmful.
         beside: Settings without which it does nothing.
+        drawn: Whether it differs from chip to chip.
     """
 
     name: str
     levels: tuple[float, ...]
     beside: Mapping[str, Any] = field(default_factory=dict)
+    drawn: bool = False
 
     @property
     def unit(self) -> str:
@@ -42,22 +44,22 @@ class Effect:
 
 
 EFFECTS = (
-    Effect("coupler_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05)),
+    Effect("coupler_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05), drawn=True),
     Effect("coupler_common_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05)),
-    Effect("phase_error", (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)),
+    Effect("phase_error", (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03), drawn=True),
     Effect("phase_bits", (14, 12, 10, 9, 8, 7, 6)),
     Effect("crosstalk", (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 2e-3)),
     Effect("extinction", (90.0, 80.0, 70.0, 60.0, 50.0, 40.0, 30.0)),
-    Effect("mzi_loss_spread", (0.001, 0.003, 0.01, 0.02, 0.05, 0.1)),
+    Effect("mzi_loss_spread", (0.001, 0.003, 0.01, 0.02, 0.05, 0.1), drawn=True),
     Effect("skip_loss", (0.249, 0.245, 0.24, 0.2, 0.1, 0.0), {"mzi_loss": 0.25}),
-    Effect("splitter_imbalance", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),
-    Effect("attenuator_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05)),
-    Effect("bias_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05)),
-    Effect("gain_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05)),
-    Effect("level_error", (0.001, 0.003, 0.01, 0.02, 0.05, 0.1)),
+    Effect("splitter_imbalance", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), drawn=True),
+    Effect("attenuator_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05), drawn=True),
+    Effect("bias_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05), drawn=True),
+    Effect("gain_error", (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05), drawn=True),
+    Effect("level_error", (0.001, 0.003, 0.01, 0.02, 0.05, 0.1), drawn=True),
     Effect("modulator_extinction", (60.0, 50.0, 40.0, 35.0, 30.0, 25.0, 20.0, 15.0)),
-    Effect("server_imbalance", (0.001, 0.003, 0.01, 0.02, 0.05, 0.1)),
-    Effect("server_phase", (0.01, 0.03, 0.1, 0.2, 0.5, math.inf)),
+    Effect("server_imbalance", (0.001, 0.003, 0.01, 0.02, 0.05, 0.1), drawn=True),
+    Effect("server_phase", (0.01, 0.03, 0.1, 0.2, 0.5, math.inf), drawn=True),
     Effect("relu_knee", (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)),
     Effect("relu_leak", (100.0, 80.0, 70.0, 60.0, 50.0, 40.0)),
     Effect("noise", (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02)),

@@ -53,7 +53,10 @@ TRAINING = (
 """The trained ONN that bears noise best (docs/constructed_onns.md)."""
 
 MANY_CHIPS = {"b8_n4_half_even_smallest": 100, "b8_n4_half_even_robust": 100}
-"""Chips of the small ONNs; of the others as many as ``--chips`` says."""
+"""Chips of the small ONNs; of the others as many as ``--chips`` says, at least."""
+
+REPEATS = 4
+"""Draws of the noise for every input, where all chips are alike: one chip is enough."""
 
 HOPELESS = 0.01
 """Share right below which harsher levels are left out."""
@@ -106,17 +109,17 @@ def shares_right(subject: Subject, settings: ChipSettings, *, chips: int) -> Ten
     network = ChipNetwork.draw(
         subject.onn, settings, chips=chips, programme=subject.programme(settings)
     )
-    averages, symbols = samples_of_index(subject.index, scenario)
+    index = subject.index.repeat(REPEATS if network.dynamic and chips == 1 else 1)
+    averages, symbols = samples_of_index(index, scenario)
     generator = torch.Generator().manual_seed(SEED)
     if network.needs_servers:
-        sums = sums_of_index(subject.index, scenario)
+        sums = sums_of_index(index, scenario)
         codes = draw_codes(sums, scenario, generator=generator)
         amplitudes = network.emit(codes, generator=generator)
     else:
         amplitudes = network(averages, generator=generator)
     right = network.receive(amplitudes) == value_of_outputs(symbols, scenario)
-    shares = right.double().mean(-1)
-    return shares.expand(chips) if len(shares) == 1 else shares
+    return right.double().mean(-1)
 
 
 def measure(subject: Subject, settings: ChipSettings, *, chips: int) -> Row:
@@ -179,7 +182,7 @@ def main() -> None:
         quick=arguments.quick,
         commit=conditions().commit,
     )
-    names = arguments.names or (ONNS[:2] if arguments.quick else [*ONNS, TRAINED])
+    names = arguments.names or (ONNS[:2] if arguments.quick else [*ONNS[:-1], TRAINED, ONNS[-1]])
     rows = Rows(arguments.runs / "rows.jsonl")
     swept, together = [], []
     for name in names:
@@ -212,8 +215,10 @@ class Plan:
         """Inputs sent to every chip."""
         return min(self.inputs, 512) if self.quick else self.inputs
 
-    def of_chips(self, name: str) -> int:
-        """Chips of an ONN."""
+    def of_chips(self, name: str, *, drawn: bool = True) -> int:
+        """Chips of an ONN; a single one where nothing is drawn that differs between them."""
+        if not drawn:
+            return 1
         return min(self.chips, 3) if self.quick else max(self.chips, MANY_CHIPS.get(name, 0))
 
     def levels(self, effect: Effect) -> Sequence[float]:
@@ -240,7 +245,10 @@ def sweep(subject: Subject, plan: Plan, rows: Rows) -> Iterator[Row]:
     for effect in EFFECTS:
         for level in plan.levels(effect):
             settings = effect.settings(level, seed=SEED)
-            key = _key(subject, plan, effect=effect.name, level=level, unit=effect.unit)
+            chips = plan.of_chips(subject.name, drawn=effect.drawn)
+            key = _key(
+                subject, plan, effect=effect.name, level=level, unit=effect.unit, chips=chips
+            )
             row = rows.get(key, subject, settings)
             yield row
             if row["right %"] < 100 * HOPELESS:
@@ -251,14 +259,14 @@ def all_at_once(subject: Subject, plan: Plan, rows: Rows) -> Iterator[Row]:
     """Yield a row for every preset, with all its effects at once."""
     for name in presets.names():
         settings = replace(presets.preset(name), seed=SEED)
-        yield rows.get(_key(subject, plan, preset=name), subject, settings)
+        key = _key(subject, plan, preset=name, chips=plan.of_chips(subject.name))
+        yield rows.get(key, subject, settings)
 
 
 def _key(subject: Subject, plan: Plan, **what: Any) -> Row:
     return {
         "ONN": subject.name,
         **what,
-        "chips": plan.of_chips(subject.name),
         "inputs": subject.inputs,
         "seed": SEED,
         "commit": plan.commit,
@@ -312,7 +320,8 @@ NOTES = (
     "Every effect alone on an otherwise ideal chip, whose settings are those of the ideal ONN: no "
     "calibration to the drawn chip. < and > lie beyond the levels measured. Inputs are a random "
     "sample of all possible ones, the same for every chip; where servers differ, their codes are "
-    "drawn among those with the input's sums."
+    "drawn among those with the input's sums. One chip is enough where all are alike; its noise is "
+    f"drawn {REPEATS} times for each input."
 )
 
 
@@ -343,10 +352,12 @@ def plot(swept: Sequence[Row], path: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 
-    columns = 5
+    columns = min(5, len(EFFECTS))
     lines = -(-len(EFFECTS) // columns)
     size = (3.4 * columns, 2.5 * lines)
-    figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", sharey=True)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
     names = list(dict.fromkeys(row["ONN"] for row in swept))
     for axis, effect in zip(axes.flat, EFFECTS, strict=False):
         for number, name in enumerate(names):

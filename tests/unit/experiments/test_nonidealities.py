@@ -18,7 +18,10 @@ from experiments import nonidealities
 from experiments.chip_effects import EFFECTS, NOT_SWEPT, Effect, level_lost
 from experiments.nonidealities import Plan, Rows, Subject, limit_rows, measure, shares_right, sweep
 from optinc.onn import zoo
+from optinc.onn.chip import ChipNetwork
+from optinc.onn.server_symbols import draw_codes
 from optinc.photonics.chip_settings import ChipSettings, numbers
+from optinc.signal.preprocessing import sums_of_index
 
 SMALLEST, ROBUST = "b8_n4_half_even_smallest", "b8_n4_half_even_robust"
 PLAN = Plan(chips=2, inputs=300, quick=True, commit="c")
@@ -90,12 +93,34 @@ def test_seeds_repeat_and_differ(smallest: Subject) -> None:
     assert not once.equal(shares_right(smallest, replace(settings, seed=2), chips=3))
 
 
-def test_a_sweep_ends_where_nothing_is_right(smallest: Subject, tmp_path: Path) -> None:
+@pytest.mark.parametrize("each", EFFECTS, ids=lambda each: each.name)
+def test_one_chip_is_enough_only_where_all_are_alike(smallest: Subject, each: Effect) -> None:
+    few = replace(smallest, inputs=60)
+    settings = each.settings(each.levels[len(each.levels) // 2], seed=1)
+    chip = ChipNetwork.draw(few.onn, settings, chips=2)
+    alike = all(
+        bool(
+            (layer.weight[0] == layer.weight[1]).all() and layer.bias_Cm[0].equal(layer.bias_Cm[1])
+        )
+        for layer in chip.layers
+    )
+    if not chip.dynamic:
+        sums = sums_of_index(few.index, chip.scenario)
+        first, second = chip.emit(draw_codes(sums, chip.scenario))
+        alike = first.equal(second)
+    assert alike != each.drawn
+
+
+def test_a_sweep_ends_where_nothing_is_right(
+    smallest: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = tuple(effect(name) for name in ("phase_error", "rin", "relu_leak"))
+    monkeypatch.setattr(nonidealities, "EFFECTS", chosen)
     swept = list(sweep(smallest, PLAN, Rows(tmp_path / "rows.jsonl")))
     of_phase = [row for row in swept if row["effect"] == "phase_error"]
     assert [row["level"] for row in of_phase] == list(effect("phase_error").levels[1::2])
     assert all(row["right %"] >= 1.0 for row in of_phase[:-1])
-    assert {row["effect"] for row in swept} == {each.name for each in EFFECTS}
+    assert {row["effect"] for row in swept} == {each.name for each in chosen}
     limits = limit_rows(swept)
     phase = next(row for row in limits if row["effect"] == "phase_error")
     assert phase["unit"] == "rad"
@@ -149,7 +174,7 @@ def test_the_command_writes_tables_and_a_plot(
 ) -> None:
     monkeypatch.setattr(nonidealities, "EFFECTS", (effect("noise"), effect("gain_error")))
     monkeypatch.setattr(nonidealities.presets, "names", lambda: ["silicon"])
-    arguments = ["--quick", "--inputs", "100", "--chips", "2", "--runs", str(tmp_path / "runs")]
+    arguments = ["--quick", "--inputs", "100", "--runs", str(tmp_path / "runs")]
     monkeypatch.setattr(
         sys, "argv", ["nonidealities", SMALLEST, *arguments, "--results", str(tmp_path)]
     )
@@ -158,7 +183,8 @@ def test_the_command_writes_tables_and_a_plot(
     with (tmp_path / "nonidealities.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["effect"] for row in rows} == {"noise", "gain_error"}
-    assert {(row["chips"], row["inputs"], row["seed"]) for row in rows} == {("2", "100", "1")}
+    chips = {row["effect"]: row["chips"] for row in rows}
+    assert chips == {"noise": "1", "gain_error": "3"}
     with (tmp_path / "nonidealities_presets.csv").open() as file:
         (together,) = csv.DictReader(file)
     assert together["preset"] == "silicon"
