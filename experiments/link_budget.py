@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import (
+    STRONGEST,
     Segment,
     chain_loss,
     costs,
@@ -68,6 +69,9 @@ PLAIN = {
     for each in (0.1, 0.25)
 }
 """Loss in interferometers alone, shot noise alone; heaters of 15 mW and 0.012 mm^2 an MZI."""
+
+COSTED = ("heater_power", "conversion_energy", "mzi_area", "mzi_length")
+"""Settings without which a part of the costs is not known; 0 where a preset has no source."""
 
 Row = dict[str, Any]
 
@@ -177,6 +181,15 @@ def summarise(
     spent = costs(segments, settings, mzis=mzis, bits=switch.onn.card.bits)
     powers = [power_for(switch.borne, segment, settings) for segment in segments]
     needed = None if None in powers else max(power for power in powers if power is not None)
+    enough = (
+        None
+        if needed is None
+        else costs(
+            segments, replace(settings, laser_power=needed), mzis=mzis, bits=switch.onn.card.bits
+        ).energy
+    )
+    # A preset without a source for a part of the costs says nothing of them.
+    known = {name: bool(getattr(settings, name)) for name in COSTED}
     averaged = unit_p(switch.onn.card.scenario, incoherent=settings.averaging == "incoherent")
     return {
         "ONN": switch.name,
@@ -195,24 +208,27 @@ def summarise(
         "noisiest": segments[worst].name,
         "dBm needed": needed,
         "light W": spent.light,
-        "heaters W": spent.heaters,
+        "heaters W": spent.heaters if known["heater_power"] else None,
         "lasers W": spent.lasers,
-        "conversions W": spent.conversions,
-        "heaters pJ/bit": 1e3 * spent.heaters / spent.bits,
+        "conversions W": spent.conversions if known["conversion_energy"] else None,
         "pJ/bit": spent.energy,
-        "area mm^2": spent.area,
-        "latency ns": spent.latency,
+        "pJ/bit at dBm needed": enough,
+        "area mm^2": spent.area if known["mzi_area"] else None,
+        "latency ns": spent.latency if known["mzi_length"] else None,
         "verdict": verdict(
             noise=found[worst].noise,
             borne=switch.borne,
             where=segments[worst].name,
             needed=needed,
             energy=spent.energy,
+            whole=known["heater_power"] and known["conversion_energy"],
         ),
     }
 
 
-def verdict(*, noise: float, borne: float, where: str, needed: float | None, energy: float) -> str:
+def verdict(
+    *, noise: float, borne: float, where: str, needed: float | None, energy: float, whole: bool
+) -> str:
     """Say in words whether a switch works, and at what energy.
 
     Args:
@@ -222,18 +238,15 @@ def verdict(*, noise: float, borne: float, where: str, needed: float | None, ene
         needed: Light on a modulator, dBm, with which every detector has less noise; None where no
             power is enough.
         energy: pJ/bit.
+        whole: Whether heaters and conversions are known, else there is more energy.
     """
-    times = energy / ELECTRICAL_ENERGY
-    price = (
-        f"{times:.3g} times the energy of an electrical switch"
-        if times >= 1
-        else f"{times:.2g} of the energy of an electrical switch"
-    )
+    least = "" if whole else "at least "
+    price = f"{least}{energy / ELECTRICAL_ENERGY:.2g} times the energy of an electrical switch"
     if noise <= borne:
-        return f"light suffices, at {price}"
+        return f"possible: {price}"
     short = f"{where} has {100 * noise:.2g} % noise, {100 * borne:.2g} % is borne"
     if needed is None:
-        return f"not possible at any power: {short}; {price}"
+        return f"not possible at any power: {short} ({STRONGEST:g} dBm a modulator tried); {price}"
     return f"not possible with this laser: {short}; {needed:.1f} dBm a modulator would do; {price}"
 
 
@@ -276,8 +289,9 @@ NOTES = (
     "Every layer is detected and modulated anew; noise is that of the noisiest detector and the "
     "noise that loses 0.1 % of the inputs, in shares of full scale; regenerations count the layers "
     "behind which light could not go on even through a ReLU without loss. pJ/bit are of one "
-    f"server's bits; an electrical switch takes about {ELECTRICAL_ENERGY:g}. Formulas: "
-    "optinc/photonics/link_budget.py."
+    f"server's bits; an electrical switch takes about {ELECTRICAL_ENERGY:g}. Empty: the preset "
+    "has no value with a source. Formulas: optinc/photonics/link_budget.py; values with their sources: "
+    "conf/optinc/chip, python run.py task=describe_chip optinc/chip=PRESET."
 )
 
 

@@ -102,16 +102,15 @@ def test_borne_noise_loses_one_input_in_a_thousand() -> None:
 
 
 def test_verdicts_say_what_is_missing() -> None:
-    given = {"noise": 0.02, "borne": 0.01, "where": "layer 5", "energy": 300.0}
+    given = {"noise": 0.02, "borne": 0.01, "where": "layer 5", "energy": 300.0, "whole": True}
     assert verdict(**given, needed=16.0) == (
         "not possible with this laser: layer 5 has 2 % noise, 1 % is borne; 16.0 dBm a modulator "
         "would do; 30 times the energy of an electrical switch"
     )
     assert verdict(**given, needed=None).startswith("not possible at any power: layer 5 has 2 %")
-    fine = given | {"noise": 0.001, "energy": 5.0}
-    assert (
-        verdict(**fine, needed=1.0)
-        == "light suffices, at 0.5 of the energy of an electrical switch"
+    fine = given | {"noise": 0.001, "energy": 5.0, "whole": False}
+    assert verdict(**fine, needed=1.0) == (
+        "possible: at least 0.5 times the energy of an electrical switch"
     )
 
 
@@ -128,6 +127,10 @@ def test_loss_makes_the_budget_worse() -> None:
     assert rows[1]["chain dB"] - rows[0]["chain dB"] == pytest.approx(depth)
     assert rows[1]["noise %"] > rows[0]["noise %"]
     assert rows[0]["levels needed"] == 13
+    # Nothing is known of their heaters, conversions, area and length.
+    unknown = ("heaters W", "conversions W", "area mm^2", "latency ns")
+    assert {rows[0][column] for column in unknown} == {None}
+    assert "at least" in rows[0]["verdict"]
 
 
 def test_the_command_writes_both_tables_and_a_plot(
