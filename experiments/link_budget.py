@@ -290,8 +290,8 @@ NOTES = (
     "noise that loses 0.1 % of the inputs, in shares of full scale; regenerations count the layers "
     "behind which light could not go on even through a ReLU without loss. pJ/bit are of one "
     f"server's bits; an electrical switch takes about {ELECTRICAL_ENERGY:g}. Empty: the preset "
-    "has no value with a source. Formulas: optinc/photonics/link_budget.py; values with their sources: "
-    "conf/optinc/chip, python run.py task=describe_chip optinc/chip=PRESET."
+    "has no value with a source. Formulas: optinc/photonics/link_budget.py; values and sources: "
+    "python run.py task=describe_chip optinc/chip=PRESET."
 )
 
 
