@@ -39,7 +39,7 @@ def chip_switch(
     *,
     chip: ChipSettings,
     play: Play = "auto",
-    standard_error: float = 0.03,
+    standard_error: float = 0.1,
     seed: int = 0,
     cache: Path | str | None = None,
 ) -> OpticalSwitch:
