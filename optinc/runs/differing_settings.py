@@ -73,14 +73,14 @@ def training_settings(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that the results of a training depend on, by their dotted names.
 
     These are the values of :data:`TRAINED_BY` and all values that those refer to, without
-    :data:`NOT_RESULTS`: ``reducer=ring`` depends on no ``optinc.bits``.
+    :data:`NOT_RESULTS` and citations: ``reducer=ring`` depends on no ``optinc.bits``.
     """
     content = OmegaConf.to_container(cfg, resolve=False)
     found: dict[str, Any] = {}
     todo = list(TRAINED_BY)
     for path in todo:
         for name, raw in _flatten(value_at(content, path), path).items():
-            if name in found or name.split(".")[-1] in NOT_RESULTS:
+            if name in found or name.split(".")[-1] in NOT_RESULTS or ".sources." in name:
                 continue
             value = raw
             if isinstance(raw, str) and "${" in raw:

@@ -12,6 +12,8 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from optinc.errors import ConfigurationError
+from optinc.photonics.chip_settings import ChipSettings, numbers
+from optinc.runs.differing_settings import training_settings
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.legal_values import check_seed, check_trainer
 from optinc.tasks.machine import check_accelerator, infer_processes, refuse_several_processes
@@ -142,6 +144,7 @@ def validate_training(cfg: DictConfig) -> None:
             f"optinc.topology.level={cfg.optinc.topology.level} chooses the ONN of task=train_onn, "
             "construct_onn and evaluate_onn; it must be null for task=train"
         )
+    _check_chip_is_played(cfg)
     check_accelerator(cfg.trainer.accelerator)
     check_trainer(cfg.trainer)
     check_accelerator(cfg.trainer.accelerator)
@@ -155,6 +158,27 @@ def validate_training(cfg: DictConfig) -> None:
             f"data.batch_size={batch_size} must be at least the number of servers, {servers}: "
             "every server needs a sample"
         )
+
+
+def _check_chip_is_played(cfg: DictConfig) -> None:
+    """Refuse errors of a chip that the switch would not play.
+
+    Raises:
+        ConfigurationError: Names the setting and the fidelity that plays it.
+    """
+    read = training_settings(cfg)
+    switched = any(name.startswith("optinc.fidelity.") for name in read)
+    if not switched or any(name.startswith("optinc.chip.") for name in read):
+        return
+    chip, ideal = instantiate(cfg.optinc.chip), ChipSettings()
+    for each in numbers():
+        value = getattr(chip, each.name)
+        if value != getattr(ideal, each.name):
+            raise ConfigurationError(
+                f"optinc.chip.{each.name}={value} is played by optinc/fidelity=chip alone, not by "
+                f"optinc/fidelity={cfg.choices.get('optinc/fidelity')}; optinc/chip=ideal has no "
+                "errors"
+            )
 
 
 def _servers(cfg: DictConfig) -> int:

@@ -44,5 +44,8 @@ class Attenuator:
 
 
 def mzi_transmission(setting: Tensor, phase_error: Tensor) -> Tensor:
-    """Return what an MZI transmits in place of a: cos(arccos(a) + error), error in rad."""
+    """Return what an MZI transmits in place of a: cos(arccos(a) + error), error in rad.
+
+    Differentiable where a is below 1 in size.
+    """
     return torch.cos(torch.arccos(setting) + phase_error)

@@ -51,13 +51,25 @@ def mean_field(sigma: float) -> float:
     return math.exp(-(sigma**2) / 2)
 
 
+def in_phase_variance(sigma: float, *, servers: int) -> float:
+    """Return the part of :func:`field_variance` that homodyne detection sees.
+
+    The variance of the real part, (1 - exp(-sigma^2))^2 / (2 N): of fourth order in sigma, where
+    the other quadrature is of second order.
+    """
+    return (1 - mean_field(sigma) ** 2) ** 2 / (2 * servers)
+
+
 def field_variance(sigma: float, *, servers: int) -> float:
     """Return the variance of the mean field of servers that all send amplitude 1."""
     return (1 - mean_field(sigma) ** 2) / servers
 
 
 def intensity_field(level: Tensor) -> Tensor:
-    """Return the amplitudes that send levels in [0, 1] as intensities, [...]: the square roots."""
+    """Return the amplitudes that send levels in [0, 1] as intensities, [...]: the square roots.
+
+    The slope is infinite at level 0.
+    """
     return level.sqrt()
 
 

@@ -84,9 +84,7 @@ def haar(batch: int, size: int) -> Tensor:
     return unitary * (diagonal / diagonal.abs()).unsqueeze(-2)
 
 
-def test_the_phases_of_silicon_nitride_are_as_exact_as_the_published_processor_of_20_modes() -> (
-    None
-):
+def test_phases_of_silicon_nitride_are_as_exact_as_the_published_processor_of_20_modes() -> None:
     """97.4 % amplitude fidelity of Haar-random matrices, arXiv:2203.01801, within 0.5 points."""
     sigma = chip("silicon_nitride").phase_error
     unitary = haar(30, 20)
@@ -130,7 +128,7 @@ def test_quantities_that_were_converted_or_added_up() -> None:
     assert best.laser_power == pytest.approx(units.dbm(270e-3), abs=0.05)
     assert niobate.mzi_loss == best.mzi_loss == pytest.approx(units.loss_of_power(0.985), abs=1e-3)
     assert nitride.mzi_loss == pytest.approx(2.9 / 20)
-    amplifier = 155 / 2 / 28
+    amplifier = 155 / 28
     assert silicon.conversion_energy == pytest.approx(amplifier + 2 * 0.45, abs=0.005)
     assert niobate.conversion_energy == pytest.approx(amplifier, abs=0.005)
     assert silicon.mzi_area == pytest.approx(0.12 * 0.1)

@@ -29,6 +29,23 @@ def test_the_mean_field_falls_and_scatters_as_the_closed_form_says(sigma: float)
     assert abs(complex(got.mean()) - expected) <= 4 * math.sqrt(variance / DRAWS) + 1e-12
     scatter = float((got - expected).abs().square().mean())
     assert scatter == pytest.approx(variance, rel=0.02, abs=1e-12)
+    in_phase = averaging.in_phase_variance(sigma, servers=4)
+    assert float(got.real.var()) == pytest.approx(in_phase, rel=0.03, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "mean", "scatter"),
+    [
+        (0.05, 0.9988, 0.09),
+        (0.1, 0.9950, 0.35),
+        (0.2, 0.9802, 1.39),
+        (0.5, 0.8825, 7.82),
+        (math.inf, 0.0, 35.36),
+    ],
+)
+def test_figures_of_the_page_of_parts(sigma: float, mean: float, scatter: float) -> None:
+    assert round(averaging.mean_field(sigma), 4) == mean
+    assert round(100 * math.sqrt(averaging.in_phase_variance(sigma, servers=4)), 2) == scatter
 
 
 def test_free_running_lasers_have_phases_equally_likely_over_the_turn() -> None:

@@ -9,9 +9,7 @@ from optinc.photonics.parts import coupler
 from optinc.photonics.parts.coupler import EVEN, Coupler
 
 
-def test_an_even_coupler_splits_in_halves_and_delays_light_that_crosses_by_a_quarter_period() -> (
-    None
-):
+def test_an_even_coupler_splits_in_halves_and_delays_what_crosses_by_a_quarter_period() -> None:
     out = coupler.matrix(torch.tensor(EVEN, dtype=torch.float64))[:, 0]
     assert torch.allclose(out.abs().square(), torch.tensor([0.5, 0.5], dtype=torch.float64))
     assert math.isclose(float(out[1].angle() - out[0].angle()), math.pi / 2)
