@@ -32,6 +32,11 @@ COLUMNS = [
         "paper area %",
         "area %",
         "MZIs",
+        "MZIs built",
+        "splitters",
+        "combiners",
+        "splitting dB",
+        "optical depth",
         "made by",
         "seconds",
         "hardware",
@@ -39,7 +44,7 @@ COLUMNS = [
     )
 ]
 
-WIDTH = 200
+WIDTH = 250
 """Characters of a printed line."""
 
 
@@ -126,13 +131,25 @@ def _measure(row: PaperRow, *, runs: Path | None, verify: bool) -> dict[str, str
         "paper area %": f"{row.area:g}",
         # Area follows from the structure alone.
         "area %": f"{100 * ratio:.2f}",
-        "MZIs": str(area.network_mzis(design.structure, design.approximated_layers)),
+        **_parts(area.network_parts(design.structure, design.approximated_layers)),
     }
     try:
         onn = _shipped(design) if runs is None else _train(row, runs)
     except MissingONNError:
         return cells | {"source": f"not trained yet: `{design.train_command}`"}
     return cells | _measured(onn, verify=verify)
+
+
+def _parts(parts: area.PartCounts) -> dict[str, str]:
+    """Return the cells that count parts: the paper's MZIs, then what is built."""
+    return {
+        "MZIs": str(parts.mzis),
+        "MZIs built": str(parts.built_mzis),
+        "splitters": str(parts.splitters),
+        "combiners": str(parts.combiners),
+        "splitting dB": f"{parts.splitting_db:.1f}",
+        "optical depth": str(parts.optical_depth),
+    }
 
 
 def _measured(onn: ONNArtifact, *, verify: bool) -> dict[str, str]:
@@ -152,6 +169,7 @@ def _measured(onn: ONNArtifact, *, verify: bool) -> dict[str, str]:
         "seconds": f"{card.seconds:.0f}",
         "hardware": card.hardware,
         "source": source,
+        **_parts(onn.parts),
     }
 
 
@@ -186,7 +204,10 @@ def _write(name: str, title: str, cells: list[dict[str, str]], *, folder: Path) 
         source=title,
         command=command_line(f"experiments.{name}"),
         rows=cells,
-        notes="Seconds and hardware of a row are those that made its ONN.",
+        notes="Seconds and hardware of a row are those that made its ONN. MZIs are the paper's "
+        "count; MZIs built have the ports and attenuators of biases, no mesh in diagonal layers "
+        "and no attenuator without light; splitters and combiners divide inputs, blocks and "
+        "reference beams.",
         folder=folder,
     )
     lines = [f"# {title}", "", f"`python -m experiments.{name}`", "", *markdown(COLUMNS, cells)]

@@ -191,6 +191,24 @@ def total_parts(layers: Iterable[PartCounts]) -> PartCounts:
     return PartCounts(*(sum(column) for column in columns))
 
 
+def network_parts(structure: Sequence[int], approximated_layers: Collection[int]) -> PartCounts:
+    """Count the parts of an ONN none of whose layers is diagonal, biases as ports of SVD layers.
+
+    Args:
+        structure: Widths of all layers, from K ONN inputs to M outputs.
+        approximated_layers: 1-based indices of the layers in Sigma U form.
+    """
+    return total_parts(
+        layer_parts(
+            outputs,
+            inputs,
+            form="sigma_u" if layer in approximated_layers else "svd",
+            bias="port",
+        )
+        for layer, (inputs, outputs) in enumerate(pairwise(structure), start=1)
+    )
+
+
 def _dividers(outputs: int, inputs: int) -> tuple[int, int]:
     """Count the 1:2 splitters before and the 2:1 combiners behind the blocks of a layer."""
     shorter, longer = sorted((outputs, inputs))

@@ -12,14 +12,18 @@ from omegaconf import DictConfig
 from optinc.onn import mesh_settings
 from optinc.onn.layer_factors import LayerDescription
 from optinc.photonics.area import PartCounts
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.runs.summary import write_summary
 from optinc.tasks.chosen_onn import chosen_onn
+from optinc.tasks.instantiate import instantiate
 
 logger = logging.getLogger(__name__)
 
 
 def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Map the ONN of the optinc settings, or the one that ``onn=`` names, and check the result.
+
+    ``optinc.chip.hardware`` and ``optinc.chip.bias`` say what the meshes and biases are built of.
 
     Args:
         cfg: The composed configuration.
@@ -33,7 +37,8 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     onn = chosen_onn(cfg)
     onn.card.warn_of_wrong_inputs()
-    mapped = mesh_settings.map_onn(onn)
+    chip: ChipSettings = instantiate(cfg.optinc.chip)
+    mapped = mesh_settings.map_onn(onn, hardware=chip.hardware, bias=chip.bias)
     folder = Path(cfg.paths.output_dir) / "programme"
     mapped.save(folder)
     stored = mesh_settings.MeshProgramme.load(folder)

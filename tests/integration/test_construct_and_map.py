@@ -59,6 +59,20 @@ def test_a_named_onn_is_mapped_whatever_scenario_it_serves(tmp_path: Path) -> No
     assert summary["built_mzi_count"] == objects["onn"].parts.built_mzis
 
 
+def test_the_chip_says_what_meshes_and_biases_are_built_of(tmp_path: Path) -> None:
+    chip = ["optinc.chip.hardware=one_arm", "optinc.chip.bias=attenuator"]
+    summary, _ = job(tmp_path, "task=map_onn", "onn=b8_n4_floor_smallest", *chip)
+    assert summary["weight_error"] < 1e-6
+    programme = MeshProgramme.load(tmp_path / "programme")
+    assert (programme.hardware, programme.bias) == ("one_arm", "attenuator")
+    assert (summary["hardware"], summary["bias"]) == ("one_arm", "attenuator")
+    assert {layer["bias"] for layer in summary["layers"]} == {"attenuator"}
+    with pytest.raises(
+        ConfigurationError, match=r"optinc\.chip\.hardware must be push_pull \| one"
+    ):
+        job(tmp_path, "task=map_onn", "optinc.chip.hardware=two_arms")
+
+
 def test_an_unknown_onn_is_not_mapped(tmp_path: Path) -> None:
     with pytest.raises(MissingONNError, match="onn=nothing is neither a folder nor a shipped ONN"):
         job(tmp_path, "task=map_onn", "onn=nothing")

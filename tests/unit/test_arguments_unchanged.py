@@ -34,11 +34,16 @@ from optinc.onn import (
     zoo,
 )
 from optinc.onn import noise as onn_noise
+from optinc.onn.chip import ChipNetwork, chip_accuracy
+from optinc.onn.chip.draws import Draws
+from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
+from optinc.onn.chip.servers import Servers
 from optinc.onn.construction import values as construction_values
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.training import losses, one_switch, optimizers
 from optinc.onn.zoo.families import CascadeONNs, load_onns
-from optinc.photonics import decomposition, mzi
+from optinc.photonics import decomposition, imperfect_mesh, mzi
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts import (
     attenuator,
     averaging,
@@ -212,6 +217,12 @@ def photonics_calls() -> Iterator[Call]:
     angles = torch.rand(1, 2, dtype=torch.float64)
     yield call(mzi.matrix, angles, angles.clone())
     yield call(mzi.mix, unitary(), mzi.mesh_columns(5)[0], angles, angles.clone())
+    meshes = imperfect_mesh.MeshErrors(
+        couplers_CBE2=torch.rand(2, 1, 10, 2).double(), crosstalk=0.1
+    )
+    field = unitary().expand(2, -1, -1, -1).contiguous()
+    yield call(imperfect_mesh.propagate, field, phases, meshes)
+    yield call(imperfect_mesh.attenuate, angles, imperfect_mesh.MeshErrors(phase_bits=4))
     yield from light_calls()
     yield from electronic_calls()
 
@@ -314,6 +325,9 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(mesh_settings.check_rebuilt, programme, onn.network)
     yield call(mesh_settings.rebuild_network, programme)
     yield call(mesh_settings.transfer_matrix, programme, 0)
+    yield from chip_calls(
+        onn, programme, averages=torch.rand(3, 4), codes=torch.arange(8).view(4, 2)
+    )
     for linear, approximated in zip(projected.linears, (True, False), strict=False):
         yield call(approximation.layer_form, linear.weight, approximated=approximated)
         yield call(layer_factors.factor, linear, approximated=approximated, bias="port")
@@ -322,6 +336,26 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(construction_values.assemble, layers, scenario())
     yield from training_calls(samples)
     yield from cascade_calls()
+
+
+def chip_calls(
+    onn: artifact.ONNArtifact,
+    programme: mesh_settings.MeshProgramme,
+    *,
+    averages: torch.Tensor,
+    codes: torch.Tensor,
+) -> Iterator[Call]:
+    settings = ChipSettings(coupler_error=0.01, noise=0.01)
+    yield call(ChipNetwork.draw, onn, settings, chips=2, programme=programme)
+    chips = ChipNetwork.draw(onn, settings, chips=2, programme=programme)
+    yield call(ChipNetwork.forward, chips, averages)
+    yield call(ChipNetwork.emit, chips, codes)
+    yield call(ChipNetwork.receive, chips, 3 * torch.rand(2, 5, 4))
+    yield call(chip_accuracy, chips)
+    yield call(uncentred_scale, onn.network, onn.card.scenario)
+    yield call(uncentred_scales, onn.network, onn.card.scenario)
+    drawn = Servers(ChipSettings(phase_drift=0.1, timing_skew=0.1), onn.card.scenario, Draws(0, 2))
+    yield call(Servers.average, drawn, codes)
 
 
 def training_calls(samples: dataset.Samples) -> Iterator[Call]:

@@ -1,0 +1,234 @@
+"""How the shipped ONNs bear a chip's imperfections, beside the first estimates.
+
+    python -m experiments.imperfections [EFFECT ...] [--chips 100] [--onns smallest robust]
+
+Each effect stands alone on drawn chips of scenario 1 (8 bits, 4 servers); the numbers are the share
+of all 28,561 inputs that is received right, in %, mean over chips with its standard error. The
+first estimates are from another program of which the conventions are not all known. Those here:
+
+- ``one_arm`` hardware; a residual phase on every shifter; an attenuator is an MZI with one shifter.
+- Biases by attenuators. Layers that are diagonal have meshes, as the paper counts them, or none
+  (``robust*``).
+- DACs have 2^bits steps over 2 pi, on every shifter; an attenuator and an MZI have one of 2 theta.
+- A splitting angle differs by sigma in each of the two couplers of an MZI.
+- The loss of each arm differs by sigma from the mean.
+- Thermal crosstalk joins nearest neighbours of a column, of the same kind of shifter.
+- Servers err once a chip, phases drift with every symbol.
+"""
+
+# Shape suffixes: C chips, B meshes, s size of a mesh.
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Any
+
+import torch
+
+from experiments.common.options import add_results, command_parser
+from experiments.common.record import command_line, save
+from experiments.common.tables import columns_of, note, show
+from optinc.onn import zoo
+from optinc.onn.artifact import ONNArtifact
+from optinc.onn.chip import ChipNetwork, chip_accuracy
+from optinc.onn.mesh_settings import MeshProgramme, map_onn
+from optinc.photonics.chip_settings import ChipSettings
+from optinc.photonics.decomposition import decompose
+
+ONNS = ("smallest", "robust", "robust*", "all_layers", "dense")
+"""Shipped ONNs of scenario 1; * is without meshes in diagonal layers."""
+
+CHIPS = {"all_layers": 20, "dense": 10}
+"""Most chips of large ONNs."""
+
+FIRST_CHIPS = 5
+"""Chips of the first estimates: "several", which is taken for five."""
+
+BASE = ChipSettings(hardware="one_arm", bias="attenuator")
+
+Figure = float | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One row of the table.
+
+    Attributes:
+        name: Name on the command line and in the table.
+        settings: What differs from an ideal chip.
+        first: First estimates by ONN, in %: a number, or a range.
+        random: Whether chips differ.
+        repeats: How often every input is sent.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    first: Mapping[str, Figure] = field(default_factory=dict)
+    random: bool = True
+    repeats: int = 1
+
+    @property
+    def chip(self) -> ChipSettings:
+        """The chip of this row."""
+        return replace(BASE, **self.settings)
+
+
+def _of(*figures: Figure | None) -> dict[str, Figure]:
+    return {name: figure for name, figure in zip(ONNS, figures, strict=False) if figure is not None}
+
+
+def _fixed(name: str, *figures: Figure | None, **settings: Any) -> Effect:
+    return Effect(name, settings, _of(*figures), random=False)
+
+
+def _drawn(name: str, *figures: Figure | None, **settings: Any) -> Effect:
+    return Effect(name, settings, _of(*figures))
+
+
+ALL = {"mzi_loss_spread": 0.02, "phase_bits": 10, "noise": 0.005}
+
+EFFECTS = (
+    _drawn("phase 0.001 rad", 37, 100, None, 99.97, 100, phase_error=0.001),
+    _drawn("phase 0.003 rad", 10, 99.7, 99.94, 99.2, 98.9, phase_error=0.003),
+    _drawn("phase 0.01 rad", 1.8, 53, 63, 70, 54, phase_error=0.01),
+    _fixed("12 bits", 100, 100, None, 100, phase_bits=12),
+    _fixed("10 bits", 46, 100, None, 99.99, phase_bits=10),
+    _fixed("8 bits", 4.8, 98.2, None, 90, 86, phase_bits=8),
+    _fixed("6 bits", 0.6, 8.7, None, 19, 9.5, phase_bits=6),
+    _drawn("couplers 0.01 rad", 4.3, 32, None, 99.9, 73, coupler_error=0.01),
+    _drawn("couplers 0.02 rad", 1.6, 5.4, None, 67, 10, coupler_error=0.02),
+    _fixed("common 0.01 rad", 1, 32, None, 99, 39, coupler_common_error=0.01),
+    _drawn("loss spread 0.02 dB", 55, 99.97, None, 98, 96, mzi_loss_spread=0.02),
+    _fixed("crosstalk 0.002", 6, 22, None, 15, 1, crosstalk=0.002),
+    _fixed("ReLU knee 0.03", 13, 100, None, 42, relu_knee=0.03),
+    _fixed("ReLU leak -40 dB", None, 44, relu_leak=40.0),
+    _drawn("server phase 0.1 rad", (99, 100), (99, 100), None, (99, 100), phase_drift=0.1),
+    _drawn("server phase 0.2 rad", (80, 96), (80, 96), None, (80, 96), phase_drift=0.2),
+    _drawn("free-running lasers", (0.2, 0.3), (0.2, 0.3), None, (0.2, 0.3), phase_drift=inf),
+    _drawn("imbalance 0.02", None, 100, server_imbalance=0.02),
+    _drawn("imbalance 0.05", None, 96, server_imbalance=0.05),
+    _drawn("noise 0.01 uncentred", None, 99.944, noise=0.01, receiver_noise=0.01),
+    _drawn("all but couplers", None, 99.9, phase_error=0.003, **ALL),
+    _drawn("all, 0.005 rad", None, (93, 95), phase_error=0.005, **ALL),
+)
+"""The rows. ``all``: 0.02 dB spread, 10 bits and 0.5 % noise beside the phase error; the estimates
+had couplers with known errors of 2 % that the phases made up for."""
+
+
+def with_meshes(programme: MeshProgramme) -> MeshProgramme:
+    """Return a programme whose diagonal layers have meshes, as the paper counts them.
+
+    A mesh plays the signs of the diagonal, which attenuators give otherwise.
+    """
+    settings, layers = dict(programme.settings), []
+    for i, layer in enumerate(programme.layers):
+        if layer.form == "diagonal":
+            for name in [name for name in settings if name.startswith(f"layers.{i}.blocks")]:
+                scale_Bs = settings[name]
+                sign_Bs = torch.where(scale_Bs < 0, -1.0, 1.0).double()
+                mesh = name.removesuffix(".attenuation")
+                phases = decompose(torch.diag_embed(sign_Bs), hardware=programme.hardware)
+                settings[name] = scale_Bs.abs()
+                settings[f"{mesh}.theta"] = phases.theta_BE
+                settings[f"{mesh}.phi"] = phases.phi_BE
+                settings[f"{mesh}.output"] = phases.output_Bn
+        layers.append(replace(layer, form="sigma_u") if layer.form == "diagonal" else layer)
+    return replace(programme, settings=settings, layers=tuple(layers))
+
+
+def load(name: str) -> tuple[ONNArtifact, MeshProgramme]:
+    """Load a shipped ONN by its short name, one of :data:`ONNS`, and the settings of its meshes."""
+    onn = zoo.load_named(f"b8_n4_half_even_{name.removesuffix('*')}")
+    programme = map_onn(onn, hardware=BASE.hardware, bias=BASE.bias)
+    return onn, programme if name.endswith("*") else with_meshes(programme)
+
+
+def measure(
+    effect: Effect, onn: ONNArtifact, programme: MeshProgramme, *, chips: int
+) -> tuple[float, float]:
+    """Return mean and standard error, in %, of the share of inputs that drawn chips receive right.
+
+    Args:
+        effect: The row.
+        onn: The ONN.
+        programme: Settings of its meshes.
+        chips: Number of chips.
+    """
+    chip = ChipNetwork.draw(onn, effect.chip, chips=chips, programme=programme)
+    right_C = 100 * chip_accuracy(chip, repeats=effect.repeats)
+    error = float(right_C.std()) / chips**0.5 if chips > 1 else 0.0
+    return float(right_C.mean()), error
+
+
+def agrees(mean: float, error: float, first: Figure, *, chips: int) -> bool:
+    """Whether a mean is within 2 points, or three standard errors, of the first estimate.
+
+    The standard error is that of the difference; the estimates are from :data:`FIRST_CHIPS`.
+    """
+    low, high = first if isinstance(first, tuple) else (first, first)
+    of_both = error * math.sqrt(1 + chips / FIRST_CHIPS)
+    return max(low - mean, mean - high, 0.0) <= max(2.0, 3 * of_both)
+
+
+def _row(
+    name: str, effect: Effect, onn: ONNArtifact, programme: MeshProgramme, *, chips: int
+) -> dict[str, str | float | bool]:
+    """Measure a row of the table."""
+    started, first = time.perf_counter(), effect.first[name]
+    mean, error = measure(effect, onn, programme, chips=chips)
+    return {
+        "ONN": name,
+        "effect": effect.name,
+        "right %": round(mean, 3),
+        "standard error": round(error, 3),
+        "chips": chips,
+        "first estimate %": f"{first[0]:g} to {first[1]:g}"
+        if isinstance(first, tuple)
+        else f"{first:g}",
+        "agrees": "yes" if agrees(mean, error, first, chips=chips) else "no",
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    parser = command_parser(__doc__)
+    names = [effect.name for effect in EFFECTS]
+    parser.add_argument("effects", nargs="*", metavar="EFFECT", help=f"of {', '.join(names)}")
+    parser.add_argument("--chips", type=int, default=100, help="chips (default %(default)s)")
+    parser.add_argument("--onns", nargs="+", choices=ONNS, default=ONNS, help="ONNs")
+    add_results(parser)
+    arguments = parser.parse_args()
+    unknown = set(arguments.effects) - set(names)
+    if unknown:
+        parser.error(f"no effect {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if arguments.chips < 1:
+        parser.error("--chips must be 1 or more")
+    rows = []
+    for name in arguments.onns:
+        onn, programme = load(name)
+        chips = min(arguments.chips, CHIPS.get(name, arguments.chips))
+        for effect in EFFECTS:
+            if name in effect.first and (not arguments.effects or effect.name in arguments.effects):
+                rows.append(_row(name, effect, onn, programme, chips=chips if effect.random else 1))
+                note(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
+    if not rows:
+        parser.error("there is no first estimate of these effects for these ONNs")
+    show("Imperfections of drawn chips", columns_of(rows, form=".3f"), rows)
+    save(
+        "imperfections",
+        title="Drawn chips of the shipped ONNs, one imperfection at a time",
+        source="",
+        command=command_line("experiments.imperfections"),
+        rows=rows,
+        notes="Share of all 28,561 inputs of scenario 1 that are received right.",
+        folder=arguments.results,
+    )
+
+
+if __name__ == "__main__":
+    main()
