@@ -265,9 +265,9 @@ def limits(assumptions: Assumptions) -> Iterator[str]:
     if sent["electrical"] <= sent["optinc"]:
         yield (
             "It does not help beside an electrical switch that adds up gradients as they pass: "
-            "under these assumptions that is as fast. What OptINC avoids there, conversions "
-            "between light and electricity, is counted only by --electrical-us and "
-            "--electrical-rate."
+            "under these assumptions that is as fast. Neither avoids conversions between light "
+            "and electricity: every layer of an ONN ends in detectors and modulators. Delays of "
+            "the switches are counted only by --electrical-us and --optical-us."
         )
     latencies = ", ".join(f"{name}={value:g}" for name, value in LATENCIES.items())
     yield f"Curves with latency assume {latencies}."

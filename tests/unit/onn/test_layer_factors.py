@@ -105,3 +105,17 @@ def test_counts_follow_what_is_built(name: str, paper: int, bare: int, built: in
             found += batch * size * (size - 1) // 2
         found += sum(value.numel() for value in factors.attenuations.values())
     assert found == built
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("b8_n4_half_even_smallest", 27.4), ("b16_n4_half_even_smallest", 46.3)]
+)
+def test_the_amplifiers_of_the_smallest_onns_need_up_to_27_and_46_db(
+    name: str, most: float
+) -> None:
+    onn = load_named(name)
+    gains = [
+        factor(linear, approximated=index in onn.card.approximated_layers, bias="attenuator")
+        for index, linear in enumerate(onn.network.linears, start=1)
+    ]
+    assert max(factors.layer.gain_db for factors in gains) == pytest.approx(most, abs=0.05)

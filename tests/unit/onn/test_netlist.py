@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from optinc.onn.netlist import MODELS, layer_netlist
 from optinc.onn.zoo import load_named
 from optinc.photonics.chip_settings import Hardware
 from optinc.photonics.netlist import Netlist
+from tests.processes import ROOT
 
 SIMULATION = """
 import json, sys
@@ -27,7 +29,8 @@ import jax
 jax.config.update("jax_enable_x64", True)
 import numpy as np
 import sax
-cases, models = json.load(sys.stdin)
+example, cases, models = json.load(sys.stdin)
+exec(example)
 for netlist, inputs, outputs, expected in cases:
     circuit, _ = sax.circuit(netlist, {name: getattr(sax.models, name) for name in models})
     scattering = sax.sdict(circuit())
@@ -50,6 +53,13 @@ def case(programme: MeshProgramme, index: int) -> tuple[Netlist, int, int, list[
     return netlist, inputs, layer.outputs, [transfer.real.tolist(), transfer.imag.tolist()]
 
 
+def example_of_the_documents() -> str:
+    """The example of docs/photonics.md."""
+    text = (ROOT / "docs" / "photonics.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return str(example)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("sax") is None, reason="sax is not installed: optinc[photonics]"
@@ -63,14 +73,17 @@ def test_sax_simulates_the_transfer_matrices() -> None:
     ]
     result = subprocess.run(
         [sys.executable, "-c", SIMULATION],
-        input=json.dumps([cases, MODELS]),
+        input=json.dumps([example_of_the_documents(), cases, MODELS]),
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    errors = [float(line) for line in result.stdout.split()]
+    example, *differences = result.stdout.splitlines()
+    simulated, expected = (complex(number) for number in re.findall(r"\(.*?\)", example))
+    assert abs(simulated - expected) < 1e-12
+    errors = [float(line) for line in differences]
     assert len(errors) == len(cases)
     assert max(errors) < 1e-12
 
