@@ -73,6 +73,9 @@ PLAIN = {
 COSTED = ("heater_power", "conversion_energy", "mzi_area", "mzi_length")
 """Settings without which a part of the costs is not known; 0 where a preset has no source."""
 
+BEST = "best_published"
+"""Technology whose noise is plotted: no other has less."""
+
 Row = dict[str, Any]
 
 
@@ -240,11 +243,13 @@ def verdict(
         energy: pJ/bit.
         whole: Whether heaters and conversions are known, else there is more energy.
     """
-    least = "" if whole else "at least "
-    price = f"{least}{energy / ELECTRICAL_ENERGY:.2g} times the energy of an electrical switch"
+    times = energy / ELECTRICAL_ENERGY
+    shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+    price = f"{'' if whole else 'at least '}{shown} times the energy of an electrical switch"
     if noise <= borne:
         return f"possible: {price}"
-    short = f"{where} has {100 * noise:.2g} % noise, {100 * borne:.2g} % is borne"
+    has = f"{100 * noise:.2g} % noise" if noise < 1 else "more noise than signal"
+    short = f"{where} has {has}, {100 * borne:.2g} % is borne"
     if needed is None:
         return f"not possible at any power: {short} ({STRONGEST:g} dBm a modulator tried); {price}"
     return f"not possible with this laser: {short}; {needed:.1f} dBm a modulator would do; {price}"
@@ -319,13 +324,14 @@ def _rounded(value: Any) -> Any:
 
 
 def plot(summary: list[Row], stages: list[Row], path: Path) -> None:
-    """Plot energy by ONN and technology, and noise by layer in the last technology."""
+    """Plot energy by ONN and technology, and noise by layer in the best technology."""
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 
     figure, (bars, lines) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     onns = list(dict.fromkeys(row["ONN"] for row in summary))
     chips_ = list(dict.fromkeys(row["chip"] for row in summary))
+    best = BEST if BEST in chips_ else chips_[-1]
     for number, chip in enumerate(chips_):
         heights = [row["pJ/bit"] for row in summary if row["chip"] == chip]
         places = [i + (number - len(chips_) / 2) * 0.8 / len(chips_) for i in range(len(onns))]
@@ -339,7 +345,7 @@ def plot(summary: list[Row], stages: list[Row], path: Path) -> None:
         noise = [
             math.hypot(row["shot %"], row["thermal %"], row["intensity %"])
             for row in stages
-            if row["ONN"] == name and row["chip"] == chips_[-1]
+            if row["ONN"] == name and row["chip"] == best
         ]
         lines.plot(range(1, len(noise) + 1), noise, marker="o", markersize=3, label=name)
     for levels in LEVELS:
@@ -349,7 +355,7 @@ def plot(summary: list[Row], stages: list[Row], path: Path) -> None:
         yscale="log",
         xlabel="detectors behind layer",
         ylabel="noise, % of full scale",
-        title=chips_[-1],
+        title=best,
     )
     lines.legend(fontsize="small")
     figure.savefig(path, dpi=120)

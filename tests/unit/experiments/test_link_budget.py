@@ -108,6 +108,11 @@ def test_verdicts_say_what_is_missing() -> None:
         "would do; 30 times the energy of an electrical switch"
     )
     assert verdict(**given, needed=None).startswith("not possible at any power: layer 5 has 2 %")
+    drowned = given | {"noise": 3.0, "energy": 12_000.0}
+    assert verdict(**drowned, needed=None) == (
+        "not possible at any power: layer 5 has more noise than signal, 1 % is borne (30 dBm a "
+        "modulator tried); 1,200 times the energy of an electrical switch"
+    )
     fine = given | {"noise": 0.001, "energy": 5.0, "whole": False}
     assert verdict(**fine, needed=1.0) == (
         "possible: at least 0.5 times the energy of an electrical switch"
