@@ -39,6 +39,10 @@ ROWS = 1 << 11
 """Inputs sent through a chip at once; a table depends on it, as noise is drawn for each batch."""
 
 
+CHECKED = 4
+"""Batches of a cached table that are sent again: another machine or version may round otherwise."""
+
+
 class Chip(Protocol):
     """One drawn chip, as :class:`optinc.onn.chip.ChipNetwork` with ``chips=1``.
 
@@ -193,24 +197,30 @@ def tabulate_outcomes(
             it nowhere. What is done of a long one is kept beside it, and gone on from.
     """
     size = chip.scenario.combinations
-    kept = None if path is None else _read(path)
-    if path is not None and kept is not None and kept.done == size:
-        return OutcomeTable(chip.scenario, kept.keys, kept.counts, repetitions)
-    progress = _Progress(path, size=size, repetitions=repetitions)
     step = max(1, ROWS // repetitions)
+
+    def count(first: int) -> tuple[Tensor, Tensor]:
+        index_P = torch.arange(first, min(first + step, size)).repeat_interleave(repetitions)
+        code_P = _send(chip, index_P, generator_of(seed, reduction=0, place=first))
+        keys, counts = (index_P << chip.scenario.bits | code_P).unique(  # type: ignore[no-untyped-call]
+            return_counts=True
+        )
+        return keys, counts
+
+    kept = None if path is None else _read(path)
+    if kept is not None and kept.done == size:
+        chosen = [size // step * share // CHECKED * step for share in range(CHECKED)]
+        if all(kept.holds(*count(first)) for first in chosen):
+            return OutcomeTable(chip.scenario, kept.keys, kept.counts, repetitions)
+        logger.warning("the cached table %s is not that of this chip; tabulating again", path)
+    progress = _Progress(path, size=size, repetitions=repetitions)
     for first in track(
         range(progress.done, size, step),
         "tabulating the chip",
         transient=True,
         disable=size * repetitions <= MANY,
     ):
-        index_P = torch.arange(first, min(first + step, size)).repeat_interleave(repetitions)
-        generator = generator_of(seed, reduction=0, place=first)
-        code_P = _send(chip, index_P, generator)
-        keys, counts = (index_P << chip.scenario.bits | code_P).unique(  # type: ignore[no-untyped-call]
-            return_counts=True
-        )
-        progress.add(keys, counts, done=min(first + step, size))
+        progress.add(*count(first), done=min(first + step, size))
     keys, counts = progress.end()
     return OutcomeTable(chip.scenario, keys, counts, repetitions)
 
@@ -234,6 +244,12 @@ class _Kept:
     keys: Tensor
     counts: Tensor
     done: int
+
+    def holds(self, keys: Tensor, counts: Tensor) -> bool:
+        """Whether neighbouring combinations have these keys and counts, and no others."""
+        first, last = torch.searchsorted(self.keys, keys[[0, -1]]).tolist()
+        part = slice(first, last + 1)
+        return torch.equal(self.keys[part], keys) and torch.equal(self.counts[part], counts)
 
 
 class _Progress:

@@ -134,8 +134,8 @@ class ChipTableSwitch(TabulatedSwitch):
         self._sha256 = table.sha256
         logger.log(
             logging.WARNING if self.error_rate else logging.INFO,
-            "the chip receives %.4g %% of all inputs wrong (standard error %.2g %%), %d of %d more "
-            "often than not; %s",
+            "the chip receives %.4g %% of all inputs wrong (standard error %.2g %%), %d of %d as a "
+            "rule; %s",
             100 * self.error_rate,
             100 * self.standard_error,
             table.wrong_inputs,

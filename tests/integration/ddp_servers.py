@@ -24,6 +24,7 @@ from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact, save_artifact
 from optinc.onn.construction.smallest import Smallest
 from optinc.onn.evaluation import evaluate_sampled
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.ring import RingReducer
@@ -32,6 +33,7 @@ from optinc.signal.scenario import make_scenario
 from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.virtual_servers import VirtualServersStrategy
 from optinc.switches.base import OpticalSwitch
+from optinc.switches.chip import Play, chip_switch
 from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 from tests.integration.servers import one_server, train
@@ -79,12 +81,24 @@ def injected() -> OptINCReducer:
     return optinc(ErrorInjectionSwitch(scenario, errors=errors, seed=3))
 
 
+def chip(*, play: Play = "table", **effects: Any) -> OptINCReducer:
+    """A drawn chip; by a table, its noise takes the fused kernels."""
+    settings = ChipSettings(**effects)
+    return optinc(chip_switch(trained(), chip=settings, play=play, standard_error=0.3, seed=3))
+
+
 def imperfect_table() -> OptINCReducer:
     """A table with every seventh entry wrong by one."""
     switch = TableSwitch(trained())
     switch.codes[::7] ^= 1
     switch.wrong_inputs, switch.exact = len(switch.codes[::7]), False
     return optinc(switch)
+
+
+def eager(reducer: OptINCReducer) -> OptINCReducer:
+    """The same reducer without fused kernels."""
+    reducer.backend = "eager"
+    return reducer
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -102,6 +116,12 @@ CASES: dict[str, dict[str, Any]] = {
     "onn": {"reducer": lambda: optinc(ONNSwitch(trained()))},
     "noise": {"reducer": lambda: optinc(ONNSwitch(trained(), noise=0.01, seed=3))},
     "injected": {"reducer": injected},
+    "ideal_chip": {"reducer": chip},
+    "chip": {"reducer": lambda: chip(phase_error=0.002, noise=0.01)},
+    "chip_eager": {"reducer": lambda: eager(chip(phase_error=0.002, noise=0.01))},
+    "chip_per_value": {
+        "reducer": lambda: chip(play="per_value", server_imbalance=0.01, noise=0.01)
+    },
     "ideal_no_table": {"reducer": lambda: ideal(bits=16, servers=16)},
     "onn_no_table": {"reducer": untabulable},
     "clip": {"reducer": ideal, "trainer": {"gradient_clip_val": 0.3}},

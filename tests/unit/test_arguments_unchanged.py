@@ -30,6 +30,7 @@ from optinc.onn import (
     evaluation,
     layer_factors,
     mesh_settings,
+    server_symbols,
     truth_table,
     zoo,
 )
@@ -40,6 +41,7 @@ from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
 from optinc.onn.chip.servers import Servers
 from optinc.onn.construction import values as construction_values
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.outcome_table import OutcomeTable
 from optinc.onn.training import losses, one_switch, optimizers
 from optinc.onn.zoo.families import CascadeONNs, load_onns
 from optinc.photonics import decomposition, imperfect_mesh, mzi
@@ -63,11 +65,11 @@ from optinc.reducers.kernels import cpu, reference
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
-from optinc.signal import outputs, pam4, preprocessing, rounding
+from optinc.signal import outputs, pam4, preprocessing, randomness, rounding
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.signal.tree import Tree, make_tree
-from optinc.switches import cascade, error_injection, single, sum_code
+from optinc.switches import cascade, chip, error_injection, outcomes, single, sum_code
 
 PACKAGES = ("signal", "photonics", "onn", "switches", "reducers")
 KINDS = re.compile(r"Tensor|MeshPhases|MeshProgramme|nn\.|Network|LightningModule")
@@ -184,6 +186,9 @@ def signal_calls() -> Iterator[Call]:
     yield call(BlockQuantizer.encode, quantizer, gradients, scales)
     yield call(BlockQuantizer.decode, quantizer, codes[0], scales)
     yield call(outputs.ideal_average, codes, scenario())
+    words = torch.arange(5)
+    yield call(randomness.philox, (words, words, words, words), (1, 2))
+    yield call(randomness.random_bits, words, seed=1, reduction=2)
     yield call(outputs.outputs_of_total, codes.sum(0), scenario())
     yield call(outputs.value_of_outputs, symbols, scenario())
     yield call(outputs.steps_of, scenario(), like=amplitudes)
@@ -334,6 +339,8 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(one_switch.ONNDesign.of_network, learned, scenario())
     layers = [(torch.randn(2, 2).double(), torch.randn(2).double())]
     yield call(construction_values.assemble, layers, scenario())
+    sums = torch.randint(7, (9, 2))
+    yield call(server_symbols.draw_codes, sums, scenario())
     yield from training_calls(samples)
     yield from cascade_calls()
 
@@ -411,6 +418,23 @@ def switch_calls() -> Iterator[Call]:
     ):
         yield call(type(switch).forward, switch, codes)
     yield call(single.OpticalSwitch.count_errors, single.ONNSwitch(onn), codes, ideal(codes))
+    settings = ChipSettings(noise=0.01)
+    drawn = ChipNetwork.draw(onn, settings)
+    per_value = chip.ChipSwitch(drawn, card=onn.card, settings=settings, seed=0)
+    yield call(chip.ChipSwitch.forward, per_value, codes)
+    small = scenario()
+    index = torch.arange(small.combinations, dtype=torch.int32)
+    rows = torch.arange(2 * small.combinations) // 2 << small.bits
+    keys = rows + torch.arange(2).repeat(small.combinations)
+    table = OutcomeTable(small, keys, torch.tensor([2, 1]).repeat(small.combinations), 3)
+    drawn_codes = outcomes.Outcomes(table, seed=0)
+    yield call(outcomes.Outcomes.receive, drawn_codes, index, reduction=0, first=0)
+    yield call(outcomes.Outcomes.expected_errors, drawn_codes, index)
+    tabulated = chip.ChipTableSwitch(table, card=onn.card, settings=settings, seed=0)
+    few = torch.zeros(small.servers, 5, dtype=torch.int32)
+    yield call(single.TabulatedSwitch.forward, tabulated, few)
+    yield call(single.TabulatedSwitch.expected_errors, tabulated, few)
+    yield call(single.OpticalSwitch.expected_errors, ideal, codes)
     index_sums = single.ONNSwitch(onn).sum_code
     for sums in (sum_code.CodeSums(onn.card.scenario), index_sums):
         assert sums is not None
@@ -418,6 +442,7 @@ def switch_calls() -> Iterator[Call]:
         yield call(type(sums).contribution, sums, codes)
         yield call(type(sums).receive, sums, added)
         yield call(type(sums).count_errors, sums, added, codes[0])
+        yield call(type(sums).expected_errors, sums, added)
     yield call(sum_code.ideal_of_index, torch.arange(49), scenario())
 
 

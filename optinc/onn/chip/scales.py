@@ -36,9 +36,10 @@ def uncentred_scales(network: OpticalNetwork, scenario: Scenario) -> list[float]
         Per layer the largest input amplitude; in layer 1 see :func:`uncentred_scale`.
     """
     size = scenario.combinations
-    index_P = torch.arange(size)
     if size > SAMPLES:
         index_P = torch.randint(size, (SAMPLES,), generator=torch.Generator().manual_seed(0))
+    else:
+        index_P = torch.arange(size)
     scales = [0.0] * len(network.linears)
     for batch in torch.split(index_P, BATCH_SIZE):
         averages_PK = samples_of_index(batch, scenario).averages_PK

@@ -12,10 +12,12 @@ import torch
 
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.zoo.families import CascadeONNs, load_onns
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.signal.scenario import make_scenario
 from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.cascade import IdealCascade, ONNCascade, TableCascade
+from optinc.switches.chip import chip_switch
 from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 from optinc.switches.sum_code import CodeSums, IndexSums
@@ -24,6 +26,7 @@ IDEAL = make_scenario(bits=8, servers=6, onn_inputs="auto", rounding="half_even"
 TREE = Tree(bits=8, onn_inputs=4, rounding="half_even", leaves=13)
 LOSSY = Tree(bits=8, onn_inputs=4, rounding="half_even", leaves=13, quantize="every_level")
 SOME_ERRORS = ErrorDistribution(rate=0.5, values={1: 1.0})
+NOISY = ChipSettings(noise=0.1)
 NO_ERRORS = ErrorDistribution(rate=0.0, values={})
 
 
@@ -40,9 +43,11 @@ WITH_A_SUM: dict[str, tuple[Callable[[ONNArtifact], OpticalSwitch], type]] = {
     "table cascade": (lambda onn: TableCascade(cascade()), CodeSums),
     "imperfect table": (TableSwitch, IndexSums),
     "imperfect onn": (ONNSwitch, IndexSums),
+    "noisy chip": (lambda onn: chip_switch(onn, chip=NOISY), IndexSums),
 }
 WITHOUT: dict[str, Callable[[ONNArtifact], OpticalSwitch]] = {
     "noise": lambda onn: ONNSwitch(onn, noise=0.01),
+    "chip on every value": lambda onn: chip_switch(onn, chip=NOISY, play="per_value"),
     "errors": lambda onn: ErrorInjectionSwitch(IDEAL, errors=SOME_ERRORS),
     "every level quantises": lambda onn: IdealCascade(LOSSY),
     "analog cascade": lambda onn: ONNCascade(cascade()),
@@ -68,6 +73,8 @@ def test_the_sum_over_servers_determines_the_received_code(
     received = switch(codes)
     assert torch.equal(sum_code.receive(sums), received)
     assert sum_code.count_errors(sums, received) == switch.count_errors(codes, received)
+    assert sum_code.expected_errors(sums) == switch.expected_errors(codes)
+    assert (switch.expected_errors(codes) is None) == (name != "noisy chip")
 
 
 @pytest.mark.parametrize("name", WITH_A_SUM)
