@@ -7,12 +7,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optinc.errors import ConfigurationError
 from optinc.onn.chip.network import ChipNetwork
 from optinc.onn.dataset import samples_of_sums
 from optinc.onn.evaluation import index_batches
 from optinc.onn.server_symbols import draw_codes
 from optinc.signal import outputs
 from optinc.signal.preprocessing import sums_of_index
+from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
 
 @torch.no_grad()
@@ -30,8 +32,16 @@ def chip_accuracy(chip: ChipNetwork, *, repeats: int = 1, seed: int = 0) -> Tens
 
     Returns:
         float64 [C].
+
+    Raises:
+        ConfigurationError: If the switch has too many possible inputs.
     """
     scenario = chip.scenario
+    if not scenario.tabulable:
+        raise ConfigurationError(
+            f"the accuracy of a chip is that of all its inputs, but the switch ({scenario}) has "
+            f"{scenario.combinations}, more than {MAX_TABLE_ENTRIES}"
+        )
     generator = torch.Generator().manual_seed(seed)
     right_C = torch.zeros(chip.chips, dtype=torch.int64)
     for _ in range(repeats):

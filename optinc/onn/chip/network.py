@@ -74,6 +74,7 @@ class ChipNetwork(nn.Module):
         self._relu = ReLU.of(settings)
         self._modulator = Modulator(extinction=settings.modulator_extinction)
         self._detector = Photodetector.of(settings)
+        self._relative = _relative_noise(settings)
 
     @classmethod
     @torch.no_grad()
@@ -177,13 +178,14 @@ class ChipNetwork(nn.Module):
     def _play_chip(self, averages: Tensor, chip: int, generator: torch.Generator | None) -> Tensor:
         """Return the outputs of one chip, float32 [P, M], for averages, real or complex [P, K]."""
         scale, offset = self._input
-        light = (averages * scale).abs().square() + offset**2 if self._shot_to_shot else None
-        signal = averages * scale + offset
+        beams = averages * scale
+        signal = beams + offset
+        light = beams.abs().square() + offset**2 if self._relative else None
         for i, layer in enumerate(self._transfers):
             if i:
                 full_scale = self._scales[i]
                 signal = self._relu.rectify(signal, full_scale=full_scale)
-                light = signal.square() if self._shot_to_shot else None
+                light = signal.square() if self._relative else None
                 if self.settings.modulator_extinction is not None:
                     signal = self._modulator.modulate(signal / full_scale) * full_scale
             signal = self._with_noise(signal, light, i, generator)
@@ -199,34 +201,22 @@ class ChipNetwork(nn.Module):
     def _transfers(self) -> list[LayerTransfer]:
         return [cast("LayerTransfer", layer) for layer in self.layers]
 
-    @property
-    def _shot_to_shot(self) -> bool:
-        """Whether the lasers' intensity differs from symbol to symbol."""
-        return self.settings.rin is not None
-
-    @property
-    def _relative(self) -> float:
-        """Sigma of amplitudes, of the amplitude, that the lasers' intensity noise causes.
-
-        A homodyne detector multiplies signal and local oscillator of one laser: its current has the
-        relative noise of the power. The modulus of a field has half of it.
-        """
-        if self.settings.rin is None:
-            return 0.0
-        power = intensity_noise(self.settings.rin, bandwidth=self.settings.noise_bandwidth)
-        return power if self.settings.detection == "homodyne" else power / 2
-
     def _with_noise(
         self, signal: Tensor, light: Tensor | None, i: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Add the noise of a layer's inputs: of its full scale, and of each input's own light."""
-        variance: Tensor | float = (self.settings.noise * self._scales[i]) ** 2
+        """Add the noise of a layer's inputs.
+
+        Args:
+            signal: Amplitudes of the inputs, real or complex [P, n].
+            light: Sum of the squares of what the lasers send for them, [P, n]; None without RIN.
+            i: Layer, from 0.
+            generator: Random generator.
+        """
+        sigma = self.settings.noise * self._scales[i]
         if light is not None:
-            variance = variance + self._relative**2 * light
-        if isinstance(variance, float):
-            sigma: Tensor | float = variance**0.5
-            return signal + sigma * _normal(signal, generator) if sigma else signal
-        return signal + variance.sqrt() * _normal(signal, generator)
+            each = (sigma**2 + self._relative**2 * light).sqrt()
+            return signal + each * _normal(signal, generator)
+        return signal + sigma * _normal(signal, generator) if sigma else signal
 
     def _detected(
         self,
@@ -277,6 +267,18 @@ class ChipNetwork(nn.Module):
             return detected + unit_m * variance.sqrt() * _normal(detected, generator)
         intensity = share.square() + variance.sqrt() * _normal(detected, generator)
         return unit_m * intensity.clamp(min=0).sqrt()
+
+
+def _relative_noise(settings: ChipSettings) -> float:
+    """Return the sigma of amplitudes, of the amplitude, that the lasers' intensity noise causes.
+
+    A homodyne detector multiplies signal and local oscillator of one laser: its current has the
+    relative noise of the power. The modulus of a field has half of it.
+    """
+    if settings.rin is None:
+        return 0.0
+    power = intensity_noise(settings.rin, bandwidth=settings.noise_bandwidth)
+    return power if settings.detection == "homodyne" else power / 2
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -27,7 +27,8 @@ class Servers(nn.Module):
 
     With coherent averaging a server's field arrives with its amplitude and phase, and the ONN gets
     the mean field. With incoherent averaging the levels are sent as intensities, detected, added
-    as currents, and modulated anew: phases do not matter, amplitudes count twice.
+    as currents, and modulated anew: phases do not matter, amplitudes count twice. This conversion
+    is ideal here; its noise is ``noise`` on the inputs of layer 1.
 
     Args:
         settings: Parts and errors.

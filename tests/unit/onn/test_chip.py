@@ -451,3 +451,11 @@ def test_settings_of_meshes_must_be_those_of_the_chip() -> None:
         ChipNetwork.draw(load("b8_n4_floor_smallest"), ChipSettings(), programme=meshes)
     with pytest.raises(ConfigurationError, match="at least 1, got 0"):
         ChipNetwork.draw(onn, ChipSettings(), chips=0)
+
+
+def test_the_accuracy_of_a_switch_with_too_many_inputs_is_refused() -> None:
+    large = Scenario(bits=16, servers=16, onn_inputs=4, rounding="floor")
+    chip = one_layer(torch.ones(1, 1))
+    chip.scenario = large
+    with pytest.raises(ConfigurationError, match=f"has {large.combinations}, more than"):
+        chip_accuracy(chip)
