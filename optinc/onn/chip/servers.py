@@ -15,8 +15,11 @@ from optinc.photonics.parts.phase_shifter import shift
 from optinc.signal import pam4, preprocessing
 from optinc.signal.scenario import Scenario
 
-EFFECTS = ("level_error", "server_imbalance", "server_phase", "phase_drift", "timing_skew")
+EFFECTS = ("level_error", "server_imbalance", "timing_skew")
 """Settings by which servers differ from each other."""
+
+PHASES = ("server_phase", "phase_drift")
+"""The same, for fields only: intensities have no phase."""
 
 TOP = pam4.AMPLITUDES - 1
 """Largest PAM4 amplitude."""
@@ -64,7 +67,9 @@ class Servers(nn.Module):
     def individual(self) -> bool:
         """Whether averages alone do not decide what the ONN receives."""
         settings = self.settings
-        differ = any(getattr(settings, name) for name in EFFECTS)
+        coherent = settings.averaging == "coherent"
+        effects = EFFECTS + PHASES if coherent else EFFECTS
+        differ = any(getattr(settings, name) for name in effects)
         return differ or settings.modulator_extinction is not None
 
     @property

@@ -250,6 +250,25 @@ def test_splitters_of_blocks_divide_the_light_of_each_input_unevenly() -> None:
     assert float(decibels.std()) == pytest.approx(0.1, rel=0.15)
 
 
+def test_combiners_weigh_the_blocks_of_each_output_unevenly() -> None:
+    # 4 x 10: two blocks of 4 x 4 and a rest of 4 x 2, two blocks of 2 x 2; combined 3:1, split 1:2.
+    settings = ChipSettings(splitter_imbalance=0.1)
+    builder = LayerBuilder(settings, Draws(0, 400), programme("b8_n4_half_even_smallest"), 0)
+    relative = builder._imbalance(4, 10)
+    first, second, rest = relative[..., :4], relative[..., 4:8], relative[..., 8:]
+    for block in (first, second):
+        assert block.equal(block[..., :1].expand_as(block))
+    # Splitters of the rest share the light of each input evenly in the mean of both outputs.
+    upper, lower = rest[:, :2], rest[:, 2:]
+    combined = (3 - first[..., 0].square() - second[..., 0].square()).unsqueeze(-1)
+    split = rest.square() / combined
+    torch.testing.assert_close((split[:, :2] + split[:, 2:]) / 2, torch.ones_like(upper))
+    assert not upper.equal(lower)
+    # The stage 2:1 of the rest, off by 0.1 dB, gives it two thirds of them.
+    decibels = 10 * combined.log10()
+    assert float(decibels.std()) == pytest.approx(0.1 * 2 / 3, rel=0.1)
+
+
 # Servers and unit P.
 
 
@@ -278,8 +297,12 @@ def test_light_of_servers_adds_with_its_phases_or_as_intensities() -> None:
     expected = (torch.polar(torch.ones_like(phases), phases) * symbols).mean(1)
     found = averages(codes, chips=2, server_phase=0.3)
     torch.testing.assert_close(found, expected.to(torch.complex64))
-    detected = averages(codes, chips=2, server_phase=0.3, averaging="incoherent")
-    torch.testing.assert_close(detected, preprocess(codes, SCENARIO).expand(2, -1, -1))
+    # Intensities have no phases: averages decide, also where amplitudes differ.
+    blind = averages(codes, chips=2, server_phase=0.3, averaging="incoherent")
+    torch.testing.assert_close(blind, preprocess(codes, SCENARIO).unsqueeze(0))
+    uneven = {"server_imbalance": 0.1, "averaging": "incoherent", "chips": 2}
+    with_phases = averages(codes, server_phase=0.3, **uneven)
+    torch.testing.assert_close(with_phases, averages(codes, **uneven))
 
 
 def test_drifting_phases_weaken_and_scatter_the_mean_field() -> None:
