@@ -16,7 +16,7 @@ from experiments.report.sections import sections
 
 KEYS = [
     *("table1", "table2", "fig6", "significance", "fig7a_resnet50", "fig7a_llama", "fig7b"),
-    *("cascade", "noise", "rounding", "search"),
+    *("cascade", "noise", "rounding", "search", "nonidealities", "link_budget"),
 ]
 
 
@@ -60,18 +60,20 @@ def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
         *("python -m experiments.fig7b", "python -m experiments.cascade"),
         "python -m experiments.fig7a resnet50 --scale smoke data.root=FOLDER",
         "python -m experiments.search",
+        "python -m experiments.nonidealities",
+        "python -m experiments.link_budget",
     ):
         assert command in page
 
 
 def test_committed_results_are_shown_with_their_origin(committed: Path) -> None:
     built = {section.key: section for section in sections(committed)}
-    for key in ("table1", "table2", "noise", "rounding", "search"):
+    for key in ("table1", "table2", "noise", "rounding", "search", "nonidealities"):
         assert built[key].state == "measured"
         assert all(isinstance(plot, Plot) for plot in built[key].plots)
     assert built["table1"].ours.startswith("8 of 8 rows at 100 %")
     assert built["fig6"].ours == "ring 1.5, 1.75, 1.875; OptINC 1, 1, 1"
-    assert built["fig7b"].state == "modelled"
+    assert built["fig7b"].state == built["link_budget"].state == "modelled"
     page = body(build(committed))
     for name in ("table1", "fig7b_curves", "rounding"):
         assert f'download="{name}.csv"' in page
@@ -236,6 +238,57 @@ def test_a_cascade_is_shown_beside_the_paper_s(tmp_path: Path) -> None:
     assert section.tables[1].rows == [["expanded", "1", "4-4", "9", "10.5", "10", "-0.5"]]
     assert len(section.plots) == 3
     assert len(section.results) == 4
+
+
+def budget(onn: str, chip: str, *, noise: float, verdict: str) -> dict[str, str | float]:
+    row: dict[str, str | float] = {"ONN": onn, "chip": chip, "chain dB": 200.0, "noise %": noise}
+    row |= {"borne %": 1.0, "levels at unit P": 40, "levels needed": 13, "dBm needed": 10.0}
+    return row | {"pJ/bit": 700.0, "verdict": verdict}
+
+
+def test_link_budgets_say_which_switches_have_light_enough(tmp_path: Path) -> None:
+    rows = [
+        budget("a", "silicon", noise=2.0, verdict="not possible with this laser: layer 7"),
+        budget("a", "best", noise=0.5, verdict="possible: 70 times the energy"),
+    ]
+    save("link_budget", title="t", source="", command="c", rows=rows, folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "link_budget")
+    assert section.ours == "1 of 2 switches have light enough: a in best (700.0 pJ/bit)"
+    assert section.plots[0].figure.data[0].x == (2.0,)
+    stages = [
+        {"ONN": "b8_n4_half_even_robust", "chip": "best", "segment": f"layer {i}", "SNR dB": 40 - i}
+        for i in (1, 2)
+    ]
+    save("link_budget_stages", title="t", source="", command="c", rows=stages, folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "link_budget")
+    assert section.plots[1].figure.data[0].y == (39.0, 38.0)
+    assert len(section.results) == 2
+
+
+def test_effects_of_chips_are_shown_alone_and_all_at_once(tmp_path: Path) -> None:
+    name = "b8_n4_half_even_robust"
+    alone = [
+        {"ONN": name, "effect": "phase_error", "unit": "rad", "level": level, "right %": right}
+        for level, right in ((0.001, 100.0), (0.01, 60.0), (float("inf"), 0.0))
+    ]
+    limit = {"effect": "phase_error", "unit": "rad", "robust, 99 %": "0.004", "silicon": "0.01"}
+    together = [
+        {"ONN": other, "preset": "silicon", "right %": right}
+        for other, right in ((name, 12.345), ("b8_n4_half_even_dense", 0.5))
+    ]
+    save("nonidealities", title="t", source="", command="c", rows=alone, folder=tmp_path)
+    # Without the levels, the study is not whole.
+    section = next(s for s in sections(tmp_path) if s.key == "nonidealities")
+    assert section.state == "missing"
+    save("nonidealities_limits", title="t", source="", command="c", rows=[limit], folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "nonidealities")
+    assert section.ours == "1 effects, each swept alone"
+    (drawn,) = section.plots
+    assert (drawn.figure.data[0].name, drawn.figure.data[0].x) == ("robust", (0.001, 0.01))
+    assert section.tables[0].rows == [["phase_error", "rad", "0.004", "0.01"]]
+    save("nonidealities_presets", title="t", source="", command="c", rows=together, folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "nonidealities")
+    assert section.ours.endswith("inputs right with the best ONN: silicon 12.3 %")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""Light in the report: link budgets, and effects of drawn chips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.common.record import Result, read
+from experiments.report import plots
+from experiments.report.content import Plot, Section, Table, absent, points
+
+BUDGET_COLUMNS = (
+    *("ONN", "chip", "chain dB", "noise %", "borne %", "levels at unit P", "levels needed"),
+    *("dBm needed", "pJ/bit", "verdict"),
+)
+SHOWN_LAYERS = "b8_n4_half_even_robust"
+"""ONN whose layers are plotted: the one that bears most noise."""
+
+SHOWN_EFFECTS = {
+    "coupler_error": "x",
+    "phase_error": "x",
+    "crosstalk": "x",
+    "mzi_loss_spread": "x",
+    "server_imbalance": "x",
+    "rin": "",
+}
+"""Effects that are plotted, and their logarithmic axes; all of them are in the table."""
+
+
+def link_budget(folder: Path) -> Section:
+    """Return light from laser to receiver, by ONN and technology."""
+    key, title, paper = "link_budget", "Light from laser to receiver", "not given"
+    result = read("link_budget", folder=folder)
+    if result is None:
+        command = "python -m experiments.link_budget"
+        return absent(key, source="", title=title, paper=paper, command=command)
+    result.require(*BUDGET_COLUMNS)
+    stages = read("link_budget_stages", folder=folder)
+    possible = [row for row in result.rows if row["verdict"].startswith("possible")]
+    working = "; ".join(
+        f"{row['ONN']} in {row['chip']} ({row['pJ/bit']} pJ/bit)" for row in possible
+    )
+    return Section(
+        key=key,
+        source="",
+        title=title,
+        paper=paper,
+        ours=f"{len(possible)} of {len(result.rows)} switches have light enough"
+        + (f": {working}" if possible else ""),
+        state="modelled",
+        tables=[
+            Table(
+                "Verdicts: noise is that of the noisiest detector",
+                BUDGET_COLUMNS,
+                [[row[column] for column in BUDGET_COLUMNS] for row in result.rows],
+            )
+        ],
+        plots=[_energy_plot(result), *([] if stages is None else [_layer_plot(stages)])],
+        results=[result, *([] if stages is None else [stages])],
+    )
+
+
+def _energy_plot(result: Result) -> Plot:
+    chips = list(dict.fromkeys(row["chip"] for row in result.rows))
+    of_chip = {chip: [row for row in result.rows if row["chip"] == chip] for chip in chips}
+    series = {
+        chip: (
+            [result.number(row, "noise %") / result.number(row, "borne %") for row in rows],
+            [result.number(row, "pJ/bit") for row in rows],
+        )
+        for chip, rows in of_chip.items()
+    }
+    labels = {
+        chip: [f"{row['ONN']}: {row['verdict']}" for row in rows] for chip, rows in of_chip.items()
+    }
+    return Plot(
+        "Energy of a bit against noise over the noise borne: below 1 a switch works",
+        plots.scatter(series, labels, x="noise / borne", y="pJ/bit", logarithmic="xy"),
+    )
+
+
+def _layer_plot(stages: Result) -> Plot:
+    stages.require("ONN", "chip", "segment", "SNR dB")
+    rows = [row for row in stages.rows if row["ONN"] == SHOWN_LAYERS]
+    series = {
+        chip: [stages.number(row, "SNR dB") for row in rows if row["chip"] == chip]
+        for chip in dict.fromkeys(row["chip"] for row in rows)
+    }
+    return Plot(
+        f"Signal over noise at the detectors of every layer of {SHOWN_LAYERS}, dB",
+        plots.lines(
+            {chip: (list(range(1, len(snr) + 1)), snr) for chip, snr in series.items()},
+            x="layer",
+            y="SNR, dB",
+            markers=True,
+        ),
+    )
+
+
+def nonidealities(folder: Path) -> Section:
+    """Return what drawn chips receive right, by effect and level."""
+    key, title = "nonidealities", "What a chip's imperfections cost"
+    paper = "left to future work"
+    result = read("nonidealities", folder=folder)
+    limits = read("nonidealities_limits", folder=folder)
+    if result is None or limits is None:
+        command = "python -m experiments.nonidealities"
+        return absent(key, source="", title=title, paper=paper, command=command)
+    result.require("ONN", "effect", "unit", "level", "right %")
+    limits.require("effect", "unit")
+    together = read("nonidealities_presets", folder=folder)
+    found = [result, limits, together]
+    return Section(
+        key=key,
+        source="",
+        title=title,
+        paper=paper,
+        ours=_all_at_once(together)
+        if together is not None
+        else f"{len(limits.rows)} effects, each swept alone",
+        state="measured",
+        tables=[
+            Table(
+                "Level of each effect, alone, at which inputs are lost; values of presets",
+                limits.columns,
+                [list(row.values()) for row in limits.rows],
+            )
+        ],
+        plots=[
+            _effect_plot(result, effect, logarithmic)
+            for effect, logarithmic in SHOWN_EFFECTS.items()
+            if any(row["effect"] == effect for row in result.rows)
+        ],
+        results=[each for each in found if each is not None],
+    )
+
+
+def _all_at_once(together: Result) -> str:
+    """Return the best ONN under all effects of each preset."""
+    together.require("ONN", "preset", "right %")
+    best = {}
+    for preset in dict.fromkeys(row["preset"] for row in together.rows):
+        rows = [row for row in together.rows if row["preset"] == preset]
+        best[preset] = max(rows, key=lambda row: together.number(row, "right %"))
+    return "all effects of a preset at once, uncalibrated, inputs right with the best ONN: " + (
+        "; ".join(f"{preset} {float(row['right %']):.3g} %" for preset, row in best.items())
+    )
+
+
+def _effect_plot(result: Result, effect: str, logarithmic: str) -> Plot:
+    rows = [row for row in result.rows if row["effect"] == effect and row["level"] != "inf"]
+    series = {
+        name.removeprefix("b8_n4_half_even_"): points(
+            result, [row for row in rows if row["ONN"] == name], "level", "right %"
+        )
+        for name in dict.fromkeys(row["ONN"] for row in rows)
+    }
+    unit = rows[0]["unit"]
+    return Plot(
+        f"Inputs received right, %, against {effect} alone, mean over the chips",
+        plots.lines(
+            series,
+            x=effect if unit in ("", "1") else f"{effect}, {unit}",
+            y="right, %",
+            logarithmic=logarithmic,
+            markers=True,
+        ),
+    )

@@ -1,0 +1,74 @@
+"""The tables of docs/photonics.md hold what the recorded studies hold."""
+
+from __future__ import annotations
+
+import re
+
+from experiments.chip_effects import EFFECTS
+from experiments.common import chips
+from experiments.common.record import RESULTS, Result, read
+from experiments.common.runs import ROOT
+
+PAGE = (ROOT / "docs" / "photonics.md").read_text(encoding="utf-8")
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the cells of the first table behind a line that ends with a text, without its head."""
+    behind = PAGE.split(heading, 1)[1]
+    found = re.search(r"(?:^\|.*\n)+", behind, re.MULTILINE)
+    assert found is not None
+    lines = found.group().splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def recorded(name: str) -> Result:
+    result = read(name, folder=RESULTS)
+    assert result is not None
+    return result
+
+
+def test_levels_at_which_inputs_are_lost() -> None:
+    limits = recorded("nonidealities_limits")
+    columns = [column for column in limits.columns if column.endswith(", 99 %")]
+    shown = {
+        row[0].strip("`"): row[2 : 2 + len(columns)] for row in table("1 % of the inputs are lost:")
+    }
+    assert shown == {row["effect"]: [row[c] for c in columns] for row in limits.rows}
+
+
+def test_presets_as_a_whole() -> None:
+    together = recorded("nonidealities_presets")
+    shown = table("mean (5 % of the chips lie below, 5 % above):")
+    cells = {
+        preset: [
+            f"{float(row['right %']):.3g} ({float(row['5 % of chips below']):.3g}, "
+            f"{float(row['5 % of chips above']):.3g})"
+            for row in together.rows
+            if row["preset"] == preset
+        ]
+        for preset in chips.names()
+    }
+    assert {row[0].strip("`"): row[1:] for row in shown} == cells
+
+
+def test_budgets() -> None:
+    budgets = recorded("link_budget")
+    shown = table("at which it loses 0.1 % of the inputs.")
+    technologies = [row for row in budgets.rows if not row["chip"].startswith("plain")]
+    assert len(shown) == len(technologies)
+    for cells, row in zip(shown, technologies, strict=True):
+        assert cells[0].strip("`") == row["ONN"].replace("_half_even", "")
+        assert cells[1] == row["chip"].replace("_", " ")
+        assert cells[3] == f"{float(row['chain dB']):.0f}"
+        assert cells[4] == f"{float(row['noise %']):.2g}"
+        assert cells[6] == f"{row['levels at unit P']} ({row['levels needed']})"
+        assert cells[8] == f"{float(row['pJ/bit']):,.0f}"
+
+
+def test_every_effect_has_a_formula_and_silicon_s_value() -> None:
+    silicon = chips.preset("silicon")
+    shown = {row[0].strip("`"): row for row in table("## The effects of a chip")}
+    assert list(shown) == [each.name for each in EFFECTS]
+    for name, row in shown.items():
+        assert row[2]
+        assert row[4] == (f"{getattr(silicon, name):g}" if name in silicon.sources else "-")
