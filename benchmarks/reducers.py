@@ -175,6 +175,6 @@ def noisy_chip(of: Scenario) -> ChipTableSwitch:
     errors_CR = torch.where(ideal_C == 0, errors.abs(), errors)
     errors_CR = torch.where(ideal_C == largest, -errors.abs(), errors_CR)
     keys_CR = (torch.arange(len(ideal_C)).unsqueeze(1) << of.bits) + ideal_C + errors_CR
-    keys, counts = keys_CR.flatten().unique(return_counts=True)
+    keys, counts = torch.unique(keys_CR, return_counts=True)
     table = OutcomeTable(of, keys, counts, repetitions)
     return ChipTableSwitch(table, card=shipped(of).card, settings=ChipSettings(noise=0.01), seed=0)

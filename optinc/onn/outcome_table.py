@@ -16,7 +16,6 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import safetensors
 import safetensors.torch
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from optinc.atomic_file import reason, write_atomically
 from optinc.folders import warn_of_cache
+from optinc.onn.chip import ChipNetwork
 from optinc.onn.dataset import samples_of_sums
 from optinc.onn.server_symbols import draw_codes
 from optinc.onn.truth_table import MANY, SECONDS_BETWEEN_SAVES, ideal_codes
@@ -41,33 +41,6 @@ ROWS = 1 << 11
 
 CHECKED = 4
 """Batches of a cached table that are sent again: another machine or version may round otherwise."""
-
-
-class Chip(Protocol):
-    """One drawn chip, as :class:`optinc.onn.chip.ChipNetwork` with ``chips=1``.
-
-    Attributes:
-        scenario: Bits, servers and ONN inputs.
-    """
-
-    scenario: Scenario
-
-    @property
-    def needs_servers(self) -> bool:
-        """Whether averages alone do not decide."""
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether noise is drawn for every symbol."""
-
-    def __call__(self, averages_PK: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Return the outputs for averages of the servers: float [P, K] -> [1, P, M]."""
-
-    def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Return the outputs for codes of the servers: int32 [N, P] -> float [1, P, M]."""
-
-    def receive(self, amplitudes: Tensor) -> Tensor:
-        """Return the codes that receivers take outputs for: float [1, P, M] -> int32 [1, P]."""
 
 
 def repetitions_for(standard_error: float) -> int:
@@ -182,7 +155,7 @@ class OutcomeTable:
 
 @torch.no_grad()
 def tabulate_outcomes(
-    chip: Chip, *, repetitions: int, seed: int = 0, path: Path | None = None
+    chip: ChipNetwork, *, repetitions: int, seed: int = 0, path: Path | None = None
 ) -> OutcomeTable:
     """Send every combination of ONN inputs through a chip, and count the codes received.
 
@@ -190,7 +163,7 @@ def tabulate_outcomes(
     combination's sums and all equally likely (:func:`.server_symbols.draw_codes`).
 
     Args:
-        chip: The chip, with a scenario that can be tabulated.
+        chip: One chip, with a scenario that can be tabulated.
         repetitions: How often each combination is sent; 1 for a chip without noise.
         seed: Seed of the noise.
         path: File in which the table is kept, and from which it is read if it is there; None keeps
@@ -225,7 +198,7 @@ def tabulate_outcomes(
     return OutcomeTable(chip.scenario, keys, counts, repetitions)
 
 
-def _send(chip: Chip, index_P: Tensor, generator: torch.Generator) -> Tensor:
+def _send(chip: ChipNetwork, index_P: Tensor, generator: torch.Generator) -> Tensor:
     """Send combinations through a chip: indices [P] -> received codes, int64 [P]."""
     sums_PK = preprocessing.sums_of_index(index_P, chip.scenario)
     if chip.needs_servers:

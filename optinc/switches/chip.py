@@ -16,7 +16,7 @@ from optinc.errors import ConfigurationError
 from optinc.folders import cache_folder
 from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.chip import ChipNetwork
-from optinc.onn.outcome_table import Chip, OutcomeTable, repetitions_for, tabulate_outcomes
+from optinc.onn.outcome_table import OutcomeTable, repetitions_for, tabulate_outcomes
 from optinc.onn.zoo.families import CascadeONNs
 from optinc.photonics.chip_settings import ChipSettings, numbers
 from optinc.signal.randomness import generator_of
@@ -187,7 +187,7 @@ class ChipSwitch(OpticalSwitch):
 
     def __init__(
         self,
-        chip: Chip,
+        chip: ChipNetwork,
         *,
         card: ONNCard,
         settings: ChipSettings,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from optinc.errors import NonFiniteGradientError
+from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.models.llama import LlamaLanguageModel
 from tests.hydra_jobs import TINY, job
 
@@ -61,9 +61,9 @@ def first_loss(folder: Path) -> str:
     return next(row["train_loss"] for row in metrics(folder) if row["train_loss"])
 
 
-def test_the_three_fidelities_train_to_identical_weights(tmp_path: Path) -> None:
+def test_the_fidelities_without_errors_train_to_identical_weights(tmp_path: Path) -> None:
     summaries = {}
-    for fidelity in ("table", "onn", "ideal"):
+    for fidelity in ("table", "onn", "ideal", "chip"):
         folder = tmp_path / fidelity
         summaries[fidelity], _ = job(
             folder, *TINY, f"optinc/fidelity={fidelity}", "trainer.max_steps=3"
@@ -74,6 +74,23 @@ def test_the_three_fidelities_train_to_identical_weights(tmp_path: Path) -> None
     assert summaries["table"]["onn_sha256"] == summaries["onn"]["onn_sha256"] is not None
     assert summaries["ideal"]["onn_sha256"] is None
     assert (tmp_path / "table" / "onn_card.json").is_file()
+
+
+def test_a_noisy_chip_errs_as_often_as_its_table_says(tmp_path: Path) -> None:
+    noise = ["optinc.chip.noise=0.01", "optinc.chip.receiver_noise=0.05"]
+    settings = ["onn=b8_n4_half_even_robust", *noise, "optinc.fidelity.standard_error=0.2"]
+    summary, _ = job(tmp_path, *TINY, "optinc/fidelity=chip", *settings, "trainer.max_steps=3")
+    met, expected = summary["onn_error_rate"], summary["onn_error_rate_expected"]
+    assert 0 < abs(met - expected) < 5 * summary["onn_error_rate_standard_error"] < met
+    # Gradients make other inputs than all alike.
+    assert 0.1 < expected / summary["chip_error_rate"] < 10
+    assert 0 < summary["chip_error_rate_standard_error"] < 0.1 * summary["chip_error_rate"]
+
+
+def test_a_chip_of_a_cascade_is_refused_with_what_is_legal(tmp_path: Path) -> None:
+    cascade = ["optinc.servers=16", "optinc/topology=cascade"]
+    with pytest.raises(ConfigurationError, match=r"one switch, optinc/topology=single"):
+        job(tmp_path, *TINY, "optinc/fidelity=chip", *cascade)
 
 
 def test_the_summary_holds_what_it_promises(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests.unit.reducers.kernel_cases import (
     contribution,
     draw,
     ideal_plan,
+    outcomes_plan,
     table_plan,
 )
 from tests.unit.reducers.python_process import run_python
@@ -76,10 +77,22 @@ def test_large_gradients_are_shared_by_threads(
         check_sums(cpu, case)
 
 
+def test_a_noisy_chip_on_large_gradients_is_shared_by_threads() -> None:
+    plan = outcomes_plan(bits=8, noisy_share=0.3)
+    assert plan.path == "outcomes"
+    case = Case(plan, torch.randn(4, 150_001), reduction=5)
+    check_reduce(cpu, case)
+    check_sums(cpu, case)
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
     gradients = torch.randn(4, 200_003)
-    for plan in (ideal_plan(), table_plan(bits=8, wrong_share=0.3)):
+    for plan in (
+        ideal_plan(),
+        table_plan(bits=8, wrong_share=0.3),
+        outcomes_plan(bits=8, noisy_share=0.3),
+    ):
         results = []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)

@@ -11,7 +11,14 @@ from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
 from optinc.signal.scenario import Scenario
 from optinc.switches.sum_code import ideal_of_index
 from tests.scenarios import scenarios
-from tests.unit.reducers.kernel_cases import SEEDS, cache_of, ideal_plan, table_plan, table_switch
+from tests.unit.reducers.kernel_cases import (
+    SEEDS,
+    cache_of,
+    ideal_plan,
+    outcomes_plan,
+    table_plan,
+    table_switch,
+)
 
 
 @given(scenarios(most_servers=4, most_symbols=3), SEEDS)
@@ -57,3 +64,18 @@ def test_tables_are_derived_once_for_a_switch_and_anew_for_other_codes() -> None
     assert tables_of(plan) is tables
     plan.switch.codes = plan.switch.codes.clone()
     assert tables_of(plan) is not tables
+
+
+def test_a_noisy_chip_is_looked_up_by_seed_reduction_and_place() -> None:
+    plan = outcomes_plan(bits=8, noisy_share=0.3)
+    assert numbers_of(plan).path == loops.OUTCOMES
+    tables, outcomes = tables_of(plan), plan.switch.outcomes
+    assert np.array_equal(tables.entries.view(np.int32).reshape(-1, 2), outcomes.entries)
+    assert len(tables.codes) == 0
+    outcomes.seed = (5 << 32) + 7
+    draws = cpu_plan.draws_of(plan, reduction=2**33 + 3, first=512, stride=1024)
+    assert (draws.key_low, draws.key_high) == (7, 5)
+    assert (draws.reduction_low, draws.reduction_high) == (3, 2)
+    assert (draws.first, draws.stride, draws.code_bits) == (512, 1024, 8)
+    zeros = torch.full((4, 1), plan.quantizer.zero, dtype=torch.int32)
+    assert draws.zero_index == plan.switch.sum_code.contribution(zeros).sum()

@@ -36,3 +36,15 @@ def test_what_a_reducer_does_not_count_is_none_in_the_summary() -> None:
     assert (summary["quantization_error"], summary["onn_error_rate"]) == (0.0, 0.0)
     assert summary["bytes_sent"] == 40.0
     assert summary["nonfinite_blocks"] == 0
+
+
+def test_the_errors_expected_of_a_chip_are_in_the_summary_of_one_only() -> None:
+    names = {"onn_error_rate_expected", "onn_error_rate_standard_error"}
+    assert not names & Accounting(reductions=1, values=100).summary().keys()
+    accounting = Accounting(reductions=1, values=100, onn_errors=12, onn_errors_expected=9.0)
+    summary = accounting.summary()
+    assert [summary[name] for name in sorted(names)] == [0.09, 0.03]
+    assert "onn_errors_expected" not in Accounting().state_dict()
+    resumed = Accounting()
+    resumed.load_state_dict(accounting.state_dict())
+    assert resumed == accounting
