@@ -23,7 +23,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from itertools import count
 from typing import Any
 
@@ -72,6 +72,7 @@ def _perceval_coupler(angle: float) -> Complex:
     return np.array(BS.Rx(theta=angle).compute_unitary())
 
 
+@lru_cache(maxsize=100_000)
 def _perceval_phase(phase: float) -> complex:
     """Return the amplitude behind Perceval's phase shifter."""
     return complex(PS(phase).compute_unitary()[0, 0])
@@ -81,11 +82,12 @@ def perceval_mzi(theta: float, phi: float, hardware: str) -> Complex:
     """Return the matrix of an interferometer of Perceval's components."""
     first = _perceval_coupler(math.pi / 2)
     if hardware == "push_pull":
-        arms = np.diag([_perceval_phase(theta), _perceval_phase(-theta)])
+        arms = _perceval_phase(theta), _perceval_phase(-theta)
         second = _perceval_coupler(-math.pi / 2)
     else:
-        arms, second = np.diag([1.0, _perceval_phase(2 * theta)]), first
-    return second @ arms @ first @ np.diag([_perceval_phase(phi), 1.0])
+        arms, second = (1.0, _perceval_phase(2 * theta)), first
+    # Columns times a row are a product with a diagonal matrix from the right.
+    return second * np.array(arms) @ (first * np.array((_perceval_phase(phi), 1.0)))
 
 
 def interferometer_mzi(theta: float, phi: float, hardware: str) -> Complex:
