@@ -60,6 +60,18 @@ class LayerDescription:
         return 20 * math.log10(self.gain)
 
     @property
+    def settings(self) -> list[str]:
+        """Names of the settings of the layer: phases of its meshes, attenuations, and its bias."""
+        if self.form == "svd":
+            meshes, names = ["left", "right"], ["attenuation"]
+        else:
+            meshes = [f"blocks{size}" for size in blocks_by_size(self.outputs, self.inputs)]
+            names = [f"{mesh}.attenuation" for mesh in meshes]
+        if self.form != "diagonal":
+            names += [f"{m}.{phase}" for m in meshes for phase in ("theta", "phi", "output")]
+        return [*names, "bias"] if self.bias == "attenuator" else names
+
+    @property
     def parts(self) -> area.PartCounts:
         """The parts that the layer is built of."""
         return area.layer_parts(self.outputs, self.inputs, form=self.form, bias=self.bias)

@@ -13,7 +13,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 import torch
@@ -108,15 +108,36 @@ class MeshProgramme:
         try:
             description: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
             _check_format(folder, description)
-            return cls(
+            programme = cls(
                 card=ONNCard.from_json(json.dumps(description["onn"])),
                 layers=tuple(LayerDescription(**layer) for layer in description["layers"]),
                 settings=safetensors.torch.load_file(folder / SETTINGS_FILE),
                 hardware=description["hardware"],
                 bias=description["bias"],
             )
+            programme._check()
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"{folder} holds no mesh programme: {error}") from error
+        return programme
+
+    def _check(self) -> None:
+        """Check that words are known, and that there is a setting of every part and no other.
+
+        Raises:
+            ValueError: Says what is wrong.
+        """
+        words: list[tuple[str, tuple[str, ...]]]
+        words = [(self.hardware, get_args(Hardware)), (self.bias, get_args(BiasForm))]
+        words += [(layer.form, get_args(area.LayerForm)) for layer in self.layers]
+        words += [(layer.bias, get_args(BiasForm)) for layer in self.layers]
+        for word, legal in words:
+            if word not in legal:
+                raise ValueError(f"{word!r} is none of {', '.join(legal)}")
+        expected = {
+            f"layers.{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.settings
+        }
+        if wrong := sorted(expected ^ self.settings.keys()):
+            raise ValueError(f"settings are missing or do not belong here: {', '.join(wrong)}")
 
 
 def _check_format(folder: Path, description: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 
 class OpticalNetwork(nn.Module):
-    """Linear layers (MZI meshes) with ReLU (optical nonlinearity) between them.
+    """Linear layers (MZI meshes) with ReLU between them.
 
-    A bias is a reference beam, one more input port of the mesh: without it a ReLU network is
+    A ReLU needs the sign of an amplitude, so it stands in the electronics between the detectors of
+    a layer and the modulators of the next. A bias is a reference beam: without it a ReLU network is
     homogeneous and cannot place thresholds. Layer 1 receives ``A_k * input_scale + input_offset``;
     the last layer emits ``(amplitude - output_offset) / output_scale``.
 

@@ -108,6 +108,33 @@ def test_settings_of_an_older_version_are_refused_and_say_how_to_write_them_anew
         MeshProgramme.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"hardware": "two_arms"}, "'two_arms' is none of push_pull, one_arm"),
+        ({"bias": "none"}, "'none' is none of port, attenuator"),
+    ],
+)
+def test_settings_for_unknown_hardware_are_refused(
+    small_onn: ONNArtifact, tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
+    map_onn(small_onn).save(tmp_path)
+    description = json.loads((tmp_path / DESCRIPTION_FILE).read_text())
+    (tmp_path / DESCRIPTION_FILE).write_text(json.dumps(description | changed))
+    with pytest.raises(ArtifactError, match=f"holds no mesh programme: {message}"):
+        MeshProgramme.load(tmp_path)
+
+
+def test_a_setting_too_few_or_too_many_is_named(small_onn: ONNArtifact, tmp_path: Path) -> None:
+    programme = map_onn(small_onn)
+    programme.settings["layers.0.bias"] = programme.settings.pop("layers.0.left.phi")
+    programme.save(tmp_path)
+    with pytest.raises(
+        ArtifactError, match=r"missing or .*: layers\.0\.bias, layers\.0\.left\.phi"
+    ):
+        MeshProgramme.load(tmp_path)
+
+
 def test_meshes_that_do_not_act_as_the_weights_are_an_error(small_onn: ONNArtifact) -> None:
     programme = map_onn(small_onn)
     assert check_rebuilt(programme, small_onn.network) < 1e-6
