@@ -29,6 +29,7 @@ from typing import Any
 
 import interferometer
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.record import RESULTS
@@ -124,17 +125,16 @@ def play(phases: MeshPhases, mzi: Callable[[float, float, str], Complex]) -> Com
     fields = np.tile(np.eye(size, dtype=np.complex128), (batch, 1, 1))
     for mesh in range(batch):
         field, start = fields[mesh], 0
+        settings = torch.stack([phases.theta_BE[mesh], phases.phi_BE[mesh]], dim=1).numpy()
         for modes in mesh_columns(size):
-            first, last = int(modes[0]) if len(modes) else 0, start + len(modes)
-            settings = zip(
-                phases.theta_BE[mesh, start:last].tolist(),
-                phases.phi_BE[mesh, start:last].tolist(),
-                strict=True,
-            )
-            start = last
             if not len(modes):
                 continue
-            matrices = np.array([mzi(theta, phi, phases.hardware) for theta, phi in settings])
+            first, slots = int(modes[0]), slice(start, start + len(modes))
+            start = slots.stop
+            # Constructed ONNs repeat their settings.
+            distinct, places = np.unique(settings[slots], axis=0, return_inverse=True)
+            played = [mzi(theta, phi, phases.hardware) for theta, phi in distinct.tolist()]
+            matrices = np.array(played)[places.reshape(-1)]
             pairs = field[first : first + 2 * len(modes)].reshape(len(modes), 2, size)
             field[first : first + 2 * len(modes)] = (matrices @ pairs).reshape(-1, size)
         fields[mesh] *= np.exp(1j * phases.output_Bn[mesh].numpy())[:, None]

@@ -27,6 +27,9 @@ from optinc.photonics.parts import mzi
 from optinc.photonics.parts.coupler import EVEN
 from optinc.photonics.parts.phase_shifter import FULL_TURN, add_crosstalk, quantize, shift
 
+NO_TURN = 1e-4
+"""Phases in rad within which a shifter is off instead of turning light by 2 pi."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeshErrors:
@@ -104,7 +107,9 @@ def attenuate(passed_BM: Tensor, errors: MeshErrors) -> Tensor:
 
 def _made(phases_BH: Tensor, errors: MeshErrors, error_CBH: Tensor | None) -> Tensor:
     """Return the phases that light sees in neighbouring shifters, [C or 1, B, H] in rad."""
-    set_BH = quantize(phases_BH, bits=errors.phase_bits)
+    # A phase that rounding puts just below a full turn is no phase, and no heat.
+    heat_BH = torch.remainder(phases_BH + NO_TURN, FULL_TURN) - NO_TURN
+    set_BH = quantize(heat_BH, bits=errors.phase_bits)
     heated_BH = add_crosstalk(set_BH, share=errors.crosstalk)
     return heated_BH.unsqueeze(0) if error_CBH is None else heated_BH + error_CBH
 

@@ -218,7 +218,7 @@ def test_a_shifter_sees_a_share_of_its_neighbours_in_the_column() -> None:
             dtype=torch.float64,
         )
 
-    out = phases.output_Bn
+    out = phases.output_Bn.remainder(2 * math.pi)
     above = torch.nn.functional.pad(out, (1, 1))
     expected = replace(
         phases,
@@ -227,6 +227,16 @@ def test_a_shifter_sees_a_share_of_its_neighbours_in_the_column() -> None:
         output_Bn=out + share * (above[:, :-2] + above[:, 2:]),
     )
     torch.testing.assert_close(transfer(phases, MeshErrors(crosstalk=share))[0], rebuild(expected))
+
+
+def test_a_shifter_that_rounding_puts_below_a_full_turn_heats_nothing() -> None:
+    phases, errors = decompose(unitaries(1, 4)), MeshErrors(crosstalk=0.01)
+    theta = torch.zeros_like(phases.theta_BE)
+    off, output = torch.zeros_like(theta), torch.zeros_like(phases.output_Bn)
+    almost = off + 2 * math.pi - 1e-9
+    played = transfer(MeshPhases(theta, almost, output - 1e-9), errors)
+    expected = transfer(MeshPhases(theta, off, output), errors)
+    torch.testing.assert_close(played, expected, rtol=0, atol=1e-7)
 
 
 def test_arms_driven_to_both_sides_disturb_each_other_with_their_sign() -> None:
