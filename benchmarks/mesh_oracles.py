@@ -23,12 +23,13 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from itertools import count
 from typing import Any
 
 import interferometer
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.record import RESULTS
@@ -72,6 +73,7 @@ def _perceval_coupler(angle: float) -> Complex:
     return np.array(BS.Rx(theta=angle).compute_unitary())
 
 
+@lru_cache(maxsize=100_000)
 def _perceval_phase(phase: float) -> complex:
     """Return the amplitude behind Perceval's phase shifter."""
     return complex(PS(phase).compute_unitary()[0, 0])
@@ -81,11 +83,12 @@ def perceval_mzi(theta: float, phi: float, hardware: str) -> Complex:
     """Return the matrix of an interferometer of Perceval's components."""
     first = _perceval_coupler(math.pi / 2)
     if hardware == "push_pull":
-        arms = np.diag([_perceval_phase(theta), _perceval_phase(-theta)])
+        arms = _perceval_phase(theta), _perceval_phase(-theta)
         second = _perceval_coupler(-math.pi / 2)
     else:
-        arms, second = np.diag([1.0, _perceval_phase(2 * theta)]), first
-    return second @ arms @ first @ np.diag([_perceval_phase(phi), 1.0])
+        arms, second = (1.0, _perceval_phase(2 * theta)), first
+    # Columns times a row are a product with a diagonal matrix from the right.
+    return second * np.array(arms) @ (first * np.array((_perceval_phase(phi), 1.0)))
 
 
 def interferometer_mzi(theta: float, phi: float, hardware: str) -> Complex:
@@ -122,17 +125,16 @@ def play(phases: MeshPhases, mzi: Callable[[float, float, str], Complex]) -> Com
     fields = np.tile(np.eye(size, dtype=np.complex128), (batch, 1, 1))
     for mesh in range(batch):
         field, start = fields[mesh], 0
+        settings = torch.stack([phases.theta_BE[mesh], phases.phi_BE[mesh]], dim=1).numpy()
         for modes in mesh_columns(size):
-            first, last = int(modes[0]) if len(modes) else 0, start + len(modes)
-            settings = zip(
-                phases.theta_BE[mesh, start:last].tolist(),
-                phases.phi_BE[mesh, start:last].tolist(),
-                strict=True,
-            )
-            start = last
             if not len(modes):
                 continue
-            matrices = np.array([mzi(theta, phi, phases.hardware) for theta, phi in settings])
+            first, slots = int(modes[0]), slice(start, start + len(modes))
+            start = slots.stop
+            # Constructed ONNs repeat their settings.
+            distinct, places = np.unique(settings[slots], axis=0, return_inverse=True)
+            played = [mzi(theta, phi, phases.hardware) for theta, phi in distinct.tolist()]
+            matrices = np.array(played)[places.reshape(-1)]
             pairs = field[first : first + 2 * len(modes)].reshape(len(modes), 2, size)
             field[first : first + 2 * len(modes)] = (matrices @ pairs).reshape(-1, size)
         fields[mesh] *= np.exp(1j * phases.output_Bn[mesh].numpy())[:, None]

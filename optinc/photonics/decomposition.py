@@ -223,11 +223,16 @@ def _eliminate(
 def _move_left_steps(
     output_nB: NDArray[Any], phi_EB: NDArray[Any], steps: Sequence[Elimination]
 ) -> None:
-    """Move the left-hand interferometers before the output phases, in place: T^-1 D = D' T'."""
+    """Move the left-hand interferometers before the output phases, in place: T^-1 D = D' T'.
+
+    Each output phase moves on up to n times. It is wrapped every time: a sum of n half turns would
+    lose as many ulps of n half turns.
+    """
     for step in reversed(steps):
         if step.left:
             upper, lower = output_nB[step.mode].copy(), output_nB[step.mode + 1]
-            output_nB[step.mode] = lower - phi_EB[step.slot] + math.pi
+            moved = lower - phi_EB[step.slot] + math.pi
+            output_nB[step.mode] = moved - 2 * math.pi * np.rint(moved / (2 * math.pi))
             phi_EB[step.slot] = upper - lower + math.pi
 
 

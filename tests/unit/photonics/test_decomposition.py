@@ -86,6 +86,12 @@ def test_a_large_batch_is_decomposed_as_its_matrices_alone() -> None:
     assert error(unitary) < 1e-13
 
 
+@pytest.mark.parametrize("hardware", HARDWARE)
+def test_half_turns_do_not_add_up_in_large_meshes(hardware: Hardware) -> None:
+    """Every phase of the identity is a half turn; the output phases took in sums of n of them."""
+    assert error(torch.eye(128, dtype=torch.float64).unsqueeze(0), hardware) < 5e-14
+
+
 def test_the_identity_needs_every_interferometer_in_the_bar_state() -> None:
     phases = decompose(torch.eye(6).unsqueeze(0))
     assert (phases.theta_BE == 0).all()
