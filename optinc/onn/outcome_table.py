@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -180,13 +181,12 @@ def tabulate_outcomes(
         )
         return keys, counts
 
-    kept = None if path is None else _read(path)
+    kept = _checked(path, count, step)
     if kept is not None and kept.done == size:
-        chosen = [size // step * share // CHECKED * step for share in range(CHECKED)]
-        if all(kept.holds(*count(first)) for first in chosen):
-            return OutcomeTable(chip.scenario, kept.keys, kept.counts, repetitions)
-        logger.warning("the cached table %s is not that of this chip; tabulating again", path)
-    progress = _Progress(path, size=size, repetitions=repetitions)
+        return OutcomeTable(chip.scenario, kept.keys, kept.counts, repetitions)
+    partial = None if path is None else path.with_suffix(".partial")
+    begun = _checked(partial, count, step)
+    progress = _Progress(path, partial, begun, size=size, repetitions=repetitions)
     for first in track(
         range(progress.done, size, step),
         "tabulating the chip",
@@ -225,18 +225,43 @@ class _Kept:
         return torch.equal(self.keys[part], keys) and torch.equal(self.counts[part], counts)
 
 
+def _checked(
+    path: Path | None, count: Callable[[int], tuple[Tensor, Tensor]], step: int
+) -> _Kept | None:
+    """Read a stored table, and send some of its batches again; None if it is not that of the chip.
+
+    Args:
+        path: The file; None for none.
+        count: Sends the batch that begins at a combination; returns keys and counts.
+        step: Combinations of a batch.
+    """
+    kept = None if path is None else _read(path)
+    if kept is None:
+        return None
+    batches = max(1, kept.done // step)
+    if all(kept.holds(*count(batches * share // CHECKED * step)) for share in range(CHECKED)):
+        return kept
+    logger.warning("the cached table %s is not that of this chip; tabulating again", path)
+    return None
+
+
 class _Progress:
     """Collects a table, logs how far it is, and keeps what is done of a long one."""
 
-    def __init__(self, path: Path | None, *, size: int, repetitions: int) -> None:
-        self.path = path
-        self.size = size
-        self.partial = None if path is None else path.with_suffix(".partial")
-        kept = None if self.partial is None else _read(self.partial)
-        self.done = 0 if kept is None else kept.done
+    def __init__(
+        self,
+        path: Path | None,
+        partial: Path | None,
+        begun: _Kept | None,
+        *,
+        size: int,
+        repetitions: int,
+    ) -> None:
+        self.path, self.partial, self.size = path, partial, size
+        self.done = 0 if begun is None else begun.done
         empty = torch.empty(0, dtype=torch.int64)
-        self.keys = [empty if kept is None else kept.keys]
-        self.counts = [empty if kept is None else kept.counts]
+        self.keys = [empty if begun is None else begun.keys]
+        self.counts = [empty if begun is None else begun.counts]
         self.start = self.saved = time.monotonic()
         self.long = size * repetitions > MANY
         if self.long:

@@ -73,7 +73,7 @@ class ChipNetwork(nn.Module):
         self._scales = uncentred_scales(network, self.scenario)
         self._relu = ReLU.of(settings)
         self._modulator = Modulator(extinction=settings.modulator_extinction)
-        self._detector = Photodetector.of(settings)
+        self._detected_variance = _detected_variance(settings)
         self._relative = _relative_noise(settings)
 
     @classmethod
@@ -253,21 +253,32 @@ class ChipNetwork(nn.Module):
             unit_m: Outputs for the light that leaves a modulator at full scale, [m].
             generator: Random generator.
         """
-        assert self.settings.laser_power is not None
-        power = watts(self.settings.laser_power) * power_of_loss(self.settings.modulator_loss)
+        floor, slope = self._detected_variance
         share = detected.abs() / unit_m
-        # The signal's own intensity noise is on the layer's inputs already.
-        quiet = replace(self._detector, rin=None)
-        variance = quiet.noise(share, full_scale=power).square()
+        noise = (floor + slope * share.square()).sqrt() * _normal(detected, generator)
         if self.settings.detection == "homodyne":
-            dark = torch.zeros((), dtype=share.dtype, device=share.device)
-            variance = variance + (
-                self._detector.noise(dark, full_scale=power).square()
-                - quiet.noise(dark, full_scale=power).square()
-            )
-            return detected + unit_m * variance.sqrt() * _normal(detected, generator)
-        intensity = share.square() + variance.sqrt() * _normal(detected, generator)
-        return unit_m * intensity.clamp(min=0).sqrt()
+            return detected + unit_m * noise
+        return unit_m * (share.square() + noise).clamp(min=0).sqrt()
+
+
+def _detected_variance(settings: ChipSettings) -> tuple[float, float]:
+    """Return the variance of detectors without light, and what light of full scale adds to it.
+
+    Both of full scale: of the amplitude (homodyne) or of the intensity (direct). In between the
+    variance grows with the intensity, as shot noise does. The signal's own intensity noise is left
+    out: it is on the layer's inputs. 0 where the power of the light is not given.
+    """
+    if settings.laser_power is None:
+        return 0.0, 0.0
+    detector = Photodetector.of(settings)
+    quiet = replace(detector, rin=None)
+    power = watts(settings.laser_power) * power_of_loss(settings.modulator_loss)
+    dark, full = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    floor = detector.noise(dark, full_scale=power).square()
+    added = (
+        quiet.noise(full, full_scale=power).square() - quiet.noise(dark, full_scale=power).square()
+    )
+    return float(floor), float(added)
 
 
 def _relative_noise(settings: ChipSettings) -> float:

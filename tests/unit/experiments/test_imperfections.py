@@ -20,7 +20,6 @@ UNEXPLAINED = {
     ("all_layers", "crosstalk 0.002"),
     ("dense", "6 bits"),
     ("dense", "common 0.01 rad"),
-    ("dense", "loss spread 0.02 dB"),
 }
 """Cells that differ from the first estimates; they rest on one set of phases, which the freedom of
 an SVD decides, or on which heaters are neighbours."""

@@ -152,6 +152,19 @@ def test_a_kept_table_is_read_and_checked_against_the_chip(
     assert other.sha256 != made.sha256
 
 
+def test_what_was_done_of_another_chip_is_not_gone_on_from(
+    small_onn: ONNArtifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "chip.safetensors"
+    whole = tabulate_outcomes(drawn(small_onn, noise=0.1), repetitions=20)
+    tabulate_outcomes(drawn(small_onn, noise=0.3), repetitions=20, path=path)
+    path.rename(path.with_suffix(".partial"))
+    with caplog.at_level(logging.WARNING):
+        made = tabulate_outcomes(drawn(small_onn, noise=0.1), repetitions=20, path=path)
+    assert "is not that of this chip" in caplog.text
+    assert made.sha256 == whole.sha256
+
+
 @pytest.mark.parametrize("damage", [b"", b"x" * 200])
 def test_a_damaged_table_is_made_anew(
     small_onn: ONNArtifact, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
@@ -189,8 +202,9 @@ def test_an_interrupted_tabulation_goes_on_to_the_same_table(
         tabulate_outcomes(drawn(small_onn, noise=0.1), repetitions=20, path=path)
     assert [each.suffix for each in tmp_path.iterdir()] == [".partial"]
     resumed = tabulate_outcomes(drawn(small_onn, noise=0.1), repetitions=20, path=path)
-    # 49 inputs, five a batch: ten batches, of which four were done, and one was begun twice.
-    assert len(sent) == 11
+    # 49 inputs, five a batch: ten batches, of which four were done and checked, and one was begun
+    # twice.
+    assert len(sent) == 11 + outcome_table.CHECKED
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     assert resumed.sha256 == whole.sha256
     assert torch.equal(resumed.codes, whole.codes)
