@@ -27,10 +27,12 @@ from experiments.link_segments import (
     layers_of,
     samples_of,
     segments_of,
+    share_right,
     unit_p,
 )
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.dataset import Samples
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import (
     STRONGEST,
@@ -73,6 +75,12 @@ PLAIN = {
 COSTED = ("heater_power", "conversion_energy", "mzi_area", "mzi_length")
 """Settings without which a part of the costs is not known; 0 where a preset has no source."""
 
+PAM4 = 4
+"""Levels that a receiver tells apart."""
+
+ENOUGH = 0.999
+"""Share of inputs that a switch must receive right."""
+
 BEST = "best_published"
 """Technology whose noise is plotted: no other has less."""
 
@@ -88,12 +96,22 @@ class Switch:
         onn: The ONN.
         scales: Full scales of the light between its layers.
         borne: Noise on every layer's inputs at which 0.1 % of the inputs are lost.
+        samples: Its inputs and targets.
     """
 
     name: str
     onn: ONNArtifact
     scales: Sequence[float]
     borne: float
+    samples: Samples
+
+    def right(self, noises: Sequence[float]) -> float:
+        """Return the share received right with the noise of every layer's detectors.
+
+        Detectors of unit P, before the first layer, are left out.
+        """
+        layers = len(self.onn.network.linears)
+        return share_right(self.onn, self.samples, noises[-layers:])
 
     @property
     def levels(self) -> int:
@@ -130,6 +148,7 @@ def load(name: str) -> Switch:
         onn=onn,
         scales=full_scales(onn.network, samples.averages_PK),
         borne=borne_noise(onn, samples),
+        samples=samples,
     )
 
 
@@ -180,9 +199,14 @@ def summarise(
     """Return the row of a switch in a technology, with a verdict."""
     found = [detect(segment, settings) for segment in segments]
     losses = [loss(segment, settings) for segment in segments]
-    worst = max(range(len(segments)), key=lambda i: found[i].noise)
+    # The last detectors are receivers of PAM4: what they bear is no matter of the ONN.
+    borne = [switch.borne] * (len(segments) - 1) + [noise_limit(PAM4)]
+    worst = max(range(len(segments)), key=lambda i: found[i].noise / borne[i])
+    right = switch.right([each.noise for each in found])
     spent = costs(segments, settings, mzis=mzis, bits=switch.onn.card.bits)
-    powers = [power_for(switch.borne, segment, settings) for segment in segments]
+    powers = [
+        power_for(limit, segment, settings) for limit, segment in zip(borne, segments, strict=True)
+    ]
     needed = None if None in powers else max(power for power in powers if power is not None)
     enough = (
         None
@@ -207,7 +231,8 @@ def summarise(
         "levels at unit P": detect(averaged, settings).levels,
         "levels needed": switch.levels,
         "noise %": 100 * found[worst].noise,
-        "borne %": 100 * switch.borne,
+        "borne %": 100 * borne[worst],
+        "right %": 100 * right,
         "noisiest": segments[worst].name,
         "dBm needed": needed,
         "light W": spent.light,
@@ -220,7 +245,8 @@ def summarise(
         "latency ns": spent.latency if known["mzi_length"] else None,
         "verdict": verdict(
             noise=found[worst].noise,
-            borne=switch.borne,
+            borne=borne[worst],
+            right=right,
             where=segments[worst].name,
             needed=needed,
             energy=spent.energy,
@@ -230,13 +256,21 @@ def summarise(
 
 
 def verdict(
-    *, noise: float, borne: float, where: str, needed: float | None, energy: float, whole: bool
+    *,
+    right: float,
+    noise: float,
+    borne: float,
+    where: str,
+    needed: float | None,
+    energy: float,
+    whole: bool,
 ) -> str:
     """Say in words whether a switch works, and at what energy.
 
     Args:
-        noise: Noise at the noisiest detector, a share of full scale.
-        borne: Noise at which the ONN loses 0.1 % of its inputs.
+        right: Share of inputs received right with the noise of every detector.
+        noise: Noise at the detectors that bear theirs worst, a share of full scale.
+        borne: Noise there, and before every other layer, that loses 0.1 % of the inputs.
         where: Name of the noisiest segment.
         needed: Light on a modulator, dBm, with which every detector has less noise; None where no
             power is enough.
@@ -246,13 +280,15 @@ def verdict(
     times = energy / ELECTRICAL_ENERGY
     shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
     price = f"{'' if whole else 'at least '}{shown} times the energy of an electrical switch"
-    if noise <= borne:
-        return f"possible: {price}"
+    if right >= ENOUGH:
+        return f"possible, {100 * right:.2f} % right: {price}"
     has = f"{100 * noise:.2g} % noise" if noise < 1 else "more noise than signal"
     short = f"{where} has {has}, {100 * borne:.2g} % is borne"
     if needed is None:
-        return f"not possible at any power: {short} ({STRONGEST:g} dBm a modulator tried); {price}"
-    return f"not possible with this laser: {short}; {needed:.1f} dBm a modulator would do; {price}"
+        more = f"not even {STRONGEST:g} dBm a modulator would do"
+    else:
+        more = f"{needed:.1f} dBm a modulator would do"
+    return f"not possible, {100 * right:.3g} % right: {short}; {more}; {price}"
 
 
 def _show(summary: list[Row]) -> None:
@@ -268,6 +304,7 @@ def _show(summary: list[Row]) -> None:
         "regenerations": "d",
         "noise %": ".2g",
         "borne %": ".2g",
+        "right %": ".2f",
         "effective bits": ".1f",
         "levels": "d",
         "levels at unit P": "d",
@@ -291,11 +328,12 @@ def _finite(value: Any) -> Any:
 
 
 NOTES = (
-    "Every layer is detected and modulated anew; noise is that of the noisiest detector and the "
-    "noise that loses 0.1 % of the inputs, in shares of full scale; regenerations count the layers "
+    "Every layer is detected and modulated anew. noise: of the detectors that bear theirs worst, a "
+    "share of full scale; borne: noise that before every layer loses 0.1 % of the inputs, and "
+    "behind the last what 4 levels bear; right: with each layer's own noise; regenerations: layers "
     "behind which light could not go on even through a ReLU without loss. pJ/bit are of one "
-    f"server's bits; an electrical switch takes about {ELECTRICAL_ENERGY:g}. Empty: the preset "
-    "has no value with a source. Formulas: optinc/photonics/link_budget.py; values and sources: "
+    f"server's bits; an electrical switch takes about {ELECTRICAL_ENERGY:g}. Empty: the preset has "
+    "no value with a source. Formulas: optinc/photonics/link_budget.py; values and sources: "
     "python run.py task=describe_chip optinc/chip=PRESET."
 )
 

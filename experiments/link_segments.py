@@ -148,6 +148,28 @@ def _reference(layer: LayerDescription, largest_input: float) -> float:
 
 
 @torch.no_grad()
+def share_right(onn: ONNArtifact, samples: Samples, noises: Sequence[float]) -> float:
+    """Return the share of inputs received right with the noise of every layer's detectors.
+
+    Args:
+        onn: The ONN.
+        samples: Its inputs, of which :data:`NOISY_SAMPLES` are drawn.
+        noises: Noise behind each layer, a share of the full scale that arrives next.
+    """
+    network, scenario = onn.network, onn.card.scenario
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randperm(len(samples.averages_PK), generator=generator)[:NOISY_SAMPLES]
+    scales = full_scales(network, samples.averages_PK)
+    signal_P = samples.averages_PK[drawn] * network.input_scale + network.input_offset
+    for i, linear in enumerate(network.linears):
+        signal_P = linear(torch.relu(signal_P) if i else signal_P)
+        signal_P += noises[i] * scales[i + 1] * torch.randn(signal_P.shape, generator=generator)
+    amplitudes_PM = signal_P * network.output_scale + network.output_offset
+    right_PM = outputs.receive(amplitudes_PM, scenario) == samples.symbols_PM[drawn]
+    return float(right_PM.all(-1).double().mean())
+
+
+@torch.no_grad()
 def borne_noise(onn: ONNArtifact, samples: Samples, *, lost: float = 1e-3) -> float:
     """Return the noise on every layer's inputs at which an ONN loses a share of its inputs.
 

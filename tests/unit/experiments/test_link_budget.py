@@ -16,6 +16,7 @@ from experiments.link_segments import (
     layers_of,
     samples_of,
     segments_of,
+    share_right,
     unit_p,
 )
 from optinc.onn import zoo
@@ -102,28 +103,40 @@ def test_borne_noise_loses_one_input_in_a_thousand() -> None:
 
 
 def test_verdicts_say_what_is_missing() -> None:
-    given = {"noise": 0.02, "borne": 0.01, "where": "layer 5", "energy": 300.0, "whole": True}
+    given = {"right": 0.5, "noise": 0.02, "borne": 0.01, "where": "layer 5", "energy": 300.0}
+    given |= {"whole": True}
     assert verdict(**given, needed=16.0) == (
-        "not possible with this laser: layer 5 has 2 % noise, 1 % is borne; 16.0 dBm a modulator "
-        "would do; 30 times the energy of an electrical switch"
+        "not possible, 50 % right: layer 5 has 2 % noise, 1 % is borne; 16.0 dBm a modulator would "
+        "do; 30 times the energy of an electrical switch"
     )
-    assert verdict(**given, needed=None).startswith("not possible at any power: layer 5 has 2 %")
+    assert "not even 30 dBm a modulator would do" in verdict(**given, needed=None)
     drowned = given | {"noise": 3.0, "energy": 12_000.0}
-    assert verdict(**drowned, needed=None) == (
-        "not possible at any power: layer 5 has more noise than signal, 1 % is borne (30 dBm a "
-        "modulator tried); 1,200 times the energy of an electrical switch"
+    assert "layer 5 has more noise than signal" in verdict(**drowned, needed=None)
+    assert verdict(**drowned, needed=None).endswith(
+        "1,200 times the energy of an electrical switch"
     )
-    fine = given | {"noise": 0.001, "energy": 5.0, "whole": False}
+    fine = given | {"right": 0.9999, "energy": 5.0, "whole": False}
     assert verdict(**fine, needed=1.0) == (
-        "possible: at least 0.5 times the energy of an electrical switch"
+        "possible, 99.99 % right: at least 0.5 times the energy of an electrical switch"
     )
+
+
+def test_noise_of_every_layer_counts_where_it_is() -> None:
+    onn = zoo.load_named(SMALLEST)
+    samples = samples_of(onn.card.scenario)
+    quiet = [0.0] * 7
+    assert share_right(onn, samples, quiet) == 1.0
+    # The receivers of PAM4 bear noise that no layer before them does.
+    assert share_right(onn, samples, [*quiet[:-1], 0.02]) > 0.999
+    assert share_right(onn, samples, [0.02, *quiet[1:]]) < 0.9
 
 
 def test_loss_makes_the_budget_worse() -> None:
     onn = zoo.load_named(SMALLEST)
     layers = layers_of(onn, bias="port")
     scales = full_scales(onn.network, samples_of(onn.card.scenario).averages_PK)
-    switch = Switch(name=SMALLEST, onn=onn, scales=scales, borne=3e-4)
+    samples = samples_of(onn.card.scenario)
+    switch = Switch(name=SMALLEST, onn=onn, scales=scales, borne=3e-4, samples=samples)
     rows = [
         summarise(switch, "t", settings, segments_of(onn, layers, settings, scales), mzis=535)
         for settings in (LIT, ChipSettings(laser_power=0.0, mzi_loss=1.0))

@@ -53,7 +53,7 @@ def test_presets_as_a_whole() -> None:
 
 def test_budgets() -> None:
     budgets = recorded("link_budget")
-    shown = table("at which it loses 0.1 % of the inputs.")
+    shown = table("which every detector has no more than is borne.")
     technologies = [row for row in budgets.rows if not row["chip"].startswith("plain")]
     assert len(shown) == len(technologies)
     for cells, row in zip(shown, technologies, strict=True):
@@ -61,8 +61,9 @@ def test_budgets() -> None:
         assert cells[1] == row["chip"].replace("_", " ")
         assert cells[3] == f"{float(row['chain dB']):.0f}"
         assert cells[4] == f"{float(row['noise %']):.2g}"
-        assert cells[6] == f"{row['levels at unit P']} ({row['levels needed']})"
-        assert cells[8] == f"{float(row['pJ/bit']):,.0f}"
+        assert cells[6] == f"{float(row['right %']):.3g}"
+        assert cells[7] == f"{row['levels at unit P']} ({row['levels needed']})"
+        assert cells[9] == f"{float(row['pJ/bit']):,.0f}"
 
 
 def test_every_effect_has_a_formula_and_silicon_s_value() -> None:
