@@ -45,8 +45,8 @@ INJECTED_ARMS = (
 )
 """Arms that draw errors; Table II's first row has none and equals arm ``ideal_16``."""
 
-CPU_ARMS = ("ring", "onn_16", "onn_8", "table2_3_4_5_6")
-"""Arms of ``--scale cpu``: exact averaging, our ONNs, and the row of Table II with most errors."""
+CPU_ARMS = ("ring", "onn_16", "onn_8", "table2_3_4_5_6", "chip_8")
+"""Arms of ``--scale cpu``: exact averaging, our ONNs, Table II's row with most errors, a chip."""
 
 COLUMNS = ("steps", "quantization_error", "onn_error_rate", "blocks", "seconds")
 

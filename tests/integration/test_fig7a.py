@@ -141,7 +141,7 @@ def test_other_scales_keep_their_optimiser(tmp_path: Path) -> None:
     assert cfg.trainer.precision == "32-true"
 
 
-def test_the_scale_of_two_cores_has_four_arms_and_one_seed(
+def test_the_scale_of_two_cores_has_five_arms_and_one_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
@@ -151,8 +151,9 @@ def test_the_scale_of_two_cores_has_four_arms_and_one_seed(
         monkeypatch.setattr(sys, "argv", ["fig7a", *arguments])
         with pytest.raises(SystemExit, match="2"):  # nothing was trained
             fig7a.main()
-    assert started[:4] == ["ring-1", "onn_16-1", "onn_8-1", "table2_3_4_5_6-1"]
-    assert started[4:] == [f"{arm}-{seed}" for arm, seed in fig7a.plan([*ALL_ARMS], [1, 2, 3])]
+    arms = ("ring", "onn_16", "onn_8", "table2_3_4_5_6", "chip_8")
+    assert started[:5] == [f"{arm}-1" for arm in arms]
+    assert started[5:] == [f"{arm}-{seed}" for arm, seed in fig7a.plan([*ALL_ARMS], [1, 2, 3])]
 
 
 @pytest.mark.slow

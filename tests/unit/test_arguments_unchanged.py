@@ -40,11 +40,12 @@ from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
 from optinc.onn.chip.servers import Servers
 from optinc.onn.construction import values as construction_values
+from optinc.onn.netlist import layer_netlist
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.outcome_table import OutcomeTable
+from optinc.onn.outcome_table import OutcomeTable, tabulate_outcomes
 from optinc.onn.training import losses, one_switch, optimizers
 from optinc.onn.zoo.families import CascadeONNs, load_onns
-from optinc.photonics import decomposition, imperfect_mesh, mzi
+from optinc.photonics import decomposition, imperfect_mesh, mzi, netlist
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts import (
     attenuator,
@@ -215,6 +216,7 @@ def photonics_calls() -> Iterator[Call]:
     yield call(decomposition.decompose, unitary())
     yield call(decomposition.rebuild, phases)
     yield call(decomposition.propagate, unitary(), phases)
+    yield call(netlist.mesh_netlist, phases)
     one_arm = decomposition.translate(phases, "one_arm")
     yield call(decomposition.translate, phases, "one_arm")
     yield call(decomposition.translate, one_arm, "push_pull")
@@ -330,6 +332,7 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(mesh_settings.check_rebuilt, programme, onn.network)
     yield call(mesh_settings.rebuild_network, programme)
     yield call(mesh_settings.transfer_matrix, programme, 0)
+    yield call(layer_netlist, programme, 0)
     yield from chip_calls(
         onn, programme, averages=torch.rand(3, 4), codes=torch.arange(8).view(4, 2)
     )
@@ -359,6 +362,8 @@ def chip_calls(
     yield call(ChipNetwork.emit, chips, codes)
     yield call(ChipNetwork.receive, chips, 3 * torch.rand(2, 5, 4))
     yield call(chip_accuracy, chips)
+    quiet = ChipNetwork.draw(onn, ChipSettings(), programme=programme)
+    yield call(tabulate_outcomes, quiet, repetitions=1)
     yield call(uncentred_scale, onn.network, onn.card.scenario)
     yield call(uncentred_scales, onn.network, onn.card.scenario)
     drawn = Servers(ChipSettings(phase_drift=0.1, timing_skew=0.1), onn.card.scenario, Draws(0, 2))
