@@ -156,7 +156,9 @@ def tabulate(
 
 def _settings(runs: dict[Path, dict[str, Any]]) -> str:
     summary = next(iter(runs.values()))
-    return f"Data: {summary['data']}. Steps: {summary['steps']}. {summary['precision']}."
+    # Runs of before summaries recorded it have none.
+    precision = f" {summary['precision']}." if "precision" in summary else ""
+    return f"Data: {summary['data']}. Steps: {summary['steps']}.{precision}"
 
 
 if __name__ == "__main__":
