@@ -36,17 +36,18 @@ from optinc.onn.dataset import Samples
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import (
     STRONGEST,
+    SYMBOL_ERROR,
     Segment,
     chain_loss,
     costs,
     detect,
     loss,
-    noise_limit,
     power_for,
     regenerated,
     source_power,
     stage_losses,
 )
+from optinc.photonics.parts.receiver import largest_noise
 
 ONNS = (
     *("b8_n4_half_even_smallest", "b8_n4_half_even_robust", "b8_n4_half_even_all_layers"),
@@ -166,7 +167,9 @@ def stage_rows(
     again = set(regenerated(segments, settings, noise=switch.borne))
     for segment in segments:
         found = detect(segment, settings)
-        powers = {n: power_for(noise_limit(n), segment, settings) for n in LEVELS}
+        powers = {
+            n: power_for(largest_noise(SYMBOL_ERROR, levels=n), segment, settings) for n in LEVELS
+        }
         yield {
             "ONN": switch.name,
             "chip": technology,
@@ -200,7 +203,7 @@ def summarise(
     found = [detect(segment, settings) for segment in segments]
     losses = [loss(segment, settings) for segment in segments]
     # The last detectors are receivers of PAM4: what they bear is no matter of the ONN.
-    borne = [switch.borne] * (len(segments) - 1) + [noise_limit(PAM4)]
+    borne = [switch.borne] * (len(segments) - 1) + [largest_noise(SYMBOL_ERROR, levels=PAM4)]
     worst = max(range(len(segments)), key=lambda i: found[i].noise / borne[i])
     right = switch.right([each.noise for each in found])
     spent = costs(segments, settings, mzis=mzis, bits=switch.onn.card.bits)
@@ -387,8 +390,9 @@ def plot(summary: list[Row], stages: list[Row], path: Path) -> None:
         ]
         lines.plot(range(1, len(noise) + 1), noise, marker="o", markersize=3, label=name)
     for levels in LEVELS:
-        lines.axhline(100 * noise_limit(levels), color="black", linestyle=":", linewidth=1)
-        lines.annotate(f"{levels} levels", (1, 100 * noise_limit(levels)), fontsize="small")
+        limit = largest_noise(SYMBOL_ERROR, levels=levels)
+        lines.axhline(100 * limit, color="black", linestyle=":", linewidth=1)
+        lines.annotate(f"{levels} levels", (1, 100 * limit), fontsize="small")
     lines.set(
         yscale="log",
         xlabel="detectors behind layer",

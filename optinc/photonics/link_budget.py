@@ -18,13 +18,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import NormalDist
 
 import torch
 
 from optinc.errors import ConfigurationError
 from optinc.photonics.chip_settings import ChipSettings
+from optinc.photonics.parts import receiver
 from optinc.photonics.parts.photodetector import Photodetector
+from optinc.photonics.parts.splitter import Splitter
 from optinc.photonics.parts.units import loss_of_power, watts
 
 LIGHT_SPEED = 299.792458
@@ -38,9 +39,6 @@ STRONGEST = 30.0
 
 TAP = 0.1
 """Share of the power that a tap takes from a reference beam, and loses of the signal it joins."""
-
-MOST_LEVELS = 1_000_000
-"""Levels that count as all there are: where there is no noise, or hardly any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +84,6 @@ def amplitude_db(ratio: float) -> float:
     return 20.0 * math.log10(ratio)
 
 
-def division_loss(ways: int, settings: ChipSettings) -> float:
-    """Return the loss in dB of a 1:k splitter or k:1 combiner, a tree of 1:2 stages.
-
-    10 log10 k, and ``splitter_loss`` in each of its ceil(log2 k) stages; 0 for k up to 1.
-    """
-    if ways <= 1:
-        return 0.0
-    return -loss_of_power(ways) + math.ceil(math.log2(ways)) * settings.splitter_loss
-
-
 def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
     """Return the loss of every stage between a modulator's input and the detector.
 
@@ -108,14 +96,14 @@ def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
 
         - ``modulator``: ``modulator_loss``;
         - ``facets``: ``coupling_loss`` out of a server's chip and into the switch, and back;
-        - ``unit P``: a server's own light, :func:`division_loss` of N times the merged symbols, and
+        - ``unit P``: a server's own light, a combiner of N times the merged symbols, and
           what the leading one loses to the others, 20 log10 (norm(w) / (w_1 sqrt(g)));
         - ``servers in phase``: -20 log10 (N sum w / w_1), fields that add up;
-        - ``splitters and combiners``: :func:`division_loss` of k;
+        - ``splitters and combiners``: 10 log10 k and ``splitter_loss`` a 1:2 stage;
         - ``reference``: 0.46 dB where a reference beam joins through a tap of 10 %;
         - ``mesh``: ``mzi_loss`` a column;
         - ``attenuators``: 20 log10 (g X / Y) - 10 log10 k, what a passive matrix leaves;
-        - ``unit T``: :func:`division_loss` of N.
+        - ``unit T``: a splitter to N.
     """
     ends = (segment.servers > 0) + (segment.receivers > 0)
     programmed = amplitude_db(segment.gain * segment.largest_input / segment.largest_output)
@@ -124,11 +112,11 @@ def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
         "facets": 2 * ends * settings.coupling_loss,
         "unit P": _server_loss(segment, settings),
         "servers in phase": _servers_in_phase(segment),
-        "splitters and combiners": division_loss(segment.ways, settings),
+        "splitters and combiners": Splitter.of(settings, ways=segment.ways).loss,
         "reference": loss_of_power(1 - TAP) if segment.joined else 0.0,
         "mesh": segment.columns * settings.mzi_loss,
         "attenuators": programmed + loss_of_power(segment.ways),
-        "unit T": division_loss(segment.receivers, settings),
+        "unit T": Splitter.of(settings, ways=segment.receivers or 1).loss,
     }
 
 
@@ -139,7 +127,7 @@ def _server_loss(segment: Segment, settings: ChipSettings) -> float:
     weights = segment.merged
     norm = math.sqrt(sum(weight * weight for weight in weights))
     unequal = amplitude_db(norm / (weights[0] * math.sqrt(len(weights))))
-    return division_loss(segment.servers * len(weights), settings) + unequal
+    return Splitter.of(settings, ways=segment.servers * len(weights)).loss + unequal
 
 
 def _servers_in_phase(segment: Segment) -> float:
@@ -185,17 +173,17 @@ class Detection:
     @property
     def snr(self) -> float:
         """Full scale over noise in dB, 20 log10; infinite without noise."""
-        return -amplitude_db(self.noise) if self.noise else math.inf
+        return receiver.dynamic_range(self.noise) if self.noise else math.inf
 
     @property
     def effective_bits(self) -> float:
         """log2 (1 / (sqrt(12) noise)): bits of a quantiser that is off by as much."""
-        return -math.log2(math.sqrt(12.0) * self.noise) if self.noise else math.inf
+        return receiver.effective_bits(self.noise) if self.noise else math.inf
 
     @property
     def levels(self) -> int:
         """Number of equally spaced levels that are told apart."""
-        return separable_levels(self.noise)
+        return receiver.most_levels(self.noise, SYMBOL_ERROR)
 
 
 def laser_power(settings: ChipSettings) -> float:
@@ -255,32 +243,6 @@ def detector_of(segment: Segment, settings: ChipSettings) -> Photodetector:
         rin=settings.rin,
         rejection=None if direct else settings.common_mode_rejection,
     )
-
-
-def error_distance(rate: float = SYMBOL_ERROR) -> float:
-    """Return half a step in standard deviations at which a share ``rate`` of levels is wrong."""
-    return NormalDist().inv_cdf(1.0 - rate / 2.0)
-
-
-def separable_levels(noise: float, *, rate: float = SYMBOL_ERROR) -> int:
-    """Return how many equally spaced levels are told apart: 1 + 1 / (2 x noise).
-
-    Args:
-        noise: Standard deviation as a share of full scale.
-        rate: Share of wrong levels that is borne; x is :func:`error_distance` of it.
-    """
-    step = 2.0 * error_distance(rate) * noise
-    return MOST_LEVELS if step * MOST_LEVELS < 1.0 else 1 + math.floor(1.0 / step)
-
-
-def noise_limit(levels: int, *, rate: float = SYMBOL_ERROR) -> float:
-    """Return the largest noise, a share of full scale, at which levels are told apart."""
-    return 1.0 / (2.0 * error_distance(rate) * (levels - 1))
-
-
-def rin_limit(noise: float, *, bandwidth: float) -> float:
-    """Return the relative intensity noise in dB/Hz that makes ``noise``, in a bandwidth in Hz."""
-    return -loss_of_power(noise * noise / bandwidth)
 
 
 def power_for(noise: float, segment: Segment, settings: ChipSettings) -> float | None:

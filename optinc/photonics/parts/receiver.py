@@ -21,6 +21,9 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+COUNTED_LEVELS = 1_000_000
+"""Levels that count as all there are: where there is no noise, or hardly any."""
+
 
 def thresholds(levels: int) -> Tensor:
     """Return the levels - 1 thresholds between the levels, of full scale, float64."""
@@ -54,6 +57,25 @@ def largest_noise(error: float, *, levels: int) -> float:
     """Return the sigma of full scale at which levels are mistaken with a probability."""
     tail = error / (2 * (1 - 1 / levels))
     return -1 / (2 * (levels - 1) * NormalDist().inv_cdf(tail))
+
+
+def most_levels(noise: float, error: float) -> int:
+    """Return how many equally spaced levels are told apart under a noise of full scale.
+
+    Args:
+        noise: Sigma of full scale.
+        error: Probability that a level is mistaken, which is borne.
+
+    Returns:
+        The number of levels, at most :data:`COUNTED_LEVELS`; 1 where not even two are told apart.
+    """
+    if noise <= largest_noise(error, levels=COUNTED_LEVELS):
+        return COUNTED_LEVELS
+    # Without the factor 1 - 1/L, which rules out at most a level too many.
+    levels = 1 + math.floor(-1 / (2 * noise * NormalDist().inv_cdf(error / 2)))
+    while noise <= largest_noise(error, levels=levels + 1):
+        levels += 1
+    return levels
 
 
 def effective_bits(noise: float) -> float:

@@ -14,17 +14,15 @@ from optinc.photonics.link_budget import (
     chain_loss,
     costs,
     detect,
-    division_loss,
-    error_distance,
     loss,
-    noise_limit,
     power_for,
     regenerated,
-    rin_limit,
-    separable_levels,
     source_power,
     stage_losses,
 )
+from optinc.photonics.parts import receiver
+from optinc.photonics.parts.laser import largest_rin
+from optinc.photonics.parts.splitter import Splitter
 
 CHARGE = 1.602176634e-19
 LIT = ChipSettings(laser_power=0.0)
@@ -35,9 +33,9 @@ MATRIX = Segment(name="layer", inputs=3, outputs=2, columns=5)
 
 def test_a_splitter_divides_and_wastes_in_each_of_its_stages() -> None:
     settings = ChipSettings(splitter_loss=0.1)
-    assert division_loss(1, settings) == 0.0
-    assert division_loss(4, settings) == pytest.approx(10 * math.log10(4) + 0.2)
-    assert division_loss(5, settings) == pytest.approx(10 * math.log10(5) + 0.3)
+    assert Splitter.of(settings, ways=1).loss == 0.0
+    assert Splitter.of(settings, ways=4).loss == pytest.approx(10 * math.log10(4) + 0.2)
+    assert Splitter.of(settings, ways=5).loss == pytest.approx(10 * math.log10(5) + 0.3)
 
 
 @pytest.mark.parametrize("group", [1, 2])
@@ -145,21 +143,28 @@ def test_levels_need_noise_below_limits(
     levels: int, noise: tuple[float, float], bits: tuple[float, float], rin: tuple[int, int]
 ) -> None:
     for rate, percent, effective, decibels in zip((1e-4, 1e-12), noise, bits, rin, strict=True):
-        limit = noise_limit(levels, rate=rate)
+        limit = receiver.largest_noise(rate, levels=levels)
         assert 100 * limit == pytest.approx(percent, rel=0.03)
         found = Detection(power=0.0, shot=limit, thermal=0.0, intensity=0.0)
         assert found.effective_bits == pytest.approx(effective, abs=0.06)
         bandwidth = LIT.noise_bandwidth
-        assert rin_limit(limit, bandwidth=bandwidth) == pytest.approx(decibels, abs=0.6)
-        assert separable_levels(limit * 0.999, rate=rate) == levels
-        assert separable_levels(limit * 1.001, rate=rate) == levels - 1
+        assert largest_rin(limit, bandwidth=bandwidth) == pytest.approx(decibels, abs=0.6)
+        assert receiver.most_levels(limit * 0.999, rate) == levels
+        assert receiver.most_levels(limit * 1.001, rate) == levels - 1
 
 
 def test_levels_at_the_limit_are_wrong_as_often_as_said() -> None:
     generator = torch.Generator().manual_seed(0)
-    step = torch.randn(2_000_000, generator=generator) * noise_limit(13, rate=1e-2) * 12
-    assert float((step.abs() > 0.5).float().mean()) == pytest.approx(1e-2, rel=0.03)
-    assert error_distance(1e-4) == pytest.approx(3.8906, abs=1e-4)
+    level = torch.randint(13, (2_000_000,), generator=generator)
+    noise = receiver.largest_noise(1e-2, levels=13) * torch.randn(len(level), generator=generator)
+    decided = receiver.decide(level / 12 + noise, levels=13)
+    assert float((decided != level).float().mean()) == pytest.approx(1e-2, rel=0.03)
+
+
+def test_two_levels_need_some_room() -> None:
+    limit = receiver.largest_noise(1e-4, levels=2)
+    assert receiver.most_levels(limit * 1.001, 1e-4) == 1
+    assert receiver.most_levels(limit, 1e-4) == 2
 
 
 def test_no_noise_is_no_limit() -> None:
