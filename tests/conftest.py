@@ -11,12 +11,12 @@ import torch
 from hypothesis import settings
 
 from optinc.onn.artifact import ONNArtifact, save_artifact
-from optinc.onn.construction.smallest import Smallest
 from optinc.onn.design import ONNDesign
-from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
+from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training.losses import MarginLoss
 from optinc.onn.training.one_switch import ONNTraining
 from optinc.signal.scenario import make_scenario
+from tests.scenarios import save_untabulable
 
 DATA = "OPTINC_TEST_DATA"
 
@@ -123,16 +123,4 @@ def no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def untabulable_onn(tmp_path_factory: pytest.TempPathFactory) -> ONNArtifact:
     """A constructed ONN with more inputs than a table can have: 16 bits, 16 servers."""
-    scenario = make_scenario(bits=16, servers=16, onn_inputs="auto", rounding="half_even")
-    network, design = Smallest().build(scenario)
-    return save_artifact(
-        tmp_path_factory.mktemp("untabulable"),
-        network=network,
-        design=design,
-        evaluation=evaluate_sampled(network, scenario, samples=1000),
-        seed=0,
-        epochs=0,
-        seconds=0.0,
-        device=torch.device("cpu"),
-        command="",
-    )
+    return save_untabulable(tmp_path_factory.mktemp("untabulable"))

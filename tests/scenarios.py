@@ -1,11 +1,17 @@
-"""Random scenarios for property-based tests."""
+"""Scenarios of tests: random ones for properties, and one too large for a table."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from hypothesis import strategies as st
 
+from optinc.onn.artifact import ONNArtifact, save_artifact
+from optinc.onn.construction.smallest import Smallest
+from optinc.onn.evaluation import evaluate_sampled
 from optinc.signal.rounding import ROUNDINGS
-from optinc.signal.scenario import Scenario, legal_inputs
+from optinc.signal.scenario import Scenario, legal_inputs, make_scenario
 
 
 @st.composite
@@ -24,4 +30,21 @@ def scenarios(draw: st.DrawFn, *, most_servers: int, most_symbols: int) -> Scena
         servers=draw(st.integers(1, most_servers)),
         onn_inputs=draw(st.sampled_from(inputs)),
         rounding=draw(st.sampled_from(ROUNDINGS)),
+    )
+
+
+def save_untabulable(folder: Path) -> ONNArtifact:
+    """Construct and save an ONN with more inputs than a table can have: 16 bits, 16 servers."""
+    scenario = make_scenario(bits=16, servers=16, onn_inputs="auto", rounding="half_even")
+    network, design = Smallest().build(scenario)
+    return save_artifact(
+        folder,
+        network=network,
+        design=design,
+        evaluation=evaluate_sampled(network, scenario, samples=1000),
+        seed=0,
+        epochs=0,
+        seconds=0.0,
+        device=torch.device("cpu"),
+        command="",
     )

@@ -21,9 +21,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from optinc.onn import zoo
-from optinc.onn.artifact import ONNArtifact, save_artifact
-from optinc.onn.construction.smallest import Smallest
-from optinc.onn.evaluation import evaluate_sampled
+from optinc.onn.artifact import ONNArtifact
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
@@ -37,6 +35,7 @@ from optinc.switches.chip import Play, chip_switch
 from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 from tests.integration.servers import one_server, train
+from tests.scenarios import save_untabulable
 
 
 def optinc(switch: OpticalSwitch, **settings: Any) -> OptINCReducer:
@@ -55,20 +54,8 @@ def trained() -> ONNArtifact:
 
 def untabulable() -> OptINCReducer:
     """An ONN with more inputs than a table can have."""
-    scenario = make_scenario(bits=16, servers=16, onn_inputs="auto", rounding="half_even")
-    network, design = Smallest().build(scenario)
     with TemporaryDirectory() as folder:
-        onn = save_artifact(
-            Path(folder),
-            network=network,
-            design=design,
-            evaluation=evaluate_sampled(network, scenario, samples=1000),
-            seed=0,
-            epochs=0,
-            seconds=0.0,
-            device=torch.device("cpu"),
-            command="",
-        )
+        onn = save_untabulable(Path(folder))
     switch = ONNSwitch(onn)
     assert switch.sum_code is None
     return optinc(switch)
