@@ -14,7 +14,7 @@ How our convention maps to theirs (modes count from the top in all of them):
   BS.Rx(-pi / 2), which is ``BS.Ry(2 theta)`` behind PS(phi). ``one_arm`` is PS(phi) on mode m,
   BS.Rx(pi / 2), PS(2 theta) on mode m + 1, BS.Rx(pi / 2). Output phases are PS.
 - interferometer: T(theta, phi) of ``push_pull`` is ``Beamsplitter(m + 1, m + 2, theta, phi)``; it
-  counts modes from 1, and knows no other hardware.
+  counts modes from 1, and knows no other form.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def _perceval_phase(phase: float) -> complex:
     return complex(PS(phase).compute_unitary()[0, 0])
 
 
-def perceval_mzi(theta: float, phi: float, hardware: str) -> Complex:
+def perceval_mzi(theta: float, phi: float, shifters: str) -> Complex:
     """Return the matrix of an interferometer of Perceval's components."""
     first = _perceval_coupler(math.pi / 2)
-    if hardware == "push_pull":
+    if shifters == "push_pull":
         arms = _perceval_phase(theta), _perceval_phase(-theta)
         second = _perceval_coupler(-math.pi / 2)
     else:
@@ -91,10 +91,10 @@ def perceval_mzi(theta: float, phi: float, hardware: str) -> Complex:
     return second * np.array(arms) @ (first * np.array((_perceval_phase(phi), 1.0)))
 
 
-def interferometer_mzi(theta: float, phi: float, hardware: str) -> Complex:
+def interferometer_mzi(theta: float, phi: float, shifters: str) -> Complex:
     """Return the matrix of an interferometer of Clements' program."""
-    if hardware != "push_pull":
-        raise ValueError(f"the package interferometer knows no {hardware} hardware")
+    if shifters != "push_pull":
+        raise ValueError(f"the package interferometer knows no {shifters} interferometers")
     device = interferometer.Interferometer()
     device.add_BS(interferometer.Beamsplitter(1, 2, theta, phi))
     return np.array(device.calculate_transformation())
@@ -109,7 +109,7 @@ def perceval_circuit(phases: MeshPhases, mesh: int = 0) -> Any:
             slot = next(slots)
             theta, phi = float(phases.theta_BE[mesh, slot]), float(phases.phi_BE[mesh, slot])
             circuit.add(mode, PS(phi)).add(mode, BS.Rx(theta=math.pi / 2))
-            if phases.hardware == "push_pull":
+            if phases.shifters == "push_pull":
                 circuit.add(mode, PS(theta)).add(mode + 1, PS(-theta))
                 circuit.add(mode, BS.Rx(theta=-math.pi / 2))
             else:
@@ -133,7 +133,7 @@ def play(phases: MeshPhases, mzi: Callable[[float, float, str], Complex]) -> Com
             start = slots.stop
             # Constructed ONNs repeat their settings.
             distinct, places = np.unique(settings[slots], axis=0, return_inverse=True)
-            played = [mzi(theta, phi, phases.hardware) for theta, phi in distinct.tolist()]
+            played = [mzi(theta, phi, phases.shifters) for theta, phi in distinct.tolist()]
             matrices = np.array(played)[places.reshape(-1)]
             pairs = field[first : first + 2 * len(modes)].reshape(len(modes), 2, size)
             field[first : first + 2 * len(modes)] = (matrices @ pairs).reshape(-1, size)
@@ -171,8 +171,8 @@ def measure(name: str) -> dict[str, Any]:
             row["meshes"] += len(unitary_Bnn)
             row["largest"] = max(row["largest"], unitary_Bnn.shape[1])
             row["mzis"] += phases.theta_BE.numel()
-            for oracle, (hardware, mzi) in oracles.items():
-                played = play(translate(phases, hardware), mzi)
+            for oracle, (shifters, mzi) in oracles.items():
+                played = play(translate(phases, shifters), mzi)
                 error = float(np.abs(played - unitary_Bnn.numpy()).max())
                 row[oracle] = max(row[oracle], error)
     return row | {"seconds": time.perf_counter() - began}

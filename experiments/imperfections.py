@@ -6,7 +6,7 @@ Each effect stands alone on drawn chips of scenario 1 (8 bits, 4 servers); the n
 of all 28,561 inputs that is received right, in %, mean over chips with its standard error. The
 first estimates are from another program of which the conventions are not all known. Those here:
 
-- ``one_arm`` hardware; a residual phase on every shifter; an attenuator is an MZI with one shifter.
+- ``one_arm`` MZIs; a residual phase on every shifter; an attenuator is an MZI with one shifter.
 - Biases by attenuators. Layers that are diagonal have meshes, as the paper counts them, or none
   (``robust*``).
 - DACs have 2^bits steps over 2 pi, on every shifter; an attenuator and an MZI have one of 2 theta.
@@ -48,7 +48,7 @@ CHIPS = {"all_layers": 20, "dense": 10}
 FIRST_CHIPS = 5
 """Chips of the first estimates: "several", which is taken for five."""
 
-BASE = ChipSettings(hardware="one_arm", bias="attenuator")
+BASE = ChipSettings(shifters="one_arm", bias="attenuator")
 
 Figure = float | tuple[float, float]
 
@@ -131,7 +131,7 @@ def with_meshes(programme: MeshProgramme) -> MeshProgramme:
                 scale_Bs = settings[name]
                 sign_Bs = torch.where(scale_Bs < 0, -1.0, 1.0).double()
                 mesh = name.removesuffix(".attenuation")
-                phases = decompose(torch.diag_embed(sign_Bs), hardware=programme.hardware)
+                phases = decompose(torch.diag_embed(sign_Bs), shifters=programme.shifters)
                 settings[name] = scale_Bs.abs()
                 settings[f"{mesh}.theta"] = phases.theta_BE
                 settings[f"{mesh}.phi"] = phases.phi_BE
@@ -143,7 +143,7 @@ def with_meshes(programme: MeshProgramme) -> MeshProgramme:
 def load(name: str) -> tuple[ONNArtifact, MeshProgramme]:
     """Load a shipped ONN by its short name, one of :data:`ONNS`, and the settings of its meshes."""
     onn = zoo.load_named(f"b8_n4_half_even_{name.removesuffix('*')}")
-    programme = map_onn(onn, hardware=BASE.hardware, bias=BASE.bias)
+    programme = map_onn(onn, shifters=BASE.shifters, bias=BASE.bias)
     return onn, programme if name.endswith("*") else with_meshes(programme)
 
 

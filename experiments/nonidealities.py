@@ -91,10 +91,10 @@ class Subject:
         return torch.randperm(size, generator=generator)[: self.inputs]
 
     def programme(self, settings: ChipSettings) -> MeshProgramme:
-        """Return the settings of the meshes for a chip's hardware and biases."""
-        key = (settings.hardware, settings.bias)
+        """Return the settings of the meshes for a chip's shifters and biases."""
+        key = (settings.shifters, settings.bias)
         if key not in self._programmes:
-            self._programmes[key] = map_onn(self.onn, hardware=key[0], bias=key[1])
+            self._programmes[key] = map_onn(self.onn, shifters=key[0], bias=key[1])
         return self._programmes[key]
 
     @cached_property

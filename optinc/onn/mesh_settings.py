@@ -25,7 +25,7 @@ from optinc.onn.artifact import ONNArtifact, ONNCard, network_of
 from optinc.onn.layer_factors import LayerDescription, factor
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics import area
-from optinc.photonics.chip_settings import BiasForm, Hardware
+from optinc.photonics.chip_settings import BiasForm, Shifters
 from optinc.photonics.decomposition import MeshPhases, decompose, rebuild
 
 SETTINGS_FILE = "programme.safetensors"
@@ -35,8 +35,8 @@ REBUILT_TOLERANCE = 1e-5
 """Share of a layer's largest weight by which weights rebuilt from mesh settings may differ."""
 
 
-FORMAT = 2
-"""Version of stored settings; 2 has hardware and bias, and gains that make up for splitters."""
+FORMAT = 3
+"""Version of stored settings; 3 names the form of the interferometers ``shifters``."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class MeshProgramme:
             ``layers.<i>.attenuation`` [min(m, p)] of an SVD, 0 to 1;
             ``layers.<i>.blocks<s>.attenuation`` [blocks, s], 0 to 1, or -1 to 1 in a diagonal
             layer; and ``layers.<i>.bias`` [m], -1 to 1, where the bias is an attenuator.
-        hardware: Form of the interferometers that the phases are for.
+        shifters: Form of the interferometers that the phases are for.
         bias: Form of the bias of SVD layers.
     """
 
     card: ONNCard
     layers: tuple[LayerDescription, ...]
     settings: dict[str, Tensor]
-    hardware: Hardware = "push_pull"
+    shifters: Shifters = "push_pull"
     bias: BiasForm = "port"
 
     def phases(self, name: str) -> MeshPhases:
@@ -67,7 +67,7 @@ class MeshProgramme:
             theta_BE=self.settings[f"{name}.theta"],
             phi_BE=self.settings[f"{name}.phi"],
             output_Bn=self.settings[f"{name}.output"],
-            hardware=self.hardware,
+            shifters=self.shifters,
         )
 
     @property
@@ -87,7 +87,7 @@ class MeshProgramme:
         description = {
             "format": FORMAT,
             "onn": asdict(self.card),
-            "hardware": self.hardware,
+            "shifters": self.shifters,
             "bias": self.bias,
             "layers": [asdict(layer) for layer in self.layers],
         }
@@ -112,7 +112,7 @@ class MeshProgramme:
                 card=ONNCard.from_json(json.dumps(description["onn"])),
                 layers=tuple(LayerDescription(**layer) for layer in description["layers"]),
                 settings=safetensors.torch.load_file(folder / SETTINGS_FILE),
-                hardware=description["hardware"],
+                shifters=description["shifters"],
                 bias=description["bias"],
             )
             programme._check()
@@ -127,7 +127,7 @@ class MeshProgramme:
             ValueError: Says what is wrong.
         """
         words: list[tuple[str, tuple[str, ...]]]
-        words = [(self.hardware, get_args(Hardware)), (self.bias, get_args(BiasForm))]
+        words = [(self.shifters, get_args(Shifters)), (self.bias, get_args(BiasForm))]
         words += [(layer.form, get_args(area.LayerForm)) for layer in self.layers]
         words += [(layer.bias, get_args(BiasForm)) for layer in self.layers]
         for word, legal in words:
@@ -156,13 +156,13 @@ def _check_format(folder: Path, description: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def map_onn(
-    onn: ONNArtifact, *, hardware: Hardware = "push_pull", bias: BiasForm = "port"
+    onn: ONNArtifact, *, shifters: Shifters = "push_pull", bias: BiasForm = "port"
 ) -> MeshProgramme:
     """Compute the settings of all meshes of an ONN.
 
     Args:
         onn: The ONN.
-        hardware: Form of the interferometers.
+        shifters: Form of the interferometers.
         bias: Form of the bias of SVD layers; other layers attenuate a split reference beam.
 
     Returns:
@@ -174,11 +174,11 @@ def map_onn(
         factors = factor(linear, approximated=i + 1 in onn.card.approximated_layers, bias=bias)
         found = dict(factors.attenuations)
         for mesh, unitary_Bnn in factors.unitaries.items():
-            found |= _named(mesh, decompose(unitary_Bnn, hardware=hardware))
+            found |= _named(mesh, decompose(unitary_Bnn, shifters=shifters))
         settings |= {f"layers.{i}.{name}": value.contiguous() for name, value in found.items()}
         layers.append(factors.layer)
     return MeshProgramme(
-        card=onn.card, layers=tuple(layers), settings=settings, hardware=hardware, bias=bias
+        card=onn.card, layers=tuple(layers), settings=settings, shifters=shifters, bias=bias
     )
 
 

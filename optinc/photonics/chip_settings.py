@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from optinc.errors import ConfigurationError
 
-Hardware = Literal["push_pull", "one_arm"]
+Shifters = Literal["push_pull", "one_arm"]
 Averaging = Literal["coherent", "incoherent"]
 Detection = Literal["homodyne", "direct"]
 BiasForm = Literal["port", "attenuator"]
@@ -49,7 +49,7 @@ class ChipSettings:
         ConfigurationError: If a value is impossible; names setting, unit and range.
     """
 
-    hardware: Hardware = _choice("push_pull", Hardware, "where the phase shifters of an MZI lie")
+    shifters: Shifters = _choice("push_pull", Shifters, "where the phase shifters of an MZI lie")
     averaging: Averaging = _choice(
         "coherent", Averaging, "unit P adds fields of a common laser, or detected intensities"
     )

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.mzi import mesh_columns, mix
 
 SMALL_BATCH = 6
@@ -35,13 +35,13 @@ class MeshPhases:
         theta_BE: Internal phases in rad, [0, pi/2].
         phi_BE: External phases in rad, [0, 2 pi).
         output_Bn: Output phases in rad, (-pi, pi].
-        hardware: Form of the interferometers that these phases are for.
+        shifters: Form of the interferometers that these phases are for.
     """
 
     theta_BE: Tensor
     phi_BE: Tensor
     output_Bn: Tensor
-    hardware: Hardware = "push_pull"
+    shifters: Shifters = "push_pull"
 
 
 class Elimination(NamedTuple):
@@ -98,7 +98,7 @@ def _in_order_of_light(steps: list[Elimination]) -> Iterator[int]:
     yield from (i for i in reversed(range(len(steps))) if steps[i].left)
 
 
-def decompose(unitary_Bnn: Tensor, *, hardware: Hardware = "push_pull") -> MeshPhases:
+def decompose(unitary_Bnn: Tensor, *, shifters: Shifters = "push_pull") -> MeshPhases:
     """Find the phases of the meshes that act as unitaries.
 
     The elimination is a chain of n(n-1)/2 small rotations, each of which needs the one before, so
@@ -106,10 +106,10 @@ def decompose(unitary_Bnn: Tensor, *, hardware: Hardware = "push_pull") -> MeshP
 
     Args:
         unitary_Bnn: Unitaries [B, n, n], real (orthogonal) or complex; not changed.
-        hardware: Form of the interferometers.
+        shifters: Form of the interferometers.
 
     Returns:
-        Phases for this hardware in float64 on the device of the input.
+        Phases for this form in float64 on the device of the input.
 
     Raises:
         ValueError: If the shape is not [B, n, n] with n >= 1, or a matrix is not unitary within
@@ -133,27 +133,27 @@ def decompose(unitary_Bnn: Tensor, *, hardware: Hardware = "push_pull") -> MeshP
         phi_BE=to_torch(_wrapped(phi_EB)),
         output_Bn=to_torch(math.pi - _wrapped(math.pi - output_nB)),
     )
-    return translate(phases, hardware)
+    return translate(phases, shifters)
 
 
-def translate(phases: MeshPhases, hardware: Hardware) -> MeshPhases:
-    """Translate the phases of meshes to another form of hardware, column by column.
+def translate(phases: MeshPhases, shifters: Shifters) -> MeshPhases:
+    """Translate the phases of meshes to another form of interferometers, column by column.
 
     What the two forms differ by behind an interferometer moves on to the next external phase on
     its modes, and from the last column to the output phases. The unitary stays the same.
 
     Args:
         phases: Phases of meshes of either form.
-        hardware: The form wanted.
+        shifters: The form wanted.
 
     Returns:
         Phases in the legal ranges; the argument itself where it is of this form already.
     """
-    if hardware == phases.hardware:
+    if shifters == phases.shifters:
         return phases
-    sign = 1.0 if hardware == "one_arm" else -1.0
+    sign = 1.0 if shifters == "one_arm" else -1.0
     theta_BE = math.pi / 2 - phases.theta_BE
-    bar_BE = phases.theta_BE if hardware == "one_arm" else theta_BE
+    bar_BE = phases.theta_BE if shifters == "one_arm" else theta_BE
     # T(bar, phi) = diag(e^{i bar}, e^{i (bar - pi)}) M(pi/2 - bar, phi)
     moved_Bn = torch.zeros_like(phases.output_Bn)
     phi_BE, start = [phases.phi_BE[:, :0]], 0
@@ -171,7 +171,7 @@ def translate(phases: MeshPhases, hardware: Hardware) -> MeshPhases:
         theta_BE=theta_BE,
         phi_BE=torch.cat(phi_BE, dim=1),
         output_Bn=math.pi - _within_a_turn(math.pi - phases.output_Bn - moved_Bn),
-        hardware=hardware,
+        shifters=shifters,
     )
 
 
@@ -315,6 +315,6 @@ def propagate(field_Bnk: Tensor, phases: MeshPhases) -> Tensor:
         slots = slice(start, start + len(modes))
         start += len(modes)
         theta_BC, phi_BC = phases.theta_BE[:, slots], phases.phi_BE[:, slots]
-        field_Bnk = mix(field_Bnk, modes, theta_BC, phi_BC, phases.hardware)
+        field_Bnk = mix(field_Bnk, modes, theta_BC, phi_BC, phases.shifters)
     ones = torch.ones_like(phases.output_Bn)
     return torch.polar(ones, phases.output_Bn).unsqueeze(-1) * field_Bnk

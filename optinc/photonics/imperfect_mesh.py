@@ -66,7 +66,7 @@ def propagate(field_CBnk: Tensor, phases: MeshPhases, errors: MeshErrors) -> Ten
 
     Args:
         field_CBnk: Complex amplitudes [C, B, n, k]: k inputs of n modes each.
-        phases: Settings of the B meshes, and their hardware.
+        phases: Settings of the B meshes, and the form of their MZIs.
         errors: Errors of the C chips.
 
     Returns:
@@ -98,9 +98,9 @@ def attenuate(passed_BM: Tensor, errors: MeshErrors) -> Tensor:
         Complex amplitudes [C or 1, B, M], relative to the phases that the settings bring with them.
     """
     theta_BM = torch.arcsin(passed_BM.abs().clamp(max=1.0))
-    phases = MeshPhases(theta_BM, torch.zeros_like(theta_BM), theta_BM, hardware="one_arm")
+    phases = MeshPhases(theta_BM, torch.zeros_like(theta_BM), theta_BM, shifters="one_arm")
     played = _column(phases, errors, slice(None))[..., 0, 0]
-    # M(theta, 0) of one_arm hardware has -i exp(i theta) sin(theta) there.
+    # M(theta, 0) of a one_arm MZI has -i exp(i theta) sin(theta) there.
     expected = torch.polar(torch.ones_like(theta_BM), theta_BM - math.pi / 2)
     return played * expected.conj() * torch.where(passed_BM < 0, -1.0, 1.0)
 
@@ -130,17 +130,17 @@ def _column(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
         arm_amplitudes_2=(
             None if loss is None else mzi.arm_amplitudes(loss, extinction=errors.extinction)
         ),
-        hardware=phases.hardware,
+        shifters=phases.shifters,
     )
 
 
 def _arms(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
     """Return the phases of the arms of one column, [C or 1, B, M, 2] in rad."""
-    arms_BM2 = mzi.arm_phases(phases.theta_BE[:, slots], hardware=phases.hardware)
-    # Only arms with a shifter are neighbours: the upper arm of one_arm hardware has none.
-    driven = slice(0 if phases.hardware == "push_pull" else 1, 2)
+    arms_BM2 = mzi.arm_phases(phases.theta_BE[:, slots], shifters=phases.shifters)
+    # Only arms with a shifter are neighbours: the upper arm of a one_arm MZI has none.
+    driven = slice(0 if phases.shifters == "push_pull" else 1, 2)
     set_BH = quantize(arms_BM2[..., driven].flatten(1), bits=errors.phase_bits)
-    if phases.hardware == "push_pull":
+    if phases.shifters == "push_pull":
         # Driven to both sides: what is a share of a negative phase is negative.
         set_BH = torch.where(set_BH > math.pi, set_BH - FULL_TURN, set_BH)
     heated_BH = add_crosstalk(set_BH, share=errors.crosstalk)

@@ -3,7 +3,7 @@ r"""Mach-Zehnder interferometers, and the rectangular meshes they form (Fig. 2).
 The convention is stated here and nowhere else. Modes are numbered from 0 at the top; light runs
 from left to right. An MZI on modes m and m+1 is a phase shifter phi in [0, 2 pi) on mode m, a
 coupler, the arms, and a second coupler; theta in [0, pi/2] sets how it splits. A coupler with the
-splitting angle pi/4 is C = [[1, i], [i, 1]] / sqrt(2). Two forms of hardware are known, here with
+splitting angle pi/4 is C = [[1, i], [i, 1]] / sqrt(2). Two forms are known, here with
 their phase common to both modes, which a mesh does not forgive: not all modes meet equally many
 interferometers.
 
@@ -45,23 +45,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 
 
-def matrix(theta: Tensor, phi: Tensor, hardware: Hardware = "push_pull") -> Tensor:
+def matrix(theta: Tensor, phi: Tensor, shifters: Shifters = "push_pull") -> Tensor:
     """Return the matrices of interferometers with their common phases, differentiable.
 
     Args:
         theta: Internal phases [...] in rad, float32 or float64.
         phi: External phases [...] in rad.
-        hardware: Form of the interferometers.
+        shifters: Form of the interferometers.
 
     Returns:
-        Complex [..., 2, 2]: T of ``push_pull`` or M of ``one_arm`` hardware.
+        Complex [..., 2, 2]: T of ``push_pull`` or M of ``one_arm`` MZIs.
     """
     phase = torch.polar(torch.ones_like(phi), phi)
     cosine, sine = torch.cos(theta), torch.sin(theta)
-    if hardware == "push_pull":
+    if shifters == "push_pull":
         upper = torch.stack([phase * cosine, -sine + 0j], dim=-1)
         lower = torch.stack([phase * sine, cosine + 0j], dim=-1)
         return torch.stack([upper, lower], dim=-2)
@@ -90,7 +90,7 @@ def mix(
     modes_C: Tensor,
     theta_BC: Tensor,
     phi_BC: Tensor,
-    hardware: Hardware = "push_pull",
+    shifters: Shifters = "push_pull",
 ) -> Tensor:
     """Send light through one column of interferometers.
 
@@ -99,7 +99,7 @@ def mix(
         modes_C: Upper modes of the interferometers, one tensor of :func:`mesh_columns`.
         theta_BC: Internal phases in rad [B, C].
         phi_BC: External phases in rad [B, C].
-        hardware: Form of the interferometers.
+        shifters: Form of the interferometers.
 
     Returns:
         Complex amplitudes [B, n, k]; modes that meet no interferometer pass unchanged.
@@ -110,5 +110,5 @@ def mix(
     last = first + 2 * len(modes_C)
     batch, _, inputs = field_Bnk.shape
     pairs = field_Bnk[:, first:last].reshape(batch, len(modes_C), 2, inputs)
-    mixed = torch.einsum("bcij,bcjk->bcik", matrix(theta_BC, phi_BC, hardware), pairs).flatten(1, 2)
+    mixed = torch.einsum("bcij,bcjk->bcik", matrix(theta_BC, phi_BC, shifters), pairs).flatten(1, 2)
     return torch.cat([field_Bnk[:, :first], mixed, field_Bnk[:, last:]], dim=1)

@@ -9,7 +9,7 @@ and no other part of OptINC plays a role in their simulation:
 - ``phase_shifter`` of no length, with pi rad per volt;
 - ``attenuator``, ``splitter_ideal``.
 
-The inverse coupler of ``push_pull`` hardware is C with a fixed pi on the lower arm and on the lower
+The inverse coupler of ``push_pull`` MZIs is C with a fixed pi on the lower arm and on the lower
 output. Inputs are the ports ``in0``, ``in1``, ..., outputs ``out0``, ``out1``, ..., from the top.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.decomposition import MeshPhases
 from optinc.photonics.mzi import mesh_columns
 
@@ -60,7 +60,7 @@ def phase_shifter(phase: float) -> dict[str, float]:
     return {"voltage": phase / math.pi, "length": 0.0}
 
 
-def mzi_cell(hardware: Hardware) -> Cell:
+def mzi_cell(shifters: Shifters) -> Cell:
     """Return an interferometer; :func:`mzi_settings` sets it."""
     cell = CellBuilder()
     for name in ("phi", "lower"):
@@ -71,7 +71,7 @@ def mzi_cell(hardware: Hardware) -> Cell:
     cell.connect("first,out1", "lower,in0")
     cell.connect("lower,out0", "second,in1")
     cell.ports = {"in0": "phi,in0", "in1": "first,in1", "out0": "second,out0"}
-    if hardware == "one_arm":
+    if shifters == "one_arm":
         cell.connect("first,out0", "second,in0")
         cell.ports["out1"] = "second,out1"
         return cell.cell()
@@ -84,9 +84,9 @@ def mzi_cell(hardware: Hardware) -> Cell:
     return cell.cell()
 
 
-def mzi_settings(theta: float, phi: float, hardware: Hardware) -> dict[str, dict[str, float]]:
+def mzi_settings(theta: float, phi: float, shifters: Shifters) -> dict[str, dict[str, float]]:
     """Return the settings of an interferometer, from phases in rad."""
-    if hardware == "one_arm":
+    if shifters == "one_arm":
         return {"phi": phase_shifter(phi), "lower": phase_shifter(2 * theta)}
     return {
         "phi": phase_shifter(phi),
@@ -107,8 +107,8 @@ def mesh_netlist(phases: MeshPhases, mesh: int = 0, *, name: str = "mesh") -> Ne
         The cell of the mesh, with ports ``in0`` to ``in<n - 1>`` and ``out0`` to ``out<n - 1>``,
         and that of an interferometer.
     """
-    size, hardware = phases.output_Bn.shape[1], phases.hardware
-    cell, kind = CellBuilder(), f"mzi_{hardware}"
+    size, shifters = phases.output_Bn.shape[1], phases.shifters
+    cell, kind = CellBuilder(), f"mzi_{shifters}"
     theta, phi = phases.theta_BE[mesh].tolist(), phases.phi_BE[mesh].tolist()
     behind: list[str | None] = [None] * size
 
@@ -123,7 +123,7 @@ def mesh_netlist(phases: MeshPhases, mesh: int = 0, *, name: str = "mesh") -> Ne
     slot = 0
     for column, modes in enumerate(mesh_columns(size)):
         for mode in modes.tolist():
-            settings = mzi_settings(theta[slot], phi[slot], hardware)
+            settings = mzi_settings(theta[slot], phi[slot], shifters)
             mzi = cell.add(f"mzi_{column}_{mode}", kind, settings)
             slot += 1
             for port in (0, 1):
@@ -133,4 +133,4 @@ def mesh_netlist(phases: MeshPhases, mesh: int = 0, *, name: str = "mesh") -> Ne
         shifter = cell.add(f"output_{mode}", "phase_shifter", phase_shifter(phase))
         enter(mode, f"{shifter},in0")
         cell.ports[f"out{mode}"] = f"{shifter},out0"
-    return {name: cell.cell(), kind: mzi_cell(hardware)}
+    return {name: cell.cell(), kind: mzi_cell(shifters)}

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Map the ONN of the optinc settings, or the one that ``onn=`` names, and check the result.
 
-    ``optinc.chip.hardware`` and ``optinc.chip.bias`` say what the meshes and biases are built of.
+    ``optinc.chip.shifters`` and ``optinc.chip.bias`` say what the meshes and biases are built of.
 
     Args:
         cfg: The composed configuration.
@@ -38,14 +38,14 @@ def map_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     onn = chosen_onn(cfg)
     onn.card.warn_of_wrong_inputs()
     chip: ChipSettings = instantiate(cfg.optinc.chip)
-    mapped = mesh_settings.map_onn(onn, hardware=chip.hardware, bias=chip.bias)
+    mapped = mesh_settings.map_onn(onn, shifters=chip.shifters, bias=chip.bias)
     folder = Path(cfg.paths.output_dir) / "programme"
     mapped.save(folder)
     stored = mesh_settings.MeshProgramme.load(folder)
     weight_error = mesh_settings.check_rebuilt(stored, onn.network)
     summary = {
         "task": "map_onn",
-        "hardware": mapped.hardware,
+        "shifters": mapped.shifters,
         "bias": mapped.bias,
         **_counts(mapped.parts),
         "layers": [_layer(layer) for layer in mapped.layers],
@@ -94,8 +94,8 @@ def _log(programme: mesh_settings.MeshProgramme) -> None:
         )
     parts = programme.parts
     logger.info(
-        "%s hardware: %s; the paper's count is %d MZIs, %d if diagonal layers have no mesh",
-        programme.hardware,
+        "%s interferometers: %s; the paper's count is %d MZIs, %d if diagonal layers have no mesh",
+        programme.shifters,
         _text(parts),
         parts.mzis,
         parts.bare_mzis,

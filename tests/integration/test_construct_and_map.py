@@ -60,17 +60,17 @@ def test_a_named_onn_is_mapped_whatever_scenario_it_serves(tmp_path: Path) -> No
 
 
 def test_the_chip_says_what_meshes_and_biases_are_built_of(tmp_path: Path) -> None:
-    chip = ["optinc.chip.hardware=one_arm", "optinc.chip.bias=attenuator"]
+    chip = ["optinc.chip.shifters=one_arm", "optinc.chip.bias=attenuator"]
     summary, _ = job(tmp_path, "task=map_onn", "onn=b8_n4_floor_smallest", *chip)
     assert summary["weight_error"] < 1e-6
     programme = MeshProgramme.load(tmp_path / "programme")
-    assert (programme.hardware, programme.bias) == ("one_arm", "attenuator")
-    assert (summary["hardware"], summary["bias"]) == ("one_arm", "attenuator")
+    assert (programme.shifters, programme.bias) == ("one_arm", "attenuator")
+    assert (summary["shifters"], summary["bias"]) == ("one_arm", "attenuator")
     assert {layer["bias"] for layer in summary["layers"]} == {"attenuator"}
     with pytest.raises(
-        ConfigurationError, match=r"optinc\.chip\.hardware must be push_pull \| one"
+        ConfigurationError, match=r"optinc\.chip\.shifters must be push_pull \| one"
     ):
-        job(tmp_path, "task=map_onn", "optinc.chip.hardware=two_arms")
+        job(tmp_path, "task=map_onn", "optinc.chip.shifters=two_arms")
 
 
 def test_an_unknown_onn_is_not_mapped(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from optinc.onn.chip.draws import Draws
 from optinc.onn.layer_factors import LayerDescription
 from optinc.onn.mesh_settings import MeshProgramme
 from optinc.photonics import area
-from optinc.photonics.chip_settings import ChipSettings, Hardware
+from optinc.photonics.chip_settings import ChipSettings, Shifters
 from optinc.photonics.imperfect_mesh import MeshErrors, attenuate, propagate
 from optinc.photonics.parts.splitter import Splitter
 from optinc.photonics.parts.units import amplitude_of_loss
@@ -175,7 +175,7 @@ class LayerBuilder:
         chunk = max(1, CHUNK_AMPLITUDES // (outputs[0] * field_sk.numel()))
         played = []
         for draws in self.draws.chunks(chunk):
-            errors = self._errors(name, mzis, outputs, phases.hardware, draws)
+            errors = self._errors(name, mzis, outputs, phases.shifters, draws)
             field_CBsk = field_sk.expand(draws.chips, outputs[0], -1, -1)
             played.append(propagate(field_CBsk, phases, errors))
         return torch.cat(played) / self._column ** area.mesh_depth(outputs[1])
@@ -185,7 +185,7 @@ class LayerBuilder:
         name: str,
         mzis: Sequence[int],
         outputs: Sequence[int] | None,
-        hardware: Hardware,
+        shifters: Shifters,
         draws: Draws,
     ) -> MeshErrors:
         """Draw the errors of interferometers [B, E], and of external and output phases [B, n]."""
@@ -197,7 +197,7 @@ class LayerBuilder:
             zero = torch.zeros(1, *arms, dtype=torch.float64)
             couplers = (zero if couplers is None else couplers) + settings.coupler_common_error
         internal = draws.errors("phase_error", f"{place}.arms", arms, sigma=phase)
-        if internal is not None and hardware == "one_arm":
+        if internal is not None and shifters == "one_arm":
             internal[..., 0] = 0.0  # no shifter, no error
         external = output = None
         if outputs is not None:

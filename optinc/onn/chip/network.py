@@ -100,12 +100,12 @@ class ChipNetwork(nn.Module):
 
         Raises:
             ConfigurationError: If there is no chip, or the settings of the meshes are for other
-                hardware, other biases or another ONN.
+                interferometers, other biases or another ONN.
         """
         if chips < 1:
             raise ConfigurationError(f"the number of chips must be at least 1, got {chips}")
         if programme is None:
-            programme = map_onn(onn, hardware=settings.hardware, bias=settings.bias)
+            programme = map_onn(onn, shifters=settings.shifters, bias=settings.bias)
         _check_programme(programme, onn, settings)
         draws = Draws(settings.seed, chips)
         layers = [
@@ -306,7 +306,7 @@ def _check_programme(programme: MeshProgramme, onn: ONNArtifact, settings: ChipS
     """
     if programme.card != onn.card:
         raise ConfigurationError("the settings of the meshes belong to another ONN than the chip's")
-    for name in ("hardware", "bias"):
+    for name in ("shifters", "bias"):
         expected, found = getattr(settings, name), getattr(programme, name)
         if expected != found:
             raise ConfigurationError(

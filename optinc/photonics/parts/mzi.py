@@ -4,7 +4,7 @@ r"""Mach-Zehnder interferometer (MZI): two couplers with phase shifters before a
                         [first]               [second]
     mode m+1  ---------/         \--[lower]--/         \--  mode m+1
 
-The matrix is that of the parts in this order, with its common phase. The two hardware forms differ
+The matrix is that of the parts in this order, with its common phase. The two forms differ
 in the phases of the arms and in the second coupler:
 
 - ``push_pull``: +theta and -theta, second coupler the inverse of the first. With ideal couplers
@@ -22,13 +22,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.parts.coupler import EVEN
 
 
-def arm_phases(theta: Tensor, *, hardware: Hardware) -> Tensor:
+def arm_phases(theta: Tensor, *, shifters: Shifters) -> Tensor:
     """Return the phases in rad of upper and lower arm, [..., 2], for theta [...] in rad."""
-    if hardware == "push_pull":
+    if shifters == "push_pull":
         return torch.stack([theta, -theta], dim=-1)
     return torch.stack([torch.zeros_like(theta), 2 * theta], dim=-1)
 
@@ -62,7 +62,7 @@ def transfer(
     *,
     coupler_angles_2: Tensor | None = None,
     arm_amplitudes_2: Tensor | None = None,
-    hardware: Hardware,
+    shifters: Shifters,
 ) -> Tensor:
     """Return the transfer matrices of imperfect MZIs.
 
@@ -73,7 +73,7 @@ def transfer(
             the inverse of the second. None for pi/4.
         arm_amplitudes_2: Amplitudes that the arms transmit, [..., 2], from :func:`arm_amplitudes`;
             None for 1.
-        hardware: Whether the second coupler is the inverse of a first one.
+        shifters: Whether the second coupler is the inverse of a first one.
 
     Returns:
         Complex matrices [..., 2, 2]; the arguments are broadcast against each other.
@@ -84,7 +84,7 @@ def transfer(
     upper, lower = arms.unbind(-1)
     through, across = torch.cos(angles), torch.sin(angles)
     (through_1, through_2), (across_1, across_2) = through.unbind(-1), across.unbind(-1)
-    if hardware == "push_pull":
+    if shifters == "push_pull":
         across_2 = -across_2
     entering = torch.polar(torch.ones_like(phi), phi)
     bar_0 = (through_2 * upper * through_1 - across_2 * lower * across_1) * entering
@@ -101,7 +101,7 @@ def matrix(
     theta: Tensor,
     phi: Tensor,
     *,
-    hardware: Hardware = "push_pull",
+    shifters: Shifters = "push_pull",
     coupler_angles_2: Tensor | None = None,
     arm_amplitudes_2: Tensor | None = None,
 ) -> Tensor:
@@ -110,7 +110,7 @@ def matrix(
     Args:
         theta: Internal phase in rad, [...].
         phi: External phase in rad, [...].
-        hardware: Form of the MZI, see the module.
+        shifters: Form of the MZI, see the module.
         coupler_angles_2: Angles in rad of first and second coupler, [..., 2]; None for pi/4.
         arm_amplitudes_2: Amplitudes that the arms transmit, [..., 2]; None for 1.
 
@@ -118,9 +118,9 @@ def matrix(
         Complex matrices [..., 2, 2].
     """
     return transfer(
-        arm_phases(theta, hardware=hardware),
+        arm_phases(theta, shifters=shifters),
         phi,
         coupler_angles_2=coupler_angles_2,
         arm_amplitudes_2=arm_amplitudes_2,
-        hardware=hardware,
+        shifters=shifters,
     )

@@ -75,7 +75,7 @@ def test_meshes_of_diagonal_layers_play_the_same_weights() -> None:
     onn, programme = load("robust")
     assert "diagonal" not in {layer.form for layer in programme.layers}
     assert "layers.1.blocks43.theta" in programme.settings
-    bare = map_onn(onn, hardware="one_arm", bias="attenuator")
+    bare = map_onn(onn, shifters="one_arm", bias="attenuator")
     for a, b in zip(
         rebuild_network(programme).parameters(), rebuild_network(bare).parameters(), strict=True
     ):

@@ -25,7 +25,7 @@ from optinc.onn.mesh_settings import MeshProgramme, map_onn, rebuild_network
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import full_scales
 from optinc.onn.zoo import load_named
-from optinc.photonics.chip_settings import BiasForm, ChipSettings, Hardware
+from optinc.photonics.chip_settings import BiasForm, ChipSettings, Shifters
 from optinc.photonics.parts.averaging import field_variance, mean_field
 from optinc.photonics.parts.units import ELEMENTARY_CHARGE
 from optinc.signal.preprocessing import preprocess
@@ -38,15 +38,15 @@ load = cache(load_named)
 
 @cache
 def programme(
-    name: str, hardware: Hardware = "push_pull", bias: BiasForm = "port"
+    name: str, shifters: Shifters = "push_pull", bias: BiasForm = "port"
 ) -> MeshProgramme:
-    return map_onn(load(name), hardware=hardware, bias=bias)
+    return map_onn(load(name), shifters=shifters, bias=bias)
 
 
 def draw(name: str, *, chips: int = 1, **settings: Any) -> ChipNetwork:
     """Draw chips of an ONN of scenario 1."""
     full, chip = f"b8_n4_half_even_{name}", ChipSettings(**settings)
-    meshes = programme(full, chip.hardware, chip.bias)
+    meshes = programme(full, chip.shifters, chip.bias)
     return ChipNetwork.draw(load(full), chip, chips=chips, programme=meshes)
 
 
@@ -102,13 +102,13 @@ def test_an_ideal_chip_is_the_onn_its_meshes_play(name: str) -> None:
     assert not chip.needs_servers
 
 
-@pytest.mark.parametrize("hardware", ["push_pull", "one_arm"])
+@pytest.mark.parametrize("shifters", ["push_pull", "one_arm"])
 @pytest.mark.parametrize("bias", ["port", "attenuator"])
 @pytest.mark.parametrize("name", ["smallest", "robust"])
 def test_an_ideal_chip_receives_every_input_right(
-    name: str, bias: BiasForm, hardware: Hardware
+    name: str, bias: BiasForm, shifters: Shifters
 ) -> None:
-    assert chip_accuracy(draw(name, bias=bias, hardware=hardware)).tolist() == [1.0]
+    assert chip_accuracy(draw(name, bias=bias, shifters=shifters)).tolist() == [1.0]
 
 
 def test_codes_of_servers_reach_an_ideal_chip_as_their_average() -> None:
@@ -465,9 +465,9 @@ def test_accuracy_counts_every_repetition() -> None:
 def test_settings_of_meshes_must_be_those_of_the_chip() -> None:
     onn, meshes = load("b8_n4_half_even_smallest"), programme("b8_n4_half_even_smallest")
     with pytest.raises(
-        ConfigurationError, match=r"optinc\.chip\.hardware=one_arm, but .* push_pull"
+        ConfigurationError, match=r"optinc\.chip\.shifters=one_arm, but .* push_pull"
     ):
-        ChipNetwork.draw(onn, ChipSettings(hardware="one_arm"), programme=meshes)
+        ChipNetwork.draw(onn, ChipSettings(shifters="one_arm"), programme=meshes)
     with pytest.raises(ConfigurationError, match=r"optinc\.chip\.bias=attenuator, but .* port"):
         ChipNetwork.draw(onn, ChipSettings(bias="attenuator"), programme=meshes)
     with pytest.raises(ConfigurationError, match="another ONN"):

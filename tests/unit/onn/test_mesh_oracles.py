@@ -17,7 +17,7 @@ from benchmarks import mesh_oracles
 from optinc.onn.layer_factors import factor
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.onn.zoo import load_named
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.decomposition import MeshPhases
 from optinc.photonics.mzi import mesh_columns
 
@@ -29,11 +29,11 @@ needs_perceval = pytest.mark.skipif(
 
 
 def stored_meshes(
-    name: str, folder: Path, hardware: Hardware
+    name: str, folder: Path, shifters: Shifters
 ) -> list[tuple[MeshPhases, torch.Tensor]]:
     """Phases of all meshes of an ONN, read back from a file, and the unitaries they are for."""
     onn = load_named(name)
-    map_onn(onn, hardware=hardware).save(folder)
+    map_onn(onn, shifters=shifters).save(folder)
     programme = MeshProgramme.load(folder)
     found = []
     for i, linear in enumerate(onn.network.linears):
@@ -69,9 +69,9 @@ def test_clements_interferometers_play_every_mesh_of_the_robust_onn(tmp_path: Pa
 
 
 @needs_perceval
-@pytest.mark.parametrize("hardware", ["push_pull", "one_arm"])
-def test_perceval_plays_every_mesh_of_the_smallest_onn(hardware: Hardware, tmp_path: Path) -> None:
-    for phases, unitary in stored_meshes(SMALLEST, tmp_path, hardware):
+@pytest.mark.parametrize("shifters", ["push_pull", "one_arm"])
+def test_perceval_plays_every_mesh_of_the_smallest_onn(shifters: Shifters, tmp_path: Path) -> None:
+    for phases, unitary in stored_meshes(SMALLEST, tmp_path, shifters):
         for mesh in range(len(unitary)):
             circuit = mesh_oracles.perceval_circuit(phases, mesh)
             played = np.array(circuit.compute_unitary(use_symbolic=False))
@@ -79,11 +79,11 @@ def test_perceval_plays_every_mesh_of_the_smallest_onn(hardware: Hardware, tmp_p
 
 
 @needs_perceval
-@pytest.mark.parametrize("hardware", ["push_pull", "one_arm"])
+@pytest.mark.parametrize("shifters", ["push_pull", "one_arm"])
 def test_perceval_s_components_play_every_mesh_of_the_robust_onn(
-    hardware: Hardware, tmp_path: Path
+    shifters: Shifters, tmp_path: Path
 ) -> None:
-    for phases, unitary in stored_meshes(ROBUST, tmp_path, hardware):
+    for phases, unitary in stored_meshes(ROBUST, tmp_path, shifters):
         played = mesh_oracles.play(phases, mesh_oracles.perceval_mzi)
         assert np.abs(played - unitary.numpy()).max() < 1e-12
 

@@ -19,7 +19,7 @@ from optinc.onn.mesh_settings import (
     transfer_matrix,
 )
 from optinc.onn.zoo import load_named
-from optinc.photonics.chip_settings import BiasForm, Hardware
+from optinc.photonics.chip_settings import BiasForm, Shifters
 from optinc.signal import pam4
 
 NAMES = [
@@ -55,14 +55,14 @@ def test_attenuators_only_attenuate_and_the_paper_s_count_is_the_card_s(name: st
     assert programme.parts == onn.parts
 
 
-@pytest.mark.parametrize("hardware", ["push_pull", "one_arm"])
+@pytest.mark.parametrize("shifters", ["push_pull", "one_arm"])
 @pytest.mark.parametrize("bias", ["port", "attenuator"])
 def test_either_hardware_and_bias_plays_the_layers_also_of_blocks_that_do_not_divide_them(
-    small_onn: ONNArtifact, hardware: Hardware, bias: BiasForm, tmp_path: Path
+    small_onn: ONNArtifact, shifters: Shifters, bias: BiasForm, tmp_path: Path
 ) -> None:
-    map_onn(small_onn, hardware=hardware, bias=bias).save(tmp_path)
+    map_onn(small_onn, shifters=shifters, bias=bias).save(tmp_path)
     programme = MeshProgramme.load(tmp_path)
-    assert (programme.hardware, programme.bias) == (hardware, bias)
+    assert (programme.shifters, programme.bias) == (shifters, bias)
     assert {layer.bias for layer in programme.layers if layer.form == "svd"} == {bias}
     assert {layer.bias for layer in programme.layers if layer.form != "svd"} == {"attenuator"}
     check_rebuilt(programme, small_onn.network)
@@ -111,7 +111,7 @@ def test_settings_of_an_older_version_are_refused_and_say_how_to_write_them_anew
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"hardware": "two_arms"}, "'two_arms' is none of push_pull, one_arm"),
+        ({"shifters": "two_arms"}, "'two_arms' is none of push_pull, one_arm"),
         ({"bias": "none"}, "'none' is none of port, attenuator"),
     ],
 )

@@ -19,7 +19,7 @@ import pytest
 from optinc.onn.mesh_settings import MeshProgramme, map_onn, transfer_matrix
 from optinc.onn.netlist import MODELS, layer_netlist
 from optinc.onn.zoo import load_named
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.netlist import Netlist
 from tests.processes import ROOT
 
@@ -67,7 +67,7 @@ def example_of_the_documents() -> str:
 def test_sax_simulates_the_transfer_matrices() -> None:
     smallest, robust = (load_named(f"b8_n4_half_even_{name}") for name in ("smallest", "robust"))
     cases = [
-        case(map_onn(smallest, hardware="one_arm"), 5),  # 5 x 7 and a bias port
+        case(map_onn(smallest, shifters="one_arm"), 5),  # 5 x 7 and a bias port
         case(map_onn(smallest), 6),  # 4 x 5, a block of 4 x 4 and four of 1 x 1
         case(map_onn(robust), 11),  # diagonal
     ]
@@ -140,7 +140,7 @@ def part(
 
 
 @pytest.mark.parametrize(
-    ("name", "hardware", "index"),
+    ("name", "shifters", "index"),
     [
         ("smallest", "push_pull", 6),  # 4 x 5: a block of 4 x 4 and four of 1 x 1
         ("smallest", "one_arm", 6),
@@ -148,10 +148,10 @@ def part(
     ],
 )
 def test_light_followed_through_the_netlist_arrives_as_the_transfer_matrix_says(
-    name: str, hardware: Hardware, index: int
+    name: str, shifters: Shifters, index: int
 ) -> None:
     """The formulas of sax's models, without sax."""
-    programme = map_onn(load_named(f"b8_n4_half_even_{name}"), hardware=hardware)
+    programme = map_onn(load_named(f"b8_n4_half_even_{name}"), shifters=shifters)
     netlist, inputs, outputs, (real, imaginary) = case(programme, index)
     found = play(netlist, next(iter(netlist)))
     played = np.array(

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.decomposition import MeshPhases, decompose, propagate, rebuild, translate
 from optinc.photonics.mzi import mesh_columns
 
-HARDWARE: tuple[Hardware, ...] = ("push_pull", "one_arm")
+SHIFTERS: tuple[Shifters, ...] = ("push_pull", "one_arm")
 
 
 def haar(batch: int, size: int, *, real: bool = False, seed: int = 0) -> Tensor:
@@ -26,8 +26,8 @@ def haar(batch: int, size: int, *, real: bool = False, seed: int = 0) -> Tensor:
     return torch.linalg.qr(matrix)[0]
 
 
-def error(unitary: Tensor, hardware: Hardware = "push_pull") -> float:
-    return float((rebuild(decompose(unitary, hardware=hardware)) - unitary).abs().max())
+def error(unitary: Tensor, shifters: Shifters = "push_pull") -> float:
+    return float((rebuild(decompose(unitary, shifters=shifters)) - unitary).abs().max())
 
 
 def check_ranges(phases: MeshPhases) -> None:
@@ -41,14 +41,14 @@ def check_ranges(phases: MeshPhases) -> None:
     size=st.integers(1, 20),
     real=st.booleans(),
     seed=st.integers(0, 1000),
-    hardware=st.sampled_from(HARDWARE),
+    shifters=st.sampled_from(SHIFTERS),
 )
 def test_a_mesh_plays_the_unitary_it_was_set_to(
-    size: int, real: bool, seed: int, hardware: Hardware
+    size: int, real: bool, seed: int, shifters: Shifters
 ) -> None:
     unitary = haar(3, size, real=real, seed=seed)
-    phases = decompose(unitary, hardware=hardware)
-    assert phases.hardware == hardware
+    phases = decompose(unitary, shifters=shifters)
+    assert phases.shifters == shifters
     assert phases.theta_BE.shape == phases.phi_BE.shape == (3, size * (size - 1) // 2)
     check_ranges(phases)
     assert (rebuild(phases) - unitary).abs().max() < 1e-13
@@ -62,19 +62,19 @@ def test_large_meshes_are_as_accurate(size: int) -> None:
     assert (rebuild(translate(phases, "one_arm")) - unitary).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("hardware", HARDWARE)
+@pytest.mark.parametrize("shifters", SHIFTERS)
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
-def test_identity_permutations_and_determinant_minus_one(size: int, hardware: Hardware) -> None:
+def test_identity_permutations_and_determinant_minus_one(size: int, shifters: Shifters) -> None:
     identity = torch.eye(size, dtype=torch.float64)
     reflection = identity.clone()
     reflection[0, 0] = -1.0
     special = [identity, -identity, reflection, identity.flip(0), identity.roll(1, 0)]
     unitary = torch.stack([*special, haar(1, size, real=True)[0] @ reflection])
-    check_ranges(decompose(unitary, hardware=hardware))
-    assert error(unitary, hardware) < 5e-15
+    check_ranges(decompose(unitary, shifters=shifters))
+    assert error(unitary, shifters) < 5e-15
     # Light that nearly misses an interferometer: phases of amplitudes near nothing.
     nearly = torch.linalg.qr(unitary + 1e-13 * haar(len(unitary), size, real=True))[0]
-    assert error(nearly, hardware) < 5e-15
+    assert error(nearly, shifters) < 5e-15
 
 
 def test_a_large_batch_is_decomposed_as_its_matrices_alone() -> None:
@@ -86,22 +86,22 @@ def test_a_large_batch_is_decomposed_as_its_matrices_alone() -> None:
     assert error(unitary) < 1e-13
 
 
-@pytest.mark.parametrize("hardware", HARDWARE)
-def test_half_turns_do_not_add_up_in_large_meshes(hardware: Hardware) -> None:
+@pytest.mark.parametrize("shifters", SHIFTERS)
+def test_half_turns_do_not_add_up_in_large_meshes(shifters: Shifters) -> None:
     """Every phase of the identity is a half turn; the output phases took in sums of n of them."""
-    assert error(torch.eye(128, dtype=torch.float64).unsqueeze(0), hardware) < 5e-14
+    assert error(torch.eye(128, dtype=torch.float64).unsqueeze(0), shifters) < 5e-14
 
 
 def test_the_identity_needs_every_interferometer_in_the_bar_state() -> None:
     phases = decompose(torch.eye(6).unsqueeze(0))
     assert (phases.theta_BE == 0).all()
-    one_arm = decompose(torch.eye(6).unsqueeze(0), hardware="one_arm")
+    one_arm = decompose(torch.eye(6).unsqueeze(0), shifters="one_arm")
     assert (one_arm.theta_BE == math.pi / 2).all()
 
 
 def test_settings_of_one_form_of_hardware_play_another_unitary_on_the_other() -> None:
     unitary = haar(1, 6)
-    wrong = rebuild(replace(decompose(unitary), hardware="one_arm"))
+    wrong = rebuild(replace(decompose(unitary), shifters="one_arm"))
     phase = torch.polar(torch.ones(6, dtype=torch.float64), (unitary / wrong).angle()[0, :, 0])
     # Not even with output phases chosen anew.
     assert (phase.unsqueeze(-1) * wrong - unitary).abs().max() > 0.5
@@ -141,30 +141,30 @@ def test_what_is_not_unitary_is_refused(matrix: Tensor, message: str) -> None:
         decompose(matrix)
 
 
-@pytest.mark.parametrize("hardware", HARDWARE)
-def test_rebuilding_and_translating_are_differentiable_in_all_phases(hardware: Hardware) -> None:
-    phases = decompose(haar(2, 5), hardware=hardware)
-    other: Hardware = "push_pull" if hardware == "one_arm" else "one_arm"
+@pytest.mark.parametrize("shifters", SHIFTERS)
+def test_rebuilding_and_translating_are_differentiable_in_all_phases(shifters: Shifters) -> None:
+    phases = decompose(haar(2, 5), shifters=shifters)
+    other: Shifters = "push_pull" if shifters == "one_arm" else "one_arm"
     inputs = [
         value.clone().requires_grad_(True)
         for value in (phases.theta_BE, phases.phi_BE, phases.output_Bn)
     ]
 
     def played(*values: Tensor) -> Tensor:
-        return rebuild(MeshPhases(*values, hardware=hardware))
+        return rebuild(MeshPhases(*values, shifters=shifters))
 
     def translated(*values: Tensor) -> Tensor:
-        return rebuild(translate(MeshPhases(*values, hardware=hardware), other))
+        return rebuild(translate(MeshPhases(*values, shifters=shifters), other))
 
     assert torch.autograd.gradcheck(played, inputs)
     assert torch.autograd.gradcheck(translated, inputs)
 
 
-@pytest.mark.parametrize("hardware", HARDWARE)
-def test_light_is_propagated_as_the_matrix_says(hardware: Hardware) -> None:
+@pytest.mark.parametrize("shifters", SHIFTERS)
+def test_light_is_propagated_as_the_matrix_says(shifters: Shifters) -> None:
     unitary = haar(2, 7)
     field = haar(2, 7, seed=1)[:, :, :3]
-    played = propagate(field, decompose(unitary, hardware=hardware))
+    played = propagate(field, decompose(unitary, shifters=shifters))
     assert torch.allclose(played, unitary @ field)
 
 

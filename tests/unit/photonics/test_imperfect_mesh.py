@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.decomposition import MeshPhases, decompose, rebuild
 from optinc.photonics.imperfect_mesh import MeshErrors, attenuate, propagate
 
-HARDWARE: tuple[Hardware, ...] = ("push_pull", "one_arm")
-BOTH = pytest.mark.parametrize("hardware", HARDWARE)
+SHIFTERS: tuple[Shifters, ...] = ("push_pull", "one_arm")
+BOTH = pytest.mark.parametrize("shifters", SHIFTERS)
 
 
 def unitaries(count: int, size: int, *, seed: int = 0) -> Tensor:
@@ -34,27 +34,27 @@ def transfer(phases: MeshPhases, errors: MeshErrors, *, chips: int = 1) -> Tenso
     return propagate(field, phases, errors)
 
 
-def single(theta: float, phi: float = 0.0, *, hardware: Hardware = "push_pull") -> MeshPhases:
+def single(theta: float, phi: float = 0.0, *, shifters: Shifters = "push_pull") -> MeshPhases:
     """One MZI on two modes."""
     return MeshPhases(
         torch.tensor([[theta]], dtype=torch.float64),
         torch.tensor([[phi]], dtype=torch.float64),
         torch.zeros(1, 2, dtype=torch.float64),
-        hardware,
+        shifters,
     )
 
 
 @BOTH
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
-def test_without_errors_a_mesh_plays_its_unitary(size: int, hardware: Hardware) -> None:
+def test_without_errors_a_mesh_plays_its_unitary(size: int, shifters: Shifters) -> None:
     unitary = unitaries(3, size)
-    played = transfer(decompose(unitary, hardware=hardware), MeshErrors(), chips=2)
+    played = transfer(decompose(unitary, shifters=shifters), MeshErrors(), chips=2)
     torch.testing.assert_close(played, unitary.expand(2, -1, -1, -1), rtol=0, atol=1e-13)
 
 
 @BOTH
-def test_every_chip_and_mesh_of_a_batch_is_played_by_itself(hardware: Hardware) -> None:
-    phases = decompose(unitaries(2, 5), hardware=hardware)
+def test_every_chip_and_mesh_of_a_batch_is_played_by_itself(shifters: Shifters) -> None:
+    phases = decompose(unitaries(2, 5), shifters=shifters)
     errors = MeshErrors(
         couplers_CBE2=normal(3, 2, 10, 2, sigma=0.1),
         arms_CBE2=normal(3, 2, 10, 2, sigma=0.1, seed=1),
@@ -92,20 +92,20 @@ def test_couplers_off_by_the_same_angle_leave_light_in_the_cross_state() -> None
 
 
 @BOTH
-def test_unequal_couplers_leak_in_the_bar_state_by_their_difference(hardware: Hardware) -> None:
-    bar = 0.0 if hardware == "push_pull" else math.pi / 2
+def test_unequal_couplers_leak_in_the_bar_state_by_their_difference(shifters: Shifters) -> None:
+    bar = 0.0 if shifters == "push_pull" else math.pi / 2
     errors = MeshErrors(couplers_CBE2=torch.tensor([[[[0.03, -0.01]]]], dtype=torch.float64))
-    played = transfer(single(bar, hardware=hardware), errors)[0, 0]
+    played = transfer(single(bar, shifters=shifters), errors)[0, 0]
     assert float(played[1, 0].abs()) == pytest.approx(math.sin(0.04))
     assert float(played[0, 0].abs()) == pytest.approx(math.cos(0.04))
 
 
 @BOTH
 def test_a_real_mesh_read_in_one_quadrature_errs_with_the_square_of_coupler_errors(
-    hardware: Hardware,
+    shifters: Shifters,
 ) -> None:
     orthogonal = torch.linalg.qr(normal(1, 8, 8))[0]
-    phases = decompose(orthogonal, hardware=hardware)
+    phases = decompose(orthogonal, shifters=shifters)
     couplers = normal(1, 1, 28, 2, seed=1)
 
     def error(sigma: float) -> Tensor:
@@ -123,7 +123,7 @@ def test_phases_of_the_arms_turn_theta_by_half_their_difference() -> None:
     opposite = MeshErrors(arms_CBE2=torch.stack([error, -error], dim=-1))
     expected = rebuild(replace(pushed, theta_BE=pushed.theta_BE + error[0]))
     torch.testing.assert_close(transfer(pushed, opposite)[0], expected)
-    one_arm = decompose(unitary, hardware="one_arm")
+    one_arm = decompose(unitary, shifters="one_arm")
     lower = MeshErrors(arms_CBE2=torch.stack([torch.zeros_like(error), error], dim=-1))
     expected = rebuild(replace(one_arm, theta_BE=one_arm.theta_BE + error[0] / 2))
     torch.testing.assert_close(transfer(one_arm, lower)[0], expected)
@@ -140,11 +140,11 @@ def test_errors_of_external_and_output_phases_add_to_them() -> None:
 
 
 @BOTH
-def test_equal_losses_weaken_all_light_alike(hardware: Hardware) -> None:
+def test_equal_losses_weaken_all_light_alike(shifters: Shifters) -> None:
     unitary, kept = unitaries(1, 5), 10 ** (-0.3 / 20)
     losses = torch.full((1, 1, 10, 2), 0.3, dtype=torch.float64)
     played = transfer(
-        decompose(unitary, hardware=hardware), MeshErrors(loss_CBE2=losses, skip=kept)
+        decompose(unitary, shifters=shifters), MeshErrors(loss_CBE2=losses, skip=kept)
     )
     torch.testing.assert_close(played[0], kept**5 * unitary)
 
@@ -162,9 +162,9 @@ def test_modes_at_the_rim_lose_less_where_they_skip_columns() -> None:
 @BOTH
 @pytest.mark.parametrize("theta", [0.0, math.pi / 2])
 def test_finite_extinction_is_the_power_ratio_of_the_outputs(
-    theta: float, hardware: Hardware
+    theta: float, shifters: Shifters
 ) -> None:
-    played = transfer(single(theta, hardware=hardware), MeshErrors(extinction=25.0))[0, 0]
+    played = transfer(single(theta, shifters=shifters), MeshErrors(extinction=25.0))[0, 0]
     powers = played[:, 0].abs().square().sort().values
     assert 10 * math.log10(powers[1] / powers[0]) == pytest.approx(25.0)
 
@@ -185,7 +185,7 @@ def test_dacs_round_every_phase_to_a_step_of_a_turn() -> None:
         )
     )
     torch.testing.assert_close(transfer(phases, MeshErrors(phase_bits=6))[0], expected)
-    one_arm = decompose(unitaries(1, 6), hardware="one_arm")
+    one_arm = decompose(unitaries(1, 6), shifters="one_arm")
     # One shifter of 2 theta: half the step.
     expected = rebuild(
         replace(
@@ -200,7 +200,7 @@ def test_dacs_round_every_phase_to_a_step_of_a_turn() -> None:
 
 def test_a_shifter_sees_a_share_of_its_neighbours_in_the_column() -> None:
     # Four modes: columns of 2, 1, 2 and 1 interferometers.
-    phases, share = decompose(unitaries(1, 4), hardware="one_arm"), 0.01
+    phases, share = decompose(unitaries(1, 4), shifters="one_arm"), 0.01
 
     def heated(values: Tensor) -> Tensor:
         first, second, third, fourth, fifth, sixth = values[0].tolist()
@@ -248,18 +248,18 @@ def test_arms_driven_to_both_sides_disturb_each_other_with_their_sign() -> None:
 
 
 @BOTH
-def test_errors_without_loss_make_or_lose_no_light(hardware: Hardware) -> None:
+def test_errors_without_loss_make_or_lose_no_light(shifters: Shifters) -> None:
     errors = MeshErrors(
         couplers_CBE2=normal(2, 1, 15, 2), phi_CBE=normal(2, 1, 15), crosstalk=0.1, phase_bits=4
     )
-    played = transfer(decompose(unitaries(1, 6), hardware=hardware), errors, chips=2)
+    played = transfer(decompose(unitaries(1, 6), shifters=shifters), errors, chips=2)
     identity = torch.eye(6, dtype=torch.complex128).expand(2, 1, -1, -1)
     torch.testing.assert_close(played @ played.mH, identity)
 
 
 @BOTH
-def test_the_field_is_differentiable_in_errors_and_settings(hardware: Hardware) -> None:
-    phases = decompose(unitaries(1, 3), hardware=hardware)
+def test_the_field_is_differentiable_in_errors_and_settings(shifters: Shifters) -> None:
+    phases = decompose(unitaries(1, 3), shifters=shifters)
     couplers, theta = normal(1, 1, 3, 2, sigma=0.1), phases.theta_BE.clone()
     couplers.requires_grad_(True)
     theta.requires_grad_(True)

@@ -27,7 +27,7 @@ NAMED = re.compile(
 )
 """How a citation says where the value stands."""
 
-ASSUMED = {"hardware", "crosstalk", "coupler_error", "phase_error"}
+ASSUMED = {"shifters", "crosstalk", "coupler_error", "phase_error"}
 """Settings whose source may be a level studied, not measured."""
 
 
@@ -108,7 +108,7 @@ def test_the_best_phases_and_couplers_are_those_that_the_best_extinction_needs()
     theta = torch.zeros((), dtype=torch.float64)
     # The arms of a cross state that are off by a phase leak sin(phase / 2).
     off = torch.tensor([0.0, settings.phase_error], dtype=torch.float64)
-    leak = mzi.transfer(off, theta, hardware="one_arm")[0, 0].abs().square()
+    leak = mzi.transfer(off, theta, shifters="one_arm")[0, 0].abs().square()
     assert -10 * math.log10(float(leak)) == pytest.approx(61.2, abs=0.5)
     # Two couplers of this sigma leak sin(e1 + e2), of sigma sqrt(2) times theirs.
     both = math.sqrt(2) * settings.coupler_error

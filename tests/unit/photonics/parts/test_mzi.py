@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from optinc.photonics import mzi as ideal
-from optinc.photonics.chip_settings import Hardware
+from optinc.photonics.chip_settings import Shifters
 from optinc.photonics.parts import coupler, mzi
 from optinc.photonics.parts.coupler import EVEN
 
-FORMS: tuple[Hardware, ...] = get_args(Hardware)
+FORMS: tuple[Shifters, ...] = get_args(Shifters)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -21,12 +21,12 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def one_by_one(
-    theta: Tensor, phi: Tensor, angles: Tensor, amplitudes: Tensor, hardware: Hardware
+    theta: Tensor, phi: Tensor, angles: Tensor, amplitudes: Tensor, shifters: Shifters
 ) -> Tensor:
     """The product of the parts' matrices, in the order in which light meets them."""
-    second = -angles[..., 1] if hardware == "push_pull" else angles[..., 1]
-    upper = theta if hardware == "push_pull" else 0 * theta
-    lower = -theta if hardware == "push_pull" else 2 * theta
+    second = -angles[..., 1] if shifters == "push_pull" else angles[..., 1]
+    upper = theta if shifters == "push_pull" else 0 * theta
+    lower = -theta if shifters == "push_pull" else 2 * theta
     arms = torch.stack([torch.exp(1j * upper), torch.exp(1j * lower)], -1) * amplitudes
     entry = torch.stack([torch.exp(1j * phi), torch.ones_like(phi) + 0j], -1)
     return (
@@ -48,29 +48,29 @@ def test_one_arm_with_ideal_parts_is_the_cross_state_at_0_with_its_common_phase(
     rows = [[-entry * sine, cosine + 0j], [entry * cosine, sine + 0j]]
     expected = torch.stack([torch.stack(row, -1) for row in rows], -2)
     expected = 1j * torch.exp(1j * theta)[..., None, None] * expected
-    assert torch.allclose(mzi.matrix(theta, phi, hardware="one_arm"), expected, atol=1e-15)
+    assert torch.allclose(mzi.matrix(theta, phi, shifters="one_arm"), expected, atol=1e-15)
 
 
-@pytest.mark.parametrize("hardware", FORMS)
-def test_an_imperfect_mzi_is_the_product_of_its_parts(hardware: Hardware) -> None:
+@pytest.mark.parametrize("shifters", FORMS)
+def test_an_imperfect_mzi_is_the_product_of_its_parts(shifters: Shifters) -> None:
     theta, phi = drawn(4, 6), 6 * drawn(4, 6, seed=1)
     angles = EVEN + 0.2 * (drawn(4, 6, 2, seed=2) - 0.5)
     amplitudes = mzi.arm_amplitudes(2 * drawn(4, 6, 2, seed=3))
     matrix = mzi.matrix(
-        theta, phi, hardware=hardware, coupler_angles_2=angles, arm_amplitudes_2=amplitudes
+        theta, phi, shifters=shifters, coupler_angles_2=angles, arm_amplitudes_2=amplitudes
     )
-    expected = one_by_one(theta, phi, angles, amplitudes, hardware)
+    expected = one_by_one(theta, phi, angles, amplitudes, shifters)
     assert torch.allclose(matrix, expected, atol=1e-15)
 
 
-@pytest.mark.parametrize("hardware", FORMS)
-def test_settings_of_one_chip_meet_the_errors_of_many(hardware: Hardware) -> None:
+@pytest.mark.parametrize("shifters", FORMS)
+def test_settings_of_one_chip_meet_the_errors_of_many(shifters: Shifters) -> None:
     theta, phi, angles = drawn(6), drawn(6, seed=1), EVEN + 0.1 * drawn(3, 6, 2, seed=2)
-    matrix = mzi.matrix(theta, phi, hardware=hardware, coupler_angles_2=angles)
+    matrix = mzi.matrix(theta, phi, shifters=shifters, coupler_angles_2=angles)
     assert matrix.shape == (3, 6, 2, 2)
-    alone = mzi.matrix(theta, phi, hardware=hardware, coupler_angles_2=angles[1])
+    alone = mzi.matrix(theta, phi, shifters=shifters, coupler_angles_2=angles[1])
     assert torch.equal(matrix[1], alone)
-    many_phi = mzi.matrix(theta, phi + drawn(3, 6, seed=4), hardware=hardware)
+    many_phi = mzi.matrix(theta, phi + drawn(3, 6, seed=4), shifters=shifters)
     assert many_phi.shape == (3, 6, 2, 2)
 
 
@@ -80,20 +80,20 @@ def test_couplers_that_err_alike_cannot_cross_and_that_err_oppositely_cannot_bar
     for first, second in ((0.03, 0.03), (0.03, -0.03), (0.05, 0.01)):
         errors = torch.tensor([first, second], dtype=torch.float64).expand(2, 2)
         matrix = mzi.matrix(
-            theta, 0 * theta, hardware="one_arm", coupler_angles_2=EVEN + errors
+            theta, 0 * theta, shifters="one_arm", coupler_angles_2=EVEN + errors
         ).abs()
         assert float(matrix[0, 0, 0]) == pytest.approx(abs(math.sin(first + second)), abs=1e-12)
         assert float(matrix[1, 1, 0]) == pytest.approx(abs(math.sin(first - second)), abs=1e-12)
 
 
-@pytest.mark.parametrize("hardware", FORMS)
+@pytest.mark.parametrize("shifters", FORMS)
 @pytest.mark.parametrize("extinction", [10.0, 25.0, 40.0])
 def test_both_states_have_the_extinction_that_was_asked_for(
-    hardware: Hardware, extinction: float
+    shifters: Shifters, extinction: float
 ) -> None:
     theta = torch.tensor([0.0, math.pi / 2], dtype=torch.float64)
     arms = mzi.arm_amplitudes(torch.zeros(2, 2, dtype=torch.float64), extinction=extinction)
-    power = mzi.matrix(theta, 0 * theta, hardware=hardware, arm_amplitudes_2=arms)[..., 0]
+    power = mzi.matrix(theta, 0 * theta, shifters=shifters, arm_amplitudes_2=arms)[..., 0]
     power = power.abs().square()
     ratio = 10 * torch.log10(power.amax(-1) / power.amin(-1))
     assert torch.allclose(ratio, torch.full((2,), extinction, dtype=torch.float64))
@@ -117,7 +117,7 @@ def test_gradients_reach_phases_couplers_and_losses() -> None:
             mzi.matrix(
                 parts[0],
                 parts[1],
-                hardware="one_arm",
+                shifters="one_arm",
                 coupler_angles_2=parts[2],
                 arm_amplitudes_2=mzi.arm_amplitudes(parts[3], extinction=30.0),
             )
