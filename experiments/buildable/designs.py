@@ -1,0 +1,146 @@
+"""The designs that the study compares: one line each in :data:`DESIGNS`.
+
+A design says how it is drawn, what it costs, and how ``run.py`` trains through it. What is built of
+an ONN takes one line with :func:`of_onn`; a design of another kind gives its own three functions.
+"""
+
+# Shape suffixes: N servers, P samples, K ONN inputs, M symbols, C chips.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from experiments.link_segments import full_scales, layers_of, samples_of, segments_of
+from optinc.onn import zoo
+from optinc.onn.artifact import ONNArtifact
+from optinc.onn.chip import ChipNetwork
+from optinc.onn.mesh_settings import MeshProgramme, map_onn
+from optinc.photonics.chip_settings import ChipSettings
+from optinc.photonics.link_budget import Costs, costs
+from optinc.signal.scenario import Scenario
+
+class Player(Protocol):
+    """Drawn chips, as :class:`ChipNetwork` plays them."""
+
+    chips: int
+    scenario: Scenario
+
+    @property
+    def needs_servers(self) -> bool:
+        """Whether averages do not decide what is received: servers differ."""
+
+    def __call__(self, averages_PK: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Map averages to analog outputs [C, P, M]."""
+
+    def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Send the servers' codes: analog outputs [C, P, M]."""
+
+    def receive(self, amplitudes: Tensor) -> Tensor:
+        """Return the codes that outputs are taken for: [..., M] -> [...]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A switch that could be built.
+
+    Attributes:
+        name: Name in tables and plots.
+        draw: Draws chips: settings, number C of chips, programme or None for the ideal one.
+        price: Power, energy and area with the parts of a technology.
+        devices: Number of programmable devices: interferometers, or attenuators of a crossbar.
+        training: Overrides of ``run.py`` that train through the design, without its parts.
+        onn: The ONN that calibration programmes; None where there is nothing to programme.
+        parts: Settings of a chip that make it this design, in any technology.
+    """
+
+    name: str
+    draw: Callable[[ChipSettings, int, MeshProgramme | None], Player]
+    price: Callable[[ChipSettings], Costs]
+    devices: int
+    training: tuple[str, ...]
+    onn: str | None = None
+    parts: Mapping[str, Any]
+
+    def settings(self, technology: ChipSettings) -> ChipSettings:
+        """Return the chip of this design in a technology."""
+        return replace(technology, **self.parts)
+
+
+def of_onn(name: str, onn: str, **parts: Any) -> Design:
+    """Return the design of a shipped ONN.
+
+    Args:
+        name: Name in tables and plots.
+        onn: Name of the ONN in the zoo.
+        **parts: Settings of the chip, such as ``hardware="crossbar"``.
+    """
+    return Design(
+        name=name,
+        draw=partial(_draw, onn),
+        price=partial(_price, onn),
+        devices=_devices(onn, replace(ChipSettings(), **parts)),
+        training=(f"onn={onn}", "optinc/fidelity=chip"),
+        onn=onn,
+        parts=parts,
+    )
+
+
+@cache
+def load(onn: str) -> ONNArtifact:
+    """Load a shipped ONN once."""
+    return zoo.load_named(onn)
+
+
+@cache
+def ideal_programme(onn: str, shifters: Any, bias: Any) -> MeshProgramme:
+    """Return the settings of meshes without errors, computed once."""
+    return map_onn(load(onn), shifters=shifters, bias=bias)
+
+
+def _draw(
+    onn: str, settings: ChipSettings, chips: int, programme: MeshProgramme | None = None
+) -> ChipNetwork:
+    if programme is None:
+        programme = ideal_programme(onn, settings.shifters, settings.bias)
+    return ChipNetwork.draw(load(onn), settings, chips=chips, programme=programme)
+
+
+def _price(onn: str, settings: ChipSettings) -> Costs:
+    loaded = load(onn)
+    layers = layers_of(loaded, bias=settings.bias)
+    segments = segments_of(loaded, layers, settings, _scales(onn))
+    built = sum(layer.parts.built_mzis for layer in layers)
+    return costs(segments, settings, mzis=built, bits=loaded.card.bits)
+
+
+@cache
+def _scales(onn: str) -> tuple[float, ...]:
+    loaded = load(onn)
+    samples = samples_of(loaded.card.scenario)
+    return tuple(full_scales(loaded.network, samples.averages_PK))
+
+
+def _devices(onn: str, settings: ChipSettings) -> int:
+    return sum(layer.parts.built_mzis for layer in layers_of(load(onn), bias=settings.bias))
+
+
+@cache
+def designs() -> Mapping[str, Design]:
+    """Return all designs by name, in the order of the tables."""
+    found = [make() for make in DESIGNS]
+    return {design.name: design for design in found}
+
+
+DESIGNS: tuple[Callable[[], Design], ...] = (
+    partial(of_onn, "smallest", "b8_n4_half_even_smallest"),
+    partial(of_onn, "robust", "b8_n4_half_even_robust"),
+    partial(of_onn, "all_layers", "b8_n4_half_even_all_layers"),
+    partial(of_onn, "dense", "b8_n4_half_even_dense"),
+)
+"""Made when they are first asked for: ONNs take time to load."""
