@@ -25,6 +25,7 @@ from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import Costs, costs
 from optinc.signal.scenario import Scenario
 
+
 class Player(Protocol):
     """Drawn chips, as :class:`ChipNetwork` plays them."""
 
