@@ -26,8 +26,6 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from experiments.common.options import (
     absolute,
     add_results,
@@ -36,7 +34,7 @@ from experiments.common.options import (
     parse_with_overrides,
 )
 from experiments.common.record import save
-from experiments.common.runs import curve, run, summaries
+from experiments.common.runs import check_settings, curve, run, summaries
 from experiments.common.statistics import holm, paired_difference
 from experiments.common.tables import RIGHT, Column, show
 from experiments.significance_plot import plot
@@ -220,7 +218,7 @@ def train(
     """
     finished = {path.name for path in summaries(folder)}
     for run_name in [each for each in settings if each in finished]:
-        _check_settings(folder / run_name, [*settings[run_name], *overrides])
+        check_settings(folder / run_name, [*settings[run_name], *overrides])
     missing = [run_name for run_name in settings if run_name not in finished]
     with ThreadPoolExecutor(jobs) as pool:
         started = [
@@ -233,17 +231,6 @@ def train(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _check_settings(folder: Path, wanted: Sequence[str]) -> None:
-    """Check that a finished run is one that would be made now, wherever its data lay."""
-    used = map(str, OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
-    kept = [{each for each in of if not each.startswith("data.root=")} for of in (used, wanted)]
-    differing = sorted(kept[0] ^ kept[1])
-    if differing:
-        raise ConfigurationError(
-            f"{folder} was run with other settings ({', '.join(differing)}); choose another --runs"
-        )
 
 
 def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:

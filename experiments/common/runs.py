@@ -6,15 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optinc.errors import WrongInputsError
+from omegaconf import OmegaConf
+
+from optinc.errors import ConfigurationError, WrongInputsError
 from optinc.runs.finished_runs import Curve, read_curves
 from optinc.runs.summary import SUMMARY_FILE
 
 ROOT = Path(__file__).parents[2]
 """Root of the repository, in which jobs are started."""
+
+OVERRIDES = Path(".hydra") / "overrides.yaml"
+"""Where Hydra leaves the overrides of a run in its folder."""
 
 
 def python(
@@ -78,6 +84,25 @@ def run(
         wrong_inputs=wrong_inputs,
     )
     return _summary(ROOT / folder / SUMMARY_FILE)
+
+
+def check_settings(folder: Path, wanted: Sequence[str]) -> None:
+    """Check that a finished run is one that would be made now, wherever its data lay.
+
+    Args:
+        folder: The run's folder.
+        wanted: Overrides of the run that would be made.
+
+    Raises:
+        ConfigurationError: If its settings differ; names the folder.
+    """
+    used = map(str, OmegaConf.load(folder / OVERRIDES))
+    kept = [{each for each in of if not each.startswith("data.root=")} for of in (used, wanted)]
+    differing = sorted(kept[0] ^ kept[1])
+    if differing:
+        raise ConfigurationError(
+            f"{folder} was run with other settings ({', '.join(differing)}); choose another --runs"
+        )
 
 
 def multirun(folder: Path, *overrides: str) -> None:

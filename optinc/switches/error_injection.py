@@ -20,6 +20,9 @@ from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.sum_code import CodeSums, SumCode
 
+MOST_BITS = 16
+"""Bits of the longest code."""
+
 
 @dataclass(frozen=True)
 class ErrorDistribution:
@@ -29,6 +32,7 @@ class ErrorDistribution:
         rate: Probability that a received code is wrong: 1 less the ONN's accuracy.
         values: Error in units of the code's last place -> its share among errors; the shares add up
             to 1. Empty only with a rate of 0.
+        flipped: Whether an error is no difference to add but a mask: the bits set in it are wrong.
 
     Raises:
         ConfigurationError: If rate or shares make no distribution.
@@ -36,6 +40,7 @@ class ErrorDistribution:
 
     rate: float
     values: Mapping[int, float]
+    flipped: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate <= 1.0:
@@ -50,11 +55,33 @@ class ErrorDistribution:
             raise ConfigurationError(
                 f"the shares in optinc.errors.values must add up to 1, got {sum(shares):g}"
             )
+        if self.flipped and any(mask < 0 for mask in self.values):
+            raise ConfigurationError(
+                f"masks of wrong bits in optinc.errors.values must be positive, got "
+                f"{dict(self.values)}"
+            )
 
     @classmethod
     def from_settings(cls, *, rate: float, values: Mapping[int, float]) -> ErrorDistribution:
         """Build a distribution from the mappings of a Hydra configuration."""
         return cls(rate=rate, values={int(error): float(s) for error, s in values.items()})
+
+    @classmethod
+    def of_bit(cls, *, rate: float, bit: int) -> ErrorDistribution:
+        """Return the distribution in which one bit of the code is wrong at a rate.
+
+        Args:
+            rate: Probability that the bit is received wrong.
+            bit: The bit, from 0, the code's last place.
+
+        Raises:
+            ConfigurationError: If there is no such bit in any code.
+        """
+        if not 0 <= bit < MOST_BITS:
+            raise ConfigurationError(
+                f"optinc.errors.bit must be 0 (the last place) to optinc.bits - 1, got {bit}"
+            )
+        return cls(rate=rate, values={1 << bit: 1.0}, flipped=True)
 
     @classmethod
     def measured(cls, onn: ONNArtifact) -> ErrorDistribution:
@@ -124,7 +151,8 @@ class ErrorInjectionSwitch(OpticalSwitch):
     """Emits the exact quantised average plus errors drawn for every value (Sec. IV).
 
     The error of a value is a function of seed, reduction and position, equal for virtual and real
-    servers. A receiver emits no code outside 0 to 2^B - 1: errors that lead there are cut.
+    servers. A receiver emits no code outside 0 to 2^B - 1: errors that lead there are cut. Where
+    the distribution is one of wrong bits, they are flipped in the average.
 
     Args:
         scenario: Bits, servers and rounding.
@@ -169,6 +197,7 @@ class ErrorInjectionSwitch(OpticalSwitch):
         positions, errors = draw_errors(len(received_P), self.errors, generator)
         if len(positions):
             positions, errors = positions.to(codes_NP.device), errors.to(codes_NP.device)
-            wrong = received_P[positions] + errors
+            right = received_P[positions]
+            wrong = right ^ errors if self.errors.flipped else right + errors
             received_P[positions] = wrong.clamp(0, 2**self.scenario.bits - 1)
         return received_P

@@ -85,6 +85,27 @@ def test_no_code_leaves_its_range() -> None:
         assert int(received.max()) <= 65_535
 
 
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_a_wrong_bit_is_flipped_and_no_other(bit: int) -> None:
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
+    errors = ErrorDistribution.of_bit(rate=0.02, bit=bit)
+    codes = torch.randint(0, 256, (4, 200_000), dtype=torch.int32)
+    received = ErrorInjectionSwitch(scenario, errors=errors, seed=1)(codes)
+    flipped = received ^ IdealSwitch(scenario)(codes)
+    assert set(flipped.tolist()) == {0, 1 << bit}
+    assert within(int((flipped != 0).sum()), trials=200_000, share=0.02)
+
+
+def test_bits_that_no_code_has_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"optinc\.errors\.bit must be 0 .* got -1"):
+        ErrorDistribution.of_bit(rate=0.1, bit=-1)
+    with pytest.raises(ConfigurationError, match=r"must be positive, got \{-2: 1\.0\}"):
+        ErrorDistribution(rate=0.1, values={-2: 1.0}, flipped=True)
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
+    with pytest.raises(ConfigurationError, match=r"holds \[256\], but codes of optinc.bits=8"):
+        ErrorInjectionSwitch(scenario, errors=ErrorDistribution.of_bit(rate=0.1, bit=8))
+
+
 def test_the_accounting_counts_the_errors() -> None:
     switch = sixteen_bits()
     reducer = OptINCReducer(quantizer=BlockQuantizer(bits=16), switch=switch)
