@@ -51,7 +51,9 @@ class ChipSettings:
     """
 
     hardware: Hardware = _choice(
-        "mesh", Hardware, "a layer's weights: meshes of MZIs, or one attenuator for each nonzero one"
+        "mesh",
+        Hardware,
+        "a layer's weights: meshes of MZIs, or one attenuator for each nonzero one",
     )
     shifters: Shifters = _choice("push_pull", Shifters, "where the phase shifters of an MZI lie")
     averaging: Averaging = _choice(
@@ -295,8 +297,8 @@ def _check_combinations(settings: ChipSettings) -> None:
     """
     if settings.hardware == "crossbar" and settings.skip_loss is not None:
         raise ConfigurationError(
-            f"optinc.chip.skip_loss={settings.skip_loss:g} dB is that of a mode that skips a column "
-            "of a mesh, but optinc.chip.hardware=crossbar has no mesh: set "
+            f"optinc.chip.skip_loss={settings.skip_loss:g} dB is that of a mode that skips a "
+            "column of a mesh, but optinc.chip.hardware=crossbar has no mesh: set "
             "optinc.chip.skip_loss=null, or optinc.chip.hardware=mesh"
         )
     if settings.laser_power is None and settings.thermal_noise:
