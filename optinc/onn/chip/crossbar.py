@@ -246,6 +246,22 @@ class CrossbarBuilder:
         return f"layers.{self.index}.crossbar.{name}"
 
 
+def draw_crossbars(
+    settings: ChipSettings, draws: Draws, programme: CrossbarProgramme
+) -> list[LayerTransfer | IntensityTransfer]:
+    """Return the transfer of every layer of drawn chips.
+
+    Args:
+        settings: Parts and errors.
+        draws: Random numbers of the chips.
+        programme: Settings of all crossbars.
+    """
+    return [
+        CrossbarBuilder(settings, draws, programme, index).build()
+        for index in range(len(programme.layers))
+    ]
+
+
 def carries_intensities(settings: ChipSettings) -> bool:
     """Whether the layers of a chip carry numbers as intensities, else as fields."""
     return settings.hardware == "crossbar" and settings.detection == "direct"

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.chip.crossbar import (
-    CrossbarBuilder,
     IntensityTransfer,
     carries_intensities,
+    draw_crossbars,
     modulators_leave,
     sent_intensities,
 )
 from optinc.onn.chip.draws import Draws
-from optinc.onn.chip.layers import LayerBuilder, LayerTransfer
+from optinc.onn.chip.layers import LayerTransfer, draw_layer
 from optinc.onn.chip.scales import uncentred_scales
 from optinc.onn.chip.servers import Servers
 from optinc.onn.crossbar_settings import CrossbarProgramme, map_crossbar
@@ -97,6 +97,7 @@ class ChipNetwork(nn.Module):
         settings: ChipSettings,
         *,
         chips: int = 1,
+        first: int = 0,
         programme: MeshProgramme | CrossbarProgramme | None = None,
     ) -> ChipNetwork:
         """Draw chips of an ONN.
@@ -109,24 +110,29 @@ class ChipNetwork(nn.Module):
             onn: The ONN.
             settings: Parts and errors; chip c is a function of (``settings.seed``, c) alone.
             chips: Number C of chips.
-            programme: Settings of the meshes or crossbars, of this ONN; None maps it.
+            first: Number of the first chip.
+            programme: Settings of the meshes or crossbars, of this ONN, the same for all chips, or
+                of meshes those of each; None maps it.
 
         Raises:
             ConfigurationError: If there is no chip, or the settings of the meshes are for other
-                interferometers, other biases or another ONN.
+                interferometers, other biases, other chips or another ONN.
         """
         if chips < 1:
             raise ConfigurationError(f"the number of chips must be at least 1, got {chips}")
         if programme is None:
             programme = _mapped(onn, settings)
         _check_programme(programme, onn, settings)
-        draws = Draws(settings.seed, chips)
-        layers: list[LayerTransfer | IntensityTransfer] = [
-            CrossbarBuilder(settings, draws, programme, index).build()
-            if isinstance(programme, CrossbarProgramme)
-            else LayerBuilder(settings, draws, programme, index).build()
-            for index in range(len(programme.layers))
-        ]
+        draws = Draws(settings.seed, chips, first)
+        layers: list[LayerTransfer | IntensityTransfer]
+        if isinstance(programme, CrossbarProgramme):
+            layers = draw_crossbars(settings, draws, programme)
+        else:
+            _check_chips(programme, settings, last=first + chips)
+            layers = [
+                draw_layer(settings, draws, programme, index)
+                for index in range(len(programme.layers))
+            ]
         servers = Servers(settings, onn.card.scenario, draws)
         return cls(onn.network, settings, servers, layers, chips=chips)
 
@@ -388,3 +394,22 @@ def _check_programme(
                 f"optinc.chip.{name}={expected}, but the settings of the meshes are for {found}: "
                 f"map the ONN with {name}={expected}"
             )
+
+
+def _check_chips(programme: MeshProgramme, settings: ChipSettings, *, last: int) -> None:
+    """Refuse settings of meshes that were made for other chips, or for fewer.
+
+    Raises:
+        ConfigurationError: Names the setting and the remedy.
+    """
+    if programme.chips is None:
+        return
+    if programme.seed != settings.seed:
+        raise ConfigurationError(
+            f"optinc.chip.seed={settings.seed}, but the settings of the meshes are for the chips of "
+            f"seed {programme.seed}: set optinc.chip.seed={programme.seed}, or calibrate anew"
+        )
+    if last > programme.chips:
+        raise ConfigurationError(
+            f"{last} chips are drawn, but the settings of the meshes are those of {programme.chips}"
+        )
