@@ -5,8 +5,7 @@ r"""Unit P with receivers behind it, and no ONN: the baseline of every ONN.
 
 Each of the K averages has a detector of its own and a receiver that tells its N(4^g - 1) + 1 levels
 apart. Electronics add the levels with their weights, carry, and apply Q: exact integer arithmetic.
-The code goes back as PAM4 symbols of light; with a decimal part (eq. 10) the last one has 4 N^l
-amplitudes. Both ways have the noise that a layer of an ONN has at its inputs, and both receivers
+The code goes back as PAM4 symbols of light. Both ways have the noise that a layer of an ONN has at its inputs, and both receivers
 theirs; meshes, references and ReLUs there are none.
 """
 
@@ -51,6 +50,8 @@ class DirectReceivers(nn.Module):
         settings: Parts and errors; :data:`PLAYED` are used.
         scenario: The switch.
         draws: Random numbers of the chips.
+        sends_back: Whether the servers receive its symbols. The light of a switch below the top of
+            a cascade goes to unit P of the next one instead, where its transmitters are servers.
 
     Attributes:
         settings: Parts and errors.
@@ -63,8 +64,16 @@ class DirectReceivers(nn.Module):
     full_scale_K: Tensor
     top_M: Tensor
 
-    def __init__(self, settings: ChipSettings, scenario: Scenario, draws: Draws) -> None:
+    def __init__(
+        self,
+        settings: ChipSettings,
+        scenario: Scenario,
+        draws: Draws,
+        *,
+        sends_back: bool = True,
+    ) -> None:
         super().__init__()
+        self.sends_back = sends_back
         self.settings, self.scenario, self.chips = settings, scenario, draws.chips
         self.servers = Servers(settings, scenario, draws)
         steps_K = torch.tensor(scenario.input_steps)
@@ -95,7 +104,13 @@ class DirectReceivers(nn.Module):
 
     @classmethod
     def draw(
-        cls, scenario: Scenario, settings: ChipSettings, *, chips: int = 1, first: int = 0
+        cls,
+        scenario: Scenario,
+        settings: ChipSettings,
+        *,
+        chips: int = 1,
+        first: int = 0,
+        sends_back: bool = True,
     ) -> DirectReceivers:
         """Draw chips of a switch.
 
@@ -104,8 +119,9 @@ class DirectReceivers(nn.Module):
             settings: Parts and errors; chip c is a function of (``settings.seed``, c) alone.
             chips: Number C of chips.
             first: Number c of the first one.
+            sends_back: Whether the servers receive its symbols, see the class.
         """
-        return cls(settings, scenario, Draws(settings.seed, chips, first))
+        return cls(settings, scenario, Draws(settings.seed, chips, first), sends_back=sends_back)
 
     @property
     def needs_servers(self) -> bool:
@@ -162,6 +178,8 @@ class DirectReceivers(nn.Module):
         sums = self._decide(averages, generator)
         total = preprocessing.code_total(sums, self.scenario)
         symbols = outputs.outputs_of_total(total, self.scenario)
+        if not self.sends_back:
+            return symbols / outputs.steps_of(self.scenario, like=averages.real)
         return self._back(symbols, generator)
 
     def _decide(self, averages: Tensor, generator: torch.Generator | None) -> Tensor:
