@@ -35,6 +35,10 @@ FIDELITY = "direct"
 DRAWN = ("gain_error", "level_error", "server_imbalance", "server_phase", "timing_skew")
 """Static errors by which one switch of a cascade differs from the next."""
 
+STREAM = 0x9E3779B97F4A7C15
+"""Odd and large: keeps the noise of neighbouring switches and reductions apart, in all 64 bits and
+in the lower 32, which are all that torch's generator of a CPU is seeded with."""
+
 
 def direct_switch(
     scenario: Scenario | Tree,
@@ -163,7 +167,7 @@ class DirectCascade(OpticalSwitch):
             received = []
             for place, (switch, part) in enumerate(zip(level, parts, strict=False)):
                 # Switches that share a table have noise of their own.
-                draw = reduction + (number + place << 32)
+                draw = (reduction + (number + place) * STREAM) % 2**63
                 received.append(switch(part, reduction=draw, first=first))
             values_NP, number = torch.stack(received), number + len(level)
         return values_NP[0]

@@ -5,8 +5,8 @@ r"""Unit P with receivers behind it, and no ONN: the baseline of every ONN.
 
 Each of the K averages has a detector of its own and a receiver that tells its N(4^g - 1) + 1 levels
 apart. Electronics add the levels with their weights, carry, and apply Q: exact integer arithmetic.
-The code goes back as PAM4 symbols of light. Both ways have the noise that a layer of an ONN has at its inputs, and both receivers
-theirs; meshes, references and ReLUs there are none.
+The code goes back as PAM4 symbols of light. Both ways have the noise that a layer of an ONN has at
+its inputs, and both receivers theirs; meshes, references and ReLUs there are none.
 """
 
 # Shape suffixes: C chips, N servers, P inputs, K ONN inputs, M symbols, L amplitudes.
