@@ -60,16 +60,20 @@ def with_detector_noise(
     return unit_m * (share.square() + noise).clamp(min=0).sqrt()
 
 
-def relative_noise(settings: ChipSettings) -> float:
+def relative_noise(settings: ChipSettings, *, intensities: bool = False) -> float:
     """Return the sigma of amplitudes, of the amplitude, that the lasers' intensity noise causes.
 
     A homodyne detector multiplies signal and local oscillator of one laser: its current has the
-    relative noise of the power. The modulus of a field has half of it.
+    relative noise of the power, as an intensity has. The modulus of a field has half of it.
+
+    Args:
+        settings: Lasers and detectors.
+        intensities: Whether signals are intensities.
     """
     if settings.rin is None:
         return 0.0
     power = intensity_noise(settings.rin, bandwidth=settings.noise_bandwidth)
-    return power if settings.detection == "homodyne" else power / 2
+    return power if settings.detection == "homodyne" or intensities else power / 2
 
 
 def is_noisy(settings: ChipSettings) -> bool:
