@@ -26,7 +26,7 @@ from torch import Tensor
 
 from optinc.atomic_file import reason, write_atomically
 from optinc.folders import warn_of_cache
-from optinc.onn.chip import ChipNetwork
+from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.dataset import samples_of_sums
 from optinc.onn.server_symbols import draw_codes
 from optinc.onn.truth_table import MANY, SECONDS_BETWEEN_SAVES, ideal_codes
@@ -59,7 +59,8 @@ class OutcomeTable:
 
     Attributes:
         scenario: The switch.
-        keys: Index of a combination times 2^B, plus a code that was received: int64, ascending.
+        keys: Index of a combination times 2^``value_bits``, plus a code, or a value with a decimal
+            part, that was received: int64, ascending.
         counts: How often: int64, as many as ``keys``; those of a combination add up to
             ``repetitions``.
         repetitions: How often each combination was sent; 1 for a chip without noise.
@@ -73,7 +74,8 @@ class OutcomeTable:
     @cached_property
     def _ordered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Index, code and count, by index and then from the most to the least frequent code."""
-        index, code = self.keys >> self.scenario.bits, self.keys & (2**self.scenario.bits - 1)
+        bits = self.scenario.value_bits
+        index, code = self.keys >> bits, self.keys & (2**bits - 1)
         order = (index * (self.repetitions + 1) + self.repetitions - self.counts).sort(stable=True)
         index, code, counts = (each[order.indices] for each in (index, code, self.counts))
         return index, code, counts, index.diff(prepend=index.new_full((1,), -1)) != 0
@@ -156,7 +158,7 @@ class OutcomeTable:
 
 @torch.no_grad()
 def tabulate_outcomes(
-    chip: ChipNetwork, *, repetitions: int, seed: int = 0, path: Path | None = None
+    chip: DrawnChips, *, repetitions: int, seed: int = 0, path: Path | None = None
 ) -> OutcomeTable:
     """Send every combination of ONN inputs through a chip, and count the codes received.
 
@@ -176,7 +178,7 @@ def tabulate_outcomes(
     def count(first: int) -> tuple[Tensor, Tensor]:
         index_P = torch.arange(first, min(first + step, size)).repeat_interleave(repetitions)
         code_P = _send(chip, index_P, generator_of(seed, reduction=0, place=first))
-        keys, counts = (index_P << chip.scenario.bits | code_P).unique(  # type: ignore[no-untyped-call]
+        keys, counts = (index_P << chip.scenario.value_bits | code_P).unique(  # type: ignore[no-untyped-call]
             return_counts=True
         )
         return keys, counts
@@ -198,7 +200,7 @@ def tabulate_outcomes(
     return OutcomeTable(chip.scenario, keys, counts, repetitions)
 
 
-def _send(chip: ChipNetwork, index_P: Tensor, generator: torch.Generator) -> Tensor:
+def _send(chip: DrawnChips, index_P: Tensor, generator: torch.Generator) -> Tensor:
     """Send combinations through a chip: indices [P] -> received codes, int64 [P]."""
     sums_PK = preprocessing.sums_of_index(index_P, chip.scenario)
     if chip.needs_servers:

@@ -21,16 +21,20 @@ def draw_codes(
 
     Args:
         sums_PK: Sums S_k = N A_k over the servers, int64 tensor [P, K].
-        scenario: A single switch: bits, servers N and ONN inputs.
+        scenario: The switch: bits, servers N and ONN inputs. At higher levels of a cascade the
+            values of the switches below are drawn, in steps of 1 / ``refinement``.
         generator: Random generator, on the device of the sums.
 
     Returns:
-        int32 tensor [N, P], values 0 to 2^B - 1.
+        int32 tensor [N, P], values 0 to 2^B ``refinement`` - 1.
     """
     codes_NP = sums_PK.new_zeros((scenario.servers, len(sums_PK)), dtype=torch.int32)
+    last = scenario.onn_inputs - 1
     for k, size in enumerate(scenario.group_sizes):
-        weight = 4 ** sum(scenario.group_sizes[k + 1 :])
-        digits_NP = _draw_digits(sums_PK[:, k], scenario.servers, 4**size, generator)
+        radix, weight = 4**size, 4 ** sum(scenario.group_sizes[k + 1 :]) * scenario.refinement
+        if k == last:
+            radix, weight = radix * scenario.refinement, 1
+        digits_NP = _draw_digits(sums_PK[:, k], scenario.servers, radix, generator)
         codes_NP += (digits_NP * weight).to(torch.int32)
     return codes_NP
 

@@ -133,6 +133,12 @@ class Scenario:
         """Steps of each output [M] per PAM4 amplitude: 1, and N^l of one with decimal part."""
         return (1,) * (self.symbols - 1) + (self.divisor if self.keeps_decimal else 1,)
 
+    @property
+    def value_bits(self) -> int:
+        """Bits of what the switch emits: those of a code, and more with a decimal part."""
+        values = 2**self.bits * (self.divisor if self.keeps_decimal else 1)
+        return int(values - 1).bit_length()
+
     @cached_property
     def radices(self) -> tuple[int, ...]:
         """Number of values each input takes [K]: N(4^g - 1) + 1; the last 4^g N^l - N + 1."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,11 +17,12 @@ from optinc.errors import ConfigurationError
 from optinc.folders import cache_folder
 from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.chip import ChipNetwork
+from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.outcome_table import OutcomeTable, repetitions_for, tabulate_outcomes
 from optinc.onn.zoo.families import CascadeONNs
 from optinc.photonics.chip_settings import ChipSettings, numbers
 from optinc.signal.randomness import generator_of
-from optinc.signal.scenario import MAX_TABLE_ENTRIES
+from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.outcomes import Outcomes
 from optinc.switches.single import TabulatedSwitch
@@ -63,6 +65,29 @@ def chip_switch(
             "optinc/fidelity=chip plays one switch, optinc/topology=single; with "
             "optinc/topology=cascade choose optinc/fidelity=table, onn or ideal"
         )
+    scenario = onn.card.scenario
+    check_play(play, standard_error, scenario=scenario, fidelity="chip")
+    drawn, cards, settings = ChipNetwork.draw(onn, chip), (onn.card,), played(chip)
+    if play == "per_value":
+        return ChipSwitch(drawn, cards=cards, settings=settings, seed=seed)
+    table = tabulated(
+        drawn,
+        standard_error=standard_error,
+        seed=chip.seed,
+        cache=cache,
+        key=f"{onn.card.weights_sha256} {settings}",
+    )
+    return ChipTableSwitch(
+        table, cards=cards, settings=settings, seed=seed, every_server=drawn.needs_servers
+    )
+
+
+def check_play(play: Play, standard_error: float, *, scenario: Scenario, fidelity: str) -> None:
+    """Refuse an illegal way to play drawn chips, or a table that is too large.
+
+    Raises:
+        ConfigurationError: Names the setting and the legal values.
+    """
     if play not in get_args(Play):
         raise ConfigurationError(
             f"optinc.fidelity.play must be {' | '.join(get_args(Play))}, got {play!r}"
@@ -72,26 +97,34 @@ def chip_switch(
         raise ConfigurationError(
             f"optinc.fidelity.standard_error must be {low} to {high}, got {standard_error}"
         )
-    scenario = onn.card.scenario
     if play != "per_value" and not scenario.tabulable:
         raise ConfigurationError(
-            f"optinc/fidelity=chip cannot tabulate {scenario.combinations} inputs (at most "
+            f"optinc/fidelity={fidelity} cannot tabulate {scenario.combinations} inputs (at most "
             f"{MAX_TABLE_ENTRIES}); optinc.fidelity.play=per_value runs the chip on every value"
         )
-    drawn = ChipNetwork.draw(onn, chip)
-    if play == "per_value":
-        return ChipSwitch(drawn, card=onn.card, settings=chip, seed=seed)
+
+
+def tabulated(
+    drawn: DrawnChips,
+    *,
+    standard_error: float,
+    seed: int,
+    cache: Path | str | None,
+    key: str,
+) -> OutcomeTable:
+    """Send every input through a drawn chip as often as its noise asks for.
+
+    Args:
+        drawn: One chip.
+        standard_error: Largest standard error of a probability in the table.
+        seed: Seed of the noise.
+        cache: Folder in which the table is kept; None keeps it nowhere.
+        key: What decides about the table, besides its repetitions.
+    """
     certain = not drawn.dynamic and not drawn.needs_servers
     repetitions = 1 if certain else repetitions_for(standard_error)
-    path = _path(cache, onn.card, chip, repetitions)
-    table = tabulate_outcomes(drawn, repetitions=repetitions, seed=chip.seed, path=path)
-    return ChipTableSwitch(
-        table,
-        card=onn.card,
-        settings=chip,
-        seed=seed,
-        every_server=drawn.needs_servers,
-    )
+    path = _path(cache, f"{key} {repetitions}")
+    return tabulate_outcomes(drawn, repetitions=repetitions, seed=seed, path=path)
 
 
 class ChipTableSwitch(TabulatedSwitch):
@@ -102,31 +135,32 @@ class ChipTableSwitch(TabulatedSwitch):
 
     Args:
         table: What the chip makes of every input.
-        card: Card of the ONN.
-        settings: Settings of the chip.
+        cards: Card of the ONN, none without an ONN.
+        settings: Settings of the chip from :func:`played`.
         seed: Seed of the noise.
         every_server: Whether the table holds for N connected servers only.
+        fidelity: Name of the fidelity.
     """
-
-    fidelity = "chip"
 
     def __init__(
         self,
         table: OutcomeTable,
         *,
-        card: ONNCard,
-        settings: ChipSettings,
+        cards: tuple[ONNCard, ...],
+        settings: Mapping[str, object],
         seed: int,
         every_server: bool = False,
+        fidelity: str = "chip",
     ) -> None:
         noisy = len(table.deviations) > 0
         super().__init__(
             table.scenario,
-            cards=(card,),
+            cards=cards,
             codes=table.codes,
             wrong_inputs=table.wrong_inputs,
             outcomes=Outcomes(table, seed=seed) if noisy else None,
         )
+        self.fidelity = fidelity
         self.settings = settings
         self.seed = seed
         self.every_server = every_server
@@ -150,7 +184,7 @@ class ChipTableSwitch(TabulatedSwitch):
         """See :meth:`OpticalSwitch.identity`; the table may differ between kinds of machines."""
         return {
             **super().identity(),
-            **_identity(self.settings, self.seed),
+            **identity(self.settings, self.seed),
             "outcomes_sha256": self._sha256,
         }
 
@@ -177,24 +211,25 @@ class ChipSwitch(OpticalSwitch):
 
     Args:
         chip: The chip.
-        card: Card of the ONN.
-        settings: Settings of the chip.
+        cards: Card of the ONN, none without an ONN.
+        settings: Settings of the chip from :func:`played`.
         seed: Seed of the noise.
         chunk_size: Values sent through the chip at once; bounds the memory of activations.
+        fidelity: Name of the fidelity.
     """
-
-    fidelity = "chip"
 
     def __init__(
         self,
-        chip: ChipNetwork,
+        chip: DrawnChips,
         *,
-        card: ONNCard,
-        settings: ChipSettings,
+        cards: tuple[ONNCard, ...],
+        settings: Mapping[str, object],
         seed: int,
         chunk_size: int = 1 << 16,
+        fidelity: str = "chip",
     ) -> None:
-        super().__init__(card.scenario, cards=(card,), exact=False)
+        super().__init__(chip.scenario, cards=cards, exact=False)
+        self.fidelity = fidelity
         self.chip = chip
         self.settings = settings
         self.seed = seed
@@ -202,7 +237,7 @@ class ChipSwitch(OpticalSwitch):
 
     def identity(self) -> dict[str, str]:
         """See :meth:`OpticalSwitch.identity`."""
-        return {**super().identity(), **_identity(self.settings, self.seed)}
+        return {**super().identity(), **identity(self.settings, self.seed)}
 
     @property
     def sum_code(self) -> SumCode | None:
@@ -222,25 +257,29 @@ class ChipSwitch(OpticalSwitch):
         return torch.cat(received)
 
 
-def _played(settings: ChipSettings) -> dict[str, object]:
-    """Return the settings that decide about symbols and are not those of an ideal chip."""
+def played(settings: ChipSettings, names: Collection[str] | None = None) -> dict[str, object]:
+    """Return the settings that decide about symbols and are not those of an ideal chip.
+
+    Args:
+        settings: The chip.
+        names: Settings that are played; None for all but those of budgets.
+    """
     return {
         each.name: getattr(settings, each.name)
         for each in numbers()
-        if each.metadata["kind"] != "budget" and getattr(settings, each.name) != each.default
+        if (each.metadata["kind"] != "budget" if names is None else each.name in names)
+        and getattr(settings, each.name) != each.default
     }
 
 
-def _identity(settings: ChipSettings, seed: int) -> dict[str, str]:
-    return {"chip": str(_played(settings)), "noise_seed": str(seed)}
+def identity(settings: Mapping[str, object], seed: int) -> dict[str, str]:
+    """Return what drawn chips add to :meth:`OpticalSwitch.identity`."""
+    return {"chip": str(settings), "noise_seed": str(seed)}
 
 
-def _path(
-    cache: Path | str | None, card: ONNCard, settings: ChipSettings, repetitions: int
-) -> Path | None:
+def _path(cache: Path | str | None, key: str) -> Path | None:
     """Return the file of a table in the cache folder; None without a usable folder."""
     folder = cache_folder(cache)
     if folder is None:
         return None
-    text = f"{card.weights_sha256} {_played(settings)} {repetitions}"
-    return folder / f"chip-{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+    return folder / f"chip-{hashlib.sha256(key.encode()).hexdigest()}.safetensors"

@@ -32,8 +32,10 @@ from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.virtual_servers import VirtualServersStrategy
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.chip import Play, chip_switch
+from optinc.switches.direct import direct_switch
 from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
+from tests.cascades import tree_of
 from tests.integration.servers import one_server, train
 from tests.scenarios import save_untabulable
 
@@ -74,6 +76,14 @@ def chip(*, play: Play = "table", **effects: Any) -> OptINCReducer:
     return optinc(chip_switch(trained(), chip=settings, play=play, standard_error=0.3, seed=3))
 
 
+def direct(*, cascade: bool = False, play: Play = "table", **effects: Any) -> OptINCReducer:
+    """Averages received without an ONN, by one switch or by two levels of them."""
+    single = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
+    scenario = tree_of(servers=4, fan_in=2) if cascade else single
+    chip = ChipSettings(**effects)
+    return optinc(direct_switch(scenario, chip=chip, play=play, standard_error=0.3, seed=3))
+
+
 def imperfect_table() -> OptINCReducer:
     """A table with every seventh entry wrong by one."""
     switch = TableSwitch(trained())
@@ -109,6 +119,14 @@ CASES: dict[str, dict[str, Any]] = {
     "chip_per_value": {
         "reducer": lambda: chip(play="per_value", server_imbalance=0.01, noise=0.01)
     },
+    "ideal_direct": {"reducer": direct},
+    "direct": {"reducer": lambda: direct(noise=0.02)},
+    "direct_eager": {"reducer": lambda: eager(direct(noise=0.02))},
+    "direct_per_value": {
+        "reducer": lambda: direct(play="per_value", server_imbalance=0.02, noise=0.02)
+    },
+    "ideal_direct_cascade": {"reducer": lambda: direct(cascade=True)},
+    "direct_cascade": {"reducer": lambda: direct(cascade=True, noise=0.02)},
     "ideal_no_table": {"reducer": lambda: ideal(bits=16, servers=16)},
     "onn_no_table": {"reducer": untabulable},
     "clip": {"reducer": ideal, "trainer": {"gradient_clip_val": 0.3}},

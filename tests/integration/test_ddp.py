@@ -96,6 +96,9 @@ def test_backends_buckets_and_views_change_nothing(results: Results) -> None:
     assert equal(results.case("ideal_no_table", "ddp-0"), results.case("onn_no_table", "ddp-0"))
     assert equal(results.case("chip", "ddp-0"), results.case("chip_eager", "ddp-0"))
     assert equal(results.case("table", "ddp-0"), results.case("ideal_chip", "ddp-0"))
+    assert equal(results.case("table", "ddp-0"), results.case("ideal_direct", "ddp-0"))
+    assert equal(results.case("table", "ddp-0"), results.case("ideal_direct_cascade", "ddp-0"))
+    assert equal(results.case("direct", "ddp-0"), results.case("direct_eager", "ddp-0"))
     assert equal(results.case("buckets", "ddp-0"), results.case("views", "ddp-0"))
     unused = results.case("unused", "ddp-0")
     unused = {key: value for key, value in unused.items() if not key.startswith("unused.")}
@@ -113,9 +116,11 @@ def test_wrong_tables_and_noise_do_change_something(results: Results) -> None:
     assert notes["imperfect"]["onn_errors"] > 0
     assert notes["noise"]["onn_errors"] > 0
     assert notes["injected"]["onn_errors"] > 0
-    assert notes["chip_per_value"]["onn_errors"] > 0
-    wrong, expected = notes["chip"]["onn_errors"], notes["chip"]["onn_errors_expected"]
-    assert 0 < abs(wrong - expected) < 5 * expected**0.5 < wrong
+    for name in ("chip_per_value", "direct_per_value", "direct_cascade"):
+        assert notes[name]["onn_errors"] > 0
+    for name in ("chip", "direct"):
+        wrong, expected = notes[name]["onn_errors"], notes[name]["onn_errors_expected"]
+        assert 0 < abs(wrong - expected) < 5 * expected**0.5 < wrong
 
 
 @pytest.mark.slow

@@ -35,8 +35,10 @@ def test_committed_results_have_the_published_areas(name: str) -> None:
         assert float(row["area %"]) == pytest.approx(float(row["paper area %"]), abs=0.2)
         assert row["wrong inputs"].startswith("0 of ")
         assert float(row["accuracy %"]) == 100
-        assert row["made by"] in ("training", "construction")
-        assert row["hardware"]
+        way = {"training": "trained", "construction": "constructed"}[row["made by"]]
+        assert row[f"{way} wrong"] == row["wrong inputs"]
+        assert row[f"{way} s"]
+        assert bool(row["trained wrong"]) == bool(row["trained on"])
 
 
 def test_a_table_is_written_where_results_are_asked_for(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def first_loss(folder: Path) -> str:
 
 def test_the_fidelities_without_errors_train_to_identical_weights(tmp_path: Path) -> None:
     summaries = {}
-    for fidelity in ("table", "onn", "ideal", "chip"):
+    for fidelity in ("table", "onn", "ideal", "chip", "direct"):
         folder = tmp_path / fidelity
         summaries[fidelity], _ = job(
             folder, *TINY, f"optinc/fidelity={fidelity}", "trainer.max_steps=3"
@@ -72,7 +72,7 @@ def test_the_fidelities_without_errors_train_to_identical_weights(tmp_path: Path
     hashes = {summary["weights_sha256"] for summary in summaries.values()}
     assert len(hashes) == 1
     assert summaries["table"]["onn_sha256"] == summaries["onn"]["onn_sha256"] is not None
-    assert summaries["ideal"]["onn_sha256"] is None
+    assert summaries["ideal"]["onn_sha256"] is summaries["direct"]["onn_sha256"] is None
     assert (tmp_path / "table" / "onn_card.json").is_file()
 
 
@@ -85,6 +85,22 @@ def test_a_noisy_chip_errs_as_often_as_its_table_says(tmp_path: Path) -> None:
     # Gradients make other inputs than all alike.
     assert 0.1 < expected / summary["chip_error_rate"] < 10
     assert 0 < summary["chip_error_rate_standard_error"] < 0.1 * summary["chip_error_rate"]
+
+
+def test_noisy_direct_receivers_train_without_an_onn_singly_and_in_a_cascade(
+    tmp_path: Path,
+) -> None:
+    # No ONN of 10 bits is shipped.
+    settings = ["optinc/fidelity=direct", "optinc.chip.noise=0.02", "trainer.max_steps=3"]
+    summary, _ = job(tmp_path / "one", *TINY, *settings, "optinc.bits=10", "optinc.servers=2")
+    met, expected = summary["onn_error_rate"], summary["onn_error_rate_expected"]
+    assert 0 < abs(met - expected) < 5 * summary["onn_error_rate_standard_error"] < met
+    assert 0.1 < expected / summary["chip_error_rate"] < 10
+    assert summary["onn_sha256"] is None
+    cascade = ["optinc/topology=cascade", "optinc.topology.fan_in=2", "optinc.servers=3"]
+    summary, _ = job(tmp_path / "cascade", *TINY, *settings, *cascade, "optinc.bits=8")
+    assert 0 < summary["onn_error_rate"] < 0.5
+    assert 0 < summary["level_1_error_rate"] < summary["level_2_error_rate"]
 
 
 def test_a_chip_of_a_cascade_is_refused_with_what_is_legal(tmp_path: Path) -> None:

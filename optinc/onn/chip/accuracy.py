@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.onn.chip.network import ChipNetwork
+from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.dataset import samples_of_sums
 from optinc.onn.evaluation import index_batches
 from optinc.onn.server_symbols import draw_codes
@@ -18,7 +18,7 @@ from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
 
 @torch.no_grad()
-def chip_accuracy(chip: ChipNetwork, *, repeats: int = 1, seed: int = 0) -> Tensor:
+def chip_accuracy(chip: DrawnChips, *, repeats: int = 1, seed: int = 0) -> Tensor:
     """Return the share of all possible ONN inputs that each chip receives right.
 
     An input is right where the code is that of the ideal average. Where servers differ, their

@@ -16,7 +16,6 @@ reference is subtracted from it (see :func:`optinc.onn.chip.scales.uncentred_sca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -31,6 +30,13 @@ from optinc.onn.chip.crossbar import (
     modulators_leave,
     sent_intensities,
 )
+from optinc.onn.chip.detection import (
+    detected_variance,
+    is_noisy,
+    normal,
+    relative_noise,
+    with_detector_noise,
+)
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.layers import LayerTransfer, draw_layer
 from optinc.onn.chip.scales import uncentred_scales
@@ -40,10 +46,7 @@ from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts.electronics import ReLU
-from optinc.photonics.parts.laser import intensity_noise
 from optinc.photonics.parts.modulator import Modulator
-from optinc.photonics.parts.photodetector import Photodetector
-from optinc.photonics.parts.units import power_of_loss, watts
 from optinc.signal import outputs, pam4
 
 
@@ -86,8 +89,8 @@ class ChipNetwork(nn.Module):
         self._dark = modulators_leave(settings)
         self._relu = ReLU.of(settings)
         self._modulator = Modulator(extinction=settings.modulator_extinction)
-        self._detected_variance = _detected_variance(settings)
-        self._relative = _relative_noise(settings)
+        self._detected_variance = detected_variance(settings)
+        self._relative = relative_noise(settings, intensities=self._intensities)
 
     @classmethod
     @torch.no_grad()
@@ -144,9 +147,7 @@ class ChipNetwork(nn.Module):
     @property
     def dynamic(self) -> bool:
         """Whether some noise is drawn for every symbol."""
-        settings = self.settings
-        light = settings.rin is not None or settings.laser_power is not None
-        return bool(settings.noise or settings.receiver_noise or light or self.servers.dynamic)
+        return is_noisy(self.settings) or self.servers.dynamic
 
     @torch.no_grad()
     def forward(self, averages_PK: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -214,7 +215,7 @@ class ChipNetwork(nn.Module):
         received = signal * scale + offset
         if self.settings.receiver_noise:
             sigma = self.settings.receiver_noise * (pam4.AMPLITUDES - 1)
-            received = received + sigma * _normal(received, generator)
+            received = received + sigma * normal(received, generator)
         return received
 
     def _entering(self, averages: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -259,8 +260,8 @@ class ChipNetwork(nn.Module):
         sigma = self.settings.noise * self._scales[i]
         if light is not None:
             each = (sigma**2 + self._relative**2 * light).sqrt()
-            return signal + each * _normal(signal, generator)
-        return signal + sigma * _normal(signal, generator) if sigma else signal
+            return signal + each * normal(signal, generator)
+        return signal + sigma * normal(signal, generator) if sigma else signal
 
     def _detected(
         self,
@@ -275,7 +276,7 @@ class ChipNetwork(nn.Module):
         homodyne = self.settings.detection == "homodyne"
         if self._relative:
             # One reference beam: its intensity is the same at all outputs.
-            bias = bias * (1 + self._relative * _normal(signal[:, :1].real, generator))
+            bias = bias * (1 + self._relative * normal(signal[:, :1].real, generator))
         if homodyne and not signal.is_complex():
             weight, bias = weight.real, bias.real
         elif not signal.is_complex():
@@ -284,7 +285,13 @@ class ChipNetwork(nn.Module):
         detected = field.real if homodyne else field.abs()
         if self.settings.laser_power is None:
             return detected
-        return self._with_detector_noise(detected, layer.gain_Cm[chip] * self._scales[i], generator)
+        return with_detector_noise(
+            detected,
+            layer.gain_Cm[chip] * self._scales[i],
+            self._detected_variance,
+            settings=self.settings,
+            generator=generator,
+        )
 
     def _detected_currents(
         self,
@@ -297,7 +304,7 @@ class ChipNetwork(nn.Module):
         """Return the amplified sums of currents of a layer's photodiodes, float32 [P, m]."""
         reference = torch.ones_like(light[:, :1])
         if self._relative:
-            reference = reference + self._relative * _normal(reference, generator)
+            reference = reference + self._relative * normal(reference, generator)
         dark = self._dark * self._scales[i]
         detected = layer.currents(light, chip=chip, reference=reference, dark=dark)
         if self.settings.laser_power is None:
@@ -305,62 +312,7 @@ class ChipNetwork(nn.Module):
         floor, slope = self._detected_variance
         unit_m = layer.gain_Cm[chip] * self._scales[i]
         lit = layer.lit(light, chip=chip) / unit_m
-        return detected + unit_m * (floor + slope * lit).sqrt() * _normal(detected, generator)
-
-    def _with_detector_noise(
-        self, detected: Tensor, unit_m: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
-        """Add shot and thermal noise to the outputs of a layer.
-
-        Args:
-            detected: Outputs [P, m].
-            unit_m: Outputs for the light that leaves a modulator at full scale, [m].
-            generator: Random generator.
-        """
-        floor, slope = self._detected_variance
-        share = detected.abs() / unit_m
-        noise = (floor + slope * share.square()).sqrt() * _normal(detected, generator)
-        if self.settings.detection == "homodyne":
-            return detected + unit_m * noise
-        return unit_m * (share.square() + noise).clamp(min=0).sqrt()
-
-
-def _detected_variance(settings: ChipSettings) -> tuple[float, float]:
-    """Return the variance of detectors without light, and what light of full scale adds to it.
-
-    Both of full scale: of the amplitude (homodyne) or of the intensity (direct). In between the
-    variance grows with the intensity, as shot noise does. The signal's own intensity noise is left
-    out: it is on the layer's inputs. 0 where the power of the light is not given.
-    """
-    if settings.laser_power is None:
-        return 0.0, 0.0
-    detector = Photodetector.of(settings)
-    quiet = replace(detector, rin=None)
-    power = watts(settings.laser_power) * power_of_loss(settings.modulator_loss)
-    dark, full = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    floor = detector.noise(dark, full_scale=power).square()
-    added = (
-        quiet.noise(full, full_scale=power).square() - quiet.noise(dark, full_scale=power).square()
-    )
-    return float(floor), float(added)
-
-
-def _relative_noise(settings: ChipSettings) -> float:
-    """Return the sigma of amplitudes, of the amplitude, that the lasers' intensity noise causes.
-
-    A homodyne detector multiplies signal and local oscillator of one laser: its current has the
-    relative noise of the power, as an intensity has. The modulus of a field has half of it.
-    """
-    if settings.rin is None:
-        return 0.0
-    power = intensity_noise(settings.rin, bandwidth=settings.noise_bandwidth)
-    whole = settings.detection == "homodyne" or carries_intensities(settings)
-    return power if whole else power / 2
-
-
-def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw standard normal numbers, float32 of a tensor's shape and device."""
-    return torch.randn(like.shape, generator=generator, device=like.device)
+        return detected + unit_m * (floor + slope * lit).sqrt() * normal(detected, generator)
 
 
 def _mapped(onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme | CrossbarProgramme:

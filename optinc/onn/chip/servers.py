@@ -1,6 +1,7 @@
 """Unit P on drawn chips: the servers' transmitters, their light, and its average."""
 
-# Shape suffixes: C chips, N servers, P values, M symbols, K ONN inputs, L = 4 PAM4 amplitudes.
+# Shape suffixes: C chips, N servers, P values, M symbols, K ONN inputs, L amplitudes: the 4 of
+# PAM4, and 4 N^(l-1) of a last symbol with a decimal part, at level l of a cascade.
 
 from __future__ import annotations
 
@@ -25,6 +26,25 @@ TOP = pam4.AMPLITUDES - 1
 """Largest PAM4 amplitude."""
 
 
+def symbol_levels(symbols: int, *, refinement: int) -> tuple[Tensor, Tensor]:
+    """Return the amplitudes that symbols take, and the largest of each in PAM4 amplitudes.
+
+    Args:
+        symbols: Number M of symbols.
+        refinement: Steps of the last symbol per PAM4 amplitude; 1 where it has no decimal part.
+
+    Returns:
+        Amplitudes of full scale, float64 [M, 4 * refinement], which symbols without a decimal part
+        use from 0 to 3; and full scales [M].
+    """
+    index_L = torch.arange(pam4.AMPLITUDES * refinement, dtype=torch.float64)
+    level_ML = (index_L / TOP).clamp(max=1.0).repeat(symbols, 1)
+    level_ML[-1] = index_L / index_L[-1]
+    top_M = torch.full((symbols,), float(TOP), dtype=torch.float64)
+    top_M[-1] = index_L[-1] / refinement
+    return level_ML, top_M
+
+
 class Servers(nn.Module):
     """Transmitters of the servers of drawn chips, and the average of their light.
 
@@ -35,22 +55,26 @@ class Servers(nn.Module):
 
     Args:
         settings: Parts and errors.
-        scenario: The switch.
+        scenario: The switch; at higher levels of a cascade its servers are the switches below, of
+            which the last symbol has a decimal part.
         draws: Random numbers of the chips.
     """
 
     field_CNML: Tensor
     delay_CN: Tensor
+    top_M: Tensor
 
     def __init__(self, settings: ChipSettings, scenario: Scenario, draws: Draws) -> None:
         super().__init__()
         self.settings, self.scenario = settings, scenario
-        shape = (scenario.servers, scenario.symbols, pam4.AMPLITUDES)
+        level_ML, top_M = symbol_levels(scenario.symbols, refinement=scenario.refinement)
+        shape = (scenario.servers, *level_ML.shape)
         # The mean loss of the modulators is made up for by the lasers.
         modulator = Modulator(
             extinction=settings.modulator_extinction, level_error=settings.level_error
         )
-        levels_CNML = modulator.levels(draws.standard("level_error", "servers", shape))
+        random_CNML = draws.standard("level_error", "servers", shape)
+        levels_CNML = modulator.levels(random_CNML, ideal=level_ML)
         if settings.averaging == "incoherent":
             levels_CNML = intensity_field(levels_CNML.clamp(min=0.0))
         field_CNML = modulator.modulate(levels_CNML)
@@ -62,6 +86,7 @@ class Servers(nn.Module):
         delay_CN = settings.timing_skew * draws.standard("timing_skew", "servers", one[:1])
         self.register_buffer("field_CNML", field_CNML.to(torch.complex64))
         self.register_buffer("delay_CN", delay_CN.clamp(-1.0, 1.0).float())
+        self.register_buffer("top_M", top_M.float())
 
     @property
     def individual(self) -> bool:
@@ -82,7 +107,8 @@ class Servers(nn.Module):
         """Return what the ONN receives for codes.
 
         Args:
-            codes_NP: Integer codes [n, P] of n <= N servers; the others are dark.
+            codes_NP: Integer codes [n, P] of n <= N servers, or the values that the level below
+                sends in steps of 1 / ``scenario.refinement``; the others are dark.
             generator: Random generator of drifting phases and of neighbouring symbols.
 
         Returns:
@@ -90,9 +116,10 @@ class Servers(nn.Module):
             differ, else complex64 fields (float32 for incoherent averaging) [C, P, K].
         """
         if not self.individual:
-            return preprocessing.preprocess(codes_NP, self.scenario).unsqueeze(0)
-        symbols_NPM = pam4.encode(codes_NP, symbols=self.scenario.symbols).long()
-        field_CNPM = self._sent(symbols_NPM)
+            sums_PK = preprocessing.inputs_of_values(codes_NP, self.scenario).sum(0)
+            steps_K = torch.tensor(self.scenario.input_steps, device=codes_NP.device)
+            return (sums_PK.float() / steps_K).unsqueeze(0)
+        field_CNPM = self._sent(self._symbols(codes_NP))
         if self.settings.timing_skew:
             field_CNPM = self._skewed(field_CNPM, generator)
         if self.settings.averaging == "incoherent":
@@ -101,7 +128,16 @@ class Servers(nn.Module):
             random_CNP = _normal(field_CNPM.shape[:3], field_CNPM, generator)
             drift_CNP = residual_phases(random_CNP, sigma=self.settings.phase_drift)
             field_CNPM = shift(field_CNPM, drift_CNP.unsqueeze(-1))
-        return self._merged(field_CNPM.sum(1) * (TOP / self.scenario.servers))
+        return self._merged(field_CNPM.sum(1) * (self.top_M / self.scenario.servers))
+
+    def _symbols(self, codes_NP: Tensor) -> Tensor:
+        """Split codes, or values with a decimal part, into symbols: [n, P] -> int64 [n, P, M]."""
+        scenario = self.scenario
+        whole_NP = torch.div(codes_NP, scenario.refinement, rounding_mode="floor")
+        symbols_NPM = pam4.encode(whole_NP, symbols=scenario.symbols).long()
+        decimal_NP = codes_NP - whole_NP * scenario.refinement
+        symbols_NPM[..., -1] = symbols_NPM[..., -1] * scenario.refinement + decimal_NP
+        return symbols_NPM
 
     def _sent(self, symbols_NPM: Tensor) -> Tensor:
         """Return the fields of symbols as they arrive, of full scale 1, complex64 [C, N, P, M]."""
@@ -112,7 +148,9 @@ class Servers(nn.Module):
     def _skewed(self, field_CNPM: Tensor, generator: torch.Generator | None) -> Tensor:
         """Mix symbols with their neighbours in time, which are random, as other values' are."""
         shape, device = field_CNPM.shape[1:], field_CNPM.device
-        other_NPM = torch.randint(pam4.AMPLITUDES, shape, generator=generator, device=device)
+        amplitudes = pam4.AMPLITUDES * self.scenario.refinement
+        other_NPM = torch.randint(amplitudes, shape, generator=generator, device=device)
+        other_NPM[..., :-1] %= pam4.AMPLITUDES
         delay_CN = self.delay_CN[:, : shape[0]]
         return skewed(field_CNPM, self._sent(other_NPM), delay_CN[..., None, None])
 

@@ -26,6 +26,18 @@ def card(name: str) -> ONNCard:
     return ONNCard.from_json((ZOO / name / CARD_FILE).read_text(encoding="utf-8"))
 
 
+def of_design(design: ONNDesign) -> list[str]:
+    """Return the names of the shipped ONNs of a design, the one that is wrong least often first."""
+    cards = {name: card(name) for name in names()}
+    wanted = design.scenario, design.structure, design.approximated_layers
+    serving = [
+        name
+        for name, found in cards.items()
+        if (found.scenario, found.structure, found.approximated_layers) == wanted
+    ]
+    return sorted(serving, key=lambda name: cards[name].wrong_inputs)
+
+
 def is_shipped(found: ONNCard) -> bool:
     """Whether a card describes the weights of a shipped ONN as the shipped card does."""
     return any(found == card(name) for name in names())
@@ -115,14 +127,9 @@ def _find(
         hidden = TABLE1_HIDDEN[8, 4] if hidden == "table1" else hidden
         layers = "none" if layers == "table1" else layers
     design = ONNDesign.from_settings(scenario=scenario, hidden=hidden, layers=layers)
-    serving = {name: card(name) for name in names()}
-    serving = {name: found for name, found in serving.items() if found.scenario == scenario}
-    for name, found in serving.items():
-        if (found.structure, found.approximated_layers) == (
-            design.structure,
-            design.approximated_layers,
-        ):
-            return name
+    if found := of_design(design):
+        return found[0]
+    serving = [name for name in names() if card(name).scenario == scenario]
     raise MissingONNError(
         f"no trained ONN is shipped for {design.scenario}, structure "
         f"{'-'.join(str(width) for width in design.structure)}, approximated layers "

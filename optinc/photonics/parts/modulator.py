@@ -32,7 +32,7 @@ class Modulator:
     Attributes:
         loss: Insertion loss in dB.
         extinction: Power of a bright over a dark symbol in dB; None is infinite.
-        level_error: Sigma of each of the four amplitudes, of full scale, drawn once a chip.
+        level_error: Sigma of each amplitude, of full scale, drawn once a chip.
     """
 
     loss: float = 0.0
@@ -48,13 +48,18 @@ class Modulator:
             level_error=settings.level_error,
         )
 
-    def levels(self, standard_normal_L: Tensor) -> Tensor:
-        """Return the four amplitudes of PAM4 in [-1, 1], [..., 4], from draws [..., 4].
+    def levels(self, standard_normal_L: Tensor, *, ideal: Tensor | None = None) -> Tensor:
+        """Return the amplitudes that a driver sets, in [-1, 1].
 
         A driver may fall short of full scale, but no modulator transmits more than all light.
+
+        Args:
+            standard_normal_L: Standard normal draws [..., L].
+            ideal: Amplitudes without errors, of full scale, broadcastable; None for those of PAM4.
         """
-        ideal = torch.tensor(PAM4, dtype=standard_normal_L.dtype, device=standard_normal_L.device)
-        return (ideal + self.level_error * standard_normal_L).clamp(-1, 1)
+        if ideal is None:
+            ideal = torch.tensor(PAM4, dtype=standard_normal_L.dtype)
+        return (ideal.to(standard_normal_L) + self.level_error * standard_normal_L).clamp(-1, 1)
 
     def modulate(self, amplitude: Tensor) -> Tensor:
         """Return complex fields of light of amplitude 1, [...], for real amplitudes in [-1, 1]."""

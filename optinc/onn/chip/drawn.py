@@ -1,0 +1,41 @@
+"""The contract of drawn chips: what tables, switches and studies ask of them."""
+
+# Shape suffixes: C chips, N servers, P inputs, K ONN inputs, M symbols.
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from optinc.signal.scenario import Scenario
+
+
+class DrawnChips(Protocol):
+    """Drawn chips of a switch, with an ONN or without.
+
+    Attributes:
+        scenario: The switch.
+        chips: Number C of chips.
+    """
+
+    scenario: Scenario
+    chips: int
+
+    @property
+    def needs_servers(self) -> bool:
+        """Whether an effect depends on each server's own symbol: averages do not decide."""
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether some noise is drawn for every symbol."""
+
+    def __call__(self, averages_PK: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Map averages A to analog outputs, float32 [C, P, M]."""
+
+    def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Send the servers' codes through the switch: analog outputs, float32 [C, P, M]."""
+
+    def receive(self, amplitudes: Tensor) -> Tensor:
+        """Return the codes that receivers take outputs for: float [..., M] -> int32 [...]."""
