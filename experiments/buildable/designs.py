@@ -11,39 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from experiments.link_segments import full_scales, layers_of, samples_of, segments_of
+from experiments.link_segments import full_scales, layers_of, samples_of, segments_of, unit_p
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.chip import ChipNetwork
+from optinc.onn.chip.direct import DirectReceivers
+from optinc.onn.chip.drawn import DrawnChips
+from optinc.onn.crossbar_settings import map_crossbar
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.photonics.chip_settings import ChipSettings
-from optinc.photonics.link_budget import Costs, costs
-from optinc.signal.scenario import Scenario
-
-
-class Player(Protocol):
-    """Drawn chips, as :class:`ChipNetwork` plays them."""
-
-    chips: int
-    scenario: Scenario
-
-    @property
-    def needs_servers(self) -> bool:
-        """Whether averages do not decide what is received: servers differ."""
-
-    def __call__(self, averages_PK: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Map averages to analog outputs [C, P, M]."""
-
-    def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Send the servers' codes: analog outputs [C, P, M]."""
-
-    def receive(self, amplitudes: Tensor) -> Tensor:
-        """Return the codes that outputs are taken for: [..., M] -> [...]."""
+from optinc.photonics.link_budget import Costs, Segment, costs
+from optinc.signal.scenario import Scenario, make_scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +32,16 @@ class Design:
 
     Attributes:
         name: Name in tables and plots.
-        draw: Draws chips: settings, number C of chips, programme or None for the ideal one.
+        draw: Draws one chip: settings, number of the chip, programme or None for the ideal one.
         price: Power, energy and area with the parts of a technology.
         devices: Number of programmable devices: interferometers, or attenuators of a crossbar.
-        training: Overrides of ``run.py`` that train through the design, without its parts.
+        training: Overrides of ``run.py`` that train through the design, whatever its technology.
         onn: The ONN that calibration programmes; None where there is nothing to programme.
         parts: Settings of a chip that make it this design, in any technology.
     """
 
     name: str
-    draw: Callable[[ChipSettings, int, MeshProgramme | None], Player]
+    draw: Callable[[ChipSettings, int, MeshProgramme | None], DrawnChips]
     price: Callable[[ChipSettings], Costs]
     devices: int
     training: tuple[str, ...]
@@ -86,7 +66,10 @@ def of_onn(name: str, onn: str, **parts: Any) -> Design:
         draw=partial(_draw, onn),
         price=partial(_price, onn),
         devices=_devices(onn, replace(ChipSettings(), **parts)),
-        training=(f"onn={onn}", "optinc/fidelity=chip"),
+        training=(
+            *(f"onn={onn}", "optinc/fidelity=chip"),
+            *(f"optinc.chip.{part}={value}" for part, value in parts.items()),
+        ),
         onn=onn,
         parts=parts,
     )
@@ -105,19 +88,25 @@ def ideal_programme(onn: str, shifters: Any, bias: Any) -> MeshProgramme:
 
 
 def _draw(
-    onn: str, settings: ChipSettings, chips: int, programme: MeshProgramme | None = None
+    onn: str, settings: ChipSettings, number: int, programme: MeshProgramme | None
 ) -> ChipNetwork:
-    if programme is None:
+    if programme is None and settings.hardware == "mesh":
         programme = ideal_programme(onn, settings.shifters, settings.bias)
-    return ChipNetwork.draw(load(onn), settings, chips=chips, programme=programme)
+    return ChipNetwork.draw(load(onn), settings, chips=1, first=number, programme=programme)
 
 
 def _price(onn: str, settings: ChipSettings) -> Costs:
     loaded = load(onn)
     layers = layers_of(loaded, bias=settings.bias)
     segments = segments_of(loaded, layers, settings, _scales(onn))
-    built = sum(layer.parts.built_mzis for layer in layers)
-    return costs(segments, settings, mzis=built, bits=loaded.card.bits)
+    if settings.hardware == "crossbar":
+        # Light passes one attenuator, and the reference beam is one more input. Of fields an
+        # attenuator has a second heater, for the phase of its way: two, as an interferometer.
+        segments = [
+            replace(segment, columns=1, reference=float(segment.reference > 0), joined=False)
+            for segment in segments
+        ]
+    return costs(segments, settings, mzis=_devices(onn, settings), bits=loaded.card.bits)
 
 
 @cache
@@ -128,7 +117,42 @@ def _scales(onn: str) -> tuple[float, ...]:
 
 
 def _devices(onn: str, settings: ChipSettings) -> int:
+    if settings.hardware == "crossbar":
+        return map_crossbar(load(onn), detection=settings.detection).parts.devices
     return sum(layer.parts.built_mzis for layer in layers_of(load(onn), bias=settings.bias))
+
+
+def direct(name: str, scenario: Scenario) -> Design:
+    """Return the design without an ONN: receivers that tell the averages' levels apart."""
+    return Design(
+        name=name,
+        draw=partial(_draw_direct, scenario),
+        price=partial(_price_direct, scenario),
+        devices=0,
+        training=("optinc/fidelity=direct",),
+        parts={},
+    )
+
+
+def _draw_direct(
+    scenario: Scenario, settings: ChipSettings, number: int, programme: MeshProgramme | None
+) -> DrawnChips:
+    if programme is not None:
+        raise ValueError("direct receivers have no meshes to programme")
+    return DirectReceivers.draw(scenario, settings, chips=1, first=number)
+
+
+def _price_direct(scenario: Scenario, settings: ChipSettings) -> Costs:
+    """Price the light to unit P and back; the logic between them is not in a preset."""
+    servers, symbols = scenario.servers, scenario.symbols
+    back = Segment(
+        name="back", inputs=symbols, outputs=servers * symbols, columns=0, receivers=servers
+    )
+    there = unit_p(scenario, incoherent=settings.averaging == "incoherent")
+    return costs([there, back], settings, mzis=0, bits=scenario.bits)
+
+
+SCENARIO_1 = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
 
 
 @cache
@@ -141,6 +165,8 @@ def designs() -> Mapping[str, Design]:
 DESIGNS: tuple[Callable[[], Design], ...] = (
     partial(of_onn, "smallest", "b8_n4_half_even_smallest"),
     partial(of_onn, "robust", "b8_n4_half_even_robust"),
+    partial(of_onn, "robust crossbar", "b8_n4_half_even_robust", hardware="crossbar"),
+    partial(direct, "direct", SCENARIO_1),
     partial(of_onn, "all_layers", "b8_n4_half_even_all_layers"),
     partial(of_onn, "dense", "b8_n4_half_even_dense"),
 )

@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from experiments.buildable.designs import Design
 from experiments.common.record import Row
 from experiments.common.runs import OVERRIDES, check_settings, curve
 from experiments.common.statistics import holm, paired_difference
@@ -115,6 +116,12 @@ def wrong_bit(bit: int, rate: float) -> Arm:
         *(f"optinc.errors.bit={bit}", f"optinc.errors.rate={rate:g}"),
     )
     return Arm(f"bit {bit} at {rate:g}", overrides, bit=bit, rate=rate)
+
+
+def through(design: Design, technology: str) -> Arm:
+    """Return the arm that averages through a drawn chip, another one for every seed."""
+    overrides = (*design.training, f"optinc/chip={technology}", "optinc.chip.seed={seed}")
+    return Arm(f"{design.name} in {technology}", overrides)
 
 
 def run_all(

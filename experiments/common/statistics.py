@@ -96,6 +96,17 @@ def smallest_difference(deviation: float, pairs: int) -> float:
     return float(optimize.brentq(lacking, critical, 1.5 * critical)) * deviation / sqrt(pairs)
 
 
+def share_interval(found: int, number: int) -> tuple[float, float]:
+    """Return the confidence interval of a share (Clopper and Pearson, Biometrika 26, 1934, p. 404).
+
+    Args:
+        found: How many were found.
+        number: Of how many.
+    """
+    interval = stats.binomtest(found, number).proportion_ci(CONFIDENCE, method="exact")
+    return float(interval.low), float(interval.high)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for their number (Holm, Scand. J. Statist. 6, 1979, p. 65).
 

@@ -1,0 +1,282 @@
+"""Can this switch be built? Yield, energy, area, and what training notices.
+
+    python -m experiments.buildable [chips] [trainings] [data.root=FOLDER]
+    python -m experiments.buildable --quick
+    python -m experiments.buildable --collect
+
+chips: for each design and technology the share of 100 drawn chips that receive at least 99.99 % of
+all inputs of scenario 1, energy and area, and the errors that are tolerated. trainings: loss or
+accuracy where one bit of the code is wrong, and through drawn chips, paired by seeds with codes
+averaged exactly. data.root holds WikiText-2 (train.txt, valid.txt); without it the LLaMA reads
+Python's documentation. What --runs holds is not made again. --quick takes few chips and short
+trainings of two seeds: under 10 minutes, it shows the path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments.buildable import chips, plots, technologies
+from experiments.buildable.designs import Design, designs
+from experiments.buildable.notes import CHIPS_NOTES, LEARNING_NOTES, NEEDS_NOTES
+from experiments.buildable.trainings import (
+    TRAININGS,
+    Arm,
+    compare,
+    exact,
+    gather,
+    run_all,
+    through,
+    wrong_bit,
+)
+from experiments.common.options import (
+    absolute,
+    add_results,
+    add_runs,
+    command_parser,
+    parse_with_overrides,
+)
+from experiments.common.record import Row, command_line, conditions, save
+from experiments.common.tables import Column, note, show
+
+PARTS = ("chips", "trainings")
+
+LARGE = 20_000
+"""Devices beyond which fewer chips are drawn, and tolerance is left out."""
+
+BITS = {
+    "llama": {7: (0.01, 0.03, 0.1, 0.3), 6: (0.03, 0.1, 0.3), 5: (0.1, 0.5), 4: (0.5,), 0: (0.5,)},
+    "resnet18": {7: (0.01, 0.1), 6: (0.1,)},
+}
+"""Rates at which a bit is wrong, by model and bit; 0.5 leaves nothing of it."""
+
+THROUGH = {
+    "llama": (
+        ("direct", "silicon"),
+        ("robust crossbar", "silicon"),
+        ("robust", "best_published"),
+        ("robust", "target"),
+        ("smallest", "best_published"),
+        ("robust crossbar", "silicon_nitride"),
+        ("robust", "silicon"),
+    ),
+    "resnet18": (("robust", "best_published"), ("robust", "target")),
+}
+"""Chips that are trained through, by model: from those that receive nearly all codes right on."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Size of the study.
+
+    Attributes:
+        quick: Few chips, and short trainings.
+        seeds: Seeds of the trainings.
+        overrides: Overrides of all trainings of the LLaMA.
+    """
+
+    quick: bool
+    seeds: Sequence[int]
+    overrides: Sequence[str]
+
+    def chips(self, design: Design) -> int:
+        """Chips whose yield is counted."""
+        if self.quick:
+            return 3
+        return 10 if design.devices > LARGE else 100
+
+    def factor_chips(self, design: Design) -> int:
+        """Chips drawn for each factor of the errors; 0 where it is not looked for."""
+        if self.quick or design.devices > LARGE:
+            return 0
+        return 20
+
+    def arms(self, model: str) -> list[Arm]:
+        """Arms of a model."""
+        bits, pairs = BITS[model], THROUGH[model]
+        if self.quick:
+            bits, pairs = {7: (0.1, 0.3)}, pairs[:2] if model == "llama" else ()
+        flipped = [wrong_bit(bit, rate) for bit, rates in bits.items() for rate in rates]
+        return [exact(), *flipped, *(through(designs()[name], parts) for name, parts in pairs)]
+
+
+def main() -> None:
+    """Make what is missing, print and write all tables and plots."""
+    parser = _parser()
+    arguments, overrides = parse_with_overrides(parser)
+    if wrong := [each for each in overrides if not each.startswith("data.root=")]:
+        parser.error(f"of run.py's settings only data.root is one of this study, got {wrong[0]}")
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    name = "buildable_quick" if arguments.quick else "buildable"
+    folder: Path = arguments.runs or absolute(f"runs/{name}")
+    plan = Plan(
+        quick=arguments.quick,
+        seeds=arguments.seeds or ((1, 2) if arguments.quick else (1, 2, 3)),
+        overrides=["data=text", *overrides] if overrides else ["data=pydocs"],
+    )
+    results = Results(name, arguments.results, shown=True)
+    if "chips" in (arguments.parts or PARTS):
+        kept = Kept(folder / "chips.jsonl", measured=not arguments.collect)
+        results.chips(list(chip_rows(plan, kept)), list(need_rows(plan, kept)))
+    if "trainings" in (arguments.parts or PARTS):
+        if not arguments.collect:
+            train(folder, plan)
+        results.learning(list(learning_rows(folder, plan)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.prog = "python -m experiments.buildable"
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="few chips and short trainings")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 to 3, --quick 1 and 2")
+    parser.add_argument("--collect", action="store_true", help="measure and train nothing")
+    add_runs(parser, None, shown="runs/buildable or runs/buildable_quick")
+    add_results(parser)
+    return parser
+
+
+class Kept:
+    """Rows that were measured, kept as lines of JSON; each holds the commit that measured it.
+
+    Args:
+        path: The file.
+        measured: Whether to measure rows that it lacks.
+    """
+
+    def __init__(self, path: Path, *, measured: bool) -> None:
+        self.path, self.measured = path, measured
+        self._known: dict[str, list[Row]] = {}
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                # An interruption may have cut the last line.
+                if line.endswith("}"):
+                    entry = json.loads(line)
+                    self._known[entry["key"]] = entry["rows"]
+
+    def get(self, key: str, make: Callable[[], list[Row]]) -> list[Row]:
+        """Return the rows of a key; measure them if they are not known."""
+        if key not in self._known and self.measured:
+            commit = conditions().commit
+            self._known[key] = [{**row, "commit": commit} for row in make()]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "rows": self._known[key]}) + "\n")
+            note(f"{key}: {self._known[key][-1]}")
+        return self._known.get(key, [])
+
+
+def chip_rows(plan: Plan, kept: Kept) -> Iterator[Row]:
+    """Yield a row for every design and technology."""
+    for design in designs().values():
+        number, for_factor = plan.chips(design), plan.factor_chips(design)
+        for name in technologies.names():
+            key = f"{design.name}, {name}, {number} chips, {for_factor} for tolerance"
+            make = partial(chips.chip_rows, design, name, chips=number, factor_chips=for_factor)
+            yield from kept.get(key, make)
+
+
+def need_rows(plan: Plan, kept: Kept) -> Iterator[Row]:
+    """Yield a row for every error of every technology, by design."""
+    for design in designs().values():
+        number = plan.factor_chips(design)
+        for name in technologies.names() if number else ():
+            key = f"errors alone: {design.name}, {name}, {number}"
+            yield from kept.get(key, partial(chips.needs, design, name, chips=number))
+
+
+def train(folder: Path, plan: Plan) -> None:
+    """Train what is missing: all arms of a seed before the next one."""
+    for model in TRAININGS:
+        overrides = plan.overrides if model == "llama" else []
+        run_all(
+            folder / model,
+            plan.arms(model),
+            overrides,
+            model=model,
+            seeds=plan.seeds,
+            quick=plan.quick,
+        )
+
+
+def learning_rows(folder: Path, plan: Plan) -> Iterator[Row]:
+    """Yield a row for every finished training."""
+    for model in TRAININGS:
+        yield from gather(folder / model, plan.arms(model), model=model)
+
+
+class Results:
+    """Prints and writes tables and plots.
+
+    Args:
+        name: Name of the files.
+        folder: Their folder.
+        shown: Whether to print tables.
+    """
+
+    def __init__(self, name: str, folder: Path, *, shown: bool) -> None:
+        self._name, self._folder, self._shown = name, folder, shown
+        self._command = command_line("experiments.buildable")
+
+    def chips(self, rows: Sequence[Row], needs: Sequence[Row]) -> None:
+        """Write yields and prices, what has to improve, and the Pareto plot."""
+        if not rows:
+            return
+        self._save("", "Yield, energy and area by design and technology", rows, CHIPS_NOTES)
+        plots.pareto(rows, self._folder / f"{self._name}.png")
+        columns = ("devices", ","), ("chips", "d"), ("yield %", ".0f"), ("right %", ".2f")
+        self._show(
+            "Chips that receive 99.99 % of all inputs right",
+            ("design", "technology", "calibration"),
+            (*columns, ("tolerated", ".3g"), ("pJ/bit", ",.3g"), ("mm^2", ".3g")),
+            rows,
+        )
+        if needs:
+            title = "Levels that 95 % of the chips tolerate, every error alone"
+            self._save("_needs", title, needs, NEEDS_NOTES)
+            forms = ("level", ".3g"), ("tolerated level", ".3g"), ("tolerated", ".3g")
+            self._show(title, ("design", "technology", "error", "unit"), forms, needs)
+
+    def learning(self, rows: Sequence[Row]) -> None:
+        """Write trainings, their paired differences, and the plot."""
+        table = compare(rows)
+        if not table:
+            return
+        title = "What trainings lose to wrong codes, paired by seeds"
+        self._save("_learning", title, table, LEARNING_NOTES)
+        self._save("_learning_runs", "Runs of these trainings", rows, LEARNING_NOTES)
+        plots.learning(table, self._folder / f"{self._name}_learning.png")
+        forms = ("seeds", "d"), ("difference", "+.4f"), ("low", "+.4f"), ("high", "+.4f")
+        more = ("p Holm", ".3f"), ("wrong codes", ".3g"), ("gradient error", ".3g")
+        self._show(title, ("model", "arm"), (*forms, *more), table)
+
+    def _save(self, suffix: str, title: str, rows: Sequence[Row], notes: str) -> None:
+        save(
+            f"{self._name}{suffix}",
+            title=title,
+            source="",
+            command=self._command,
+            rows=[{key: _rounded(value) for key, value in row.items()} for row in rows],
+            notes=notes,
+            folder=self._folder,
+        )
+
+    def _show(self, title: str, names: Sequence[str], forms: Any, rows: Sequence[Row]) -> None:
+        if self._shown:
+            columns = [Column(name, name) for name in names]
+            show(title, [*columns, *(Column(key, key, form) for key, form in forms)], rows)
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()
