@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.common.record import read
 from experiments.report import plots
+from experiments.report.buildable import buildable
 from experiments.report.cascade import cascade
 from experiments.report.content import Missing, Plot, Section, absent, paired
 from experiments.report.fig6 import fig6
@@ -33,7 +34,7 @@ def sections(folder: Path) -> Iterator[Section]:
     yield from fig7a(folder)
     yield fig7b(folder)
     yield cascade(folder)
-    for study in (noise, rounding, search, nonidealities, link_budget):
+    for study in (noise, rounding, search, nonidealities, link_budget, buildable):
         yield study(folder)
 
 

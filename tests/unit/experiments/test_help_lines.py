@@ -28,7 +28,7 @@ class Parsed(Exception):
 def examples() -> list[tuple[str, str]]:
     """Return module and arguments of every line, with all that stands in brackets and without."""
     lines = []
-    for name in [*COMMANDS, "report/__main__"]:
+    for name in [*COMMANDS, "buildable/__main__", "report/__main__"]:
         text = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
         found = re.findall(r"python -m experiments\.\S+(.*)", text)
         assert found, f"experiments.{name} shows no command line"

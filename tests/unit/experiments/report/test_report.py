@@ -16,7 +16,7 @@ from experiments.report.sections import sections
 
 KEYS = [
     *("table1", "table2", "fig6", "significance", "fig7a_resnet50", "fig7a_llama", "fig7b"),
-    *("cascade", "noise", "rounding", "search", "nonidealities", "link_budget"),
+    *("cascade", "noise", "rounding", "search", "nonidealities", "link_budget", "buildable"),
 ]
 
 
@@ -62,6 +62,7 @@ def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
         "python -m experiments.search",
         "python -m experiments.nonidealities",
         "python -m experiments.link_budget",
+        "python -m experiments.buildable data.root=FOLDER",
     ):
         assert command in page
 
@@ -238,6 +239,41 @@ def test_a_cascade_is_shown_beside_the_paper_s(tmp_path: Path) -> None:
     assert section.tables[1].rows == [["expanded", "1", "4-4", "9", "10.5", "10", "-0.5"]]
     assert len(section.plots) == 3
     assert len(section.results) == 4
+
+
+def chip(design: str, technology: str, *, good: float, **more: object) -> dict[str, object]:
+    row = {"design": design, "technology": technology, "calibration": "none", "devices": 9}
+    row |= {"chips": 100, "yield %": good, "low": good, "high": good, "right %": 99.0}
+    return row | {"tolerated": 2.0, "pJ/bit": 30.0, "mm^2": 1.0} | more
+
+
+def test_what_can_be_built_is_told_by_design(tmp_path: Path) -> None:
+    rows = [
+        chip("a", "silicon", good=95.0),
+        chip("a", "best", good=94.0, tolerated=None),
+        chip("a", "silicon", good=96.0, calibration="known", tolerated=None),
+        chip("b", "silicon", good=0.0, tolerated=None),
+    ]
+    save("buildable_quick", title="t", source="", command="c", rows=rows, folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "buildable")
+    assert section.state == "smoke"
+    assert section.missing
+    assert section.ours == (
+        "at least 95 % of the chips good: a: silicon; a, calibrated (known): silicon; b: nowhere"
+    )
+    assert [trace.name for trace in section.plots[0].figure.data] == ["a"]
+    learned = {"model": "llama", "arm": "bit 7 at 0.1", "seeds": 3, "difference": 0.5}
+    learned |= {"low": 0.4, "high": 0.6, "p Holm": 0.01, "smallest seen": 0.1, "better": -1}
+    learned |= {"unit": "nats", "wrong codes": 0.1, "gradient error": 3.0}
+    for name, of_name in (("buildable", rows), ("buildable_learning", [learned])):
+        save(name, title="t", source="", command="c", rows=of_name, folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "buildable")
+    assert section.state == "measured"
+    assert section.missing == []
+    assert {trace.name: list(trace.x) for trace in section.plots[1].figure.data[1:]} == {
+        "worse": [0.5]
+    }
+    assert "can this switch be built" in body(build(tmp_path)).lower()
 
 
 def budget(onn: str, chip: str, *, noise: float, verdict: str) -> dict[str, str | float]:
