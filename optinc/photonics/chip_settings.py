@@ -19,6 +19,7 @@ Shifters = Literal["push_pull", "one_arm"]
 Averaging = Literal["coherent", "incoherent"]
 Detection = Literal["homodyne", "direct"]
 BiasForm = Literal["port", "attenuator"]
+Stages = Literal["analog", "digital"]
 
 
 def _choice(default: str, choices: Any, meaning: str) -> Any:
@@ -66,6 +67,11 @@ class ChipSettings:
         "port",
         BiasForm,
         "reference beam: one more input port of an SVD mesh, or one attenuator an output",
+    )
+    stages: Stages = _choice(
+        "analog",
+        Stages,
+        "a stage of a restoring ONN: three layers with ReLUs, or one with comparators",
     )
     seed: int = _number(0, "design", "", (0, 2**63 - 1), "seed of the chip's static errors")
 
