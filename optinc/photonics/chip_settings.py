@@ -230,6 +230,16 @@ class ChipSettings:
         "detector, amplifier, driver and modulator, a symbol and output",
     )
 
+    adc_energy: float = _number(
+        0.0, "budget", "pJ", (0.0, 1e6), "analog-to-digital converter of an average, a symbol"
+    )
+    adc_bits: float | None = _number(
+        None, "budget", "bits", (1.0, 24.0), "effective bits of that converter at the symbol rate"
+    )
+    comparator_energy: float = _number(
+        0.0, "budget", "pJ", (0.0, 1e6), "one decision of one comparator"
+    )
+    adder_energy: float = _number(0.0, "budget", "pJ", (0.0, 1e6), "one digital addition of 8 bits")
     mzi_length: float = _number(
         0.0, "budget", "mm", (0.0, 100.0), "length of a column of interferometers"
     )
