@@ -4,7 +4,8 @@
 
 For every layer: dB by stage, gain, noise and effective bits at its detectors, levels told apart;
 for every switch: lasers, energy, area and latency, and whether it works. Without names, the ONNs of
-scenario 1 and of 16 bits, and all presets of ``conf/optinc/chip`` beside a plain technology.
+scenario 1 and of 16 bits, switches without an ONN, and all presets of ``conf/optinc/chip`` beside a
+plain technology. A restoring ONN has a second row, with comparators in place of its ReLUs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from experiments.common import chips
 from experiments.common.options import add_results, command_parser
 from experiments.common.record import command_line, save
 from experiments.common.tables import Column, note, show
+from experiments.link_direct import comparator_rows, direct_rows
 from experiments.link_segments import (
     borne_noise,
     full_scales,
@@ -30,12 +32,12 @@ from experiments.link_segments import (
     share_right,
     unit_p,
 )
+from experiments.link_verdict import ELECTRICAL_ENERGY, PAM4, Row, verdict
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import Samples
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import (
-    STRONGEST,
     SYMBOL_ERROR,
     Segment,
     chain_loss,
@@ -58,9 +60,6 @@ ONNS = (
 LEVELS = (13, 61, 241)
 """Levels on one wire: 8 bits with 4 servers, 16 bits with K = 4, and the latter with 16 servers."""
 
-ELECTRICAL_ENERGY = 10.0
-"""Energy of an electrical packet switch with its optical modules, pJ/bit, order of magnitude."""
-
 PLAIN = {
     f"plain, {each:g} dB an MZI": ChipSettings(
         mzi_loss=each,
@@ -76,16 +75,8 @@ PLAIN = {
 COSTED = ("heater_power", "conversion_energy", "mzi_area", "mzi_length")
 """Settings without which a part of the costs is not known; 0 where a preset has no source."""
 
-PAM4 = 4
-"""Levels that a receiver tells apart."""
-
-ENOUGH = 0.999
-"""Share of inputs that a switch must receive right."""
-
 BEST = "best_published"
 """Technology whose noise is plotted: no other has less."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -136,6 +127,11 @@ def main() -> None:
             segments, mzis = _segments(switch, settings)
             summary.append(summarise(switch, technology, settings, segments, mzis=mzis))
             stages += list(stage_rows(switch, technology, settings, segments))
+    for technology, settings in technologies.items():
+        if not arguments.names:
+            summary += direct_rows(technology, settings)
+        for switch in switches:
+            summary += comparator_rows(switch.name, switch.onn, technology, settings)
     _show(summary)
     _save(summary, stages, folder=arguments.results)
 
@@ -242,6 +238,7 @@ def summarise(
         "heaters W": spent.heaters if known["heater_power"] else None,
         "lasers W": spent.lasers,
         "conversions W": spent.conversions if known["conversion_energy"] else None,
+        "decisions W": spent.decisions,
         "pJ/bit": spent.energy,
         "pJ/bit at dBm needed": enough,
         "area mm^2": spent.area if known["mzi_area"] else None,
@@ -256,42 +253,6 @@ def summarise(
             whole=known["heater_power"] and known["conversion_energy"],
         ),
     }
-
-
-def verdict(
-    *,
-    right: float,
-    noise: float,
-    borne: float,
-    where: str,
-    needed: float | None,
-    energy: float,
-    whole: bool,
-) -> str:
-    """Say in words whether a switch works, and at what energy.
-
-    Args:
-        right: Share of inputs received right with the noise of every detector.
-        noise: Noise at the detectors that bear theirs worst, a share of full scale.
-        borne: Noise there, and before every other layer, that loses 0.1 % of the inputs.
-        where: Name of the noisiest segment.
-        needed: Light on a modulator, dBm, with which every detector has less noise; None where no
-            power is enough.
-        energy: pJ/bit.
-        whole: Whether heaters and conversions are known, else there is more energy.
-    """
-    times = energy / ELECTRICAL_ENERGY
-    shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
-    price = f"{'' if whole else 'at least '}{shown} times the energy of an electrical switch"
-    if right >= ENOUGH:
-        return f"possible, {100 * right:.2f} % right: {price}"
-    has = f"{100 * noise:.2g} % noise" if noise < 1 else "more noise than signal"
-    short = f"{where} has {has}, {100 * borne:.2g} % is borne"
-    if needed is None:
-        more = f"not even {STRONGEST:g} dBm a modulator would do"
-    else:
-        more = f"{needed:.1f} dBm a modulator would do"
-    return f"not possible, {100 * right:.3g} % right: {short}; {more}; {price}"
 
 
 def _show(summary: list[Row]) -> None:

@@ -19,6 +19,7 @@ Shifters = Literal["push_pull", "one_arm"]
 Averaging = Literal["coherent", "incoherent"]
 Detection = Literal["homodyne", "direct"]
 BiasForm = Literal["port", "attenuator"]
+Stages = Literal["analog", "digital"]
 
 
 def _choice(default: str, choices: Any, meaning: str) -> Any:
@@ -66,6 +67,11 @@ class ChipSettings:
         "port",
         BiasForm,
         "reference beam: one more input port of an SVD mesh, or one attenuator an output",
+    )
+    stages: Stages = _choice(
+        "analog",
+        Stages,
+        "a stage of a restoring ONN: three layers with ReLUs, or one with comparators",
     )
     seed: int = _number(0, "design", "", (0, 2**63 - 1), "seed of the chip's static errors")
 
@@ -224,6 +230,16 @@ class ChipSettings:
         "detector, amplifier, driver and modulator, a symbol and output",
     )
 
+    adc_energy: float = _number(
+        0.0, "budget", "pJ", (0.0, 1e6), "analog-to-digital converter of an average, a symbol"
+    )
+    adc_bits: float | None = _number(
+        None, "budget", "bits", (1.0, 24.0), "effective bits of that converter at the symbol rate"
+    )
+    comparator_energy: float = _number(
+        0.0, "budget", "pJ", (0.0, 1e6), "one decision of one comparator"
+    )
+    adder_energy: float = _number(0.0, "budget", "pJ", (0.0, 1e6), "one digital addition of 8 bits")
     mzi_length: float = _number(
         0.0, "budget", "mm", (0.0, 100.0), "length of a column of interferometers"
     )

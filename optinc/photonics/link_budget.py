@@ -293,6 +293,7 @@ class Costs:
 
     Attributes:
         heaters, lasers, conversions: Electrical power in W.
+        decisions: The same of converters, comparators and digital logic.
         light: Optical power of all lasers, W.
         bits: Bits a second of one server's codes, Gb/s.
         area: Area of the interferometers, mm^2.
@@ -306,14 +307,23 @@ class Costs:
     bits: float
     area: float
     latency: float
+    decisions: float = 0.0
 
     @property
     def energy(self) -> float:
         """Energy in pJ for each bit of a code, of one server: 1,000 W / (Gb/s)."""
-        return 1e3 * (self.heaters + self.lasers + self.conversions) / self.bits
+        electrical = self.heaters + self.lasers + self.conversions + self.decisions
+        return 1e3 * electrical / self.bits
 
 
-def costs(segments: Sequence[Segment], settings: ChipSettings, *, mzis: int, bits: int) -> Costs:
+def costs(
+    segments: Sequence[Segment],
+    settings: ChipSettings,
+    *,
+    mzis: int,
+    bits: int,
+    decisions: float = 0.0,
+) -> Costs:
     """Return power, energy, area and latency of a switch.
 
     - heaters: two an MZI, ``heater_power`` each;
@@ -330,6 +340,7 @@ def costs(segments: Sequence[Segment], settings: ChipSettings, *, mzis: int, bit
         settings: Technology of the chip.
         mzis: Number of interferometers.
         bits: Bits B of a code, sent in one symbol period.
+        decisions: Energy of converters, comparators and digital logic in pJ a symbol.
     """
     light = sum(_light(segment, settings) for segment in segments)
     outputs = sum(segment.outputs for segment in segments)
@@ -343,6 +354,7 @@ def costs(segments: Sequence[Segment], settings: ChipSettings, *, mzis: int, bit
         area=mzis * settings.mzi_area,
         latency=columns * settings.mzi_length * settings.group_index / LIGHT_SPEED
         + len(segments) * settings.conversion_latency,
+        decisions=1e-3 * decisions * settings.symbol_rate,
     )
 
 

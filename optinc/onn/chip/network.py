@@ -3,7 +3,7 @@ r"""An ONN as drawn chips play it: light in every layer, electronics between lay
     servers --[unit P]--> layer 1 --> ... --> last layer --> receivers
 
     layer:  --[modulator]--[meshes, attenuators, reference]--[detector]--[gain]--[ReLU]--
-                 noise                complex field           noise
+                 noise                complex field           noise          or comparator
 
 The field of a layer is complex until it is detected. Homodyne detection keeps its real part, direct
 detection its modulus, of which the electronics take no sign. Losses and gains that are equal for
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.chip.comparators import comparators_of
 from optinc.onn.chip.crossbar import (
     IntensityTransfer,
     carries_intensities,
@@ -88,6 +89,8 @@ class ChipNetwork(nn.Module):
             self._scales[0] = abs(network.input_scale) * self.scenario.full_scale
         self._dark = modulators_leave(settings)
         self._relu = ReLU.of(settings)
+        digital = settings.stages == "digital"
+        self._comparators = comparators_of(network) if digital else {}
         self._modulator = Modulator(extinction=settings.modulator_extinction)
         self._detected_variance = detected_variance(settings)
         self._relative = relative_noise(settings, intensities=self._intensities)
@@ -201,7 +204,10 @@ class ChipNetwork(nn.Module):
     def _play_chip(self, averages: Tensor, chip: int, generator: torch.Generator | None) -> Tensor:
         """Return the outputs of one chip, float32 [P, M], for averages, real or complex [P, K]."""
         signal, light = self._entering(averages)
+        following = 0
         for i, layer in enumerate(self.layers):
+            if i < following:
+                continue  # left out by comparators
             if i:
                 signal, light = self._modulated(signal, i)
             signal = self._with_noise(signal, light, i, generator)
@@ -211,6 +217,9 @@ class ChipNetwork(nn.Module):
             else:
                 transfer = cast("LayerTransfer", layer)
                 signal = self._detected(transfer, signal, i, chip, generator)
+            if i in self._comparators:
+                signal = self._decided(signal, i, generator)
+                following = self._comparators[i].following
         scale, offset = self._output
         received = signal * scale + offset
         if self.settings.receiver_noise:
@@ -233,13 +242,20 @@ class ChipNetwork(nn.Module):
     def _modulated(self, signal: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
         """Return the amplitudes or intensities behind ReLU and modulators, see _entering."""
         full_scale = self._scales[i]
-        signal = self._relu.rectify(signal, full_scale=full_scale)
+        if not self._comparators:
+            signal = self._relu.rectify(signal, full_scale=full_scale)
         if self._intensities:
             return self._sent(signal, i)
         light = signal.square() if self._relative else None
         if self.settings.modulator_extinction is not None:
             signal = self._modulator.modulate(signal / full_scale) * full_scale
         return signal, light
+
+    def _decided(self, signal: Tensor, i: int, generator: torch.Generator | None) -> Tensor:
+        """Return the amplitudes that comparators make of the outputs of layer i, [P, m]."""
+        sigma = self.settings.receiver_noise * self._scales[i + 1]
+        noisy = signal + sigma * normal(signal, generator) if sigma else signal
+        return self._comparators[i].decide(noisy)
 
     def _sent(self, signal: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
         """Return the intensities that modulators send, and their squares, see _entering."""

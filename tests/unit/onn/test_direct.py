@@ -195,6 +195,7 @@ CHANGED: dict[str, Any] = {
     "shifters": "one_arm",
     "bias": "attenuator",
     "hardware": "crossbar",
+    "stages": "digital",
     "phase_bits": 3,
     "group_index": 2.0,
     "symbol_rate": 1.0,
