@@ -50,7 +50,7 @@ PARTS = ("chips", "trainings")
 LARGE = 20_000
 """Devices beyond which fewer chips are drawn, and tolerance is left out."""
 
-BITS = {
+BITS: Mapping[str, Mapping[int, tuple[float, ...]]] = {
     "llama": {7: (0.01, 0.03, 0.1, 0.3), 6: (0.1, 0.3), 5: (0.5,), 4: (0.5,)},
     "resnet18": {7: (0.01, 0.1)},
 }

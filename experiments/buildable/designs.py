@@ -8,21 +8,26 @@ an ONN takes one line with :func:`of_onn`; a design of another kind gives its ow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from experiments.link_segments import full_scales, layers_of, samples_of, segments_of, unit_p
+from experiments.link_budget import Switch, segments_in
+from experiments.link_direct import DigitalStages, decision_energy, direct_segments
+from experiments.link_segments import full_scales, layers_of, samples_of
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.chip import ChipNetwork
+from optinc.onn.chip.comparators import comparators_of
 from optinc.onn.chip.direct import DirectReceivers
 from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.crossbar_settings import map_crossbar
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
+from optinc.photonics.area import CrossbarCounts
 from optinc.photonics.chip_settings import ChipSettings
-from optinc.photonics.link_budget import Costs, Segment, costs
+from optinc.photonics.link_budget import Costs, costs
 from optinc.signal.scenario import Scenario, make_scenario
 
 
@@ -65,7 +70,7 @@ def of_onn(name: str, onn: str, **parts: Any) -> Design:
         name=name,
         draw=partial(_draw, onn),
         price=partial(_price, onn),
-        devices=_devices(onn, replace(ChipSettings(), **parts)),
+        devices=_devices(onn, replace(ChipSettings(), **parts))[0],
         training=(
             *(f"onn={onn}", "optinc/fidelity=chip"),
             *(f"optinc.chip.{part}={value}" for part, value in parts.items()),
@@ -96,30 +101,47 @@ def _draw(
 
 
 def _price(onn: str, settings: ChipSettings) -> Costs:
-    loaded = load(onn)
-    layers = layers_of(loaded, bias=settings.bias)
-    segments = segments_of(loaded, layers, settings, _scales(onn))
-    if settings.hardware == "crossbar":
-        # Light passes one attenuator, and the reference beam is one more input. Of fields an
-        # attenuator has a second heater, for the phase of its way: two, as an interferometer.
-        segments = [
-            replace(segment, columns=1, reference=float(segment.reference > 0), joined=False)
-            for segment in segments
-        ]
-    return costs(segments, settings, mzis=_devices(onn, settings), bits=loaded.card.bits)
+    switch, decisions = _switch(onn), 0.0
+    segments, _, _ = segments_in(switch, settings)
+    if settings.stages == "digital":
+        stages = DigitalStages(switch.onn.network, comparators_of(switch.onn.network))
+        before = len(segments) - len(switch.onn.network.linears)
+        segments = segments[:before] + [segments[before + i] for i in stages.played]
+        decisions = stages.count * settings.comparator_energy
+    devices, shifters = _devices(onn, settings)
+    return costs(
+        segments,
+        settings,
+        mzis=devices,
+        bits=switch.onn.card.bits,
+        decisions=decisions,
+        shifters=shifters,
+    )
 
 
 @cache
-def _scales(onn: str) -> tuple[float, ...]:
+def _switch(onn: str) -> Switch:
+    """Return what budgets need of an ONN; the noise that it bears is not one of them."""
     loaded = load(onn)
     samples = samples_of(loaded.card.scenario)
-    return tuple(full_scales(loaded.network, samples.averages_PK))
+    scales = full_scales(loaded.network, samples.averages_PK)
+    return Switch(name=onn, onn=loaded, scales=scales, borne=math.nan, samples=samples)
 
 
-def _devices(onn: str, settings: ChipSettings) -> int:
-    if settings.hardware == "crossbar":
-        return map_crossbar(load(onn), detection=settings.detection).parts.devices
-    return sum(layer.parts.built_mzis for layer in layers_of(load(onn), bias=settings.bias))
+def _devices(onn: str, settings: ChipSettings) -> tuple[int, int | None]:
+    """Return the numbers of programmable devices and of phase shifters; None is two a device."""
+    loaded = load(onn)
+    played = list(range(len(loaded.network.linears)))
+    if settings.stages == "digital":
+        played = DigitalStages(loaded.network, comparators_of(loaded.network)).played
+    if settings.hardware == "mesh":
+        layers = layers_of(loaded, bias=settings.bias)
+        return sum(layers[i].parts.built_mzis for i in played), None
+    crossbars = map_crossbar(loaded, detection=settings.detection).layers
+    parts = CrossbarCounts.total(crossbars[i].parts for i in played)
+    intensities = settings.detection == "direct"
+    shifters = parts.phase_shifters(intensities=intensities, shifters=settings.shifters)
+    return parts.devices, shifters
 
 
 def direct(name: str, scenario: Scenario) -> Design:
@@ -143,13 +165,14 @@ def _draw_direct(
 
 
 def _price_direct(scenario: Scenario, settings: ChipSettings) -> Costs:
-    """Price the light to unit P and back; the logic between them is not in a preset."""
-    servers, symbols = scenario.servers, scenario.symbols
-    back = Segment(
-        name="back", inputs=symbols, outputs=servers * symbols, columns=0, receivers=servers
+    """Price the light to unit P and back, comparators, and the additions between them."""
+    return costs(
+        direct_segments(scenario, settings),
+        settings,
+        mzis=0,
+        bits=scenario.bits,
+        decisions=decision_energy(scenario, settings, "comparators"),
     )
-    there = unit_p(scenario, incoherent=settings.averaging == "incoherent")
-    return costs([there, back], settings, mzis=0, bits=scenario.bits)
 
 
 SCENARIO_1 = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
@@ -166,6 +189,14 @@ DESIGNS: tuple[Callable[[], Design], ...] = (
     partial(of_onn, "smallest", "b8_n4_half_even_smallest"),
     partial(of_onn, "robust", "b8_n4_half_even_robust"),
     partial(of_onn, "robust crossbar", "b8_n4_half_even_robust", hardware="crossbar"),
+    partial(of_onn, "robust, comparators", "b8_n4_half_even_robust", stages="digital"),
+    partial(
+        of_onn,
+        "robust crossbar, comparators",
+        "b8_n4_half_even_robust",
+        hardware="crossbar",
+        stages="digital",
+    ),
     partial(direct, "direct", SCENARIO_1),
     partial(of_onn, "all_layers", "b8_n4_half_even_all_layers"),
     partial(of_onn, "dense", "b8_n4_half_even_dense"),
