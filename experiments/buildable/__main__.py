@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.buildable import chips, plots, technologies
+from experiments.buildable.calibrations import Calibration, calibrations_of
 from experiments.buildable.designs import Design, designs
 from experiments.buildable.notes import CHIPS_NOTES, LEARNING_NOTES, NEEDS_NOTES
 from experiments.buildable.trainings import (
@@ -95,6 +96,10 @@ class Plan:
             return 0
         return 20
 
+    def calibrations(self, design: Design) -> list[tuple[str, Calibration]]:
+        """Calibrations of the chips of a design, with their names."""
+        return list(calibrations_of(design).items())
+
     def arms(self, model: str) -> list[Arm]:
         """Arms of a model."""
         bits, pairs = BITS[model], THROUGH[model]
@@ -151,6 +156,7 @@ class Kept:
 
     def __init__(self, path: Path, *, measured: bool) -> None:
         self.path, self.measured = path, measured
+        self._commit = conditions().commit
         self._known: dict[str, list[Row]] = {}
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -162,8 +168,7 @@ class Kept:
     def get(self, key: str, make: Callable[[], list[Row]]) -> list[Row]:
         """Return the rows of a key; measure them if they are not known."""
         if key not in self._known and self.measured:
-            commit = conditions().commit
-            self._known[key] = [{**row, "commit": commit} for row in make()]
+            self._known[key] = [{**row, "commit": self._commit} for row in make()]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": key, "rows": self._known[key]}) + "\n")
@@ -172,13 +177,26 @@ class Kept:
 
 
 def chip_rows(plan: Plan, kept: Kept) -> Iterator[Row]:
-    """Yield a row for every design and technology."""
+    """Yield a row for every design, technology and calibration."""
     for design in designs().values():
         number, for_factor = plan.chips(design), plan.factor_chips(design)
         for name in technologies.names():
-            key = f"{design.name}, {name}, {number} chips, {for_factor} for tolerance"
-            make = partial(chips.chip_rows, design, name, chips=number, factor_chips=for_factor)
-            yield from kept.get(key, make)
+            for calibrated in (None, *plan.calibrations(design)):
+                told = f", {calibrated[0]}" if calibrated else ""
+                key = f"{design.name}, {name}{told}, {number} chips, {for_factor} for tolerance"
+                row = partial(
+                    chips.chip_row,
+                    design,
+                    name,
+                    chips=number,
+                    factor_chips=for_factor,
+                    calibrated=calibrated,
+                )
+                yield from kept.get(key, partial(_alone, row))
+
+
+def _alone(make: Callable[[], Row]) -> list[Row]:
+    return [make()]
 
 
 def need_rows(plan: Plan, kept: Kept) -> Iterator[Row]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.buildable import technologies
+from experiments.buildable.calibrations import Calibration
 from experiments.buildable.designs import Design
 from experiments.common.record import Row
 from experiments.common.statistics import share_interval
@@ -31,7 +32,7 @@ YIELD = 0.95
 """Share of good chips that a design must have to tolerate an error."""
 
 SEED = 1
-"""Of all chips and inputs."""
+"""Of the inputs' order and of noise; chips have that of their technology."""
 
 FIRST = 2048
 """Inputs that are sent first: most bad chips have failed after them."""
@@ -126,17 +127,25 @@ def measure(draw: Callable[[int], DrawnChips], *, chips: int, most_bad: int | No
     return Found(good=good, chips=len(shares), right=sum(shares) / len(shares))
 
 
-def yield_of(design: Design, settings: ChipSettings, *, chips: int) -> Found:
-    """Return what chips of a design receive that are not calibrated."""
-    return measure(lambda number: design.draw(settings, number, None), chips=chips)
+def drawing(
+    design: Design, settings: ChipSettings, calibration: Calibration | None, *, chips: int
+) -> Callable[[int], DrawnChips]:
+    """Return what draws the chip of a number, calibrated with those before and behind it."""
+    programme = None
+    if calibration is not None:
+        if design.onn is None:
+            raise ValueError(f"{design.name} has no ONN to calibrate")
+        programme = calibration(design.onn, settings, chips)
+    return lambda number: design.draw(settings, number, programme)
 
 
-def tolerates(design: Design, settings: ChipSettings, *, chips: int) -> bool:
+def tolerates(
+    design: Design, settings: ChipSettings, *, chips: int, calibration: Calibration | None = None
+) -> bool:
     """Return whether at least :data:`YIELD` of the chips are good."""
     most_bad = math.floor((1 - YIELD) * chips + 1e-9)
-    found = measure(
-        lambda number: design.draw(settings, number, None), chips=chips, most_bad=most_bad
-    )
+    draw = drawing(design, settings, calibration, chips=chips)
+    found = measure(draw, chips=chips, most_bad=most_bad)
     return found.chips - found.good <= most_bad
 
 
@@ -145,6 +154,7 @@ def tolerated(
     change: Callable[[float], ChipSettings],
     *,
     chips: int,
+    calibration: Calibration | None = None,
     factors: Sequence[float] = FACTORS,
 ) -> float | None:
     """Return the largest factor of the errors that a design tolerates; None where even none does.
@@ -155,49 +165,54 @@ def tolerated(
         design: The design.
         change: Returns the settings for a factor.
         chips: Chips drawn for each factor.
+        calibration: Calibrates them, for each factor anew; None leaves the ideal settings.
         factors: Factors, ascending.
     """
     low, high = -1, len(factors)  # low is tolerated, high is not
     while high - low > 1:
         middle = (low + high) // 2
-        good = tolerates(design, change(factors[middle]), chips=chips)
+        good = tolerates(design, change(factors[middle]), chips=chips, calibration=calibration)
         low, high = (middle, high) if good else (low, middle)
     return factors[low] if low >= 0 else None
 
 
-def chip_rows(design: Design, name: str, *, chips: int, factor_chips: int) -> list[Row]:
-    """Return the rows of a design in a technology, one for each calibration.
+def chip_row(
+    design: Design,
+    name: str,
+    *,
+    chips: int,
+    factor_chips: int,
+    calibrated: tuple[str, Calibration] | None = None,
+) -> Row:
+    """Return the row of a design in a technology.
 
     Args:
         design: The design.
         name: Name of the technology.
         chips: Chips drawn for the yield.
         factor_chips: Chips drawn for each factor of the errors; 0 leaves tolerance out.
+        calibrated: Name of a calibration and itself; None leaves the ideal settings.
     """
+    called, calibration = calibrated or ("none", None)
     settings = design.settings(technologies.technology(name))
-    found = yield_of(design, settings, chips=chips)
-    factor = (
-        tolerated(design, partial(technologies.scaled, settings), chips=factor_chips)
-        if factor_chips
-        else None
-    )
-    return [{**row_of(design, name, found, calibration="none"), "tolerated": factor}]
-
-
-def row_of(design: Design, name: str, found: Found, *, calibration: str) -> Row:
-    """Return what was found of a design in a technology, with its price."""
+    found = measure(drawing(design, settings, calibration, chips=chips), chips=chips)
+    factor = None
+    if factor_chips:
+        change = partial(technologies.scaled, settings)
+        factor = tolerated(design, change, chips=factor_chips, calibration=calibration)
     low, high = share_interval(found.good, found.chips)
     costs = design.price(design.settings(technologies.priced(name)))
     return {
         "design": design.name,
         "technology": name,
-        "calibration": calibration,
+        "calibration": called,
         "devices": design.devices,
         "chips": found.chips,
         "yield %": 100 * found.good / found.chips,
         "low": 100 * low,
         "high": 100 * high,
         "right %": 100 * found.right,
+        "tolerated": factor,
         "pJ/bit": costs.energy,
         "mm^2": costs.area,
     }
