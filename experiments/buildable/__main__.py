@@ -32,6 +32,7 @@ from experiments.buildable.trainings import (
     compare,
     exact,
     gather,
+    noticed,
     run_all,
     through,
     wrong_bit,
@@ -70,6 +71,13 @@ THROUGH: Mapping[str, tuple[tuple[str, str], ...]] = {
 """Chips that are trained through, by model: of those that receive some codes wrong."""
 
 
+NEEDED = (
+    *(("direct", "silicon"), ("robust crossbar", "silicon"), ("robust", "silicon")),
+    *(("robust crossbar", "silicon_nitride"), ("robust", "target")),
+)
+"""Designs and technologies of which every error is looked at alone."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Size of the study.
@@ -94,7 +102,7 @@ class Plan:
         """Chips drawn for each factor of the errors; 0 where it is not looked for."""
         if self.quick or design.devices > LARGE:
             return 0
-        return 20
+        return 10
 
     def calibrations(self, design: Design) -> list[tuple[str, Calibration]]:
         """Calibrations of the chips of a design, with their names."""
@@ -200,12 +208,12 @@ def _alone(make: Callable[[], Row]) -> list[Row]:
 
 
 def need_rows(plan: Plan, kept: Kept) -> Iterator[Row]:
-    """Yield a row for every error of every technology, by design."""
-    for design in designs().values():
+    """Yield a row for every error of a technology and some designs."""
+    for name, technology in () if plan.quick else NEEDED:
+        design = designs()[name]
         number = plan.factor_chips(design)
-        for name in technologies.names() if number else ():
-            key = f"errors alone: {design.name}, {name}, {number}"
-            yield from kept.get(key, partial(chips.needs, design, name, chips=number))
+        key = f"errors alone: {name}, {technology}, {number}"
+        yield from kept.get(key, partial(chips.needs, design, technology, chips=number))
 
 
 def train(folder: Path, plan: Plan) -> None:
@@ -268,6 +276,11 @@ class Results:
         title = "What trainings lose to wrong codes, paired by seeds"
         self._save("_learning", title, table, LEARNING_NOTES)
         self._save("_learning_runs", "Runs of these trainings", rows, LEARNING_NOTES)
+        if rates := noticed(table):
+            told = "Rates of one wrong bit that trainings notice"
+            self._save("_noticed", told, rates, LEARNING_NOTES)
+            keys = ("bit", "seeds", "not noticed up to", "noticed from", "smallest seen")
+            self._show(told, ("model", "unit"), [(key, ".3g") for key in keys], rates)
         plots.learning(table, self._folder / f"{self._name}_learning.png")
         forms = ("seeds", "d"), ("difference", "+.4f"), ("low", "+.4f"), ("high", "+.4f")
         more = ("p Holm", ".3f"), ("wrong codes", ".3g"), ("gradient error", ".3g")

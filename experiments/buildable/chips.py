@@ -37,8 +37,11 @@ SEED = 1
 FIRST = 2048
 """Inputs that are sent first: most bad chips have failed after them."""
 
-FACTORS = tuple(2.0 ** (power / 2) for power in range(-16, 9))
-"""By which errors are multiplied: 1/256 to 16, by the square root of two."""
+HOPELESS = 20
+"""Chips after which no other is drawn, if none of them is good."""
+
+FACTORS = tuple(2.0**power for power in range(-8, 5))
+"""By which errors are multiplied: 1/256 to 16."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def measure(draw: Callable[[int], DrawnChips], *, chips: int, most_bad: int | No
     """Draw chips one by one, and send them all inputs.
 
     A chip is bad as soon as more inputs are wrong than a good one may have, whatever comes after.
+    No more than :data:`HOPELESS` chips are drawn if all are bad.
 
     Args:
         draw: Draws the chip of a number.
@@ -122,7 +126,8 @@ def measure(draw: Callable[[int], DrawnChips], *, chips: int, most_bad: int | No
         sent, wrong = inputs.received(chip, number=number)
         good += wrong <= inputs.most_wrong
         shares.append(1 - wrong / sent)
-        if most_bad is not None and len(shares) - good > most_bad:
+        too_many = most_bad is not None and len(shares) - good > most_bad
+        if too_many or (not good and len(shares) == HOPELESS):
             break
     return Found(good=good, chips=len(shares), right=sum(shares) / len(shares))
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from experiments.buildable.designs import Design
 from experiments.common.record import Row
 from experiments.common.runs import OVERRIDES, check_settings, curve
-from experiments.common.statistics import holm, paired_difference
+from experiments.common.statistics import holm, paired_difference, verdict
 from experiments.common.tables import note
 from optinc.errors import ConfigurationError
 from optinc.runs.summary import SUMMARY_FILE
@@ -229,6 +229,40 @@ def compare(rows: Sequence[Row]) -> list[dict[str, Any]]:
             row["p Holm"] = p
         table += compared
     return table
+
+
+def noticed(table: Sequence[Row]) -> list[Row]:
+    """Return by model and bit at which rates of wrong bits a training was found to be worse.
+
+    Args:
+        table: Rows of :func:`compare`.
+    """
+    rows: list[Row] = []
+    flipped = [row for row in table if row["bit"] is not None]
+    for model, bit in dict.fromkeys((row["model"], row["bit"]) for row in flipped):
+        tried = [row for row in flipped if (row["model"], row["bit"]) == (model, bit)]
+        shown = {
+            float(row["rate"] or 0): verdict(
+                float(row["difference"] or 0),
+                float(row["p Holm"] or 0),
+                better=TRAININGS[str(model)].better,
+            )
+            for row in tried
+        }
+        worse = min((rate for rate, told in shown.items() if told == "worse"), default=None)
+        quiet = [rate for rate in shown if worse is None or rate < worse]
+        rows.append(
+            {
+                "model": model,
+                "bit": bit,
+                "seeds": tried[0]["seeds"],
+                "not noticed up to": max(quiet, default=None),
+                "noticed from": worse,
+                "smallest seen": max(float(row["smallest seen"] or 0) for row in tried),
+                "unit": tried[0]["unit"],
+            }
+        )
+    return rows
 
 
 def _difference(pairs: Sequence[Row], exact_of: Mapping[Any, Any], *, model: str) -> dict[str, Any]:

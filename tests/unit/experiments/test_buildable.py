@@ -24,6 +24,7 @@ from experiments.buildable.trainings import (
     compare,
     exact,
     gather,
+    noticed,
     run_all,
     wrong_bit,
 )
@@ -90,6 +91,13 @@ def test_no_chip_is_drawn_after_too_many_bad_ones() -> None:
     assert drawn == [0, 1, 2, 3]
 
 
+def test_twenty_bad_chips_are_enough() -> None:
+    found = measure(lambda number: Wrong(99, scenario=SMALL), chips=100)
+    assert (found.chips, found.good) == (20, 0)
+    found = measure(lambda number: Wrong(99 if number else 0, scenario=SMALL), chips=30)
+    assert (found.chips, found.good) == (30, 1)
+
+
 def limited(**limits: float) -> Design:
     """Return a design whose chips are right while no setting exceeds its limit."""
 
@@ -101,7 +109,7 @@ def limited(**limits: float) -> Design:
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"), [(0.02, 1.0), (0.029, 2**0.5), (0.005, 0.25), (99, 16.0), (0, None)]
+    ("limit", "expected"), [(0.02, 1.0), (0.045, 2.0), (0.005, 0.25), (99, 16.0), (0, None)]
 )
 def test_the_largest_tolerated_factor_is_found(limit: float, expected: float | None) -> None:
     design, base = limited(coupler_error=limit), ChipSettings(coupler_error=0.02)
@@ -201,6 +209,20 @@ def test_arms_are_compared_seed_by_seed() -> None:
     assert found["low"] < 0.7 < found["high"]
     # Half the width: t(0.975, 2) times 0.1 / sqrt(3).
     assert found["high"] - found["low"] == pytest.approx(2 * 4.302653 * 0.1 / 3**0.5, rel=1e-5)
+
+
+def test_the_rates_that_are_noticed_are_told_by_bit() -> None:
+    def tried(bit: int, rate: float, difference: float, p: float) -> dict[str, Any]:
+        told = {"model": "llama", "bit": bit, "rate": rate, "difference": difference, "p Holm": p}
+        return told | {"seeds": 3, "smallest seen": 10 * rate, "unit": "nats"}
+
+    table = [tried(7, 0.01, 0.02, 0.4), tried(7, 0.1, 0.5, 0.01), tried(7, 0.3, 9, 0.2)]
+    table += [tried(4, 0.5, -0.1, 0.9), tried(6, 0.3, 0.1, 0.02)]
+    table += [{**table[0], "bit": None, "rate": None}]
+    rows = {row["bit"]: row for row in noticed(table)}
+    assert [rows[bit]["not noticed up to"] for bit in (7, 6, 4)] == [0.01, None, 0.5]
+    assert [rows[bit]["noticed from"] for bit in (7, 6, 4)] == [0.1, 0.3, None]
+    assert rows[7]["smallest seen"] == 3.0
 
 
 def test_measured_rows_are_kept_with_their_commit(tmp_path: Path) -> None:
