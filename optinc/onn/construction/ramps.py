@@ -116,10 +116,10 @@ class TwoSided(Ramps):
     """Three layers: ramps that steps share, their differences, and a layer that removes noise.
 
     1. ``F_p = relu(p - x)`` for p = t and t - 1, or ``R_p = relu(x - p)``, whichever grows less.
-    2. ``b = relu(1 - (F_t - F_(t-1)) / 4w)``: the difference goes from 0, at t, to 1, at t - 1.
-    3. ``c = relu(1 - 2 b)``, which is [x < t], or for R_(t-1) - R_t [x >= t].
+    2. ``b = relu(1 - s / (1/2 + w))`` for s = F_t - F_(t-1), which goes from 0, at t, to 1, at t - 1.
+    3. ``c = relu(1 - (1/2 + w) / 2w b)``, which is [x < t], or for R_(t-1) - R_t [x >= t].
 
-    With w = 1/6 both ends bear noise of 1/3 of a unit. Every F_p and R_p has ``copies`` neurons.
+    Every F_p and R_p has ``copies`` neurons.
     """
 
     def __init__(self, copies: int, ramp: float) -> None:
@@ -157,9 +157,9 @@ class TwoSided(Ramps):
 
     def layers(self) -> list[Layer]:
         """See :meth:`Ramps.layers`."""
-        weights = self._weights() / (-4 * self.ramp)
+        weights = self._weights() / -(0.5 + self.ramp)
         ones = torch.ones(len(weights), dtype=torch.float64)
-        clean = torch.diag(-2 * ones)
+        clean = torch.diag(-(0.5 + self.ramp) / (2 * self.ramp) * ones)
         return [stack(self._rows), (weights, ones), (clean, ones)]
 
     def _weights(self) -> torch.Tensor:
