@@ -158,10 +158,8 @@ class Lookahead:
             for k in group:
                 below = [*near[:i], (k,)]
                 carries[k - 1] = Carry(self._weigh(below) + self.values["u"], 2 ** (i + 1))
-        jobs = []
-        new_groups = []
-        for i in range(0, len(far), self.reach):
-            new_groups.append(self._join(far[i : i + self.reach], jobs))
+        jobs: list[Job] = []
+        joined = [self._join(far[i : i + self.reach], jobs) for i in range(0, len(far), self.reach)]
         if far:
             jobs.append(carries[near[-1][-1] - 1].job("new u"))
         ready = {k: self._functions(k) for k in waiting if k in carries}
@@ -179,7 +177,7 @@ class Lookahead:
             self.values[name.removeprefix("new ")] = self.values.pop(name)
         for k, functions in ready.items():
             self._finish_digit(functions, k)
-        return new_groups, left
+        return joined, left
 
     def _weigh(self, groups: Sequence[Group]) -> Value:
         """Return the sum of V of groups, the lowest first, each twice the one below."""
@@ -196,11 +194,9 @@ class Lookahead:
                 jobs.append(Job(total, {f"new V{k}": _passes(2 ** (i + 1))}))
         return tuple(k for group in groups for k in group)
 
-    def _jobs_of_digit(
-        self, functions: dict[str, Function], k: int, carry: Carry
-    ) -> Iterator[Job]:
+    def _jobs_of_digit(self, functions: dict[str, Function], k: int, carry: Carry) -> Iterator[Job]:
         """Yield the jobs of a digit that gets its carry; drop its steps that are not needed."""
-        factors = [_factors(f, self.tops[k], wraps=k > 0) for f in functions.values()]
+        factors = [self._factors(f, k) for f in functions.values()]
         for t in range(self.tops[k] + 1):
             bit = self.values.get(f"h{k},{t}")
             if any(carried[t] for _, carried in factors):
@@ -212,7 +208,7 @@ class Lookahead:
         """Turn the steps of a digit, and those where it got a carry, into its functions."""
         bits = {n: self.values.pop(n) for n in list(self.values) if n[1:].startswith(f"{k},")}
         for name, f in functions.items():
-            plain, carried = _factors(f, self.tops[k], wraps=k > 0)
+            plain, carried = self._factors(f, k)
             total: Value | None = None
             for letter, factors in (("h", plain), ("c", carried)):
                 for t, factor in enumerate(factors):
@@ -226,14 +222,32 @@ class Lookahead:
                 add_value(self.stages, "no tie" if name == "even" else name, value)
         self.parity_known |= "even" in functions
 
+    def _factors(self, function: Function, k: int) -> tuple[list[int], list[int]]:
+        """Return the factors of [r >= t], and of [r >= t and u], in f(r + u) of digit k.
+
+        Lists over t = 0 to the largest r. Digits but the highest wrap.
+        """
+        top = self.tops[k]
+        before = [function(r) for r in range(top + 1)]
+        after = [function((r + 1) % (top + 1) if k else r + 1) for r in range(top + 1)]
+        gains = [b - a for a, b in zip(before, after, strict=True)]
+        if not k and top and top == self._most() and not may_overflow(self.scenario):
+            gains[top] = gains[top - 1]  # never needed: a code is no larger
+        plain = [0, *(b - a for a, b in pairwise(before))]
+        return plain, [gains[0], *(b - a for a, b in pairwise(gains))]
+
+    def _most(self) -> int:
+        """Return the largest value of digit 0 in a code."""
+        bits = self.scenario.divisor.bit_length() - 1 + 2 * self.scenario.symbols
+        return (1 << (bits - lowest_bit(self.scenario, 1) - digit_bits(self.scenario, 1))) - 1
+
     def _functions(self, k: int, digit: Function = lambda x: x) -> dict[str, Function]:
         """Return what is needed of digit k, in terms of what ``digit`` takes it from."""
         low = lowest_bit(self.scenario, max(k, 1)) + (0 if k else digit_bits(self.scenario, 1))
         width = digit_bits(self.scenario, k) if k else None
         functions = shifted_functions(self.scenario, digit, low=low, width=width, free=True)
         if not k and may_overflow(self.scenario):
-            shift = self.scenario.divisor.bit_length() - 1
-            most = (1 << (shift + 2 * self.scenario.symbols - low)) - 1
+            most = self._most()
             functions["over"] = lambda x: int(digit(x) > most)
         return functions
 
@@ -284,18 +298,3 @@ def _remainder(divisor: int) -> Function:
 
 def _quotient(divisor: int) -> Function:
     return lambda x: x // divisor
-
-
-def _factors(function: Function, top: int, *, wraps: bool) -> tuple[list[int], list[int]]:
-    """Return the factors of [r >= t], and of [r >= t and u], in f(r + u), for t = 0 to ``top``.
-
-    Args:
-        function: The function f.
-        top: Largest r.
-        wraps: Whether f is taken of r + u mod (top + 1).
-    """
-    after = [function((r + 1) % (top + 1) if wraps else r + 1) for r in range(top + 1)]
-    before = [function(r) for r in range(top + 1)]
-    gains = [b - a for a, b in zip(before, after, strict=True)]
-    plain = [0, *(b - a for a, b in pairwise(before))]
-    return plain, [gains[0], *(b - a for a, b in pairwise(gains))]

@@ -116,7 +116,7 @@ class TwoSided(Ramps):
     """Three layers: ramps that steps share, their differences, and a layer that removes noise.
 
     1. ``F_p = relu(p - x)`` for p = t and t - 1, or ``R_p = relu(x - p)``, whichever grows less.
-    2. ``b = relu(1 - s / (1/2 + w))`` for s = F_t - F_(t-1), which goes from 0, at t, to 1, at t - 1.
+    2. ``b = relu(1 - s / (1/2 + w))``, s = F_t - F_(t-1): 0 from t on, and 1 below t - 1.
     3. ``c = relu(1 - (1/2 + w) / 2w b)``, which is [x < t], or for R_(t-1) - R_t [x >= t].
 
     Every F_p and R_p has ``copies`` neurons.

@@ -27,6 +27,7 @@ from optinc.errors import ConfigurationError
 from optinc.onn.construction.base import Construction
 from optinc.onn.construction.division import is_power_of_two
 from optinc.onn.construction.lookahead import run_lookahead
+from optinc.onn.construction.proof import provable, prove
 from optinc.onn.construction.ramps import OneSided, Pairs, Ramps, Step, StepForm, TwoSided
 from optinc.onn.construction.stages import (
     Job,
@@ -39,6 +40,7 @@ from optinc.onn.construction.stages import (
 )
 from optinc.onn.construction.values import assemble
 from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 
@@ -190,3 +192,9 @@ class Restoring(Construction):
             reach=self.reach,
         )
         return network, ONNDesign.of_network(network, scenario)
+
+    def prove(self, network: OpticalNetwork, scenario: Scenario) -> Evaluation | None:
+        """See :meth:`~optinc.onn.construction.base.Construction.prove`."""
+        if self.steps == "pairs" or not provable(scenario):
+            return None
+        return prove(network, scenario, lookahead=self.carries == "lookahead")

@@ -186,9 +186,7 @@ class Digits:
         self._run(self._take(f"digit{k}"), functions)
 
     def _left_over(self, digit: Function, divisor: int, *, unit: int) -> dict[str, Function]:
-        return left_over(
-            self.scenario, digit, divisor, unit=unit, free=self.stages.free_functions
-        )
+        return left_over(self.scenario, digit, divisor, unit=unit, free=self.stages.free_functions)
 
     def _take(self, name: str) -> Value:
         return self.stages.values.pop(name)
