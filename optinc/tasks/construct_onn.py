@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from optinc.folders import expanded
 from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.construction.base import Construction
-from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
+from optinc.onn.evaluation import Evaluation, evaluate_exhaustively, evaluate_sampled
+from optinc.onn.network import OpticalNetwork
 from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario
 from optinc.tasks.end_of_training import end_of_training
@@ -21,11 +22,15 @@ from optinc.tasks.store_onn import store_onn
 
 logger = logging.getLogger(__name__)
 
+MOST_SENT = 10**8
+"""Most inputs that are sent one by one where a construction can prove them: minutes."""
+
 
 def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Construct the ONN of a scenario; its width and depth follow from scenario and construction.
 
-    All inputs are evaluated where they can be enumerated, else samples and worst cases of carries.
+    All inputs are evaluated where they can be enumerated, and where they are very many but the
+    construction has a proof, proved; else samples and worst cases of carries.
 
     Args:
         cfg: The composed configuration.
@@ -42,10 +47,8 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     start = time.perf_counter()
     network, design = construction.build(scenario)
     seconds = time.perf_counter() - start
-    evaluation = (
-        evaluate_exhaustively(network, scenario, progress=cfg.trainer.enable_progress_bar)
-        if scenario.tabulable
-        else evaluate_sampled(network, scenario)
+    evaluation = _evaluate(
+        construction, network, scenario, progress=cfg.trainer.enable_progress_bar
     )
     folder = expanded(cfg.onn_training.folder)
     onn = store_onn(
@@ -61,6 +64,19 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "is too coarse for this one",
     )
     return summary, {"onn": onn}
+
+
+def _evaluate(
+    construction: Construction, network: OpticalNetwork, scenario: Scenario, *, progress: bool
+) -> Evaluation:
+    """Evaluate all inputs, one by one or, where there are very many, by proof; else a sample."""
+    if scenario.combinations > MOST_SENT:
+        proved = construction.prove(network, scenario)
+        if proved is not None:
+            return proved
+    if scenario.tabulable:
+        return evaluate_exhaustively(network, scenario, progress=progress)
+    return evaluate_sampled(network, scenario)
 
 
 def _log(card: ONNCard, folder: Path) -> None:

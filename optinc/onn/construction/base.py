@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 
@@ -27,3 +28,18 @@ class Construction(ABC):
             ConfigurationError: If a setting is illegal, or the scenario too large for this
                 construction; names the setting and the legal values.
         """
+
+    def prove(self, network: OpticalNetwork, scenario: Scenario) -> Evaluation | None:
+        """Prove that a network it has built receives all inputs right, without sending each.
+
+        Args:
+            network: The network.
+            scenario: The scenario for which it was built.
+
+        Returns:
+            The evaluation of all inputs; None where this construction has no proof.
+
+        Raises:
+            ProofError: If the network is not what it should be.
+        """
+        return None

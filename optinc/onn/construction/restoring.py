@@ -20,93 +20,92 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from functools import partial
+from typing import Literal, get_args
 
 from optinc.errors import ConfigurationError
 from optinc.onn.construction.base import Construction
-from optinc.onn.construction.stages import Job, Stages, Sum, check_sums, run_stages, stack
-from optinc.onn.construction.values import Value, assemble
+from optinc.onn.construction.division import is_power_of_two
+from optinc.onn.construction.lookahead import run_lookahead
+from optinc.onn.construction.proof import provable, prove
+from optinc.onn.construction.ramps import OneSided, Pairs, Ramps, Step, StepForm, TwoSided
+from optinc.onn.construction.stages import (
+    Job,
+    Stages,
+    Sum,
+    check_sums,
+    run_digits,
+    run_stages,
+    stack,
+)
+from optinc.onn.construction.values import assemble
 from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 
+CarryForm = Literal["ripple", "lookahead"]
+"""``ripple`` takes a stage for every digit; see :mod:`.lookahead` for the other one."""
+
 
 class RestoringStages(Stages):
-    """Stages of three layers each, which restore all values, held ones too.
+    """Stages of two or three layers each, which restore all values, held ones too.
 
     Args:
         scenario: The switch to be built.
-        copies: Neurons for every step. The next layer reads their mean: k copies divide the noise
-            by sqrt(k).
+        copies: Neurons for every step, or for every ramp that steps share. The next layer reads
+            their mean: k copies divide the noise by sqrt(k).
         ramp: Half width w of a step, in (0, 1/2).
+        steps: How a step is made of ramps.
     """
 
     free_functions = True
 
-    def __init__(self, scenario: Scenario, *, copies: int, ramp: float) -> None:
+    def __init__(
+        self, scenario: Scenario, *, copies: int, ramp: float, steps: StepForm = "one_sided"
+    ) -> None:
         super().__init__(scenario)
-        self.copies = copies
-        self.ramp = ramp
+        self.copies, self.ramp, self.steps = copies, ramp, steps
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], *, last: bool = False) -> None:
         """See :meth:`~optinc.onn.construction.stages.Stages.run`."""
         held = [Job(value, {name: lambda x: x}) for name, value in self.values.items()]
-        rows: list[Value] = []
-        gains: list[float] = []
+        ramps = self._ramps(last=last)
         found: dict[str, Sum] = {}
+        readings: list[tuple[Sum, int, Step]] = []
         for job in [*jobs, *held]:
             sums = {n: Sum(f, largest=job.value.largest) for n, f in job.functions.items()}
             found |= sums
-            for t in range(1, job.value.largest + 1):
-                if not any(total.increments[t - 1] for total in sums.values()):
-                    continue
-                row, gain, falling = self._ramp(job.value, t)
-                for total in sums.values():
-                    self._add_step(total, t, neuron=len(rows) * self.copies, falling=falling)
-                rows.append(row)
-                gains.append(gain)
-        self._append(rows, gains)
-        width = self.copies * len(rows)
+            wanted = [
+                t
+                for t in range(1, job.value.largest + 1)
+                if any(total.increments[t - 1] for total in sums.values())
+            ]
+            for t, step in zip(wanted, ramps.steps(job.value, wanted), strict=True):
+                readings += [(total, t, step) for total in sums.values()]
+        for total, t, step in readings:
+            step.add(total, total.increments[t - 1])
+        layers = ramps.layers()
+        self.layers += layers
+        width = len(layers[-1][1])
         self.values = {name: total.value(width) for name, total in found.items()}
 
-    def _add_step(self, total: Sum, t: int, *, neuron: int, falling: bool) -> None:
-        """Add the increment of a function at x = t: ``copies`` terms from ``neuron`` on."""
-        jump = total.increments[t - 1]
-        # The neurons of a falling ramp carry [x < t] = 1 - [x >= t].
-        total.offset += jump if falling else 0
-        weight = (-jump if falling else jump) / self.copies
-        total.terms += [(neuron + i, weight) for i in range(self.copies)]
-
-    def _ramp(self, value: Value, t: int) -> tuple[Value, float, bool]:
-        """Return the ramp of a step at full scale 1, the gain after it, and whether it falls.
-
-        The ramp that grows less is taken, the falling or the rising one: its noise is relative to
-        the largest value of the layer.
-        """
-        falling = t - 0.5 + 3 * self.ramp
-        rising = value.largest - t + 0.5 + 3 * self.ramp
-        if falling <= rising:
-            row = Value(-value.weights / falling, 1 - value.offset / falling, 1)
-        else:
-            row = Value(value.weights / rising, 1 + (value.offset - value.largest) / rising, 1)
-        return row, min(falling, rising) / (4 * self.ramp), falling <= rising
-
-    def _append(self, rows: list[Value], gains: list[float]) -> None:
-        """Append the three layers of a stage, with ``copies`` neurons for every row."""
-        copies = self.copies
-        weights, offsets = stack(rows)
-        weights = weights.repeat_interleave(copies, 0)
-        self.layers.append((weights, offsets.repeat_interleave(copies)))
-        mean = torch.full((copies, copies), 1 / copies, dtype=torch.float64)
-        for gain in (gains, [2.0] * len(gains)):
-            diagonal = torch.diag(torch.tensor(gain, dtype=torch.float64))
-            weights = -torch.kron(diagonal, mean)
-            self.layers.append((weights, torch.ones(len(weights), dtype=torch.float64)))
+    def _ramps(self, *, last: bool) -> Ramps:
+        if self.steps == "one_sided":
+            return OneSided(self.copies, self.ramp)
+        if self.steps == "pairs" or last:
+            return Pairs(self.copies, self.ramp)
+        return TwoSided(self.copies, self.ramp)
 
 
 def construct_restoring(
-    scenario: Scenario, *, copies: int = 1, ramp: float = 1 / 6
+    scenario: Scenario,
+    *,
+    copies: int = 1,
+    ramp: float = 1 / 6,
+    steps: StepForm = "one_sided",
+    carries: CarryForm = "ripple",
+    reach: int = 2,
 ) -> OpticalNetwork:
     """Build an ONN that computes eq. (3) on every input and restores its signals in every stage.
 
@@ -115,6 +114,9 @@ def construct_restoring(
         copies: Neurons for every step of a staircase, at least 1.
         ramp: Half width w of a step, in units of 1/N PAM4 amplitude, above 0 and below 0.5. At 1/6,
             each of the three layers removes noise of up to 1/3 of a unit.
+        steps: How a step is made of ramps, see :mod:`.ramps`.
+        carries: ``ripple`` takes a stage for every digit, ``lookahead`` finds them together.
+        reach: Digits whose carries ``lookahead`` adds in one stage, at least 1.
 
     Returns:
         A float32 network whose layer 1 receives N A_k, the sums S_k, centred.
@@ -124,15 +126,41 @@ def construct_restoring(
             setting and the legal values.
     """
     check_sums(scenario)
-    if copies < 1:
-        raise ConfigurationError(f"construction.copies must be at least 1, got {copies}")
-    if not 0 < ramp < 0.5:
-        raise ConfigurationError(f"construction.ramp must be above 0 and below 0.5, got {ramp}")
-    stages = RestoringStages(scenario, copies=copies, ramp=ramp)
+    _check(scenario, copies=copies, ramp=ramp, steps=steps, carries=carries, reach=reach)
+    stages = RestoringStages(scenario, copies=copies, ramp=ramp, steps=steps)
     # Amplitudes on both sides of zero halve the full scale, and with it the noise on the inputs.
     centre = max(scenario.radices[0] - 1, scenario.radices[-1] // scenario.refinement) // 2
-    symbols = run_stages(stages, scenario, input_offset=-centre)
+    divide = run_digits if carries == "ripple" else partial(run_lookahead, reach=reach)
+    symbols = run_stages(stages, scenario, input_offset=-centre, divide=divide)
     return assemble([*stages.layers, stack(symbols)], scenario, input_offset=-centre)
+
+
+def _check(
+    scenario: Scenario, *, copies: int, ramp: float, steps: str, carries: str, reach: int
+) -> None:
+    """Refuse illegal settings.
+
+    Raises:
+        ConfigurationError: Names the setting and the legal values.
+    """
+    for name, value, legal in (
+        ("steps", steps, get_args(StepForm)),
+        ("carries", carries, get_args(CarryForm)),
+    ):
+        if value not in legal:
+            raise ConfigurationError(
+                f"construction.{name} must be {' | '.join(legal)}, got {value!r}"
+            )
+    for name, count in (("copies", copies), ("reach", reach)):
+        if count < 1:
+            raise ConfigurationError(f"construction.{name} must be at least 1, got {count}")
+    if not 0 < ramp < 0.5:
+        raise ConfigurationError(f"construction.ramp must be above 0 and below 0.5, got {ramp}")
+    if carries == "lookahead" and not is_power_of_two(scenario.servers):
+        raise ConfigurationError(
+            "construction.carries=lookahead divides by shifts: optinc.servers must be a power of "
+            f"two, got {scenario.servers}; or choose construction.carries=ripple"
+        )
 
 
 @dataclass(frozen=True)
@@ -142,12 +170,31 @@ class Restoring(Construction):
     Attributes:
         copies: Neurons for every step of a staircase, at least 1.
         ramp: Half width of a step in units of 1/N PAM4 amplitude, above 0 and below 0.5.
+        steps: How a step is made of ramps, see :mod:`.ramps`.
+        carries: ``ripple`` takes a stage for every digit, ``lookahead`` finds them together.
+        reach: Digits whose carries ``lookahead`` adds in one stage, at least 1.
     """
 
     copies: int = 1
     ramp: float = 1 / 6
+    steps: StepForm = "one_sided"
+    carries: CarryForm = "ripple"
+    reach: int = 2
 
     def build(self, scenario: Scenario) -> tuple[OpticalNetwork, ONNDesign]:
         """See :meth:`~optinc.onn.construction.base.Construction.build`."""
-        network = construct_restoring(scenario, copies=self.copies, ramp=self.ramp)
+        network = construct_restoring(
+            scenario,
+            copies=self.copies,
+            ramp=self.ramp,
+            steps=self.steps,
+            carries=self.carries,
+            reach=self.reach,
+        )
         return network, ONNDesign.of_network(network, scenario)
+
+    def prove(self, network: OpticalNetwork, scenario: Scenario) -> Evaluation | None:
+        """See :meth:`~optinc.onn.construction.base.Construction.prove`."""
+        if self.steps == "pairs" or not provable(scenario):
+            return None
+        return prove(network, scenario, lookahead=self.carries == "lookahead")

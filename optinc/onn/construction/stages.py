@@ -102,11 +102,12 @@ class Stages(ABC):
         self.values = input_sums(scenario)
 
     @abstractmethod
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], *, last: bool = False) -> None:
         """Append a stage, which computes the functions of all jobs and passes on the held values.
 
         Args:
             jobs: Their results are held afterwards, by the names that the jobs give.
+            last: Whether no stage follows: receivers read the symbols of its results.
         """
 
 
@@ -143,19 +144,17 @@ class Digits:
         most = (1 << (shift + 2 * symbols - low)) - 1
         # The first digit is not reduced: nothing is left to carry to.
         digit = _remainder(2**width) if k > 1 else _at_most(most)
-        functions: dict[str, Function] = {}
-        for i in range(1, symbols + 1):
-            bit = shift + 2 * (symbols - i) - low
-            if bit > -2 and (k == 1 or bit < width):
-                functions[f"d{i}"] = _bits(digit, bit)
+        functions = shifted_functions(
+            self.scenario,
+            digit,
+            low=low,
+            width=width if k > 1 else None,
+            free=self.stages.free_functions,
+        )
         if k > 1:
             functions["carry"] = _quotient(2**width)
         elif may_overflow(self.scenario):
             functions["over"] = _above(most)
-        if low < shift:
-            functions |= self._left_over(digit, 2 ** (shift - low), unit=2**low)
-        if self.ties and low <= shift and (k == 1 or shift < low + width):
-            functions["even"] = _even(digit, shift - low)
         self._run(self._take(f"S{k}" if k > 1 else "digit1"), functions)
 
     def divide(self) -> None:
@@ -187,19 +186,7 @@ class Digits:
         self._run(self._take(f"digit{k}"), functions)
 
     def _left_over(self, digit: Function, divisor: int, *, unit: int) -> dict[str, Function]:
-        """Return the functions, by name, that keep the remainder of a digit.
-
-        ``rest`` is the remainder in units of ``unit``. ``no tie`` is 0 where the remainder is 0:
-        with half the divisor added before, exactly at ties.
-        """
-        if self.scenario.keeps_decimal:
-            return {"rest": lambda x: digit(x) % divisor * unit}
-        if not self.ties:
-            return {}
-        if self.stages.free_functions:
-            # Noise is relative to the largest value, so only whether it is 0 is kept.
-            return {"no tie": lambda x: min(digit(x) % divisor, 1)}
-        return {"no tie": lambda x: digit(x) % divisor}
+        return left_over(self.scenario, digit, divisor, unit=unit, free=self.stages.free_functions)
 
     def _take(self, name: str) -> Value:
         return self.stages.values.pop(name)
@@ -221,6 +208,53 @@ class Digits:
     def _finish(self) -> None:
         if self.parity_known:
             self.stages.run([self._tie_job()])
+
+
+def shifted_functions(
+    scenario: Scenario, digit: Function, *, low: int, width: int | None, free: bool
+) -> dict[str, Function]:
+    """Return what the division of the total by 2^shift = N^l needs of one of its digits.
+
+    Args:
+        scenario: The switch to be built; its number of servers is a power of two.
+        digit: The digit, as a function of the value that the stage reads.
+        low: Place of its lowest bit in the total.
+        width: Bits of the digit; None for the most significant one, which has all bits from there.
+        free: Whether further functions of a value that is read anyway cost no neurons.
+
+    Returns:
+        By name: its part of the symbols ``d<i>``; of what is left over (:func:`left_over`); and
+        ``even``, whether the code is, of the digit that holds its lowest bit.
+    """
+    shift = scenario.divisor.bit_length() - 1
+    functions: dict[str, Function] = {}
+    for i in range(1, scenario.symbols + 1):
+        bit = shift + 2 * (scenario.symbols - i) - low
+        if bit > -2 and (width is None or bit < width):
+            functions[f"d{i}"] = _bits(digit, bit)
+    if low < shift:
+        functions |= left_over(scenario, digit, 2 ** (shift - low), unit=2**low, free=free)
+    if has_ties(scenario) and low <= shift and (width is None or shift < low + width):
+        functions["even"] = _even(digit, shift - low)
+    return functions
+
+
+def left_over(
+    scenario: Scenario, digit: Function, divisor: int, *, unit: int, free: bool
+) -> dict[str, Function]:
+    """Return the functions, by name, that keep the remainder of a digit.
+
+    ``rest`` is the remainder in units of ``unit``. ``no tie`` is 0 where the remainder is 0: with
+    half the divisor added before, exactly at ties.
+    """
+    if scenario.keeps_decimal:
+        return {"rest": lambda x: digit(x) % divisor * unit}
+    if not has_ties(scenario):
+        return {}
+    if free:
+        # Noise is relative to the largest value, so only whether it is 0 is kept.
+        return {"no tie": lambda x: min(digit(x) % divisor, 1)}
+    return {"no tie": lambda x: digit(x) % divisor}
 
 
 def _at_most(most: int) -> Function:
@@ -269,13 +303,30 @@ def check_sums(scenario: Scenario) -> None:
         )
 
 
-def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> list[Value]:
+def run_digits(stages: Stages, scenario: Scenario) -> None:
+    """Run the stages one digit after the other: the carry ripples through them."""
+    digits = Digits(scenario, stages)
+    if is_power_of_two(scenario.servers):
+        digits.shift(scenario.divisor.bit_length() - 1)
+    else:
+        digits.divide()
+
+
+def run_stages(
+    stages: Stages,
+    scenario: Scenario,
+    *,
+    input_offset: int = 0,
+    divide: Callable[[Stages, Scenario], None] = run_digits,
+) -> list[Value]:
     """Run all stages of a scenario, from the sums to the symbols of Q(total / N^l).
 
     Args:
         stages: Hold the sums S1 to SK.
         scenario: Bits, servers, ONN inputs and rounding of the switch.
         input_offset: Layer 1 receives N A_k + ``input_offset``.
+        divide: Runs the stages; it gets the sums with half a divisor added where Q rounds to
+            nearest, and leaves what :class:`Digits` describes.
 
     Returns:
         The M symbols, read from the last layer of ``stages``.
@@ -284,11 +335,7 @@ def run_stages(stages: Stages, scenario: Scenario, *, input_offset: int = 0) -> 
         steps = scenario.input_steps[int(name[1:]) - 1] // scenario.servers
         half = half_divisor(scenario) if name == f"S{scenario.onn_inputs}" else 0
         stages.values[name] = value.shifted(-input_offset * steps).plus(half)
-    digits = Digits(scenario, stages)
-    if is_power_of_two(scenario.servers):
-        digits.shift(scenario.divisor.bit_length() - 1)
-    else:
-        digits.divide()
+    divide(stages, scenario)
     values = stages.values
     symbols = [values.pop(f"d{i}") for i in range(1, scenario.symbols + 1)]
     if has_ties(scenario):
