@@ -14,6 +14,9 @@ first estimates are from another program of which the conventions are not all kn
 - The loss of each arm differs by sigma from the mean.
 - Thermal crosstalk joins nearest neighbours of a column, of the same kind of shifter.
 - Servers err once a chip, phases drift with every symbol.
+
+Beside the ONNs, without estimates: ``comparators`` (robust* with one comparator in place of the
+three ReLUs of a step) and ``direct`` (no ONN: receivers behind unit P, which have no mesh).
 """
 
 # Shape suffixes: C chips, B meshes, s size of a mesh.
@@ -28,6 +31,7 @@ from math import inf
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from experiments.common.options import add_results, command_parser
 from experiments.common.record import command_line, save
@@ -35,12 +39,17 @@ from experiments.common.tables import columns_of, note, show
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.chip import ChipNetwork, chip_accuracy
+from optinc.onn.chip.direct import DirectReceivers
+from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.decomposition import decompose
 
 ONNS = ("smallest", "robust", "robust*", "all_layers", "dense")
 """Shipped ONNs of scenario 1; * is without meshes in diagonal layers."""
+
+DESIGNS = ("comparators", "direct")
+"""Designs without first estimates: comparators for robust's ReLUs, and no ONN at all."""
 
 CHIPS = {"all_layers": 20, "dense": 10}
 """Most chips of large ONNs."""
@@ -159,9 +168,25 @@ def measure(
         chips: Number of chips.
     """
     chip = ChipNetwork.draw(onn, effect.chip, chips=chips, programme=programme)
-    right_C = 100 * chip_accuracy(chip, repeats=effect.repeats)
-    error = float(right_C.std()) / chips**0.5 if chips > 1 else 0.0
-    return float(right_C.mean()), error
+    return _mean(chip_accuracy(chip, repeats=effect.repeats))
+
+
+def measure_design(effect: Effect, design: str, *, chips: int) -> tuple[float, float]:
+    """Return what :func:`measure` does for one of :data:`DESIGNS`."""
+    onn, programme = load("robust*")
+    chip: DrawnChips
+    if design == "direct":
+        chip = DirectReceivers.draw(onn.card.scenario, effect.chip, chips=chips)
+    else:
+        settings = replace(effect.chip, stages="digital")
+        chip = ChipNetwork.draw(onn, settings, chips=chips, programme=programme)
+    return _mean(chip_accuracy(chip, repeats=effect.repeats))
+
+
+def _mean(right_C: Tensor) -> tuple[float, float]:
+    """Return mean and standard error of shares, in %."""
+    error = 100 * float(right_C.std()) / len(right_C) ** 0.5 if len(right_C) > 1 else 0.0
+    return 100 * float(right_C.mean()), error
 
 
 def agrees(mean: float, error: float, first: Figure, *, chips: int) -> bool:
@@ -174,9 +199,12 @@ def agrees(mean: float, error: float, first: Figure, *, chips: int) -> bool:
     return max(low - mean, mean - high, 0.0) <= max(2.0, 3 * of_both)
 
 
+Row = dict[str, str | float | bool]
+
+
 def _row(
     name: str, effect: Effect, onn: ONNArtifact, programme: MeshProgramme, *, chips: int
-) -> dict[str, str | float | bool]:
+) -> Row:
     """Measure a row of the table."""
     started, first = time.perf_counter(), effect.first[name]
     mean, error = measure(effect, onn, programme, chips=chips)
@@ -194,13 +222,30 @@ def _row(
     }
 
 
+def _design_row(design: str, effect: Effect, *, chips: int) -> Row:
+    """Measure a row of one of :data:`DESIGNS`."""
+    started = time.perf_counter()
+    mean, error = measure_design(effect, design, chips=chips)
+    return {
+        "ONN": design,
+        "effect": effect.name,
+        "right %": round(mean, 3),
+        "standard error": round(error, 3),
+        "chips": chips,
+        "first estimate %": "",
+        "agrees": "",
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
 def main() -> None:
     """Measure, print and write the table."""
     parser = command_parser(__doc__)
     names = [effect.name for effect in EFFECTS]
     parser.add_argument("effects", nargs="*", metavar="EFFECT", help=f"of {', '.join(names)}")
     parser.add_argument("--chips", type=int, default=100, help="chips (default %(default)s)")
-    parser.add_argument("--onns", nargs="+", choices=ONNS, default=ONNS, help="ONNs")
+    every = (*ONNS, *DESIGNS)
+    parser.add_argument("--onns", nargs="+", choices=every, default=every, help="ONNs and designs")
     add_results(parser)
     arguments = parser.parse_args()
     unknown = set(arguments.effects) - set(names)
@@ -210,6 +255,12 @@ def main() -> None:
         parser.error("--chips must be 1 or more")
     rows = []
     for name in arguments.onns:
+        if name in DESIGNS:
+            for effect in EFFECTS:
+                if not arguments.effects or effect.name in arguments.effects:
+                    chips = arguments.chips if effect.random else 1
+                    rows.append(_design_row(name, effect, chips=chips))
+            continue
         onn, programme = load(name)
         chips = min(arguments.chips, CHIPS.get(name, arguments.chips))
         for effect in EFFECTS:

@@ -372,7 +372,7 @@ def plot(summary: list[Row], stages: list[Row], path: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 
-    figure, (bars, lines) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    figure, (bars, lines) = plt.subplots(1, 2, figsize=(17, 6), layout="constrained")
     onns = list(dict.fromkeys(row["ONN"] for row in summary))
     chips_ = list(dict.fromkeys(row["chip"] for row in summary))
     best = BEST if BEST in chips_ else chips_[-1]
@@ -381,11 +381,11 @@ def plot(summary: list[Row], stages: list[Row], path: Path) -> None:
         places = [i + (number - len(chips_) / 2) * 0.8 / len(chips_) for i in range(len(onns))]
         bars.bar(places, heights, 0.8 / len(chips_), label=chip)
     bars.axhline(ELECTRICAL_ENERGY, color="black", linestyle=":", label="electrical switch")
-    names = [name.replace("_half_even", "").replace("_n4_", "\n") for name in onns]
-    bars.set_xticks(range(len(onns)), names, fontsize="small")
+    names = [name.replace("_half_even", "") for name in onns]
+    bars.set_xticks(range(len(onns)), names, fontsize="small", rotation=45, ha="right")
     bars.set(yscale="log", ylabel="pJ/bit", title="Energy of a bit of one server")
     bars.legend(fontsize="small")
-    for name in onns:
+    for name in dict.fromkeys(row["ONN"] for row in stages):
         noise = [
             math.hypot(row["shot %"], row["thermal %"], row["intensity %"])
             for row in stages

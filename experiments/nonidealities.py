@@ -5,7 +5,8 @@
 Draws chips of each ONN (scenario 1), sends the same random sample of its possible inputs through
 each, and gives the share received right: mean, and band over the chips. Rows already in
 --runs are kept, so that an interrupted study goes on. Without names: smallest, robust, all_layers,
-dense, and an ONN trained under noise, which is trained first (a few minutes).
+dense, and an ONN trained under noise, which is trained first (a few minutes); beside them the
+robust ONN with comparators for its ReLUs, and a switch without an ONN (robust_comparators, no_onn).
 """
 
 from __future__ import annotations
@@ -31,14 +32,23 @@ from experiments.common.tables import RIGHT, Column, note, show
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, ONNArtifact
 from optinc.onn.chip import ChipNetwork
+from optinc.onn.chip.direct import DirectReceivers
+from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.onn.server_symbols import draw_codes
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.signal.outputs import value_of_outputs
 from optinc.signal.preprocessing import sums_of_index
+from optinc.signal.scenario import Scenario, make_scenario
 
 ONNS = tuple(f"b8_n4_half_even_{name}" for name in ("smallest", "robust", "all_layers", "dense"))
+DIRECT, COMPARATORS = "no_onn", "robust_comparators"
+"""Designs beside the ONNs: averages received directly; robust with comparators for ReLUs."""
+
+SCENARIO = make_scenario(bits=8, servers=4, onn_inputs=4, rounding="half_even")
+"""The switch of all subjects."""
+
 TRAINED = "trained_under_noise"
 TRAINING = (
     "task=train_onn",
@@ -52,7 +62,9 @@ TRAINING = (
 )
 """The trained ONN that bears noise best (docs/constructed_onns.md)."""
 
-MANY_CHIPS = {"b8_n4_half_even_smallest": 100, "b8_n4_half_even_robust": 100}
+ROBUST = "b8_n4_half_even_robust"
+
+MANY_CHIPS = dict.fromkeys(("b8_n4_half_even_smallest", ROBUST, COMPARATORS, DIRECT), 100)
 """Chips of the small ONNs; of the others as many as ``--chips`` says, at least."""
 
 REPEATS = 4
@@ -71,30 +83,46 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Subject:
-    """An ONN with the inputs that its chips receive.
+    """An ONN, or a design without one, with the inputs that its chips receive.
 
     Attributes:
         name: Name in the tables.
-        onn: The ONN.
+        onn: The ONN; None receives the averages directly.
         inputs: Number of inputs, drawn from all possible ones.
+        comparators: Whether comparators take the place of the ReLUs of its stages.
     """
 
     name: str
-    onn: ONNArtifact
+    onn: ONNArtifact | None
     inputs: int
+    comparators: bool = False
+
+    @property
+    def scenario(self) -> Scenario:
+        """The switch."""
+        return SCENARIO if self.onn is None else self.onn.card.scenario
+
+    def draw(self, settings: ChipSettings, *, chips: int) -> DrawnChips:
+        """Draw chips."""
+        if self.onn is None:
+            return DirectReceivers.draw(self.scenario, settings, chips=chips)
+        programme = self.programme(self.onn, settings)
+        if self.comparators:
+            settings = replace(settings, stages="digital")
+        return ChipNetwork.draw(self.onn, settings, chips=chips, programme=programme)
 
     @cached_property
     def index(self) -> Tensor:
         """Indices of the inputs, int64 [P]."""
-        size = self.onn.card.scenario.combinations
+        size = self.scenario.combinations
         generator = torch.Generator().manual_seed(SEED)
         return torch.randperm(size, generator=generator)[: self.inputs]
 
-    def programme(self, settings: ChipSettings) -> MeshProgramme:
+    def programme(self, onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme:
         """Return the settings of the meshes for a chip's shifters and biases."""
         key = (settings.shifters, settings.bias)
         if key not in self._programmes:
-            self._programmes[key] = map_onn(self.onn, shifters=key[0], bias=key[1])
+            self._programmes[key] = map_onn(onn, shifters=key[0], bias=key[1])
         return self._programmes[key]
 
     @cached_property
@@ -105,10 +133,8 @@ class Subject:
 @torch.no_grad()
 def shares_right(subject: Subject, settings: ChipSettings, *, chips: int) -> Tensor:
     """Return the share of inputs that each drawn chip receives right, float64 [C]."""
-    scenario = subject.onn.card.scenario
-    network = ChipNetwork.draw(
-        subject.onn, settings, chips=chips, programme=subject.programme(settings)
-    )
+    scenario = subject.scenario
+    network = subject.draw(settings, chips=chips)
     index = subject.index.repeat(REPEATS if network.dynamic and chips == 1 else 1)
     averages, symbols = samples_of_index(index, scenario)
     generator = torch.Generator().manual_seed(SEED)
@@ -182,7 +208,8 @@ def main() -> None:
         quick=arguments.quick,
         commit=conditions().commit,
     )
-    names = arguments.names or (ONNS[:2] if arguments.quick else [*ONNS[:-1], TRAINED, ONNS[-1]])
+    shipped = ONNS[:2] if arguments.quick else (*ONNS[:-1], TRAINED, ONNS[-1])
+    names = arguments.names or [*shipped, COMPARATORS, DIRECT]
     rows = Rows(arguments.runs / "rows.jsonl")
     swept, together = [], []
     for name in names:
@@ -228,7 +255,9 @@ class Plan:
 
 def load(name: str, *, runs: Path, inputs: int) -> Subject:
     """Load an ONN; train the one trained under noise where it is missing."""
-    source: str | Path = name
+    if name == DIRECT:
+        return Subject(name, None, min(inputs, SCENARIO.combinations))
+    source: str | Path = ROBUST if name == COMPARATORS else name
     if name == TRAINED:
         folder = runs / TRAINED
         source = folder / "onn"
@@ -237,7 +266,8 @@ def load(name: str, *, runs: Path, inputs: int) -> Subject:
             resumed = [f"ckpt_path={last}"] if last.is_file() else []
             run(folder, *TRAINING, *resumed, wrong_inputs=True)
     onn = zoo.load_named(source)
-    return Subject(name, onn, min(inputs, onn.card.scenario.combinations))
+    inputs = min(inputs, onn.card.scenario.combinations)
+    return Subject(name, onn, inputs, comparators=name == COMPARATORS)
 
 
 def sweep(subject: Subject, plan: Plan, rows: Rows) -> Iterator[Row]:

@@ -135,13 +135,13 @@ def nonidealities(folder: Path) -> Section:
 
 
 def _all_at_once(together: Result) -> str:
-    """Return the best ONN under all effects of each preset."""
+    """Return the best design under all effects of each preset."""
     together.require("ONN", "preset", "right %")
     best = {}
     for preset in dict.fromkeys(row["preset"] for row in together.rows):
         rows = [row for row in together.rows if row["preset"] == preset]
         best[preset] = max(rows, key=lambda row: together.number(row, "right %"))
-    return "all effects of a preset at once, uncalibrated, inputs right with the best ONN: " + (
+    return "all effects of a preset at once, uncalibrated, inputs right with the best design: " + (
         "; ".join(f"{preset} {float(row['right %']):.3g} %" for preset, row in best.items())
     )
 
