@@ -72,8 +72,9 @@ THROUGH: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 
 NEEDED = (
-    *(("direct", "silicon"), ("robust crossbar", "silicon"), ("robust", "silicon")),
-    *(("robust crossbar", "silicon_nitride"), ("robust", "target")),
+    *(("direct", "silicon"), ("direct", "silicon_nitride"), ("lean crossbar", "silicon")),
+    *(("lean crossbar, comparators", "silicon_nitride"), ("robust", "silicon")),
+    ("robust", "target"),
 )
 """Designs and technologies of which every error is looked at alone."""
 

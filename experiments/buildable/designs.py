@@ -185,20 +185,23 @@ def designs() -> Mapping[str, Design]:
     return {design.name: design for design in found}
 
 
+ZOO = "b8_n4_half_even"
+
 DESIGNS: tuple[Callable[[], Design], ...] = (
-    partial(of_onn, "smallest", "b8_n4_half_even_smallest"),
-    partial(of_onn, "robust", "b8_n4_half_even_robust"),
-    partial(of_onn, "robust crossbar", "b8_n4_half_even_robust", hardware="crossbar"),
-    partial(of_onn, "robust, comparators", "b8_n4_half_even_robust", stages="digital"),
+    partial(direct, "direct", SCENARIO_1),
+    partial(of_onn, "lean crossbar", f"{ZOO}_lean", hardware="crossbar"),
     partial(
         of_onn,
-        "robust crossbar, comparators",
-        "b8_n4_half_even_robust",
+        "lean crossbar, comparators",
+        f"{ZOO}_lean",
         hardware="crossbar",
         stages="digital",
     ),
-    partial(direct, "direct", SCENARIO_1),
-    partial(of_onn, "all_layers", "b8_n4_half_even_all_layers"),
-    partial(of_onn, "dense", "b8_n4_half_even_dense"),
+    partial(of_onn, "robust crossbar", f"{ZOO}_robust", hardware="crossbar"),
+    partial(of_onn, "leak-tolerant crossbar", f"{ZOO}_leak_tolerant", hardware="crossbar"),
+    partial(of_onn, "smallest", f"{ZOO}_smallest"),
+    partial(of_onn, "robust", f"{ZOO}_robust"),
+    partial(of_onn, "all_layers", f"{ZOO}_all_layers"),
+    partial(of_onn, "dense", f"{ZOO}_dense"),
 )
 """Made when they are first asked for: ONNs take time to load."""
