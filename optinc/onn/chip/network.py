@@ -73,8 +73,8 @@ class ChipNetwork(nn.Module):
         self._scales = uncentred_scales(network, self.scenario)
         self._relu = ReLU.of(settings)
         self._modulator = Modulator(extinction=settings.modulator_extinction)
-        self._detected_variance = _detected_variance(settings)
-        self._relative = _relative_noise(settings)
+        self._detected_variance = detected_variance(settings)
+        self._relative = relative_noise(settings)
 
     @classmethod
     @torch.no_grad()
@@ -264,7 +264,7 @@ class ChipNetwork(nn.Module):
         return unit_m * (share.square() + noise).clamp(min=0).sqrt()
 
 
-def _detected_variance(settings: ChipSettings) -> tuple[float, float]:
+def detected_variance(settings: ChipSettings) -> tuple[float, float]:
     """Return the variance of detectors without light, and what light of full scale adds to it.
 
     Both of full scale: of the amplitude (homodyne) or of the intensity (direct). In between the
@@ -284,7 +284,7 @@ def _detected_variance(settings: ChipSettings) -> tuple[float, float]:
     return float(floor), float(added)
 
 
-def _relative_noise(settings: ChipSettings) -> float:
+def relative_noise(settings: ChipSettings) -> float:
     """Return the sigma of amplitudes, of the amplitude, that the lasers' intensity noise causes.
 
     A homodyne detector multiplies signal and local oscillator of one laser: its current has the
