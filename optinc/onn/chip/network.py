@@ -328,8 +328,8 @@ def _check_chips(programme: MeshProgramme, settings: ChipSettings, *, last: int)
         return
     if programme.seed != settings.seed:
         raise ConfigurationError(
-            f"optinc.chip.seed={settings.seed}, but the settings of the meshes are for the chips of "
-            f"seed {programme.seed}: set optinc.chip.seed={programme.seed}, or calibrate anew"
+            f"optinc.chip.seed={settings.seed}, but the settings of the meshes are for the chips "
+            f"of seed {programme.seed}: set optinc.chip.seed={programme.seed}, or calibrate anew"
         )
     if last > programme.chips:
         raise ConfigurationError(
