@@ -98,7 +98,9 @@ def _in_order_of_light(steps: list[Elimination]) -> Iterator[int]:
     yield from (i for i in reversed(range(len(steps))) if steps[i].left)
 
 
-def decompose(unitary_Bnn: Tensor, *, shifters: Shifters = "push_pull") -> MeshPhases:
+def decompose(
+    unitary_Bnn: Tensor, *, shifters: Shifters = "push_pull", dark: float = 0.0
+) -> MeshPhases:
     """Find the phases of the meshes that act as unitaries.
 
     The elimination is a chain of n(n-1)/2 small rotations, each of which needs the one before, so
@@ -107,6 +109,9 @@ def decompose(unitary_Bnn: Tensor, *, shifters: Shifters = "push_pull") -> MeshP
     Args:
         unitary_Bnn: Unitaries [B, n, n], real (orthogonal) or complex; not changed.
         shifters: Form of the interferometers.
+        dark: Amplitude up to which light counts as none, and its phase, which rounding errors
+            decide, as 0. An interferometer of a sparse real matrix then stays real: what its
+            couplers leak lies in the quadrature that homodyne detection does not see.
 
     Returns:
         Phases for this form in float64 on the device of the input.
@@ -121,7 +126,7 @@ def decompose(unitary_Bnn: Tensor, *, shifters: Shifters = "push_pull") -> MeshP
     # A copy: the elimination works in place, and a contiguous input would be that very memory.
     work_nnB = np.array(matrices.permute(1, 2, 0).numpy(), order="C")
     steps = _eliminations(size)
-    theta_EB, phi_EB = _eliminate(work_nnB, steps)
+    theta_EB, phi_EB = _eliminate(work_nnB, steps, dark)
     output_nB = np.angle(np.einsum("iib->ib", work_nnB))
     _move_left_steps(output_nB, phi_EB, steps)
 
@@ -198,9 +203,9 @@ def _checked(unitary_Bnn: Tensor) -> Tensor:
 
 
 def _eliminate(
-    work_nnB: NDArray[Any], steps: Sequence[Elimination]
+    work_nnB: NDArray[Any], steps: Sequence[Elimination], dark: float
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Reduce matrices to diagonal ones, in place.
+    """Reduce matrices to diagonal ones, in place; amplitudes up to ``dark`` are none.
 
     Returns:
         theta and phi of all interferometers, float64 [E, B] each.
@@ -212,11 +217,11 @@ def _eliminate(
         for b in range(batch):
             work_nn = np.ascontiguousarray(work_nnB[:, :, b])
             for step in steps:
-                theta_EB[step.slot, b], phi_EB[step.slot, b] = _null_one(work_nn, step)
+                theta_EB[step.slot, b], phi_EB[step.slot, b] = _null_one(work_nn, step, dark)
             work_nnB[:, :, b] = work_nn
     else:
         for step in steps:
-            theta_EB[step.slot], phi_EB[step.slot] = _null_many(work_nnB, step)
+            theta_EB[step.slot], phi_EB[step.slot] = _null_many(work_nnB, step, dark)
     return theta_EB, phi_EB
 
 
@@ -243,7 +248,7 @@ def _wrapped(angles: NDArray[Any]) -> NDArray[Any]:
     return wrapped
 
 
-def _null_one(work_nn: NDArray[Any], step: Elimination) -> tuple[float, float]:
+def _null_one(work_nn: NDArray[Any], step: Elimination, dark: float) -> tuple[float, float]:
     """Null one entry of one matrix like :func:`_null_many`, with scalars, which cost less."""
     mode = step.mode
     if step.left:
@@ -252,6 +257,7 @@ def _null_one(work_nn: NDArray[Any], step: Elimination) -> tuple[float, float]:
     else:
         pair = work_nn[: step.row + 1, mode : mode + 2].T
         kept, nulled = complex(pair[1, -1]), complex(pair[0, -1])
+    nulled, kept = (0j if abs(value) <= dark else value for value in (nulled, kept))
     theta = math.atan2(abs(nulled), abs(kept))
     phi = cmath.phase(nulled) - cmath.phase(kept) + (math.pi if step.left else 0.0)
     cosine, sine = math.cos(theta), math.sin(theta)
@@ -260,7 +266,9 @@ def _null_one(work_nn: NDArray[Any], step: Elimination) -> tuple[float, float]:
     return theta, phi
 
 
-def _null_many(work_nnB: NDArray[Any], step: Elimination) -> tuple[NDArray[Any], NDArray[Any]]:
+def _null_many(
+    work_nnB: NDArray[Any], step: Elimination, dark: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Null one entry of every matrix, by T from the left or by its inverse from the right.
 
     Returns:
@@ -275,6 +283,7 @@ def _null_many(work_nnB: NDArray[Any], step: Elimination) -> tuple[NDArray[Any],
         # What lies further down in these columns is zero already.
         upper, lower = work_nnB[: step.row + 1, mode], work_nnB[: step.row + 1, mode + 1]
         kept, nulled = lower[-1], upper[-1]
+    nulled, kept = (np.where(np.abs(value) <= dark, 0.0, value) for value in (nulled, kept))
     theta = np.arctan2(np.abs(nulled), np.abs(kept))
     phi = np.angle(nulled) - np.angle(kept)
     if step.left:

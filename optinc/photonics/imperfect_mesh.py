@@ -16,6 +16,7 @@ ones.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -75,18 +76,40 @@ def propagate(field_CBnk: Tensor, phases: MeshPhases, errors: MeshErrors) -> Ten
     """
     if phases.output_Bn.ndim == 2:
         phases = _for_all_chips(phases)
+    for first, slots in built_columns(phases.output_Bn.shape[-1]):
+        field_CBnk = mix(field_CBnk, _column(phases, errors, slots), first, skip=errors.skip)
+    return shift(field_CBnk, output_phases(phases, errors).unsqueeze(-1))
+
+
+def built_columns(size: int) -> Iterator[tuple[int, slice]]:
+    """Yield the columns of a mesh: the upper mode of the first MZI, and the slots of all."""
     start = 0
-    for modes in mesh_columns(phases.output_Bn.shape[-1]):
+    for modes in mesh_columns(size):
         # The second column of two modes has nothing in it: it is not built.
-        if not len(modes):
-            continue
-        slots = slice(start, start + len(modes))
+        if len(modes):
+            yield int(modes[0]), slice(start, start + len(modes))
         start += len(modes)
-        field_CBnk = _mix(
-            field_CBnk, _column(phases, errors, slots), int(modes[0]), skip=errors.skip
-        )
-    output = _made(phases.output_Bn, errors, errors.output_CBn)
-    return shift(field_CBnk, output.unsqueeze(-1))
+
+
+def output_phases(phases: MeshPhases, errors: MeshErrors) -> Tensor:
+    """Return the output phases that light sees, [C or 1, B, n] in rad."""
+    return _made(phases.output_Bn, errors, errors.output_CBn)
+
+
+def over_arms(phases: MeshPhases, errors: MeshErrors, slots: slice) -> tuple[Tensor, Tensor]:
+    """Return what one column does to the light that takes the upper and the lower arms.
+
+    The derivative by the phase of an arm is i times its matrix.
+
+    Returns:
+        Complex matrices [C or 1, B, M, 2, 2] of the upper and of the lower arms, the sum of which
+        is the matrix of the interferometers.
+    """
+    upper = torch.tensor([1.0, 0.0], dtype=phases.theta_BE.dtype)
+    return (
+        _column(phases, errors, slots, arms_2=upper),
+        _column(phases, errors, slots, arms_2=upper.flip(0)),
+    )
 
 
 def attenuate(theta: Tensor, errors: MeshErrors) -> Tensor:
@@ -132,22 +155,33 @@ def _made(phases_CBH: Tensor, errors: MeshErrors, error_CBH: Tensor | None) -> T
     return heated_CBH if error_CBH is None else heated_CBH + error_CBH
 
 
-def _column(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
-    """Return the matrices of the interferometers of one column, complex [C or 1, B, M, 2, 2]."""
+def _column(
+    phases: MeshPhases, errors: MeshErrors, slots: slice, *, arms_2: Tensor | None = None
+) -> Tensor:
+    """Return the matrices of the interferometers of one column, complex [C or 1, B, M, 2, 2].
+
+    Args:
+        phases: Settings of the meshes.
+        errors: Errors of the chips.
+        slots: The interferometers of the column.
+        arms_2: What the arms pass of their light; None for all of it.
+    """
 
     def of_column(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[:, :, slots]
 
     couplers, loss = of_column(errors.couplers_CBE2), of_column(errors.loss_CBE2)
-    if loss is None and errors.extinction is not None:
+    if loss is None and (errors.extinction is not None or arms_2 is not None):
         loss = torch.zeros(*phases.theta_BE[..., slots].shape, 2, dtype=phases.theta_BE.dtype)
+    amplitudes = None
+    if loss is not None:
+        amplitudes = mzi.arm_amplitudes(loss, extinction=errors.extinction)
+        amplitudes = amplitudes if arms_2 is None else amplitudes * arms_2
     return mzi.transfer(
         _arms(phases, errors, slots),
         _made(phases.phi_BE[..., slots], errors, of_column(errors.phi_CBE)),
         coupler_angles_2=None if couplers is None else EVEN + couplers,
-        arm_amplitudes_2=(
-            None if loss is None else mzi.arm_amplitudes(loss, extinction=errors.extinction)
-        ),
+        arm_amplitudes_2=amplitudes,
         shifters=phases.shifters,
     )
 
@@ -167,7 +201,7 @@ def _arms(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
     return made_CBM2 if errors.arms_CBE2 is None else made_CBM2 + errors.arms_CBE2[:, :, slots]
 
 
-def _mix(field_CBnk: Tensor, mzis_CBM22: Tensor, first: int, *, skip: float) -> Tensor:
+def mix(field_CBnk: Tensor, mzis_CBM22: Tensor, first: int, *, skip: float) -> Tensor:
     """Send light through one column whose interferometers begin at mode ``first``."""
     last = first + 2 * mzis_CBM22.shape[2]
     chips, meshes, _, inputs = field_CBnk.shape

@@ -83,6 +83,7 @@ class Config:
     onn_training: Any = MISSING
     construction: Any = MISSING
     cascade_tuning: Any = MISSING
+    calibration: Any = MISSING
     search: Any = MISSING
     reducer: Any = MISSING
     strategy: Any = MISSING

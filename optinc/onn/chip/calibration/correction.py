@@ -4,7 +4,7 @@ An MZI with couplers that are off can still split light as wanted, unless it sho
 nearly nothing, and differs then by phases before and behind it alone. The phase before it is its
 own external one; those behind it move on to the next column, and from the last column to the output
 phases (Bandyopadhyay, Hamerly, Englund, arXiv:2103.04993, "local" error correction; Kumar et al.,
-arXiv:2106.04363). Losses of arms that differ act in quadrature to both phases, and are left as they are.
+arXiv:2106.04363). Losses of arms that differ act in quadrature to both phases, and are left.
 """
 
 # Shape suffixes: C chips, B meshes, n modes, E = n(n-1)/2 interferometers, M those of one column or
@@ -176,7 +176,9 @@ def _internal(
     cos(c1) cos(c2) and b = sin(c1) sin(c2): its power a^2 + b^2 -+ 2 a b cos(d) for a difference d
     of phase, minus for one_arm, is what can be chosen.
     """
-    angles = torch.full((1, 1, 1, 2), EVEN, dtype=asked.real.dtype) if angles_2 is None else angles_2
+    angles = (
+        torch.full((1, 1, 1, 2), EVEN, dtype=asked.real.dtype) if angles_2 is None else angles_2
+    )
     a, b = torch.cos(angles).prod(-1), torch.sin(angles).prod(-1)
     beat = (asked[..., 0, 0].abs().square() - a.square() - b.square()) / (2 * a * b)
     difference = torch.arccos((beat if shifters == "push_pull" else -beat).clamp(-1.0, 1.0))
