@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import cast
 
 import pytest
 import torch
 
+from experiments import direct_receivers
 from experiments.common import chips
 from experiments.imperfections import EFFECTS, measure_design
 from experiments.link_direct import (
@@ -26,7 +28,9 @@ from experiments.link_segments import full_scales, samples_of
 from experiments.noise import measure_direct
 from experiments.nonidealities import COMPARATORS, DIRECT, load, shares_right
 from optinc.onn import zoo
+from optinc.onn.chip import ChipNetwork, chip_accuracy
 from optinc.onn.chip.comparators import comparators_of
+from optinc.onn.chip.direct import DirectReceivers
 from optinc.onn.truth_table import ideal_codes
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import costs, detect, loss
@@ -141,3 +145,22 @@ def test_a_subtracted_reference_halves_the_noise() -> None:
     whole, centred = (measure_direct(centred=each, repeats=1) for each in (False, True))
     assert whole["0 %"] == whole["0.5 %"] == centred["1 %"] == "100.000"
     assert 99.9 < float(whole["1 %"]) < 100
+
+
+def test_by_levels_the_designs_are_those_of_drawn_chips() -> None:
+    subject = direct_receivers.Subject(EIGHT, inputs=28_561)
+    onn, noise = zoo.load_named("b8_n4_half_even_robust"), 0.013
+    settings = ChipSettings(noise=noise, receiver_noise=noise)
+    direct = DirectReceivers.draw(EIGHT, settings)
+    comparators = ChipNetwork.draw(onn, replace(settings, stages="digital"))
+    restoring = ChipNetwork.draw(onn, settings)
+    shares = {
+        subject.direct(noise, noise): direct,
+        subject.comparators(noise, noise): comparators,
+        subject.restoring(noise, noise): restoring,
+    }
+    for share, chip in shares.items():
+        expected = float(chip_accuracy(chip)[0])
+        spread = math.sqrt(2 * expected * (1 - expected) / 28_561)
+        assert share == pytest.approx(expected, abs=4 * spread)
+    assert subject.weights(subject.stages.played) < subject.weights(range(13)) == 1_570

@@ -324,7 +324,7 @@ def test_effects_of_chips_are_shown_alone_and_all_at_once(tmp_path: Path) -> Non
     assert section.tables[0].rows == [["phase_error", "rad", "0.004", "0.01"]]
     save("nonidealities_presets", title="t", source="", command="c", rows=together, folder=tmp_path)
     section = next(s for s in sections(tmp_path) if s.key == "nonidealities")
-    assert section.ours.endswith("inputs right with the best ONN: silicon 12.3 %")
+    assert section.ours.endswith("inputs right with the best design: silicon 12.3 %")
 
 
 @pytest.mark.parametrize(
