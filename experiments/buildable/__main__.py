@@ -52,6 +52,12 @@ PARTS = ("chips", "trainings")
 LARGE = 20_000
 """Devices beyond which fewer chips are drawn, and tolerance is left out."""
 
+COSTLY_CHIPS = 4
+"""Chips of a calibration that takes seconds a chip; task=calibrate_chip counts a hundred."""
+
+CALIBRATED = (("robust", "target"), ("robust", "silicon"), ("robust", "lithium_niobate"))
+"""Designs and technologies with such calibrations."""
+
 BITS: Mapping[str, Mapping[int, tuple[float, ...]]] = {
     "llama": {7: (0.01, 0.03, 0.1, 0.3), 6: (0.1, 0.3), 5: (0.5,), 4: (0.5,)},
     "resnet18": {7: (0.01, 0.1)},
@@ -105,9 +111,13 @@ class Plan:
             return 0
         return 10
 
-    def calibrations(self, design: Design) -> list[tuple[str, Calibration]]:
-        """Calibrations of the chips of a design, with their names."""
-        return list(calibrations_of(design).items())
+    def calibrations(
+        self, design: Design, technology: str, *, costly: bool
+    ) -> Iterator[Calibration]:
+        """Yield the calibrations that are looked at; costly ones, or the others."""
+        chosen = not costly or (design.name, technology) in CALIBRATED
+        if chosen and design.devices <= LARGE and not self.quick:
+            yield from (each for each in calibrations_of(design) if each.costly == costly)
 
     def arms(self, model: str) -> list[Arm]:
         """Arms of a model."""
@@ -186,22 +196,34 @@ class Kept:
 
 
 def chip_rows(plan: Plan, kept: Kept) -> Iterator[Row]:
-    """Yield a row for every design, technology and calibration."""
-    for design in designs().values():
-        number, for_factor = plan.chips(design), plan.factor_chips(design)
-        for name in technologies.names():
-            for calibrated in (None, *plan.calibrations(design)):
-                told = f", {calibrated[0]}" if calibrated else ""
-                key = f"{design.name}, {name}{told}, {number} chips, {for_factor} for tolerance"
-                row = partial(
-                    chips.chip_row,
-                    design,
-                    name,
-                    chips=number,
-                    factor_chips=for_factor,
-                    calibrated=calibrated,
-                )
-                yield from kept.get(key, partial(_alone, row))
+    """Yield a row for every design, technology and calibration; those that take longest last."""
+    pairs = [(design, name) for design in designs().values() for name in technologies.names()]
+    for design, name in pairs:
+        yield from _row(plan, kept, design, name, None)
+        for calibration in plan.calibrations(design, name, costly=False):
+            yield from _row(plan, kept, design, name, calibration)
+    for design, name in pairs:
+        for calibration in plan.calibrations(design, name, costly=True):
+            yield from _row(plan, kept, design, name, calibration)
+
+
+def _row(
+    plan: Plan, kept: Kept, design: Design, name: str, calibration: Calibration | None
+) -> list[Row]:
+    number, for_factor, told = plan.chips(design), plan.factor_chips(design), ""
+    if calibration is not None:
+        told = f", {calibration.name}"
+        number, for_factor = (COSTLY_CHIPS, 0) if calibration.costly else (number, for_factor)
+    row = partial(
+        chips.chip_row,
+        design,
+        name,
+        chips=number,
+        factor_chips=for_factor,
+        calibration=calibration,
+    )
+    key = f"{design.name}, {name}{told}, {number} chips, {for_factor} for tolerance"
+    return kept.get(key, partial(_alone, row))
 
 
 def _alone(make: Callable[[], Row]) -> list[Row]:

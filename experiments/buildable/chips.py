@@ -140,7 +140,7 @@ def drawing(
     if calibration is not None:
         if design.onn is None:
             raise ValueError(f"{design.name} has no ONN to calibrate")
-        programme = calibration(design.onn, settings, chips)
+        programme = calibration.set(design.onn, settings, chips)
     return lambda number: design.draw(settings, number, programme)
 
 
@@ -187,7 +187,7 @@ def chip_row(
     *,
     chips: int,
     factor_chips: int,
-    calibrated: tuple[str, Calibration] | None = None,
+    calibration: Calibration | None = None,
 ) -> Row:
     """Return the row of a design in a technology.
 
@@ -196,9 +196,8 @@ def chip_row(
         name: Name of the technology.
         chips: Chips drawn for the yield.
         factor_chips: Chips drawn for each factor of the errors; 0 leaves tolerance out.
-        calibrated: Name of a calibration and itself; None leaves the ideal settings.
+        calibration: Calibrates the chips; None leaves the ideal settings.
     """
-    called, calibration = calibrated or ("none", None)
     settings = design.settings(technologies.technology(name))
     found = measure(drawing(design, settings, calibration, chips=chips), chips=chips)
     factor = None
@@ -210,7 +209,7 @@ def chip_row(
     return {
         "design": design.name,
         "technology": name,
-        "calibration": called,
+        "calibration": "none" if calibration is None else calibration.name,
         "devices": design.devices,
         "chips": found.chips,
         "yield %": 100 * found.good / found.chips,
