@@ -8,8 +8,9 @@ chips: for each design and technology the share of 100 drawn chips that receive 
 all inputs of scenario 1, energy and area, and the errors that are tolerated. trainings: loss or
 accuracy where one bit of the code is wrong, and through drawn chips, paired by seeds with codes
 averaged exactly. data.root holds WikiText-2 (train.txt, valid.txt); without it the LLaMA reads
-Python's documentation. What --runs holds is not made again. --quick takes few chips and short
-trainings of two seeds: under 10 minutes, it shows the path.
+Python's documentation. What --runs holds is not made again, whatever its number of chips, which
+every row says. --quick takes few chips and short trainings of two seeds: under 10 minutes, it
+shows the path.
 """
 
 from __future__ import annotations
@@ -52,10 +53,13 @@ PARTS = ("chips", "trainings")
 LARGE = 20_000
 """Devices beyond which fewer chips are drawn, and tolerance is left out."""
 
+FACTOR_CHIPS = 5
+"""Chips drawn for each factor of the errors."""
+
 COSTLY_CHIPS = 4
 """Chips of a calibration that takes seconds a chip; task=calibrate_chip counts a hundred."""
 
-CALIBRATED = (("robust", "target"), ("robust", "silicon"), ("robust", "lithium_niobate"))
+CALIBRATED = (("robust", "target"), ("robust", "lithium_niobate"))
 """Designs and technologies with such calibrations."""
 
 BITS: Mapping[str, Mapping[int, tuple[float, ...]]] = {
@@ -93,23 +97,23 @@ class Plan:
         quick: Few chips, and short trainings.
         seeds: Seeds of the trainings.
         overrides: Overrides of all trainings of the LLaMA.
+        most_chips: Most chips of a row.
     """
 
     quick: bool
     seeds: Sequence[int]
     overrides: Sequence[str]
+    most_chips: int = 100
 
     def chips(self, design: Design) -> int:
         """Chips whose yield is counted."""
-        if self.quick:
-            return 3
-        return 10 if design.devices > LARGE else 100
+        return min(self.most_chips, 3 if self.quick or design.devices > LARGE else 100)
 
     def factor_chips(self, design: Design) -> int:
         """Chips drawn for each factor of the errors; 0 where it is not looked for."""
         if self.quick or design.devices > LARGE:
             return 0
-        return 10
+        return min(self.most_chips, FACTOR_CHIPS)
 
     def calibrations(
         self, design: Design, technology: str, *, costly: bool
@@ -134,6 +138,8 @@ def main() -> None:
     arguments, overrides = parse_with_overrides(parser)
     if wrong := [each for each in overrides if not each.startswith("data.root=")]:
         parser.error(f"of run.py's settings only data.root is one of this study, got {wrong[0]}")
+    if arguments.chips < 1:
+        parser.error("--chips must be 1 or more")
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     name = "buildable_quick" if arguments.quick else "buildable"
@@ -142,6 +148,7 @@ def main() -> None:
         quick=arguments.quick,
         seeds=arguments.seeds or ((1, 2) if arguments.quick else (1, 2, 3)),
         overrides=["data=text", *overrides] if overrides else ["data=pydocs"],
+        most_chips=arguments.chips,
     )
     results = Results(name, arguments.results, shown=True)
     if "chips" in (arguments.parts or PARTS):
@@ -158,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.prog = "python -m experiments.buildable"
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="few chips and short trainings")
+    parser.add_argument("--chips", type=int, default=100, help="most chips of a row")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 to 3, --quick 1 and 2")
     parser.add_argument("--collect", action="store_true", help="measure and train nothing")
     add_runs(parser, None, shown="runs/buildable or runs/buildable_quick")
@@ -222,7 +230,7 @@ def _row(
         factor_chips=for_factor,
         calibration=calibration,
     )
-    key = f"{design.name}, {name}{told}, {number} chips, {for_factor} for tolerance"
+    key = f"{design.name}, {name}{told}{', quick' if plan.quick else ''}"
     return kept.get(key, partial(_alone, row))
 
 
@@ -235,7 +243,7 @@ def need_rows(plan: Plan, kept: Kept) -> Iterator[Row]:
     for name, technology in () if plan.quick else NEEDED:
         design = designs()[name]
         number = plan.factor_chips(design)
-        key = f"errors alone: {name}, {technology}, {number}"
+        key = f"errors alone: {name}, {technology}"
         yield from kept.get(key, partial(chips.needs, design, technology, chips=number))
 
 

@@ -5,17 +5,17 @@ CHIPS_NOTES = (
     "each sent once with its noise. low, high: 95 % interval of the yield (Clopper-Pearson); "
     "where none of the first 20 chips is good, no more are drawn. right %: of the inputs "
     "sent; no more are sent once a chip is bad. tolerated: factor of all errors of the "
-    "technology, a power of two, at which ten of ten chips are good; empty where there is "
-    "none down to 1/256, or it was not looked for. pJ/bit: of one server's bits, with the "
-    "target's parts those of silicon; of direct receivers with comparators and adders. "
-    "commit: the code that measured the row."
+    "technology, a power of two, at which all chips drawn for it (at most 5) are good; empty "
+    "where there is none down to 1/256, or it was not looked for. pJ/bit: of one server's "
+    "bits, with the target's parts those of silicon; of direct receivers with comparators and "
+    "adders. commit: the code that measured the row."
 )
 
 NEEDS_NOTES = (
     "Every error of a technology alone on an otherwise ideal chip, not calibrated. tolerated: "
-    "factor by which it may be multiplied, a power of two from 1/256 to 16, so that ten of "
-    "ten chips receive 99.99 % of all inputs right; empty where none does. laser_power: shot "
-    "and thermal noise together."
+    "factor by which it may be multiplied, a power of two from 1/256 to 16, so that all chips "
+    "drawn for it (at most 5) receive 99.99 % of all inputs right; empty where none does. "
+    "laser_power: shot and thermal noise together."
 )
 
 LEARNING_NOTES = (

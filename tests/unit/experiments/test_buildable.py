@@ -16,7 +16,8 @@ from torch import Tensor
 
 from experiments.buildable import technologies, trainings
 from experiments.buildable.__main__ import Kept, Plan
-from experiments.buildable.chips import FACTORS, Inputs, measure, needs, tolerated
+from experiments.buildable.calibrations import calibrations_of
+from experiments.buildable.chips import FACTORS, Inputs, drawing, measure, needs, tolerated
 from experiments.buildable.designs import SCENARIO_1, Design, designs
 from experiments.buildable.trainings import (
     Arm,
@@ -180,6 +181,25 @@ def test_an_ideal_chip_of_every_small_design_is_right() -> None:
         assert (found.good, found.right) == (1, 1.0), name
 
 
+def test_a_calibration_sets_the_chips_that_are_drawn() -> None:
+    design = designs()["smallest"]
+    settings = design.settings(ChipSettings(shifters="one_arm", phase_error=0.003))
+    plain = measure(drawing(design, settings, None, chips=2), chips=2)
+    one_by_one, *_ = calibrations_of(design)
+    corrected = measure(drawing(design, settings, one_by_one, chips=2), chips=2)
+    assert corrected.right > 1.5 * plain.right
+
+
+def test_only_meshes_are_calibrated() -> None:
+    found = {name: len(calibrations_of(design)) for name, design in designs().items()}
+    assert found["robust"] == 3
+    assert found["direct"] == found["lean crossbar"] == 0
+    with pytest.raises(ValueError, match="direct has no ONN to calibrate"):
+        drawing(
+            designs()["direct"], ChipSettings(), calibrations_of(designs()["robust"])[0], chips=1
+        )
+
+
 def test_the_interval_of_no_success_is_that_of_the_closed_form() -> None:
     assert share_interval(0, 10) == pytest.approx((0.0, 1 - 0.025**0.1))
     assert share_interval(100, 100) == pytest.approx((0.025**0.01, 1.0))
@@ -247,7 +267,8 @@ def test_a_quick_study_has_few_of_everything() -> None:
     whole = Plan(quick=False, seeds=(1, 2, 3), overrides=[])
     quick = Plan(quick=True, seeds=(1, 2), overrides=[])
     dense = designs()["dense"]
-    assert (whole.chips(designs()["robust"]), whole.chips(dense)) == (100, 10)
+    assert (whole.chips(designs()["robust"]), whole.chips(dense)) == (100, 3)
+    assert replace(whole, most_chips=10).chips(designs()["robust"]) == 10
     assert quick.chips(dense) == 3
     for model in ("llama", "resnet18"):
         names = [arm.name for arm in quick.arms(model)]
