@@ -202,8 +202,16 @@ def chip_row(
     found = measure(drawing(design, settings, calibration, chips=chips), chips=chips)
     factor = None
     if factor_chips:
-        change = partial(technologies.scaled, settings)
-        factor = tolerated(design, change, chips=factor_chips, calibration=calibration)
+        # More chips than are drawn for a factor have said which side of 1 it lies on.
+        good = found.good >= YIELD * found.chips
+        factor = tolerated(
+            design,
+            partial(technologies.scaled, settings),
+            chips=factor_chips,
+            calibration=calibration,
+            factors=[each for each in FACTORS if (each > 1 if good else each < 1)],
+        )
+        factor = 1.0 if good and factor is None else factor
     low, high = share_interval(found.good, found.chips)
     costs = design.price(design.settings(technologies.priced(name)))
     return {

@@ -17,7 +17,15 @@ from torch import Tensor
 from experiments.buildable import technologies, trainings
 from experiments.buildable.__main__ import Kept, Plan
 from experiments.buildable.calibrations import calibrations_of
-from experiments.buildable.chips import FACTORS, Inputs, drawing, measure, needs, tolerated
+from experiments.buildable.chips import (
+    FACTORS,
+    Inputs,
+    chip_row,
+    drawing,
+    measure,
+    needs,
+    tolerated,
+)
 from experiments.buildable.designs import SCENARIO_1, Design, designs
 from experiments.buildable.trainings import (
     Arm,
@@ -117,6 +125,16 @@ def test_the_largest_tolerated_factor_is_found(limit: float, expected: float | N
     found = tolerated(design, lambda by: technologies.scaled(base, by), chips=2)
     assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
     assert found is None or found in FACTORS
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0.02, 1.0), (0.05, 2.0), (0.006, 0.25)])
+def test_tolerance_lies_on_the_side_of_the_yield(
+    limit: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(technologies, "technology", lambda name: ChipSettings(coupler_error=0.02))
+    row = chip_row(limited(coupler_error=limit), "silicon", chips=3, factor_chips=2)
+    assert (row["yield %"], row["tolerated"]) == (0 if limit < 0.02 else 100, expected)
+    assert row["calibration"] == "none"
 
 
 def test_what_has_to_improve_is_found_error_by_error(monkeypatch: pytest.MonkeyPatch) -> None:
