@@ -310,7 +310,8 @@ class Results:
         if rates := noticed(table):
             told = "Rates of one wrong bit that trainings notice"
             self._save("_noticed", told, rates, LEARNING_NOTES)
-            keys = ("bit", "seeds", "not noticed up to", "noticed from", "smallest seen")
+            keys = ["bit", "seeds", "not noticed up to", "noticed from"]
+            keys += ["interval worse from", "smallest seen"]
             self._show(told, ("model", "unit"), [(key, ".3g") for key in keys], rates)
         plots.learning(table, self._folder / f"{self._name}_learning.png")
         forms = ("seeds", "d"), ("difference", "+.4f"), ("low", "+.4f"), ("high", "+.4f")

@@ -234,6 +234,9 @@ def compare(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def noticed(table: Sequence[Row]) -> list[Row]:
     """Return by model and bit at which rates of wrong bits a training was found to be worse.
 
+    ``noticed from`` is after the correction for all comparisons of the model, ``interval worse
+    from`` by the 95 % interval of the rate alone.
+
     Args:
         table: Rows of :func:`compare`.
     """
@@ -241,16 +244,19 @@ def noticed(table: Sequence[Row]) -> list[Row]:
     flipped = [row for row in table if row["bit"] is not None]
     for model, bit in dict.fromkeys((row["model"], row["bit"]) for row in flipped):
         tried = [row for row in flipped if (row["model"], row["bit"]) == (model, bit)]
+        better = TRAININGS[str(model)].better
         shown = {
             float(row["rate"] or 0): verdict(
                 float(row["difference"] or 0),
                 float(row["p Holm"] or 0),
-                better=TRAININGS[str(model)].better,
+                better=better,
             )
             for row in tried
         }
         worse = min((rate for rate, told in shown.items() if told == "worse"), default=None)
         quiet = [rate for rate in shown if worse is None or rate < worse]
+        side = "high" if better > 0 else "low"
+        beyond = [float(row["rate"] or 0) for row in tried if float(row[side] or 0) * better < 0]
         rows.append(
             {
                 "model": model,
@@ -258,7 +264,8 @@ def noticed(table: Sequence[Row]) -> list[Row]:
                 "seeds": tried[0]["seeds"],
                 "not noticed up to": max(quiet, default=None),
                 "noticed from": worse,
-                "smallest seen": max(float(row["smallest seen"] or 0) for row in tried),
+                "interval worse from": min(beyond, default=None),
+                "smallest seen": min(float(row["smallest seen"] or 0) for row in tried),
                 "unit": tried[0]["unit"],
             }
         )

@@ -252,6 +252,7 @@ def test_arms_are_compared_seed_by_seed() -> None:
 def test_the_rates_that_are_noticed_are_told_by_bit() -> None:
     def tried(bit: int, rate: float, difference: float, p: float) -> dict[str, Any]:
         told = {"model": "llama", "bit": bit, "rate": rate, "difference": difference, "p Holm": p}
+        told |= {"low": difference - 0.01, "high": difference + 0.01}
         return told | {"seeds": 3, "smallest seen": 10 * rate, "unit": "nats"}
 
     table = [tried(7, 0.01, 0.02, 0.4), tried(7, 0.1, 0.5, 0.01), tried(7, 0.3, 9, 0.2)]
@@ -260,7 +261,8 @@ def test_the_rates_that_are_noticed_are_told_by_bit() -> None:
     rows = {row["bit"]: row for row in noticed(table)}
     assert [rows[bit]["not noticed up to"] for bit in (7, 6, 4)] == [0.01, None, 0.5]
     assert [rows[bit]["noticed from"] for bit in (7, 6, 4)] == [0.1, 0.3, None]
-    assert rows[7]["smallest seen"] == 3.0
+    assert [rows[bit]["interval worse from"] for bit in (7, 6, 4)] == [0.01, 0.3, None]
+    assert rows[7]["smallest seen"] == 0.1
 
 
 def test_measured_rows_are_kept_with_their_commit(tmp_path: Path) -> None:
