@@ -90,8 +90,8 @@ def unit_t(scenario: Scenario) -> Segment:
 
 def _reference(layer: CrossbarLayer, largest_input: float, *, intensity: bool) -> float:
     """Return the light of a layer's reference beams in units of a modulator's."""
-    strength = (layer.reference / largest_input) ** (1 if intensity else 2)
-    return layer.parts.biases * strength * divided_light(layer)
+    strength_m = (layer.beam_m / largest_input) ** (1 if intensity else 2)
+    return float(strength_m.sum()) * divided_light(layer)
 
 
 @torch.no_grad()

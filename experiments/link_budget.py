@@ -19,6 +19,7 @@ from typing import Any
 import matplotlib as mpl
 
 from experiments.common import chips
+from experiments.common.hardware import HARDWARE, of_hardware
 from experiments.common.options import add_results, command_parser
 from experiments.common.record import command_line, save
 from experiments.common.tables import Column, note, show
@@ -59,13 +60,6 @@ ONNS = (
     *("b8_n4_half_even_dense", "b16_n4_half_even_smallest", "b16_n4_half_even_all_layers"),
     "b16_n4_half_even_dense",
 )
-
-HARDWARE: dict[str, dict[str, Any]] = {
-    "mesh": {},
-    "crossbar_fields": {"hardware": "crossbar", "detection": "homodyne"},
-    "crossbar_intensities": {"hardware": "crossbar", "detection": "direct"},
-}
-"""What the layers are built of, and the form of their light."""
 
 LEVELS = (13, 61, 241)
 """Levels on one wire: 8 bits with 4 servers, 16 bits with K = 4, and the latter with 16 servers."""
@@ -167,18 +161,6 @@ def load(name: str) -> Switch:
         borne=borne_noise(onn, samples),
         samples=samples,
     )
-
-
-def of_hardware(settings: ChipSettings, hardware: str) -> ChipSettings:
-    """Return a technology with layers of :data:`HARDWARE`; diodes of intensities have no rejection.
-
-    Raises:
-        ConfigurationError: If the technology does not fit.
-    """
-    form = HARDWARE[hardware]
-    if form.get("detection") == "direct":
-        form = form | {"common_mode_rejection": None}
-    return replace(settings, **form)
 
 
 def segments_in(switch: Switch, settings: ChipSettings) -> tuple[list[Segment], int, int | None]:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from experiments.chip_effects import EFFECTS, Effect, level_lost
 from experiments.common import chips as presets
+from experiments.common.hardware import HARDWARE, of_hardware
 from experiments.common.options import add_results, add_runs, command_parser
 from experiments.common.record import command_line, conditions, save
 from experiments.common.runs import run
@@ -78,6 +79,9 @@ SHARES = (0.999, 0.99)
 
 SEED = 1
 
+MESHES_ONLY = ("skip_loss",)
+"""Effects that crossbars do not have."""
+
 Row = dict[str, Any]
 
 
@@ -90,12 +94,14 @@ class Subject:
         onn: The ONN; None receives the averages directly.
         inputs: Number of inputs, drawn from all possible ones.
         comparators: Whether comparators take the place of the ReLUs of its stages.
+        hardware: What its layers are built of, one of ``experiments.common.hardware.HARDWARE``.
     """
 
     name: str
     onn: ONNArtifact | None
     inputs: int
     comparators: bool = False
+    hardware: str = "mesh"
 
     @property
     def scenario(self) -> Scenario:
@@ -106,9 +112,10 @@ class Subject:
         """Draw chips."""
         if self.onn is None:
             return DirectReceivers.draw(self.scenario, settings, chips=chips)
-        programme = self.programme(self.onn, settings)
+        settings = of_hardware(settings, self.hardware)
         if self.comparators:
             settings = replace(settings, stages="digital")
+        programme = self.programme(self.onn, settings)
         return ChipNetwork.draw(self.onn, settings, chips=chips, programme=programme)
 
     @cached_property
@@ -118,8 +125,10 @@ class Subject:
         generator = torch.Generator().manual_seed(SEED)
         return torch.randperm(size, generator=generator)[: self.inputs]
 
-    def programme(self, onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme:
-        """Return the settings of the meshes for a chip's shifters and biases."""
+    def programme(self, onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme | None:
+        """Return the settings of the meshes for a chip's shifters and biases, None of crossbars."""
+        if settings.hardware == "crossbar":
+            return None
         key = (settings.shifters, settings.bias)
         if key not in self._programmes:
             self._programmes[key] = map_onn(onn, shifters=key[0], bias=key[1])
@@ -197,6 +206,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few chips, inputs and levels")
     parser.add_argument("--chips", type=int, default=10, help="chips of large ONNs")
     parser.add_argument("--inputs", type=int, default=4096, help="inputs sent to every chip")
+    parser.add_argument(
+        "--hardware", choices=HARDWARE, default="mesh", help="of the layers (default %(default)s)"
+    )
     add_runs(parser, "runs/nonidealities")
     add_results(parser)
     arguments = parser.parse_args()
@@ -213,7 +225,9 @@ def main() -> None:
     rows = Rows(arguments.runs / "rows.jsonl")
     swept, together = [], []
     for name in names:
-        subject = load(name, runs=arguments.runs, inputs=plan.of_inputs)
+        subject = load(
+            name, runs=arguments.runs, inputs=plan.of_inputs, hardware=arguments.hardware
+        )
         swept += list(sweep(subject, plan, rows))
         together += list(all_at_once(subject, plan, rows))
     limits = limit_rows(swept)
@@ -253,7 +267,7 @@ class Plan:
         return effect.levels[1::2] if self.quick else effect.levels
 
 
-def load(name: str, *, runs: Path, inputs: int) -> Subject:
+def load(name: str, *, runs: Path, inputs: int, hardware: str = "mesh") -> Subject:
     """Load an ONN; train the one trained under noise where it is missing."""
     if name == DIRECT:
         return Subject(name, None, min(inputs, SCENARIO.combinations))
@@ -267,12 +281,14 @@ def load(name: str, *, runs: Path, inputs: int) -> Subject:
             run(folder, *TRAINING, *resumed, wrong_inputs=True)
     onn = zoo.load_named(source)
     inputs = min(inputs, onn.card.scenario.combinations)
-    return Subject(name, onn, inputs, comparators=name == COMPARATORS)
+    return Subject(name, onn, inputs, comparators=name == COMPARATORS, hardware=hardware)
 
 
 def sweep(subject: Subject, plan: Plan, rows: Rows) -> Iterator[Row]:
     """Yield a row for every effect and level of an ONN."""
     for effect in EFFECTS:
+        if effect.name in MESHES_ONLY and subject.hardware != "mesh":
+            continue
         for level in plan.levels(effect):
             settings = effect.settings(level, seed=SEED)
             chips = plan.of_chips(subject.name, drawn=effect.drawn)
@@ -294,8 +310,11 @@ def all_at_once(subject: Subject, plan: Plan, rows: Rows) -> Iterator[Row]:
 
 
 def _key(subject: Subject, plan: Plan, **what: Any) -> Row:
+    # Rows of meshes are kept under the name that they always had.
+    built = {} if subject.hardware == "mesh" else {"hardware": subject.hardware}
     return {
         "ONN": subject.name,
+        **built,
         **what,
         "inputs": subject.inputs,
         "seed": SEED,
@@ -312,6 +331,8 @@ def limit_rows(swept: Sequence[Row]) -> list[Row]:
         for share in SHARES:
             for name in names:
                 found = [r for r in swept if (r["ONN"], r["effect"]) == (name, effect.name)]
+                if not found:
+                    continue
                 limit[f"{short(name)}, {100 * share:g} %"] = level_lost(
                     effect,
                     [row["level"] for row in found],

@@ -13,7 +13,7 @@ from experiments.report.content import Missing, Plot, Section, absent, paired
 from experiments.report.fig6 import fig6
 from experiments.report.fig7a import fig7a
 from experiments.report.fig7b import fig7b
-from experiments.report.light import link_budget, nonidealities
+from experiments.report.light import crossbar, link_budget, nonidealities
 from experiments.report.studies import noise, rounding, search
 
 
@@ -34,7 +34,8 @@ def sections(folder: Path) -> Iterator[Section]:
     yield from fig7a(folder)
     yield fig7b(folder)
     yield cascade(folder)
-    for study in (noise, rounding, search, nonidealities, link_budget, buildable):
+    studies = (noise, rounding, search, nonidealities, link_budget, crossbar, buildable)
+    for study in studies:
         yield study(folder)
 
 

@@ -284,8 +284,8 @@ def check_same(rebuilt: OpticalNetwork, network: OpticalNetwork, *, built_of: st
             worst = max(worst, error)
             if not error <= REBUILT_TOLERANCE * largest:
                 raise ArtifactError(
-                    f"the {built_of} of layer {index} do not act as its {name}: they differ by up to "
-                    f"{error:.2g}; the largest is {largest:.2g}, of which {REBUILT_TOLERANCE:g} is "
+                    f"the {built_of} of layer {index} do not act as its {name}: they differ by up "
+                    f"to {error:.2g}; the largest is {largest:.2g}, of which {REBUILT_TOLERANCE:g} is "
                     "legal"
                 )
     return worst

@@ -85,7 +85,11 @@ def _to_crossbars(
         "detection": mapped.detection,
         **_crossbar_counts(mapped.parts, chip),
         "layers": [
-            {"outputs": layer.outputs, "inputs": layer.inputs, "reference": layer.reference}
+            {
+                "outputs": layer.outputs,
+                "inputs": layer.inputs,
+                "reference": float(layer.beam_m.max()),
+            }
             | _crossbar_counts(layer.parts, chip)
             for layer in mapped.layers
         ],

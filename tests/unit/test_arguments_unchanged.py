@@ -237,6 +237,7 @@ def photonics_calls() -> Iterator[Call]:
     attenuators = crossbar.AttenuatorErrors(couplers_CA2=torch.rand(2, 2, 2).double())
     yield call(crossbar.transmit, angles[0].clone(), attenuators, shifters="one_arm")
     yield call(crossbar.settings_of, torch.rand(3), intensities=True)
+    yield call(crossbar.uneven_tree, torch.rand(3), torch.rand(2, 2))
     yield from light_calls()
     yield from electronic_calls()
 

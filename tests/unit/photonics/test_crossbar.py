@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from optinc.photonics.chip_settings import Shifters
-from optinc.photonics.crossbar import AttenuatorErrors, settings_of, transmit
+from optinc.photonics.crossbar import AttenuatorErrors, settings_of, transmit, uneven_tree
 from optinc.photonics.parts import coupler
+from optinc.photonics.parts.splitter import Splitter
 
 BOTH = pytest.mark.parametrize("shifters", ["one_arm", "push_pull"])
 THETA = torch.linspace(0, math.pi / 2, 7, dtype=torch.float64)
@@ -107,3 +108,22 @@ def test_a_hot_attenuator_warms_its_open_neighbours_and_no_other() -> None:
 def test_bright_and_dark_differ_by_the_extinction(shifters: Shifters) -> None:
     passed = transmit(THETA, AttenuatorErrors(extinction=20.0), shifters=shifters).abs()[0]
     assert float(passed[0] / passed[-1]) == pytest.approx(10.0, rel=1e-12)
+
+
+def test_a_tree_made_for_equal_powers_errs_as_a_splitter_does() -> None:
+    random = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = uneven_tree(torch.ones(5, dtype=torch.float64), 10 ** (0.3 * random / 10))
+    expected = math.sqrt(5) * Splitter(ways=5, imbalance=0.3).amplitudes(random)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+
+
+def test_a_designed_tree_keeps_all_light_and_changes_the_ratio_of_its_sides() -> None:
+    power = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+    factors = torch.tensor([[1.3, 0.9]], dtype=torch.float64)
+    light = uneven_tree(power, factors).square()[0] * power / power.sum()
+    assert float(light.sum()) == pytest.approx(1.0, abs=1e-15)
+    # The first stage parts {1, 2} from {5}, the second 1 from 2.
+    assert float((light[0] + light[1]) / light[2]) == pytest.approx(1.3 * 3 / 5)
+    assert float(light[0] / light[1]) == pytest.approx(0.9 * 1 / 2)
+    even = uneven_tree(power, torch.ones_like(factors))
+    torch.testing.assert_close(even, torch.ones_like(even))
