@@ -194,3 +194,11 @@ class Pairs(TwoSided):
                 rows.append(difference / span)
                 offsets.append(1 - 1 / span)
         return [stack(self._rows), (torch.stack(rows), torch.tensor(offsets, dtype=torch.float64))]
+
+
+RAMPS: dict[StepForm, type[Ramps]] = {
+    "one_sided": OneSided,
+    "two_sided": TwoSided,
+    "pairs": Pairs,
+}
+"""The ramps of every form."""
