@@ -41,7 +41,7 @@ class ShallowStages(Stages):
 
     free_functions = False
 
-    def run(self, jobs: Sequence[Job], *, last: bool = False) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
         """See :meth:`~optinc.onn.construction.stages.Stages.run`."""
         rows: list[Value] = []
         found: dict[str, Sum] = {}

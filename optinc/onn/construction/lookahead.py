@@ -82,7 +82,7 @@ class Lookahead:
             for name in [n for n in self.values if n[0] in "uVhS"]:
                 self.values.pop(name)
         if self.parity_known:
-            self._run([], last=True)
+            self._run([])
         if "over" in self.values:
             # Of a code beyond the largest all symbols are 0 here, those of the first digit too.
             for i in range(1, self.scenario.group_sizes[0] + 1):
@@ -115,7 +115,7 @@ class Lookahead:
                         add_value(self.stages, f"S{k}", self.values.pop(name))
             lowest -= 1
         if not lowest and "S0" in self.values:
-            self._run([Job(self.values.pop("S0"), self._functions(0))], last=True)
+            self._run([Job(self.values.pop("S0"), self._functions(0))])
         return lowest
 
     def _normal(self, lowest: int) -> bool:
@@ -170,9 +170,7 @@ class Lookahead:
         for name in renewed | {"u"} | {f"V{k}" for group in near for k in group}:
             self.values.pop(name)
         left = [k for k in waiting if k not in ready]
-        ends = not any(self._functions(k) for k in left)
-        parity = any("even" in functions for functions in ready.values())
-        self._run(jobs, last=ends and not parity)
+        self._run(jobs)
         for name in [name for name in self.values if name.startswith("new ")]:
             self.values[name.removeprefix("new ")] = self.values.pop(name)
         for k, functions in ready.items():
@@ -261,7 +259,7 @@ class Lookahead:
 
         return {name: total(name) for name in {**first, **second}}
 
-    def _run(self, jobs: Sequence[Job], *, last: bool = False) -> None:
+    def _run(self, jobs: Sequence[Job]) -> None:
         """Run a stage; once the parity of the code is known, look for ties beside it."""
         jobs = list(jobs)
         if self.parity_known:
@@ -270,7 +268,7 @@ class Lookahead:
         names = {name for job in jobs for name in job.functions}
         kept = {n: self.values.pop(n) for n in names & self.values.keys()}
         self.stages.values |= {f"held {name}": value for name, value in kept.items()}
-        self.stages.run(jobs, last=last)
+        self.stages.run(jobs)
         for name in kept:
             add_value(self.stages, name, self.values.pop(f"held {name}"))
         if "even" in self.values:

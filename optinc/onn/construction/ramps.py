@@ -119,7 +119,7 @@ class TwoSided(Ramps):
     2. ``b = relu(1 - s / (1/2 + w))``, s = F_t - F_(t-1): 0 from t on, and 1 below t - 1.
     3. ``c = relu(1 - (1/2 + w) / 2w b)``, which is [x < t], or for R_(t-1) - R_t [x >= t].
 
-    Every F_p and R_p has ``copies`` neurons.
+    Every F_p and R_p has ``copies`` neurons. F_0 and R_largest would be dark and are left out.
     """
 
     def __init__(self, copies: int, ramp: float) -> None:
@@ -194,3 +194,11 @@ class Pairs(TwoSided):
                 rows.append(difference / span)
                 offsets.append(1 - 1 / span)
         return [stack(self._rows), (torch.stack(rows), torch.tensor(offsets, dtype=torch.float64))]
+
+
+RAMPS: dict[StepForm, type[Ramps]] = {
+    "one_sided": OneSided,
+    "two_sided": TwoSided,
+    "pairs": Pairs,
+}
+"""The ramps of every form."""

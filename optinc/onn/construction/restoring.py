@@ -28,7 +28,7 @@ from optinc.onn.construction.base import Construction
 from optinc.onn.construction.division import is_power_of_two
 from optinc.onn.construction.lookahead import run_lookahead
 from optinc.onn.construction.proof import provable, prove
-from optinc.onn.construction.ramps import OneSided, Pairs, Ramps, Step, StepForm, TwoSided
+from optinc.onn.construction.ramps import RAMPS, Step, StepForm
 from optinc.onn.construction.stages import (
     Job,
     Stages,
@@ -67,10 +67,10 @@ class RestoringStages(Stages):
         super().__init__(scenario)
         self.copies, self.ramp, self.steps = copies, ramp, steps
 
-    def run(self, jobs: Sequence[Job], *, last: bool = False) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
         """See :meth:`~optinc.onn.construction.stages.Stages.run`."""
         held = [Job(value, {name: lambda x: x}) for name, value in self.values.items()]
-        ramps = self._ramps(last=last)
+        ramps = RAMPS[self.steps](self.copies, self.ramp)
         found: dict[str, Sum] = {}
         readings: list[tuple[Sum, int, Step]] = []
         for job in [*jobs, *held]:
@@ -89,13 +89,6 @@ class RestoringStages(Stages):
         self.layers += layers
         width = len(layers[-1][1])
         self.values = {name: total.value(width) for name, total in found.items()}
-
-    def _ramps(self, *, last: bool) -> Ramps:
-        if self.steps == "one_sided":
-            return OneSided(self.copies, self.ramp)
-        if self.steps == "pairs" or last:
-            return Pairs(self.copies, self.ramp)
-        return TwoSided(self.copies, self.ramp)
 
 
 def construct_restoring(

@@ -102,12 +102,11 @@ class Stages(ABC):
         self.values = input_sums(scenario)
 
     @abstractmethod
-    def run(self, jobs: Sequence[Job], *, last: bool = False) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
         """Append a stage, which computes the functions of all jobs and passes on the held values.
 
         Args:
             jobs: Their results are held afterwards, by the names that the jobs give.
-            last: Whether no stage follows: receivers read the symbols of its results.
         """
 
 

@@ -37,7 +37,7 @@ class Abacus(Stages):
     def constant(number: float, *, largest: int) -> Value:
         return Value(torch.zeros(1, dtype=torch.float64), float(number), largest)
 
-    def run(self, jobs: Sequence[Job], *, last: bool = False) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             assert 0 <= job.value.offset <= job.value.largest
             for name, function in job.functions.items():
