@@ -1,6 +1,6 @@
 """An ONN, comparators in it, or no ONN: inputs received right, by levels and noise.
 
-    python -m experiments.direct_receivers [--inputs 4096]
+    python -m experiments.direct_receivers [--inputs 2048]
 
 For switches with 13, 61 and 241 levels of an average: receivers behind unit P (no ONN), the
 restoring construction, and comparators for its ReLUs. Noise is a share of the full scale of light
@@ -13,17 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from experiments.common.options import add_results, command_parser
 from experiments.common.record import command_line, save
-from experiments.common.tables import columns_of, show
+from experiments.common.tables import columns_of, note, show
 from experiments.link_direct import SCENARIOS, DigitalStages, share_right
 from experiments.link_segments import samples_of
 from optinc.onn.chip.comparators import comparators_of
-from optinc.onn.chip.scales import uncentred_scales
+from optinc.onn.chip.scales import uncentred_scale
 from optinc.onn.construction.restoring import construct_restoring
 from optinc.onn.dataset import Samples
 from optinc.onn.network import OpticalNetwork
@@ -61,10 +62,26 @@ class Subject:
         return DigitalStages(self.network, comparators_of(self.network))
 
     @cached_property
+    @torch.no_grad()
     def scales(self) -> list[float]:
-        """Full scale of the inputs of every layer, and of the outputs."""
-        outputs_of_last = FULL_SCALE_OF_PAM4 / self.network.output_scale
-        return [*uncentred_scales(self.network, self.scenario), outputs_of_last]
+        """Full scale of the inputs of every layer, and of the outputs, over the samples.
+
+        A restoring ONN has values of 1 behind every ramp whatever the sample.
+        """
+        network = self.network
+        signal = self.samples.averages_PK * network.input_scale + network.input_offset
+        scales = [uncentred_scale(network, self.scenario)]
+        for i in range(len(network.linears) - 1):
+            signal = torch.relu(self._layer(i, signal))
+            scales.append(float(signal.max()))
+        return [*scales, FULL_SCALE_OF_PAM4 / network.output_scale]
+
+    def _layer(self, i: int, signal: Tensor) -> Tensor:
+        """Return the outputs of a layer; diagonal ones without a product of matrices."""
+        linear = self.network.linears[i]
+        if i in self.stages.played:
+            return cast("Tensor", linear(signal))
+        return signal * linear.weight.diagonal() + linear.bias
 
     @cached_property
     def samples(self) -> Samples:
@@ -97,10 +114,10 @@ class Subject:
         """Return the share right with the ONN as it is; its only receivers are the last."""
         generator, network = torch.Generator().manual_seed(0), self.network
         signal = self.samples.averages_PK * network.input_scale + network.input_offset
-        for i, linear in enumerate(network.linears):
+        for i in range(len(network.linears)):
             signal = signal if i == 0 else torch.relu(signal)
             random = torch.randn(signal.shape, generator=generator)
-            signal = linear(signal + noise * self.scales[i] * random)
+            signal = self._layer(i, signal + noise * self.scales[i] * random)
         amplitudes = signal * network.output_scale + network.output_offset
         random = torch.randn(amplitudes.shape, generator=generator)
         return self._right(amplitudes + receivers * FULL_SCALE_OF_PAM4 * random)
@@ -139,12 +156,15 @@ def rows_of(subject: Subject) -> list[dict[str, str | float]]:
 def main() -> None:
     """Measure, print and write the table."""
     parser = command_parser(__doc__)
-    parser.add_argument("--inputs", type=int, default=4096, help="inputs (default %(default)s)")
+    parser.add_argument("--inputs", type=int, default=2048, help="inputs (default %(default)s)")
     add_results(parser)
     arguments = parser.parse_args()
     if arguments.inputs < 1:
         parser.error("--inputs must be 1 or more")
-    rows = [row for each in SCENARIOS for row in rows_of(Subject(each, arguments.inputs))]
+    rows: list[dict[str, str | float]] = []
+    for scenario in SCENARIOS:
+        rows += rows_of(Subject(scenario, arguments.inputs))
+        note(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     show(TITLE, columns_of(rows, form=".6g"), rows)
     save(
         "direct_receivers",
