@@ -1,0 +1,244 @@
+"""Training that expects errors: every step plays chips drawn for it alone.
+
+A drawn chip plays the weights W as W + D, where D follows from the settings of its meshes and its
+errors. A step draws new chips and plays them as :class:`~optinc.onn.chip.ChipNetwork` does, noise
+and rounded phases included; D is that of the settings which were last computed, and counts as a
+constant of the step that grows with the weights, D(t W) = t D(W). Its gradient is therefore that of
+given errors (straight through the rounding of phases): training learns margins and small weights,
+not which settings of a mesh err least.
+"""
+
+# Shape suffixes: C chips, P samples, K ONN inputs, M symbols, m outputs, n inputs.
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optinc.errors import ConfigurationError
+from optinc.onn.chip.draws import Draws
+from optinc.onn.chip.layers import LayerTransfer
+from optinc.onn.chip.network import ChipNetwork, draw_layers
+from optinc.onn.chip.scales import uncentred_scales
+from optinc.onn.chip.servers import EFFECTS, PHASES, Servers
+from optinc.onn.design import ONNDesign, in_cascade
+from optinc.onn.mesh_settings import MeshSettings, map_network
+from optinc.onn.network import OpticalNetwork
+from optinc.onn.server_symbols import draw_codes
+from optinc.onn.training.settings import check_counts
+from optinc.photonics.chip_settings import ChipSettings, numbers
+from optinc.signal.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """What was computed when the meshes were last set.
+
+    Attributes:
+        programme: Settings of the meshes.
+        weights: Weight and bias of every layer that they are for, float32 on the CPU.
+        scales: Full scale of every layer's inputs.
+    """
+
+    programme: MeshSettings
+    weights: list[tuple[Tensor, Tensor]]
+    scales: list[float]
+
+
+class DrawnChips:
+    """Chips in the loop of a training: new ones in every step.
+
+    The chips of a step and their noise are functions of (``settings.seed``, ``seed``, step) alone,
+    so a resumed training draws the same ones. They are others than those that
+    :meth:`~optinc.onn.chip.ChipNetwork.draw` draws for an evaluation.
+
+    Args:
+        settings: Parts and errors.
+        scenario: The switch that the ONN serves.
+        approximated: 1-based layers in Sigma U form.
+        chips: Chips C of a step, each of which plays the whole batch.
+        mapping_interval: Steps between two computations of the settings of the meshes. In between
+            the errors are those of settings up to as many steps old.
+        seed: Seed of the training.
+
+    Raises:
+        ConfigurationError: If a value is illegal, the chip is ideal, or it has an effect that
+            training does not play; names the setting and the remedy.
+    """
+
+    def __init__(
+        self,
+        settings: ChipSettings,
+        *,
+        scenario: Scenario,
+        approximated: Collection[int],
+        chips: int,
+        mapping_interval: int,
+        seed: int,
+    ) -> None:
+        check_counts("onn_training", chips=chips, mapping_interval=mapping_interval)
+        _check_played(settings, scenario)
+        self.settings, self.scenario = settings, scenario
+        self.approximated, self.chips = frozenset(approximated), chips
+        self.mapping_interval = mapping_interval
+        self.seed = _hashed("training", settings.seed, seed)
+        self._mapped: _Mapped | None = None
+
+    @torch.no_grad()
+    def set_meshes(self, network: OpticalNetwork) -> None:
+        """Compute the settings of the meshes for the weights that a network has now."""
+        own = copy.deepcopy(network).cpu().requires_grad_(False)
+        self._mapped = _Mapped(
+            programme=map_network(
+                own,
+                approximated=self.approximated,
+                shifters=self.settings.shifters,
+                bias=self.settings.bias,
+            ),
+            weights=[(layer.weight, layer.bias) for layer in own.linears],
+            scales=uncentred_scales(own, self.scenario),
+        )
+
+    def draw(self, network: OpticalNetwork, averages_PK: Tensor, *, step: int) -> ChipNetwork:
+        """Draw the chips of a step, differentiable in the weights of a network.
+
+        Args:
+            network: The network, of which :meth:`set_meshes` has been given an earlier state.
+            averages_PK: ONN inputs whose strongest light stands for the full scale's gradient.
+            step: 0-based step of the training.
+        """
+        mapped = self._last_mapped()
+        draws = Draws(self.seed, self.chips, first=step * self.chips)
+        drawn = draw_layers(mapped.programme, self.settings, draws)
+        layers = [
+            _moved(layer.to(averages_PK.device), linear.weight, linear.bias, old)
+            for layer, linear, old in zip(drawn, network.linears, mapped.weights, strict=True)
+        ]
+        servers = Servers(self.settings, self.scenario, draws).to(averages_PK.device)
+        scales = _with_gradient(mapped.scales, network, averages_PK)
+        return ChipNetwork(network, self.settings, servers, layers, chips=self.chips, scales=scales)
+
+    def play(self, network: OpticalNetwork, averages_PK: Tensor, *, step: int) -> Tensor:
+        """Map averages A to the analog outputs of the chips of a step.
+
+        Args:
+            network: The network, of which :meth:`set_meshes` has been given an earlier state.
+            averages_PK: ONN inputs, float [P, K], in PAM4 amplitudes of a merged group.
+            step: 0-based step of the training.
+
+        Returns:
+            Outputs, float32 [C, P, M], in PAM4 amplitudes; differentiable in the weights.
+        """
+        generator = torch.Generator(averages_PK.device).manual_seed(_hashed(self.seed, step))
+        chips = self.draw(network, averages_PK, step=step)
+        if not chips.needs_servers:
+            return chips.play(averages_PK.unsqueeze(0), generator=generator)
+        steps = torch.tensor(self.scenario.input_steps, device=averages_PK.device)
+        sums_PK = (averages_PK * steps).round().long()
+        codes_NP = draw_codes(sums_PK, self.scenario, generator=generator)
+        return chips.play(chips.servers.average(codes_NP, generator=generator), generator=generator)
+
+    def _last_mapped(self) -> _Mapped:
+        if self._mapped is None:
+            raise RuntimeError("set_meshes() must come before the first step")
+        return self._mapped
+
+
+def drawn_chips(
+    *, settings: ChipSettings, design: ONNDesign, chips: int, mapping_interval: int, seed: int
+) -> DrawnChips | None:
+    """Return the chips in the loop of a training, or None for ``onn_training.chips=0``.
+
+    Args:
+        settings: Parts and errors.
+        design: Scenario, structure and approximated layers.
+        chips: Chips of a step; 0 for none.
+        mapping_interval: Steps between two computations of the settings of the meshes.
+        seed: Seed of the training.
+
+    Raises:
+        ConfigurationError: See :class:`DrawnChips`.
+    """
+    if chips == 0:
+        return None
+    return DrawnChips(
+        settings,
+        scenario=design.scenario,
+        approximated=design.approximated_layers,
+        chips=chips,
+        mapping_interval=mapping_interval,
+        seed=seed,
+    )
+
+
+def _moved(
+    layer: LayerTransfer, weight_mn: Tensor, bias_m: Tensor, old: tuple[Tensor, Tensor]
+) -> LayerTransfer:
+    """Return the transfer of drawn chips for weights that differ from those it was drawn for."""
+    old_mn, old_m = (value.to(weight_mn.device) for value in old)
+    # W and b share gain and reference beam: both errors grow when both do.
+    size = (weight_mn.square().sum() + bias_m.square().sum()).sqrt()
+    old_size = (old_mn.square().sum() + old_m.square().sum()).sqrt()
+    grown = size / old_size if old_size else 1.0
+    if layer.diagonal:
+        weight_mn, old_mn = torch.diagonal(weight_mn), torch.diagonal(old_mn)
+    return LayerTransfer(
+        weight=weight_mn + grown * (layer.weight - old_mn),
+        bias_Cm=bias_m + grown * (layer.bias_Cm - old_m),
+        gain_Cm=grown * layer.gain_Cm,
+    )
+
+
+def _with_gradient(
+    scales: Sequence[float], network: OpticalNetwork, averages_PK: Tensor
+) -> list[float | Tensor]:
+    """Give full scales the gradient of the strongest light that a batch sends into each layer.
+
+    Without it noise would shrink, for the gradient, relative to signals that grow.
+    """
+    moving: list[float | Tensor] = [scales[0]]
+    signal = averages_PK * network.input_scale + network.input_offset
+    for scale, layer in zip(scales[1:], network.linears[:-1], strict=True):
+        signal = torch.relu(layer(signal))
+        strongest = signal.max()
+        moving.append(scale + (strongest - strongest.detach()))
+    return moving
+
+
+def _check_played(settings: ChipSettings, scenario: Scenario) -> None:
+    """Refuse a chip without errors and noise, and what training does not play.
+
+    Raises:
+        ConfigurationError: Names the setting and the remedy.
+    """
+    ideal = ChipSettings()
+    effects = [each.name for each in numbers() if each.metadata["kind"] in ("static", "dynamic")]
+    if all(getattr(settings, name) == getattr(ideal, name) for name in effects):
+        raise ConfigurationError(
+            "onn_training.chips trains through the errors and noise of optinc.chip, which has "
+            "none: choose a chip, such as optinc/chip=silicon, or onn_training.chips=0"
+        )
+    if settings.detection != "homodyne":
+        raise ConfigurationError(
+            f"onn_training.chips needs signed outputs, optinc.chip.detection=homodyne, got "
+            f"{settings.detection}"
+        )
+    if in_cascade(scenario):
+        servers = Servers(settings, scenario, Draws(0, 1))
+        if servers.individual:
+            raise ConfigurationError(
+                "the switches of a cascade are trained through chips whose servers are equal: of "
+                f"optinc.chip set {', '.join((*EFFECTS, *PHASES))} to 0 and modulator_extinction "
+                "to null, or onn_training.chips=0"
+            )
+
+
+def _hashed(*parts: str | int) -> int:
+    """Return a seed of 63 bits that is a function of words and numbers."""
+    text = "|".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
