@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -41,10 +40,11 @@ FORMAT = 3
 
 
 @dataclass(frozen=True)
-class MeshSettings:
-    """Settings of all meshes of a network.
+class MeshProgramme:
+    """Settings of all meshes of an ONN.
 
     Attributes:
+        card: Card of the ONN.
         layers: Descriptions of all layers.
         settings: float64 tensors by name: ``layers.<i>.<mesh>.theta | phi | output`` in rad, where
             <mesh> is ``left`` (U) or ``right`` (V^T), or ``blocks<s>`` for all blocks of size s;
@@ -55,6 +55,7 @@ class MeshSettings:
         bias: Form of the bias of SVD layers.
     """
 
+    card: ONNCard
     layers: tuple[LayerDescription, ...]
     settings: dict[str, Tensor]
     shifters: Shifters = "push_pull"
@@ -73,17 +74,6 @@ class MeshSettings:
     def parts(self) -> area.PartCounts:
         """The parts of all layers."""
         return area.total_parts(layer.parts for layer in self.layers)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeshProgramme(MeshSettings):
-    """Settings of all meshes of a stored ONN.
-
-    Attributes:
-        card: Card of the ONN.
-    """
-
-    card: ONNCard
 
     def save(self, folder: Path | str) -> None:
         """Write ``programme.safetensors`` and ``programme.json``.
@@ -178,40 +168,18 @@ def map_onn(
     Returns:
         The settings; playing them gives the weights and biases of the ONN.
     """
-    found = map_network(
-        onn.network, approximated=onn.card.approximated_layers, shifters=shifters, bias=bias
-    )
-    return MeshProgramme(
-        card=onn.card,
-        layers=found.layers,
-        settings=found.settings,
-        shifters=found.shifters,
-        bias=found.bias,
-    )
-
-
-@torch.no_grad()
-def map_network(
-    network: OpticalNetwork, *, approximated: Collection[int], shifters: Shifters, bias: BiasForm
-) -> MeshSettings:
-    """Compute the settings of all meshes of a network that needs no card, such as one in training.
-
-    Args:
-        network: The network.
-        approximated: 1-based layers in Sigma U form.
-        shifters: Form of the interferometers.
-        bias: Form of the bias of SVD layers; other layers attenuate a split reference beam.
-    """
     settings: dict[str, Tensor] = {}
     layers = []
-    for i, linear in enumerate(network.linears):
-        factors = factor(linear, approximated=i + 1 in approximated, bias=bias)
+    for i, linear in enumerate(onn.network.linears):
+        factors = factor(linear, approximated=i + 1 in onn.card.approximated_layers, bias=bias)
         found = dict(factors.attenuations)
         for mesh, unitary_Bnn in factors.unitaries.items():
             found |= _named(mesh, decompose(unitary_Bnn, shifters=shifters))
         settings |= {f"layers.{i}.{name}": value.contiguous() for name, value in found.items()}
         layers.append(factors.layer)
-    return MeshSettings(layers=tuple(layers), settings=settings, shifters=shifters, bias=bias)
+    return MeshProgramme(
+        card=onn.card, layers=tuple(layers), settings=settings, shifters=shifters, bias=bias
+    )
 
 
 def _named(name: str, phases: MeshPhases) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from optinc.onn.approximation import blocks_by_size
 from optinc.onn.chip.draws import Draws
 from optinc.onn.layer_factors import LayerDescription
-from optinc.onn.mesh_settings import MeshSettings
+from optinc.onn.mesh_settings import MeshProgramme
 from optinc.photonics import area
 from optinc.photonics.chip_settings import ChipSettings, Shifters
 from optinc.photonics.imperfect_mesh import MeshErrors, attenuate, propagate
@@ -75,7 +75,7 @@ class LayerBuilder:
 
     settings: ChipSettings
     draws: Draws
-    programme: MeshSettings
+    programme: MeshProgramme
     index: int
 
     @property

@@ -28,7 +28,7 @@ from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.layers import LayerBuilder, LayerTransfer
 from optinc.onn.chip.scales import uncentred_scales
 from optinc.onn.chip.servers import Servers
-from optinc.onn.mesh_settings import MeshProgramme, MeshSettings, map_onn
+from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts.electronics import ReLU
@@ -48,8 +48,6 @@ class ChipNetwork(nn.Module):
         servers: Transmitters of the servers and unit P.
         layers: Transfer of every layer.
         chips: Number C of chips.
-        scales: Full scale of every layer's inputs, numbers or scalar tensors, which noise is a
-            share of; None looks for them in all inputs.
 
     Attributes:
         settings: Parts and errors.
@@ -65,7 +63,6 @@ class ChipNetwork(nn.Module):
         layers: Sequence[LayerTransfer],
         *,
         chips: int,
-        scales: Sequence[float | Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.settings, self.scenario, self.chips = settings, servers.scenario, chips
@@ -73,9 +70,7 @@ class ChipNetwork(nn.Module):
         self.layers = nn.ModuleList(layers)
         self._input = network.input_scale, network.input_offset
         self._output = network.output_scale, network.output_offset
-        self._scales: Sequence[float | Tensor] = (
-            uncentred_scales(network, self.scenario) if scales is None else scales
-        )
+        self._scales = uncentred_scales(network, self.scenario)
         self._relu = ReLU.of(settings)
         self._modulator = Modulator(extinction=settings.modulator_extinction)
         self._detected_variance = _detected_variance(settings)
@@ -113,7 +108,10 @@ class ChipNetwork(nn.Module):
             programme = map_onn(onn, shifters=settings.shifters, bias=settings.bias)
         _check_programme(programme, onn, settings)
         draws = Draws(settings.seed, chips)
-        layers = draw_layers(programme, settings, draws)
+        layers = [
+            LayerBuilder(settings, draws, programme, index).build()
+            for index in range(len(programme.layers))
+        ]
         servers = Servers(settings, onn.card.scenario, draws)
         return cls(onn.network, settings, servers, layers, chips=chips)
 
@@ -148,7 +146,7 @@ class ChipNetwork(nn.Module):
                 "the servers of this chip differ, so averages do not decide what it receives: "
                 "give emit() the servers' codes"
             )
-        return self.play(averages_PK.unsqueeze(0), generator=generator)
+        return self._play(averages_PK.unsqueeze(0), generator)
 
     @torch.no_grad()
     def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -161,25 +159,15 @@ class ChipNetwork(nn.Module):
         Returns:
             Outputs, float32 [C, P, M], in PAM4 amplitudes.
         """
-        averages = self.servers.average(codes_NP, generator=generator)
-        return self.play(averages, generator=generator)
+        return self._play(self.servers.average(codes_NP, generator=generator), generator)
 
     def receive(self, amplitudes: Tensor) -> Tensor:
         """Return the codes that receivers take outputs for: float [..., M] -> int32 [...]."""
         received = outputs.receive(amplitudes, self.scenario)
         return outputs.value_of_outputs(received, self.scenario)
 
-    def play(self, averages: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Play what unit P sends, differentiable in the transfers of the layers.
-
-        Args:
-            averages: ONN inputs from :meth:`Servers.average`, [C, P, K], or [1, P, K] for all
-                chips, in PAM4 amplitudes of a merged group.
-            generator: Random generator of the noise; None for the global one.
-
-        Returns:
-            Outputs, float32 [C, P, M], in PAM4 amplitudes.
-        """
+    def _play(self, averages: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Play averages [C, P, K], or [1, P, K] for all chips, chip by chip: see _play_chip."""
         # One chip at a time keeps its signals in a CPU's cache, and its matrices are large enough.
         return torch.stack(
             [
@@ -271,16 +259,6 @@ class ChipNetwork(nn.Module):
         if self.settings.detection == "homodyne":
             return detected + unit_m * noise
         return unit_m * (share.square() + noise).clamp(min=0).sqrt()
-
-
-def draw_layers(
-    programme: MeshSettings, settings: ChipSettings, draws: Draws
-) -> list[LayerTransfer]:
-    """Return the transfers of all layers of drawn chips."""
-    return [
-        LayerBuilder(settings, draws, programme, index).build()
-        for index in range(len(programme.layers))
-    ]
 
 
 def _detected_variance(settings: ChipSettings) -> tuple[float, float]:
