@@ -12,10 +12,13 @@ from optinc.photonics.chip_settings import ChipSettings
 
 FOLDER = ROOT / "conf" / "optinc" / "chip"
 
+NO_TECHNOLOGIES = ("ideal", "target")
+"""Parts without loss or noise, and errors that are a goal without loss."""
+
 
 def names() -> list[str]:
-    """Return the names of all presets but ``ideal``, whose parts have neither loss nor noise."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "ideal")
+    """Return the names of all presets of published values, without :data:`NO_TECHNOLOGIES`."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in NO_TECHNOLOGIES)
 
 
 def preset(name: str) -> ChipSettings:
@@ -26,7 +29,8 @@ def preset(name: str) -> ChipSettings:
     """
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigurationError(f"optinc/chip={name} is no preset; there are {', '.join(names())}")
+        known = ", ".join([*NO_TECHNOLOGIES, *names()])
+        raise ConfigurationError(f"optinc/chip={name} is no preset; there are {known}")
     values = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path)))
     # Presets change what ``ideal`` has, which is what ChipSettings has by default.
     hydra = ("defaults", "_target_", "_convert_")

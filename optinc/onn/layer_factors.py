@@ -60,16 +60,48 @@ class LayerDescription:
         return 20 * math.log10(self.gain)
 
     @property
-    def settings(self) -> list[str]:
-        """Names of the settings of the layer: phases of its meshes, attenuations, and its bias."""
+    def mesh_shapes(self) -> dict[str, tuple[int, int]]:
+        """Number B and size n of the meshes by their names."""
+        if self.form == "diagonal":
+            return {}
         if self.form == "svd":
-            meshes, names = ["left", "right"], ["attenuation"]
+            ports = self.inputs + (self.bias == "port")
+            return {"left": (1, self.outputs), "right": (1, ports)}
+        blocks = blocks_by_size(self.outputs, self.inputs)
+        return {f"blocks{size}": (len(group), size) for size, group in blocks.items()}
+
+    @property
+    def attenuator_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the columns of attenuators by the names of their settings."""
+        shapes: dict[str, tuple[int, ...]]
+        if self.form == "svd":
+            ports = self.inputs + (self.bias == "port")
+            shapes = {"attenuation": (min(self.outputs, ports),)}
         else:
-            meshes = [f"blocks{size}" for size in blocks_by_size(self.outputs, self.inputs)]
-            names = [f"{mesh}.attenuation" for mesh in meshes]
-        if self.form != "diagonal":
-            names += [f"{m}.{phase}" for m in meshes for phase in ("theta", "phi", "output")]
-        return [*names, "bias"] if self.bias == "attenuator" else names
+            blocks = blocks_by_size(self.outputs, self.inputs)
+            shapes = {f"blocks{size}.attenuation": (len(b), size) for size, b in blocks.items()}
+        return shapes | ({"bias": (self.outputs,)} if self.bias == "attenuator" else {})
+
+    @property
+    def settings(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by name of the settings: phases of meshes, attenuations, and attenuated biases."""
+        shapes: dict[str, tuple[int, ...]] = dict(self.attenuator_shapes)
+        for mesh, (count, size) in self.mesh_shapes.items():
+            mzis = (count, area.unitary_mzis(size))
+            shapes |= {f"{mesh}.theta": mzis, f"{mesh}.phi": mzis, f"{mesh}.output": (count, size)}
+        return shapes
+
+    @property
+    def bare(self) -> bool:
+        """Whether every output has one input and an attenuator, and nothing else."""
+        return self.form == "diagonal" and self.outputs == self.inputs
+
+    @property
+    def ways(self) -> int:
+        """Ways of the splitters before, or the combiners behind, the largest blocks of a layer."""
+        if self.form == "svd":
+            return 1
+        return area.block_shares(self.outputs, self.inputs)[min(self.outputs, self.inputs)]
 
     @property
     def parts(self) -> area.PartCounts:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,7 +37,8 @@ REBUILT_TOLERANCE = 1e-5
 
 
 FORMAT = 3
-"""Version of stored settings; 3 names the form of the interferometers ``shifters``."""
+"""Version of stored settings; 3 names the form of the interferometers ``shifters``, and the chips
+that settings are for."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,12 @@ class MeshProgramme:
             <mesh> is ``left`` (U) or ``right`` (V^T), or ``blocks<s>`` for all blocks of size s;
             ``layers.<i>.attenuation`` [min(m, p)] of an SVD, 0 to 1;
             ``layers.<i>.blocks<s>.attenuation`` [blocks, s], 0 to 1, or -1 to 1 in a diagonal
-            layer; and ``layers.<i>.bias`` [m], -1 to 1, where the bias is an attenuator.
+            layer; and ``layers.<i>.bias`` [m], -1 to 1, where the bias is an attenuator. Those of
+            drawn chips have a leading dimension C.
         shifters: Form of the interferometers that the phases are for.
         bias: Form of the bias of SVD layers.
+        seed: Seed of the drawn chips, from chip 0 on, of which each has settings of its own; None
+            if settings are for ideal parts, and the same for all chips.
     """
 
     card: ONNCard
@@ -60,6 +65,52 @@ class MeshProgramme:
     settings: dict[str, Tensor]
     shifters: Shifters = "push_pull"
     bias: BiasForm = "port"
+    seed: int | None = None
+
+    @property
+    def chips(self) -> int | None:
+        """Number C of chips with settings of their own; None where all chips have the same."""
+        return None if self.seed is None else len(next(iter(self.settings.values())))
+
+    def layer_phases(self, index: int) -> dict[str, Tensor]:
+        """Return all phases of a layer in rad, chips first (one where they are the same for all).
+
+        Args:
+            index: 0-based layer.
+
+        Returns:
+            float64 [C or 1, ...] by the name of the setting in the layer. Attenuators are given by
+            the phase whose sine is the amplitude that they pass.
+        """
+        layer = self.layers[index]
+        phases = {}
+        for name in layer.settings:
+            value = self.settings[f"layers.{index}.{name}"]
+            value = value.unsqueeze(0) if self.seed is None else value
+            attenuator = name in layer.attenuator_shapes
+            phases[name] = torch.asin(value.clamp(-1.0, 1.0)) if attenuator else value
+        return phases
+
+    def with_phases(self, phases: Sequence[Mapping[str, Tensor]], *, seed: int) -> MeshProgramme:
+        """Return the same ONN with settings for each chip.
+
+        Args:
+            phases: Per layer what :meth:`layer_phases` returns, of C chips.
+            seed: Seed of the chips.
+        """
+        settings = {
+            f"layers.{i}.{name}": torch.sin(value) if name in layer.attenuator_shapes else value
+            for i, (layer, own) in enumerate(zip(self.layers, phases, strict=True))
+            for name, value in own.items()
+        }
+        settings = {name: value.double().contiguous() for name, value in settings.items()}
+        return replace(self, settings=settings, seed=seed)
+
+    def of_chip(self, chip: int) -> MeshProgramme:
+        """Return the settings of one chip as settings of ideal parts, to look at what they are."""
+        return replace(
+            self, settings={name: value[chip] for name, value in self.settings.items()}, seed=None
+        )
 
     def phases(self, name: str) -> MeshPhases:
         """Return the phases of a mesh, for example ``layers.0.left`` or ``layers.2.blocks64``."""
@@ -89,6 +140,7 @@ class MeshProgramme:
             "onn": asdict(self.card),
             "shifters": self.shifters,
             "bias": self.bias,
+            "seed": self.seed,
             "layers": [asdict(layer) for layer in self.layers],
         }
         path = folder / DESCRIPTION_FILE
@@ -114,6 +166,7 @@ class MeshProgramme:
                 settings=safetensors.torch.load_file(folder / SETTINGS_FILE),
                 shifters=description["shifters"],
                 bias=description["bias"],
+                seed=description.get("seed"),
             )
             programme._check()
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
@@ -138,6 +191,14 @@ class MeshProgramme:
         }
         if wrong := sorted(expected ^ self.settings.keys()):
             raise ValueError(f"settings are missing or do not belong here: {', '.join(wrong)}")
+        chips = [] if self.chips is None else [self.chips]
+        for i, layer in enumerate(self.layers):
+            for name, shape in layer.settings.items():
+                found = list(self.settings[f"layers.{i}.{name}"].shape)
+                if found != [*chips, *shape]:
+                    raise ValueError(
+                        f"layers.{i}.{name} has the shape {found}, not {[*chips, *shape]}"
+                    )
 
 
 def _check_format(folder: Path, description: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from itertools import pairwise
 from typing import Literal
 
-from optinc.photonics.chip_settings import BiasForm
+from optinc.photonics.chip_settings import BiasForm, Shifters
 
 LayerForm = Literal["svd", "sigma_u", "diagonal"]
 """Meshes U and V^T, attenuators between them; a mesh and attenuators a block; attenuators alone."""
@@ -189,6 +189,54 @@ def total_parts(layers: Iterable[PartCounts]) -> PartCounts:
     """Add up the parts, dB and depths of the layers that light crosses one after another."""
     columns = zip(*(astuple(layer) for layer in layers), strict=True)
     return PartCounts(*(sum(column) for column in columns))
+
+
+@dataclass(frozen=True)
+class CrossbarCounts:
+    """Parts of a layer as a crossbar, or of all layers of an ONN, without units P and T.
+
+    Attributes:
+        weights: Attenuators of weights, one for each that is not zero.
+        biases: Attenuators of biases.
+        splitters: 1:2 splitters, of inputs and of reference beams to their attenuators.
+        joints: Where light of two attenuators meets: 2:1 combiners of fields, or wires of two
+            photodiodes.
+        amplifiers: Outputs, each with the amplifier that provides its gain.
+    """
+
+    weights: int
+    biases: int
+    splitters: int
+    joints: int
+    amplifiers: int
+
+    @property
+    def devices(self) -> int:
+        """Attenuators, each an MZI: what is programmed, and counts as MZIs do in a mesh."""
+        return self.weights + self.biases
+
+    def photodiodes(self, *, intensities: bool) -> int:
+        """Count the photodiodes: one an attenuator, or a pair for each output that sums fields."""
+        return self.devices if intensities else 2 * self.amplifiers
+
+    def phase_shifters(self, *, intensities: bool, shifters: Shifters) -> int:
+        """Count the phase shifters: those of the MZIs, and of fields one a way."""
+        return self.devices * ((1 if shifters == "one_arm" else 2) + (not intensities))
+
+    @classmethod
+    def total(cls, layers: Iterable[CrossbarCounts]) -> CrossbarCounts:
+        """Add up the parts of layers."""
+        columns = zip(*(astuple(layer) for layer in layers), strict=True)
+        return cls(*(sum(column) for column in columns))
+
+
+def crossings(outputs: int, inputs: int) -> int:
+    """Count the waveguide crossings on the longest way through a crossbar of fields.
+
+    A grid: a row for each input, a column for each output, which cross wherever they meet. A
+    crossbar of intensities ends at its photodiodes, and wires cross instead.
+    """
+    return max(outputs + inputs - 2, 0)
 
 
 def network_parts(structure: Sequence[int], approximated_layers: Collection[int]) -> PartCounts:

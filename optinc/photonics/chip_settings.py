@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from optinc.errors import ConfigurationError
 
+Hardware = Literal["mesh", "crossbar"]
 Shifters = Literal["push_pull", "one_arm"]
 Averaging = Literal["coherent", "incoherent"]
 Detection = Literal["homodyne", "direct"]
@@ -49,6 +50,11 @@ class ChipSettings:
         ConfigurationError: If a value is impossible; names setting, unit and range.
     """
 
+    hardware: Hardware = _choice(
+        "mesh",
+        Hardware,
+        "a layer's weights: meshes of MZIs, or one attenuator for each nonzero one",
+    )
     shifters: Shifters = _choice("push_pull", Shifters, "where the phase shifters of an MZI lie")
     averaging: Averaging = _choice(
         "coherent", Averaging, "unit P adds fields of a common laser, or detected intensities"
@@ -289,6 +295,12 @@ def _check_combinations(settings: ChipSettings) -> None:
     Raises:
         ConfigurationError: Names both settings and the remedy.
     """
+    if settings.hardware == "crossbar" and settings.skip_loss is not None:
+        raise ConfigurationError(
+            f"optinc.chip.skip_loss={settings.skip_loss:g} dB is that of a mode that skips a "
+            "column of a mesh, but optinc.chip.hardware=crossbar has no mesh: set "
+            "optinc.chip.skip_loss=null, or optinc.chip.hardware=mesh"
+        )
     if settings.laser_power is None and settings.thermal_noise:
         raise ConfigurationError(
             f"optinc.chip.thermal_noise={settings.thermal_noise:g} pA/sqrt(Hz) is a share of full "

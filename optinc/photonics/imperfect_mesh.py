@@ -16,7 +16,7 @@ ones.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,14 +66,17 @@ def propagate(field_CBnk: Tensor, phases: MeshPhases, errors: MeshErrors) -> Ten
 
     Args:
         field_CBnk: Complex amplitudes [C, B, n, k]: k inputs of n modes each.
-        phases: Settings of the B meshes, and the form of their MZIs.
+        phases: Settings of the B meshes, the same for all chips or with a leading dimension C, and
+            the form of their MZIs.
         errors: Errors of the C chips.
 
     Returns:
         Complex amplitudes [C, B, n, k] behind the meshes, differentiable in settings and errors.
     """
+    if phases.output_Bn.ndim == 2:
+        phases = _for_all_chips(phases)
     start = 0
-    for modes in mesh_columns(phases.output_Bn.shape[1]):
+    for modes in mesh_columns(phases.output_Bn.shape[-1]):
         # The second column of two modes has nothing in it: it is not built.
         if not len(modes):
             continue
@@ -86,32 +89,47 @@ def propagate(field_CBnk: Tensor, phases: MeshPhases, errors: MeshErrors) -> Ten
     return shift(field_CBnk, output.unsqueeze(-1))
 
 
-def attenuate(passed_BM: Tensor, errors: MeshErrors) -> Tensor:
+def attenuate(theta: Tensor, errors: MeshErrors) -> Tensor:
     """Return the amplitudes that columns of attenuators pass on drawn chips.
 
     Args:
-        passed_BM: Settings of B columns of attenuators, -1 to 1.
+        theta: Internal phases in rad of B columns of attenuators, [B, M] for all chips or
+            [C or 1, B, M]: an attenuator passes the amplitude sin(theta). A negative phase is a
+            positive one with the sign of the amplitude turned.
         errors: Errors of the C chips, those of the attenuators in place of E interferometers; the
             shifters of a column are neighbours.
 
     Returns:
-        Complex amplitudes [C or 1, B, M], relative to the phases that the settings bring with them.
+        Complex amplitudes [C or 1, B, M], relative to the phases that the settings bring with them;
+        differentiable.
     """
-    theta_BM = torch.arcsin(passed_BM.abs().clamp(max=1.0))
-    phases = MeshPhases(theta_BM, torch.zeros_like(theta_BM), theta_BM, shifters="one_arm")
+    theta_CBM = theta if theta.ndim == 3 else theta.unsqueeze(0)
+    sign_CBM = torch.where(theta_CBM < 0, -1.0, 1.0)
+    theta_CBM = theta_CBM.abs()
+    phases = MeshPhases(theta_CBM, torch.zeros_like(theta_CBM), theta_CBM, shifters="one_arm")
     played = _column(phases, errors, slice(None))[..., 0, 0]
     # M(theta, 0) of a one_arm MZI has -i exp(i theta) sin(theta) there.
-    expected = torch.polar(torch.ones_like(theta_BM), theta_BM - math.pi / 2)
-    return played * expected.conj() * torch.where(passed_BM < 0, -1.0, 1.0)
+    expected = torch.polar(torch.ones_like(theta_CBM), theta_CBM - math.pi / 2)
+    return played * expected.conj() * sign_CBM
 
 
-def _made(phases_BH: Tensor, errors: MeshErrors, error_CBH: Tensor | None) -> Tensor:
+def _for_all_chips(phases: MeshPhases) -> MeshPhases:
+    """Return phases with a leading dimension for chips."""
+    return replace(
+        phases,
+        theta_BE=phases.theta_BE.unsqueeze(0),
+        phi_BE=phases.phi_BE.unsqueeze(0),
+        output_Bn=phases.output_Bn.unsqueeze(0),
+    )
+
+
+def _made(phases_CBH: Tensor, errors: MeshErrors, error_CBH: Tensor | None) -> Tensor:
     """Return the phases that light sees in neighbouring shifters, [C or 1, B, H] in rad."""
     # A phase that rounding puts just below a full turn is no phase, and no heat.
-    heat_BH = torch.remainder(phases_BH + NO_TURN, FULL_TURN) - NO_TURN
-    set_BH = quantize(heat_BH, bits=errors.phase_bits)
-    heated_BH = add_crosstalk(set_BH, share=errors.crosstalk)
-    return heated_BH.unsqueeze(0) if error_CBH is None else heated_BH + error_CBH
+    heat_CBH = torch.remainder(phases_CBH + NO_TURN, FULL_TURN) - NO_TURN
+    set_CBH = quantize(heat_CBH, bits=errors.phase_bits)
+    heated_CBH = add_crosstalk(set_CBH, share=errors.crosstalk)
+    return heated_CBH if error_CBH is None else heated_CBH + error_CBH
 
 
 def _column(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
@@ -122,10 +140,10 @@ def _column(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
 
     couplers, loss = of_column(errors.couplers_CBE2), of_column(errors.loss_CBE2)
     if loss is None and errors.extinction is not None:
-        loss = torch.zeros(1, *phases.theta_BE[:, slots].shape, 2, dtype=phases.theta_BE.dtype)
+        loss = torch.zeros(*phases.theta_BE[..., slots].shape, 2, dtype=phases.theta_BE.dtype)
     return mzi.transfer(
         _arms(phases, errors, slots),
-        _made(phases.phi_BE[:, slots], errors, of_column(errors.phi_CBE)),
+        _made(phases.phi_BE[..., slots], errors, of_column(errors.phi_CBE)),
         coupler_angles_2=None if couplers is None else EVEN + couplers,
         arm_amplitudes_2=(
             None if loss is None else mzi.arm_amplitudes(loss, extinction=errors.extinction)
@@ -136,16 +154,16 @@ def _column(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
 
 def _arms(phases: MeshPhases, errors: MeshErrors, slots: slice) -> Tensor:
     """Return the phases of the arms of one column, [C or 1, B, M, 2] in rad."""
-    arms_BM2 = mzi.arm_phases(phases.theta_BE[:, slots], shifters=phases.shifters)
+    arms_CBM2 = mzi.arm_phases(phases.theta_BE[..., slots], shifters=phases.shifters)
     # Only arms with a shifter are neighbours: the upper arm of a one_arm MZI has none.
     driven = slice(0 if phases.shifters == "push_pull" else 1, 2)
-    set_BH = quantize(arms_BM2[..., driven].flatten(1), bits=errors.phase_bits)
+    set_CBH = quantize(arms_CBM2[..., driven].flatten(2), bits=errors.phase_bits)
     if phases.shifters == "push_pull":
         # Driven to both sides: what is a share of a negative phase is negative.
-        set_BH = torch.where(set_BH > math.pi, set_BH - FULL_TURN, set_BH)
-    heated_BH = add_crosstalk(set_BH, share=errors.crosstalk)
-    made_CBM = heated_BH.reshape(1, *arms_BM2.shape[:2], -1)
-    made_CBM2 = torch.cat([arms_BM2[None, ..., : driven.start], made_CBM], dim=-1)
+        set_CBH = torch.where(set_CBH > math.pi, set_CBH - FULL_TURN, set_CBH)
+    heated_CBH = add_crosstalk(set_CBH, share=errors.crosstalk)
+    made_CBM = heated_CBH.reshape(*arms_CBM2.shape[:3], -1)
+    made_CBM2 = torch.cat([arms_CBM2[..., : driven.start], made_CBM], dim=-1)
     return made_CBM2 if errors.arms_CBE2 is None else made_CBM2 + errors.arms_CBE2[:, :, slots]
 
 

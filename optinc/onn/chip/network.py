@@ -24,10 +24,18 @@ from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.chip.crossbar import (
+    IntensityTransfer,
+    carries_intensities,
+    draw_crossbars,
+    modulators_leave,
+    sent_intensities,
+)
 from optinc.onn.chip.draws import Draws
-from optinc.onn.chip.layers import LayerBuilder, LayerTransfer
+from optinc.onn.chip.layers import LayerTransfer, draw_layer
 from optinc.onn.chip.scales import uncentred_scales
 from optinc.onn.chip.servers import Servers
+from optinc.onn.crossbar_settings import CrossbarProgramme, map_crossbar
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics.chip_settings import ChipSettings
@@ -60,7 +68,7 @@ class ChipNetwork(nn.Module):
         network: OpticalNetwork,
         settings: ChipSettings,
         servers: Servers,
-        layers: Sequence[LayerTransfer],
+        layers: Sequence[LayerTransfer | IntensityTransfer],
         *,
         chips: int,
     ) -> None:
@@ -71,6 +79,11 @@ class ChipNetwork(nn.Module):
         self._input = network.input_scale, network.input_offset
         self._output = network.output_scale, network.output_offset
         self._scales = uncentred_scales(network, self.scenario)
+        self._intensities = carries_intensities(settings)
+        if self._intensities:
+            # Light of the averages alone: the offset is one of the biases.
+            self._scales[0] = abs(network.input_scale) * self.scenario.full_scale
+        self._dark = modulators_leave(settings)
         self._relu = ReLU.of(settings)
         self._modulator = Modulator(extinction=settings.modulator_extinction)
         self._detected_variance = _detected_variance(settings)
@@ -84,7 +97,8 @@ class ChipNetwork(nn.Module):
         settings: ChipSettings,
         *,
         chips: int = 1,
-        programme: MeshProgramme | None = None,
+        first: int = 0,
+        programme: MeshProgramme | CrossbarProgramme | None = None,
     ) -> ChipNetwork:
         """Draw chips of an ONN.
 
@@ -96,22 +110,29 @@ class ChipNetwork(nn.Module):
             onn: The ONN.
             settings: Parts and errors; chip c is a function of (``settings.seed``, c) alone.
             chips: Number C of chips.
-            programme: Settings of the meshes, of this ONN; None maps it.
+            first: Number of the first chip.
+            programme: Settings of the meshes or crossbars, of this ONN, the same for all chips, or
+                of meshes those of each; None maps it.
 
         Raises:
             ConfigurationError: If there is no chip, or the settings of the meshes are for other
-                interferometers, other biases or another ONN.
+                interferometers, other biases, other chips or another ONN.
         """
         if chips < 1:
             raise ConfigurationError(f"the number of chips must be at least 1, got {chips}")
         if programme is None:
-            programme = map_onn(onn, shifters=settings.shifters, bias=settings.bias)
+            programme = _mapped(onn, settings)
         _check_programme(programme, onn, settings)
-        draws = Draws(settings.seed, chips)
-        layers = [
-            LayerBuilder(settings, draws, programme, index).build()
-            for index in range(len(programme.layers))
-        ]
+        draws = Draws(settings.seed, chips, first)
+        layers: list[LayerTransfer | IntensityTransfer]
+        if isinstance(programme, CrossbarProgramme):
+            layers = draw_crossbars(settings, draws, programme)
+        else:
+            _check_chips(programme, settings, last=first + chips)
+            layers = [
+                draw_layer(settings, draws, programme, index)
+                for index in range(len(programme.layers))
+            ]
         servers = Servers(settings, onn.card.scenario, draws)
         return cls(onn.network, settings, servers, layers, chips=chips)
 
@@ -178,19 +199,17 @@ class ChipNetwork(nn.Module):
 
     def _play_chip(self, averages: Tensor, chip: int, generator: torch.Generator | None) -> Tensor:
         """Return the outputs of one chip, float32 [P, M], for averages, real or complex [P, K]."""
-        scale, offset = self._input
-        beams = averages * scale
-        signal = beams + offset
-        light = beams.abs().square() + offset**2 if self._relative else None
-        for i, layer in enumerate(self._transfers):
+        signal, light = self._entering(averages)
+        for i, layer in enumerate(self.layers):
             if i:
-                full_scale = self._scales[i]
-                signal = self._relu.rectify(signal, full_scale=full_scale)
-                light = signal.square() if self._relative else None
-                if self.settings.modulator_extinction is not None:
-                    signal = self._modulator.modulate(signal / full_scale) * full_scale
+                signal, light = self._modulated(signal, i)
             signal = self._with_noise(signal, light, i, generator)
-            signal = self._detected(layer, signal, i, chip, generator)
+            if self._intensities:
+                currents = cast("IntensityTransfer", layer)
+                signal = self._detected_currents(currents, signal, i, chip, generator)
+            else:
+                transfer = cast("LayerTransfer", layer)
+                signal = self._detected(transfer, signal, i, chip, generator)
         scale, offset = self._output
         received = signal * scale + offset
         if self.settings.receiver_noise:
@@ -198,9 +217,33 @@ class ChipNetwork(nn.Module):
             received = received + sigma * _normal(received, generator)
         return received
 
-    @property
-    def _transfers(self) -> list[LayerTransfer]:
-        return [cast("LayerTransfer", layer) for layer in self.layers]
+    def _entering(self, averages: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the amplitudes that enter layer 1, or intensities, and what lasers send for them.
+
+        Intensities are modulated anew, behind detectors at unit P, homodyne ones of fields.
+        """
+        scale, offset = self._input
+        if self._intensities:
+            return self._sent(averages.real * abs(scale), 0)
+        beams = averages * scale
+        light = beams.abs().square() + offset**2 if self._relative else None
+        return beams + offset, light
+
+    def _modulated(self, signal: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
+        """Return the amplitudes or intensities behind ReLU and modulators, see _entering."""
+        full_scale = self._scales[i]
+        signal = self._relu.rectify(signal, full_scale=full_scale)
+        if self._intensities:
+            return self._sent(signal, i)
+        light = signal.square() if self._relative else None
+        if self.settings.modulator_extinction is not None:
+            signal = self._modulator.modulate(signal / full_scale) * full_scale
+        return signal, light
+
+    def _sent(self, signal: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
+        """Return the intensities that modulators send, and their squares, see _entering."""
+        sent = sent_intensities(signal, dark=self._dark, full_scale=self._scales[i])
+        return sent, sent.square() if self._relative else None
 
     def _with_noise(
         self, signal: Tensor, light: Tensor | None, i: int, generator: torch.Generator | None
@@ -242,6 +285,27 @@ class ChipNetwork(nn.Module):
         if self.settings.laser_power is None:
             return detected
         return self._with_detector_noise(detected, layer.gain_Cm[chip] * self._scales[i], generator)
+
+    def _detected_currents(
+        self,
+        layer: IntensityTransfer,
+        light: Tensor,
+        i: int,
+        chip: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Return the amplified sums of currents of a layer's photodiodes, float32 [P, m]."""
+        reference = torch.ones_like(light[:, :1])
+        if self._relative:
+            reference = reference + self._relative * _normal(reference, generator)
+        dark = self._dark * self._scales[i]
+        detected = layer.currents(light, chip=chip, reference=reference, dark=dark)
+        if self.settings.laser_power is None:
+            return detected
+        floor, slope = self._detected_variance
+        unit_m = layer.gain_Cm[chip] * self._scales[i]
+        lit = layer.lit(light, chip=chip) / unit_m
+        return detected + unit_m * (floor + slope * lit).sqrt() * _normal(detected, generator)
 
     def _with_detector_noise(
         self, detected: Tensor, unit_m: Tensor, generator: torch.Generator | None
@@ -285,12 +349,13 @@ def _relative_noise(settings: ChipSettings) -> float:
     """Return the sigma of amplitudes, of the amplitude, that the lasers' intensity noise causes.
 
     A homodyne detector multiplies signal and local oscillator of one laser: its current has the
-    relative noise of the power. The modulus of a field has half of it.
+    relative noise of the power, as an intensity has. The modulus of a field has half of it.
     """
     if settings.rin is None:
         return 0.0
     power = intensity_noise(settings.rin, bandwidth=settings.noise_bandwidth)
-    return power if settings.detection == "homodyne" else power / 2
+    whole = settings.detection == "homodyne" or carries_intensities(settings)
+    return power if whole else power / 2
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -298,18 +363,53 @@ def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=like.device)
 
 
-def _check_programme(programme: MeshProgramme, onn: ONNArtifact, settings: ChipSettings) -> None:
-    """Refuse settings of meshes that belong to another chip.
+def _mapped(onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme | CrossbarProgramme:
+    """Map an ONN to the hardware of a chip."""
+    if settings.hardware == "crossbar":
+        return map_crossbar(onn, detection=settings.detection)
+    return map_onn(onn, shifters=settings.shifters, bias=settings.bias)
+
+
+def _check_programme(
+    programme: MeshProgramme | CrossbarProgramme, onn: ONNArtifact, settings: ChipSettings
+) -> None:
+    """Refuse settings of meshes or crossbars that belong to another chip.
 
     Raises:
         ConfigurationError: Names the setting and the remedy.
     """
+    crossbar = isinstance(programme, CrossbarProgramme)
+    found = "crossbar" if crossbar else "mesh"
+    if settings.hardware != found:
+        raise ConfigurationError(
+            f"optinc.chip.hardware={settings.hardware}, but the settings are those of a {found}: "
+            f"map the ONN with hardware={settings.hardware}"
+        )
     if programme.card != onn.card:
         raise ConfigurationError("the settings of the meshes belong to another ONN than the chip's")
-    for name in ("shifters", "bias"):
+    for name in ("detection",) if crossbar else ("shifters", "bias"):
         expected, found = getattr(settings, name), getattr(programme, name)
         if expected != found:
             raise ConfigurationError(
                 f"optinc.chip.{name}={expected}, but the settings of the meshes are for {found}: "
                 f"map the ONN with {name}={expected}"
             )
+
+
+def _check_chips(programme: MeshProgramme, settings: ChipSettings, *, last: int) -> None:
+    """Refuse settings of meshes that were made for other chips, or for fewer.
+
+    Raises:
+        ConfigurationError: Names the setting and the remedy.
+    """
+    if programme.chips is None:
+        return
+    if programme.seed != settings.seed:
+        raise ConfigurationError(
+            f"optinc.chip.seed={settings.seed}, but the settings of the meshes are for the chips of "
+            f"seed {programme.seed}: set optinc.chip.seed={programme.seed}, or calibrate anew"
+        )
+    if last > programme.chips:
+        raise ConfigurationError(
+            f"{last} chips are drawn, but the settings of the meshes are those of {programme.chips}"
+        )

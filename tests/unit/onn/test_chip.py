@@ -1,12 +1,13 @@
 """ONNs on drawn chips: ideal ones, and each effect against a closed form.
 
-Covers: optinc.onn.chip, optinc.onn.chip.accuracy, optinc.onn.chip.draws, optinc.onn.chip.layers,
-    optinc.onn.chip.network, optinc.onn.chip.scales, optinc.onn.chip.servers
+Covers: optinc.onn.chip, optinc.onn.chip.accuracy, optinc.onn.chip.draws, optinc.onn.chip.errors,
+    optinc.onn.chip.layers, optinc.onn.chip.network, optinc.onn.chip.scales, optinc.onn.chip.servers
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch import Tensor
 from optinc.errors import ConfigurationError
 from optinc.onn.chip import ChipNetwork, chip_accuracy
 from optinc.onn.chip.draws import Draws
-from optinc.onn.chip.layers import LayerBuilder, LayerTransfer
+from optinc.onn.chip.errors import draw_errors
+from optinc.onn.chip.layers import LayerTransfer, draw_layer
 from optinc.onn.chip.scales import uncentred_scales
 from optinc.onn.chip.servers import Servers
 from optinc.onn.dataset import samples_of_index
@@ -228,7 +230,7 @@ def test_the_gain_is_that_of_the_mesh_settings_and_of_the_losses() -> None:
 def layer_of(name: str, index: int, settings: ChipSettings, *, chips: int) -> LayerTransfer:
     """Draw one layer of an ONN of scenario 1."""
     meshes = programme(f"b8_n4_half_even_{name}")
-    return LayerBuilder(settings, Draws(0, chips), meshes, index).build()
+    return draw_layer(settings, Draws(0, chips), meshes, index)
 
 
 def test_light_that_skips_columns_without_loss_upsets_the_weights() -> None:
@@ -253,8 +255,9 @@ def test_splitters_of_blocks_divide_the_light_of_each_input_unevenly() -> None:
 def test_combiners_weigh_the_blocks_of_each_output_unevenly() -> None:
     # 4 x 10: two blocks of 4 x 4 and a rest of 4 x 2, two blocks of 2 x 2; combined 3:1, split 1:2.
     settings = ChipSettings(splitter_imbalance=0.1)
-    builder = LayerBuilder(settings, Draws(0, 400), programme("b8_n4_half_even_smallest"), 0)
-    relative = builder._imbalance(4, 10)
+    layer = replace(programme("b8_n4_half_even_all_layers").layers[0], outputs=4, inputs=10)
+    relative = draw_errors(layer, settings, Draws(0, 400), index=0).imbalance_Cmn
+    assert relative is not None
     first, second, rest = relative[..., :4], relative[..., 4:8], relative[..., 8:]
     for block in (first, second):
         assert block.equal(block[..., :1].expand_as(block))

@@ -21,7 +21,9 @@ from optinc.tasks.main import CONF
 from tests.processes import ROOT
 
 FOLDER = CONF / "optinc" / "chip"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "ideal")
+NAMES = sorted(
+    path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("ideal", "target")
+)
 NAMED = re.compile(
     r"doi:10\.|arXiv:\d{4}\.\d{4,5}|PMC\d+|\.yml|\.yaml|epfl\.ch|rfessentials\.com|photonica\.io"
 )
@@ -62,6 +64,17 @@ def test_every_value_has_a_source_and_every_source_a_value(name: str) -> None:
     assert list(sources) == [key for key in values if key not in ("defaults", "sources")]
     for setting, text in sources.items():
         assert setting in ASSUMED or NAMED.search(text), (setting, text)
+
+
+def test_the_target_has_the_errors_of_the_goal_and_does_not_pretend_to_a_source() -> None:
+    values = content("target")
+    assert values.pop("defaults") == ["ideal", "_self_"]
+    sources = values.pop("sources")
+    assert list(sources) == list(values)
+    assert all(text.startswith("target: ") for text in sources.values())
+    goal = {"coupler_error": 0.02, "phase_error": 0.003, "phase_bits": 10, "mzi_loss_spread": 0.02}
+    goal |= {"noise": 0.005, "receiver_noise": 0.005}
+    assert values == goal | {"shifters": "one_arm", "bias": "attenuator"}
 
 
 @pytest.mark.parametrize("name", NAMES)
