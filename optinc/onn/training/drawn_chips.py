@@ -14,25 +14,27 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
+from optinc.onn.artifact import ONNArtifact, unstored
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.layers import LayerTransfer
-from optinc.onn.chip.network import ChipNetwork, draw_layers
+from optinc.onn.chip.network import ChipNetwork, map_chip
 from optinc.onn.chip.scales import uncentred_scales
 from optinc.onn.chip.servers import EFFECTS, PHASES, Servers
+from optinc.onn.crossbar_settings import CrossbarProgramme
 from optinc.onn.design import ONNDesign, in_cascade
-from optinc.onn.mesh_settings import MeshSettings, map_network
+from optinc.onn.mesh_settings import MeshProgramme
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.server_symbols import draw_codes
 from optinc.onn.training.settings import check_counts
 from optinc.photonics.chip_settings import ChipSettings, numbers
-from optinc.signal.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class _Mapped:
     """What was computed when the meshes were last set.
 
     Attributes:
-        programme: Settings of the meshes.
-        weights: Weight and bias of every layer that they are for, float32 on the CPU.
+        onn: The ONN of that moment, on the CPU.
+        programme: Settings of its meshes or crossbars.
         scales: Full scale of every layer's inputs.
     """
 
-    programme: MeshSettings
-    weights: list[tuple[Tensor, Tensor]]
+    onn: ONNArtifact
+    programme: MeshProgramme | CrossbarProgramme
     scales: list[float]
 
 
@@ -59,8 +61,7 @@ class DrawnChips:
 
     Args:
         settings: Parts and errors.
-        scenario: The switch that the ONN serves.
-        approximated: 1-based layers in Sigma U form.
+        design: Scenario, structure and approximated layers of the ONN.
         chips: Chips C of a step, each of which plays the whole batch.
         mapping_interval: Steps between two computations of the settings of the meshes. In between
             the errors are those of settings up to as many steps old.
@@ -75,33 +76,28 @@ class DrawnChips:
         self,
         settings: ChipSettings,
         *,
-        scenario: Scenario,
-        approximated: Collection[int],
+        design: ONNDesign,
         chips: int,
         mapping_interval: int,
         seed: int,
     ) -> None:
         check_counts("onn_training", chips=chips, mapping_interval=mapping_interval)
-        _check_played(settings, scenario)
-        self.settings, self.scenario = settings, scenario
-        self.approximated, self.chips = frozenset(approximated), chips
-        self.mapping_interval = mapping_interval
-        self.seed = _hashed("training", settings.seed, seed)
+        _check_played(settings, design)
+        self.design, self.chips, self.mapping_interval = design, chips, mapping_interval
+        self.seed = seed
+        # The chips of an evaluation are those of settings.seed itself.
+        self.settings = replace(settings, seed=_hashed("training", settings.seed, seed))
         self._mapped: _Mapped | None = None
 
     @torch.no_grad()
     def set_meshes(self, network: OpticalNetwork) -> None:
         """Compute the settings of the meshes for the weights that a network has now."""
         own = copy.deepcopy(network).cpu().requires_grad_(False)
+        onn = unstored(own, self.design)
         self._mapped = _Mapped(
-            programme=map_network(
-                own,
-                approximated=self.approximated,
-                shifters=self.settings.shifters,
-                bias=self.settings.bias,
-            ),
-            weights=[(layer.weight, layer.bias) for layer in own.linears],
-            scales=uncentred_scales(own, self.scenario),
+            onn=onn,
+            programme=map_chip(onn, self.settings),
+            scales=uncentred_scales(own, self.design.scenario),
         )
 
     def draw(self, network: OpticalNetwork, averages_PK: Tensor, *, step: int) -> ChipNetwork:
@@ -113,15 +109,21 @@ class DrawnChips:
             step: 0-based step of the training.
         """
         mapped = self._last_mapped()
-        draws = Draws(self.seed, self.chips, first=step * self.chips)
-        drawn = draw_layers(mapped.programme, self.settings, draws)
-        layers = [
-            _moved(layer.to(averages_PK.device), linear.weight, linear.bias, old)
-            for layer, linear, old in zip(drawn, network.linears, mapped.weights, strict=True)
-        ]
-        servers = Servers(self.settings, self.scenario, draws).to(averages_PK.device)
-        scales = _with_gradient(mapped.scales, network, averages_PK)
-        return ChipNetwork(network, self.settings, servers, layers, chips=self.chips, scales=scales)
+        chips = ChipNetwork.draw(
+            mapped.onn,
+            self.settings,
+            chips=self.chips,
+            first=step * self.chips,
+            programme=mapped.programme,
+            scales=_with_gradient(mapped.scales, network, averages_PK),
+        ).to(averages_PK.device)
+        chips.layers = nn.ModuleList(
+            _moved(cast("LayerTransfer", layer), linear, old)
+            for layer, linear, old in zip(
+                chips.layers, network.linears, mapped.onn.network.linears, strict=True
+            )
+        )
+        return chips
 
     def play(self, network: OpticalNetwork, averages_PK: Tensor, *, step: int) -> Tensor:
         """Map averages A to the analog outputs of the chips of a step.
@@ -134,13 +136,15 @@ class DrawnChips:
         Returns:
             Outputs, float32 [C, P, M], in PAM4 amplitudes; differentiable in the weights.
         """
-        generator = torch.Generator(averages_PK.device).manual_seed(_hashed(self.seed, step))
+        generator = torch.Generator(averages_PK.device).manual_seed(
+            _hashed(self.settings.seed, step)
+        )
         chips = self.draw(network, averages_PK, step=step)
         if not chips.needs_servers:
             return chips.play(averages_PK.unsqueeze(0), generator=generator)
-        steps = torch.tensor(self.scenario.input_steps, device=averages_PK.device)
+        steps = torch.tensor(self.design.scenario.input_steps, device=averages_PK.device)
         sums_PK = (averages_PK * steps).round().long()
-        codes_NP = draw_codes(sums_PK, self.scenario, generator=generator)
+        codes_NP = draw_codes(sums_PK, self.design.scenario, generator=generator)
         return chips.play(chips.servers.average(codes_NP, generator=generator), generator=generator)
 
     def _last_mapped(self) -> _Mapped:
@@ -167,20 +171,14 @@ def drawn_chips(
     if chips == 0:
         return None
     return DrawnChips(
-        settings,
-        scenario=design.scenario,
-        approximated=design.approximated_layers,
-        chips=chips,
-        mapping_interval=mapping_interval,
-        seed=seed,
+        settings, design=design, chips=chips, mapping_interval=mapping_interval, seed=seed
     )
 
 
-def _moved(
-    layer: LayerTransfer, weight_mn: Tensor, bias_m: Tensor, old: tuple[Tensor, Tensor]
-) -> LayerTransfer:
+def _moved(layer: LayerTransfer, now: nn.Linear, old: nn.Linear) -> LayerTransfer:
     """Return the transfer of drawn chips for weights that differ from those it was drawn for."""
-    old_mn, old_m = (value.to(weight_mn.device) for value in old)
+    weight_mn, bias_m = now.weight, now.bias
+    old_mn, old_m = old.weight.to(weight_mn.device), old.bias.to(weight_mn.device)
     # W and b share gain and reference beam: both errors grow when both do.
     size = (weight_mn.square().sum() + bias_m.square().sum()).sqrt()
     old_size = (old_mn.square().sum() + old_m.square().sum()).sqrt()
@@ -210,7 +208,7 @@ def _with_gradient(
     return moving
 
 
-def _check_played(settings: ChipSettings, scenario: Scenario) -> None:
+def _check_played(settings: ChipSettings, design: ONNDesign) -> None:
     """Refuse a chip without errors and noise, and what training does not play.
 
     Raises:
@@ -228,14 +226,12 @@ def _check_played(settings: ChipSettings, scenario: Scenario) -> None:
             f"onn_training.chips needs signed outputs, optinc.chip.detection=homodyne, got "
             f"{settings.detection}"
         )
-    if in_cascade(scenario):
-        servers = Servers(settings, scenario, Draws(0, 1))
-        if servers.individual:
-            raise ConfigurationError(
-                "the switches of a cascade are trained through chips whose servers are equal: of "
-                f"optinc.chip set {', '.join((*EFFECTS, *PHASES))} to 0 and modulator_extinction "
-                "to null, or onn_training.chips=0"
-            )
+    if in_cascade(design.scenario) and Servers(settings, design.scenario, Draws(0, 1)).individual:
+        raise ConfigurationError(
+            "switches of a cascade are trained through chips of equal servers: set "
+            f"{', '.join(f'optinc.chip.{name}' for name in (*EFFECTS, *PHASES))} to 0 and "
+            "optinc.chip.modulator_extinction to null, or onn_training.chips=0"
+        )
 
 
 def _hashed(*parts: str | int) -> int:
