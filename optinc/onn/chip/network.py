@@ -128,7 +128,7 @@ class ChipNetwork(nn.Module):
         if chips < 1:
             raise ConfigurationError(f"the number of chips must be at least 1, got {chips}")
         if programme is None:
-            programme = map_chip(onn, settings)
+            programme = _mapped(onn, settings)
         _check_programme(programme, onn, settings)
         draws = Draws(settings.seed, chips, first)
         layers: list[LayerTransfer | IntensityTransfer]
@@ -380,7 +380,7 @@ def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=like.device)
 
 
-def map_chip(onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme | CrossbarProgramme:
+def _mapped(onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme | CrossbarProgramme:
     """Map an ONN to the hardware of a chip."""
     if settings.hardware == "crossbar":
         return map_crossbar(onn, detection=settings.detection)

@@ -22,15 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from optinc.errors import ConfigurationError
-from optinc.onn.artifact import ONNArtifact, unstored
+from optinc.onn.artifact import unstored
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.layers import LayerTransfer
-from optinc.onn.chip.network import ChipNetwork, map_chip
+from optinc.onn.chip.network import ChipNetwork
 from optinc.onn.chip.scales import uncentred_scales
 from optinc.onn.chip.servers import EFFECTS, PHASES, Servers
-from optinc.onn.crossbar_settings import CrossbarProgramme
 from optinc.onn.design import ONNDesign, in_cascade
-from optinc.onn.mesh_settings import MeshProgramme
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.server_symbols import draw_codes
 from optinc.onn.training.settings import check_counts
@@ -38,18 +36,20 @@ from optinc.photonics.chip_settings import ChipSettings, numbers
 
 
 @dataclass(frozen=True)
-class _Mapped:
-    """What was computed when the meshes were last set.
+class _Drawn:
+    """Chips of the next steps, all with the same settings.
 
     Attributes:
-        onn: The ONN of that moment, on the CPU.
-        programme: Settings of its meshes or crossbars.
-        scales: Full scale of every layer's inputs.
+        first: Number of the first chip.
+        network: The network when the settings were computed, on the CPU.
+        scales: Full scale of every layer's inputs in it.
+        layers: Transfers of its layers on all of these chips.
     """
 
-    onn: ONNArtifact
-    programme: MeshProgramme | CrossbarProgramme
+    first: int
+    network: OpticalNetwork
     scales: list[float]
+    layers: list[LayerTransfer]
 
 
 class DrawnChips:
@@ -87,43 +87,60 @@ class DrawnChips:
         self.seed = seed
         # The chips of an evaluation are those of settings.seed itself.
         self.settings = replace(settings, seed=_hashed("training", settings.seed, seed))
-        self._mapped: _Mapped | None = None
+        self._drawn: _Drawn | None = None
 
     @torch.no_grad()
-    def set_meshes(self, network: OpticalNetwork) -> None:
-        """Compute the settings of the meshes for the weights that a network has now."""
+    def set_meshes(self, network: OpticalNetwork, *, step: int) -> None:
+        """Compute settings for the weights that a network has now, and draw chips with them.
+
+        Args:
+            network: The network.
+            step: 0-based step of the training, from which on ``mapping_interval`` steps get chips.
+        """
         own = copy.deepcopy(network).cpu().requires_grad_(False)
-        onn = unstored(own, self.design)
-        self._mapped = _Mapped(
-            onn=onn,
-            programme=map_chip(onn, self.settings),
-            scales=uncentred_scales(own, self.design.scenario),
+        scales = uncentred_scales(own, self.design.scenario)
+        # Many chips at once are drawn in little more time than one.
+        chips = ChipNetwork.draw(
+            unstored(own, self.design),
+            self.settings,
+            chips=self.chips * self.mapping_interval,
+            first=self.chips * step,
+            scales=scales,
         )
+        layers = [cast("LayerTransfer", layer) for layer in chips.layers]
+        self._drawn = _Drawn(self.chips * step, own, scales, layers)
 
     def draw(self, network: OpticalNetwork, averages_PK: Tensor, *, step: int) -> ChipNetwork:
-        """Draw the chips of a step, differentiable in the weights of a network.
+        """Return the chips of a step, differentiable in the weights of a network.
 
         Args:
             network: The network, of which :meth:`set_meshes` has been given an earlier state.
             averages_PK: ONN inputs whose strongest light stands for the full scale's gradient.
             step: 0-based step of the training.
         """
-        mapped = self._last_mapped()
-        chips = ChipNetwork.draw(
-            mapped.onn,
-            self.settings,
-            chips=self.chips,
-            first=step * self.chips,
-            programme=mapped.programme,
-            scales=_with_gradient(mapped.scales, network, averages_PK),
-        ).to(averages_PK.device)
-        chips.layers = nn.ModuleList(
-            _moved(cast("LayerTransfer", layer), linear, old)
+        drawn, first = self._drawn, self.chips * step
+        if drawn is None or not drawn.first <= first < drawn.first + self.chips * (
+            self.mapping_interval
+        ):
+            raise RuntimeError(f"set_meshes() has drawn no chips for step {step}")
+        chosen = slice(first - drawn.first, first - drawn.first + self.chips)
+        layers = [
+            _moved(layer, chosen, linear, old)
             for layer, linear, old in zip(
-                chips.layers, network.linears, mapped.onn.network.linears, strict=True
+                drawn.layers, network.linears, drawn.network.linears, strict=True
             )
+        ]
+        draws = Draws(self.settings.seed, self.chips, first)
+        servers = Servers(self.settings, self.design.scenario, draws)
+        scales = _with_gradient(drawn.scales, network, averages_PK)
+        return ChipNetwork(
+            network,
+            self.settings,
+            servers.to(averages_PK.device),
+            layers,
+            chips=self.chips,
+            scales=scales,
         )
-        return chips
 
     def play(self, network: OpticalNetwork, averages_PK: Tensor, *, step: int) -> Tensor:
         """Map averages A to the analog outputs of the chips of a step.
@@ -146,11 +163,6 @@ class DrawnChips:
         sums_PK = (averages_PK * steps).round().long()
         codes_NP = draw_codes(sums_PK, self.design.scenario, generator=generator)
         return chips.play(chips.servers.average(codes_NP, generator=generator), generator=generator)
-
-    def _last_mapped(self) -> _Mapped:
-        if self._mapped is None:
-            raise RuntimeError("set_meshes() must come before the first step")
-        return self._mapped
 
 
 def drawn_chips(
@@ -175,20 +187,21 @@ def drawn_chips(
     )
 
 
-def _moved(layer: LayerTransfer, now: nn.Linear, old: nn.Linear) -> LayerTransfer:
-    """Return the transfer of drawn chips for weights that differ from those it was drawn for."""
+def _moved(layer: LayerTransfer, chosen: slice, now: nn.Linear, old: nn.Linear) -> LayerTransfer:
+    """Return the transfer of some chips for weights that differ from those it was drawn for."""
     weight_mn, bias_m = now.weight, now.bias
-    old_mn, old_m = old.weight.to(weight_mn.device), old.bias.to(weight_mn.device)
-    # W and b share gain and reference beam: both errors grow when both do.
-    size = (weight_mn.square().sum() + bias_m.square().sum()).sqrt()
-    old_size = (old_mn.square().sum() + old_m.square().sum()).sqrt()
-    grown = size / old_size if old_size else 1.0
+    on_device = weight_mn.device
+    old_mn, old_m = old.weight, old.bias
     if layer.diagonal:
         weight_mn, old_mn = torch.diagonal(weight_mn), torch.diagonal(old_mn)
+    # W and b share gain and reference beam: the errors of both grow when both do.
+    size = (now.weight.square().sum() + bias_m.square().sum()).sqrt()
+    old_size = float((old.weight.square().sum() + old_m.square().sum()).sqrt())
+    grown = size / old_size if old_size else torch.ones_like(size)
     return LayerTransfer(
-        weight=weight_mn + grown * (layer.weight - old_mn),
-        bias_Cm=bias_m + grown * (layer.bias_Cm - old_m),
-        gain_Cm=grown * layer.gain_Cm,
+        weight=weight_mn + grown * (layer.weight[chosen] - old_mn).to(on_device),
+        bias_Cm=bias_m + grown * (layer.bias_Cm[chosen] - old_m).to(on_device),
+        gain_Cm=grown * layer.gain_Cm[chosen].to(on_device),
     )
 
 

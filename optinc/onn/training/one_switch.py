@@ -29,6 +29,7 @@ from optinc.onn.training.drawn_chips import DrawnChips
 from optinc.onn.training.losses import ONNLoss
 from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
 from optinc.onn.training.settings import check_below, check_counts, check_positive
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.signal import outputs
 from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 
@@ -98,7 +99,7 @@ class ONNTraining(pl.LightningModule):
         initial: Network to start from; None for random weights.
         drawn: Chips that every step is played by, errors and noise included; None for the network
             itself. The whole schedule is trained, as with noise. Layers that are attenuators
-            without a mesh at the start stay so.
+            without a mesh at the start stay so, and weights for which a crossbar has none stay 0.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -174,7 +175,7 @@ class ONNTraining(pl.LightningModule):
         self.max_epochs = max_epochs if max_steps is None else -(-max_steps // len(self.sampler))
         self.network = new_network(design) if initial is None else initial
         self.network.train().requires_grad_(True)
-        self._bare = {} if drawn is None else _without_mesh(self.network, design)
+        self._lit = {} if drawn is None else _lit_weights(self.network, design, drawn.settings)
         self._project()
         self.evaluation: Evaluation | None = None
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
@@ -216,9 +217,9 @@ class ONNTraining(pl.LightningModule):
             noisy = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
             return noisy, batch.symbols_PM
         # From the first step of an epoch on, so that a resumed training does the same.
-        if batch_idx % self.drawn.mapping_interval == 0:
-            self.drawn.set_meshes(self.network)
         step = self.current_epoch * len(self.sampler) + batch_idx
+        if batch_idx % self.drawn.mapping_interval == 0:
+            self.drawn.set_meshes(self.network, step=step)
         amplitudes_CPM = self.drawn.play(self.network, batch.averages_PK, step=step)
         scenario, symbols_PM = self.design.scenario, batch.symbols_PM
         right_CP = (outputs.receive(amplitudes_CPM, scenario) == symbols_PM).all(-1)
@@ -285,20 +286,32 @@ class ONNTraining(pl.LightningModule):
 
     @torch.no_grad()
     def _project(self) -> None:
-        meshes = [i for i in self.design.approximated_layers if i not in self._bare]
+        meshes = [i for i in self.design.approximated_layers if i not in self._lit]
         project_layers(self.network.linears, meshes)
-        for index, lit_mn in self._bare.items():
+        for index, lit_mn in self._lit.items():
             weight = self.network.linears[index - 1].weight
             weight.mul_(lit_mn.to(weight.device))
 
 
-def _without_mesh(network: OpticalNetwork, design: ONNDesign) -> dict[int, Tensor]:
-    """Return, by 1-based layer that needs no mesh, where its weights may differ from 0."""
-    return {
-        index: _block_diagonals(network.linears[index - 1])
-        for index in design.approximated_layers
-        if layer_form(network.linears[index - 1].weight, approximated=True) == "diagonal"
-    }
+def _lit_weights(
+    network: OpticalNetwork, design: ONNDesign, chip: ChipSettings
+) -> dict[int, Tensor]:
+    """Return where weights may differ from 0, by the 1-based layers that have no mesh.
+
+    Diagonal layers are attenuators; a crossbar has one for each weight that is not 0. Layers in
+    Sigma U form are projected instead.
+
+    Returns:
+        float32 [m, n] of 0 and 1 for each such layer.
+    """
+    lit = {}
+    for index, layer in enumerate(network.linears, start=1):
+        if index not in design.approximated_layers:
+            if chip.hardware == "crossbar":
+                lit[index] = (layer.weight.detach() != 0).float()
+        elif layer_form(layer.weight, approximated=True) == "diagonal":
+            lit[index] = _block_diagonals(layer)
+    return lit
 
 
 def _block_diagonals(layer: nn.Linear) -> Tensor:
