@@ -70,6 +70,9 @@ class DrawnChips:
     Raises:
         ConfigurationError: If a value is illegal, the chip is ideal, or it has an effect that
             training does not play; names the setting and the remedy.
+
+    Attributes:
+        evaluated: The same parts with the seed of chips that training does not see.
     """
 
     def __init__(
@@ -84,8 +87,7 @@ class DrawnChips:
         check_counts("onn_training", chips=chips, mapping_interval=mapping_interval)
         _check_played(settings, design)
         self.design, self.chips, self.mapping_interval = design, chips, mapping_interval
-        self.seed = seed
-        # The chips of an evaluation are those of settings.seed itself.
+        self.evaluated = settings
         self.settings = replace(settings, seed=_hashed("training", settings.seed, seed))
         self._drawn: _Drawn | None = None
 
