@@ -31,7 +31,7 @@ from optinc.photonics.chip_settings import ChipSettings
 SHARE = 0.999
 """Share of the inputs that a tolerated error leaves right."""
 
-LARGEST, SMALLEST = 0.2, 1e-4
+LARGEST, SMALLEST = 0.2, 1e-5
 """Errors between which the largest tolerated one is looked for."""
 
 RATIO = 1.05
@@ -70,7 +70,12 @@ class Trial:
 
 SHIPPED = "b8_n4_half_even_"
 
-CHIPS = (f"optinc/chip={PRESET}", "onn_training.chips=4", "onn_training.loss.tolerance=0.2")
+CHIPS = (
+    f"optinc/chip={PRESET}",
+    "onn_training.chips=2",
+    "onn_training.mapping_interval=14",
+    "onn_training.loss.tolerance=0.2",
+)
 """How an ONN is trained through drawn chips."""
 
 SMALL = ("optinc.mesh.hidden=[32,32,32,32]", "optinc/approximation=none")
@@ -78,10 +83,28 @@ TRIALS = {
     "smallest": Trial("constructed", shipped=f"{SHIPPED}smallest"),
     "robust": Trial("constructed", shipped=f"{SHIPPED}robust"),
     "all_layers": Trial("random weights", shipped=f"{SHIPPED}all_layers"),
-    "dense": Trial("random weights", shipped=f"{SHIPPED}dense"),
-    "small": Trial("random weights", overrides=SMALL, steps=6000),
-    "small through chips": Trial("random weights", overrides=SMALL, chips=True, steps=6000),
+    "small": Trial("random weights", overrides=SMALL, steps=6048),
+    "robust through chips": Trial(
+        "robust",
+        initial="robust",
+        overrides=("onn_training.optimizer=adam", "onn_training.learning_rate=3e-4"),
+        chips=True,
+        steps=504,
+    ),
+    "small through chips": Trial("random weights", overrides=SMALL, chips=True, steps=6048),
+    "all_layers through chips": Trial(
+        "all_layers",
+        initial="all_layers",
+        overrides=(
+            "onn_training.learning_rate=1e-3",
+            "onn_training.batch_size=256",
+            "onn_training.projection_interval=4",
+        ),
+        chips=True,
+        steps=896,
+    ),
 }
+"""The ONNs by name, a training after the one that it starts from."""
 
 
 @dataclass(frozen=True)

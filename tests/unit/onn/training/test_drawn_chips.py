@@ -132,11 +132,11 @@ def test_between_two_mappings_errors_grow_with_the_weights(
     network: OpticalNetwork, small_design: ONNDesign
 ) -> None:
     # A mesh is set the same for t W, so that t W has t times the errors: see the module.
-    drawn = of(small_design, **STATIC)
+    drawn = of(small_design, coupler_error=0.02, phase_error=0.01, gain_error=0.01)
     drawn.set_meshes(network, step=0)
     larger = copy.deepcopy(network)
     with torch.no_grad():
-        for layer, factor in zip(larger.linears, (1.5, 0.7, 1.2), strict=True):
+        for layer, factor in zip(larger.linears, (2.0, 0.5, 4.0), strict=True):
             layer.weight.mul_(factor)
             layer.bias.mul_(factor)
     inputs = averages(small_design.scenario)
@@ -174,25 +174,32 @@ def test_gradients_are_those_of_finite_differences(
     assert (values[0] - values[1]) / (2 * scale) == pytest.approx(slope, rel=0.02)
 
 
-def test_training_through_chips_raises_the_tolerated_error(small_design: ONNDesign) -> None:
-    """On chips that neither training has seen, the same steps and the same start."""
+def test_training_through_chips_raises_what_errors_leave_right() -> None:
+    """On chips that neither training has seen, after the same steps from the same start."""
+    scenario = make_scenario(bits=2, servers=4, onn_inputs="auto", rounding="half_even")
+    design = ONNDesign(scenario, (1, 8, 8, 1), ())
     chip: dict[str, Any] = {
-        "coupler_error": 0.06,
-        "phase_error": 0.02,
+        "coupler_error": 0.05,
+        "phase_error": 0.03,
         "noise": 0.01,
         "receiver_noise": 0.01,
     }
-    right = {}
-    for name, chips in (("expects errors", 4), ("does not", 0)):
-        torch.manual_seed(0)
-        drawn = of(small_design, chips=chips, interval=10, **chip) if chips else None
-        module = training(small_design, drawn, max_epochs=8, min_margin=0.49)
+    right = []
+    for chips in (0, 4):
+        torch.manual_seed(1)
+        drawn = of(design, chips=chips, interval=25, **chip) if chips else None
+        module = training(
+            design, drawn, learning_rate=1e-2, batch_size=13, max_epochs=8, min_margin=0.499
+        )
         fit(module)
         assert module.evaluation is not None
-        onn = unstored(module.network.eval().requires_grad_(False), small_design)
-        chips_drawn = ChipNetwork.draw(onn, ChipSettings(**chip), chips=40)
-        right[name] = float(chip_accuracy(chips_drawn, repeats=2).mean())
-    assert right["expects errors"] > right["does not"] + 0.05, right
+        assert module.evaluation.wrong_inputs == 0
+        onn = unstored(module.network.eval().requires_grad_(False), design)
+        tested = ChipNetwork.draw(onn, ChipSettings(**chip), chips=100)
+        right.append(float(chip_accuracy(tested, repeats=4).mean()))
+    # Measured: 88.3 and 96.1 %.
+    assert right[0] < 0.92
+    assert right[1] > 0.94
 
 
 def test_attenuators_without_a_mesh_stay_so() -> None:
