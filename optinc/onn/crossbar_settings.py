@@ -18,7 +18,7 @@ offset that the network adds to them.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -266,19 +266,11 @@ def _mapped(weight_mn: Tensor, bias_m: Tensor, *, shared: bool) -> CrossbarLayer
     # As strong as the largest bias asks for; where only a bias feeds an output, it is open.
     reference = float((bias_m.abs() / gain_m)[lit_m].max()) if lit_m.any() else 1.0
     reference = reference or 1.0
-    alone_m = torch.where(bias_m != 0, bias_m.abs() / reference, 1.0)
+    alone_m = torch.where(bias_m != 0, bias_m.abs() / reference, torch.ones_like(bias_m))
     gain_m = torch.where(lit_m, gain_m, alone_m)
-    passed_A = asked_A / (gain_m[output_A] * torch.where(of_weight, 1.0, reference))
-    return CrossbarLayer(
-        outputs=outputs,
-        inputs=inputs,
-        reference=reference,
-        output_A=output_A,
-        input_A=input_A,
-        passed_A=passed_A.clamp(-1.0, 1.0),
-        gain_m=gain_m,
-        shared=shared,
-    )
+    asked_A[~of_weight] /= reference
+    passed_A = (asked_A / gain_m[output_A]).clamp(-1.0, 1.0)
+    return replace(layer, reference=reference, passed_A=passed_A, gain_m=gain_m)
 
 
 @torch.no_grad()

@@ -299,8 +299,8 @@ def divided_light(layer: CrossbarLayer) -> float:
 
 
 def tree_stages(layer: CrossbarLayer, *, intensities: bool) -> int:
-    """Return the 1:2 stages on the longest way through a layer: splitters, of fields combiners."""
-    stages = Splitter(ways=max(1, int(layer.fan_out_p.max()))).stages
+    """Return the 1:2 stages on the longest way of an input: splitters, and of fields combiners."""
+    stages = Splitter(ways=max(1, int(layer.fan_out_p[:-1].max()))).stages
     if intensities:
         return stages
     return stages + Splitter(ways=max(1, int(layer.fan_in_m.max()))).stages
