@@ -11,11 +11,14 @@ kept, in --runs.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from experiments.common import chips as presets
 from experiments.common.options import add_results, add_runs, command_parser
@@ -23,10 +26,14 @@ from experiments.common.record import command_line, conditions, save
 from experiments.common.runs import run
 from experiments.common.tables import RIGHT, Column, note, show
 from experiments.error_frontier_plot import plot
-from experiments.nonidealities import SEED, Row, Rows, Subject
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, ONNArtifact
-from optinc.photonics.chip_settings import ChipSettings
+from optinc.onn.chip import ChipNetwork
+from optinc.onn.crossbar_settings import map_crossbar
+from optinc.onn.dataset import samples_of_index
+from optinc.onn.mesh_settings import map_onn
+from optinc.photonics.chip_settings import ChipSettings, Hardware
+from optinc.signal.outputs import value_of_outputs
 
 SHARE = 0.999
 """Share of the inputs that a tolerated error leaves right."""
@@ -47,12 +54,19 @@ KINDS = {
 """Settings that one error stands for, by its column in the table."""
 
 
+SEED = 1
+"""Seed of inputs, noise and chips; a training's chips have others."""
+
+Row = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Trial:
     """An ONN of the study.
 
     Attributes:
         start: Where its training began, or what made it.
+        hardware: What it is built of.
         shipped: Name in the zoo, or None if it is trained here.
         overrides: Overrides of ``task=train_onn``.
         initial: Name of the trial that the training starts from; None for random weights.
@@ -61,6 +75,7 @@ class Trial:
     """
 
     start: str
+    hardware: Hardware = "mesh"
     shipped: str | None = None
     overrides: tuple[str, ...] = ()
     initial: str | None = None
@@ -79,6 +94,16 @@ CHIPS = (
 """How an ONN is trained through drawn chips."""
 
 SMALL = ("optinc.mesh.hidden=[32,32,32,32]", "optinc/approximation=none")
+LARGE_STEPS = (
+    "onn_training.learning_rate=1e-3",
+    "onn_training.batch_size=256",
+    "onn_training.projection_interval=4",
+)
+MILDER = (
+    "optinc.chip.coupler_error=0.015",
+    "optinc.chip.noise=0.002",
+    "optinc.chip.receiver_noise=0.002",
+)
 TRIALS = {
     "smallest": Trial("constructed", shipped=f"{SHIPPED}smallest"),
     "robust": Trial("constructed", shipped=f"{SHIPPED}robust"),
@@ -93,15 +118,24 @@ TRIALS = {
     ),
     "small through chips": Trial("random weights", overrides=SMALL, chips=True, steps=6048),
     "all_layers through chips": Trial(
-        "all_layers",
-        initial="all_layers",
+        "all_layers", initial="all_layers", overrides=LARGE_STEPS, chips=True, steps=896
+    ),
+    "all_layers through milder chips": Trial(
+        "all_layers", initial="all_layers", overrides=(*LARGE_STEPS, *MILDER), chips=True, steps=448
+    ),
+    "smallest, crossbar": Trial("constructed", hardware="crossbar", shipped=f"{SHIPPED}smallest"),
+    "smallest, crossbar, through chips": Trial(
+        "smallest",
+        hardware="crossbar",
+        initial="smallest, crossbar",
         overrides=(
+            "onn_training.optimizer=adam",
             "onn_training.learning_rate=1e-3",
-            "onn_training.batch_size=256",
-            "onn_training.projection_interval=4",
+            "optinc.chip.noise=0",
+            "optinc.chip.receiver_noise=0",
         ),
         chips=True,
-        steps=896,
+        steps=1008,
     ),
 }
 """The ONNs by name, a training after the one that it starts from."""
@@ -145,58 +179,104 @@ def largest(tolerated: Callable[[float], bool]) -> float:
     return low
 
 
-def chip_with(kind: str, error: float) -> ChipSettings:
+def target_chip(hardware: Hardware) -> ChipSettings:
+    """Return the preset's chip, built of meshes or of crossbars."""
+    return replace(presets.preset(PRESET), hardware=hardware, seed=SEED)
+
+
+def chip_with(kind: str, error: float, hardware: Hardware) -> ChipSettings:
     """Return a chip with one kind of error, of the preset's design and ideal otherwise."""
-    target = presets.preset(PRESET)
-    ideal = ChipSettings(shifters=target.shifters, bias=target.bias, seed=SEED)
+    target = target_chip(hardware)
     errors: dict[str, Any] = dict.fromkeys(KINDS[kind], error)
-    return replace(ideal, **errors)
+    return ChipSettings(
+        hardware=hardware, shifters=target.shifters, bias=target.bias, seed=SEED, **errors
+    )
 
 
-def tolerance(subject: Subject, kind: str, plan: Plan, rows: Rows) -> float:
+@torch.no_grad()
+def share_right(onn: ONNArtifact, settings: ChipSettings, *, chips: int, inputs: int) -> float:
+    """Return the share that chips receive right, on average, of a random sample of the inputs."""
+    scenario = onn.card.scenario
+    generator = torch.Generator().manual_seed(SEED)
+    index = torch.randperm(scenario.combinations, generator=generator)[:inputs]
+    averages, symbols = samples_of_index(index, scenario)
+    drawn = ChipNetwork.draw(onn, settings, chips=chips)
+    received = drawn.receive(drawn(averages, generator=generator))
+    return float((received == value_of_outputs(symbols, scenario)).double().mean())
+
+
+class Shares:
+    """Shares already measured, kept as JSON lines in a file that each new one is appended to.
+
+    Args:
+        path: The file.
+        plan: Size of the study.
+    """
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path, self.plan = path, plan
+        self._known: dict[str, float] = {}
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                # An interruption may have cut the last line.
+                if line.endswith("}"):
+                    found = json.loads(line)
+                    self._known[found["key"]] = found["share"]
+
+    def get(self, onn: ONNArtifact, settings: ChipSettings, *, chips: int) -> float:
+        """Return the share that an ONN's chips receive right, measured if it is not known."""
+        errors = {name: getattr(settings, name) for names in KINDS.values() for name in names}
+        key = f"{onn.card.weights_sha256} {settings.hardware} {errors} {settings.phase_bits} "
+        key += f"{chips} chips, {self.plan.inputs} inputs, {self.plan.commit}"
+        if key not in self._known:
+            share = share_right(onn, settings, chips=chips, inputs=self.plan.inputs)
+            self._known[key] = share
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "share": share}) + "\n")
+        return self._known[key]
+
+
+def tolerance(onn: ONNArtifact, kind: str, hardware: Hardware, shares: Shares) -> float:
     """Return the largest error of a kind that an ONN tolerates."""
 
     def tolerated(error: float) -> bool:
         # The same chips at every level, with so many times the same errors; see Draws.
-        chips = 1 if kind == "noise" else plan.chips
-        key = _key(subject, plan, kind=kind, error=error, chips=chips)
-        row = rows.get(key, subject, chip_with(kind, error))
-        return float(row["right %"]) >= 100 * SHARE
+        chips = 1 if kind == "noise" else shares.plan.chips
+        return shares.get(onn, chip_with(kind, error, hardware), chips=chips) >= SHARE
 
     return largest(tolerated)
 
 
-def measured(name: str, trial: Trial, plan: Plan, runs: Path, rows: Rows) -> Row:
+def measured(name: str, plan: Plan, runs: Path, shares: Shares) -> Row:
     """Return the row of an ONN, trained if it is not there yet."""
-    onn = _load(name, trial, plan, runs)
-    card = onn.card
-    subject = Subject(name, onn, min(plan.inputs, card.scenario.combinations))
-    target = replace(presets.preset(PRESET), seed=SEED)
-    on_target = rows.get(_key(subject, plan, kind=PRESET, chips=plan.chips), subject, target)
+    trial = TRIALS[name]
+    onn = _load(name, plan, runs)
+    target = target_chip(trial.hardware)
+    tolerated = {kind: round(tolerance(onn, kind, trial.hardware, shares), 6) for kind in KINDS}
+    on_target = shares.get(onn, target, chips=plan.chips)
     return {
         "ONN": name,
         "start": trial.start,
         "through chips": "yes" if trial.chips else "no",
-        "MZIs": onn.parts.mzis,
-        "built": subject.programme(target).parts.built_mzis,
-        "wrong inputs, ideal parts": card.wrong_inputs,
-        **{kind: round(tolerance(subject, kind, plan, rows), 5) for kind in KINDS},
-        "target chip, right %": on_target["right %"],
+        "hardware": trial.hardware,
+        "devices": devices(onn, target),
+        "wrong inputs, ideal parts": onn.card.wrong_inputs,
+        **tolerated,
+        "target chip, right %": round(100 * on_target, 3),
     }
 
 
-def _key(subject: Subject, plan: Plan, **what: Any) -> Row:
-    return {
-        "ONN": subject.onn.card.weights_sha256,
-        **what,
-        "inputs": subject.inputs,
-        "seed": SEED,
-        "commit": plan.commit,
-    }
+def devices(onn: ONNArtifact, chip: ChipSettings) -> int:
+    """Count the interferometers that are built, attenuators of weights and biases among them."""
+    if chip.hardware == "crossbar":
+        return map_crossbar(onn, detection=chip.detection).parts.devices
+    return map_onn(onn, shifters=chip.shifters, bias=chip.bias).parts.built_mzis
 
 
-def _load(name: str, trial: Trial, plan: Plan, runs: Path) -> ONNArtifact:
+def _load(name: str, plan: Plan, runs: Path) -> ONNArtifact:
     """Load an ONN; train it where it is missing, or go on with its training."""
+    trial = TRIALS[name]
     if trial.shipped is not None:
         return zoo.load_named(trial.shipped)
     folder = _folder(name, plan, runs)
@@ -210,12 +290,13 @@ def _load(name: str, trial: Trial, plan: Plan, runs: Path) -> ONNArtifact:
 def overrides(trial: Trial, plan: Plan, runs: Path) -> list[str]:
     """Return the overrides of ``run.py`` that train an ONN."""
     steps = trial.steps if plan.steps is None else min(plan.steps, trial.steps)
-    chosen = ["task=train_onn", *trial.overrides, f"onn_training.max_steps={steps}"]
-    chosen += CHIPS if trial.chips else ()
+    chosen = ["task=train_onn", f"onn_training.max_steps={steps}"]
+    chosen += [*CHIPS, f"optinc.chip.hardware={trial.hardware}"] if trial.chips else []
+    chosen += trial.overrides
     if trial.initial is not None:
-        first = TRIALS[trial.initial]
-        card = _load(trial.initial, first, plan, runs).card
-        source = first.shipped or _folder(trial.initial, plan, runs) / "onn"
+        card = _load(trial.initial, plan, runs).card
+        shipped = TRIALS[trial.initial].shipped
+        source = shipped or _folder(trial.initial, plan, runs) / "onn"
         hidden, layers = card.structure[1:-1], card.approximated_layers
         chosen += [
             f"onn_training.initial={source}",
@@ -232,8 +313,8 @@ def _folder(name: str, plan: Plan, runs: Path) -> Path:
 
 NOTES = (
     f"Largest sigma at which drawn chips receive {100 * SHARE:g} % of a random sample of all "
-    "inputs right on average, each error alone; the meshes are set for ideal parts. MZIs as the "
-    "paper counts them; built: with attenuators and biases of the target chip."
+    "inputs right on average, each error alone, set for ideal parts. Devices are the "
+    "interferometers that are built, attenuators of weights and biases among them."
 )
 
 
@@ -258,10 +339,10 @@ def main() -> None:
         steps=56 if quick else None,
         commit=conditions().commit,
     )
-    stored = Rows(arguments.runs / "rows.jsonl")
+    shares = Shares(arguments.runs / "shares.jsonl", plan)
     rows = []
     for name in arguments.names or TRIALS:
-        rows.append(measured(name, TRIALS[name], plan, arguments.runs, stored))
+        rows.append(measured(name, plan, arguments.runs, shares))
         note(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     _show(rows)
     save(
@@ -276,8 +357,8 @@ def main() -> None:
     plot(rows, list(KINDS), arguments.results / "error_frontier.png")
 
 
-def _show(rows: Sequence[Row]) -> None:
-    text = ("ONN", "start", "through chips")
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+    text = ("ONN", "start", "through chips", "hardware")
     columns = [Column(key, key, "s" if key in text else RIGHT) for key in rows[0]]
     show(f"Errors tolerated at {100 * SHARE:g} % of the inputs", columns, rows)
     note(NOTES)
