@@ -221,16 +221,19 @@ class ONNTraining(pl.LightningModule):
         if batch_idx % self.drawn.mapping_interval == 0:
             self.drawn.set_meshes(self.network, step=step)
         amplitudes_CPM = self.drawn.play(self.network, batch.averages_PK, step=step)
-        scenario, symbols_PM = self.design.scenario, batch.symbols_PM
+        self._log_chips(amplitudes_CPM.detach(), batch.symbols_PM)
+        return amplitudes_CPM.flatten(0, 1), batch.symbols_PM.repeat(self.drawn.chips, 1)
+
+    def _log_chips(self, amplitudes_CPM: Tensor, symbols_PM: Tensor) -> None:
+        """Log what fresh chips receive right, and how far (rms) outputs are from their targets."""
+        scenario = self.design.scenario
         right_CP = (outputs.receive(amplitudes_CPM, scenario) == symbols_PM).all(-1)
-        self.log(
-            "chip_accuracy",
-            right_CP.float().mean(),
-            on_step=False,
-            on_epoch=True,
-            batch_size=self.batch_size,
-        )
-        return amplitudes_CPM.flatten(0, 1), symbols_PM.repeat(self.drawn.chips, 1)
+        error_CPM = amplitudes_CPM - symbols_PM / outputs.steps_of(scenario, like=amplitudes_CPM)
+        values = {
+            "chip_accuracy": right_CP.float().mean(),
+            "chip_deviation": error_CPM.square().mean().sqrt(),
+        }
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=self.batch_size)
 
     def on_train_epoch_end(self) -> None:
         """Project, evaluate all possible inputs, and stop if all of them are received right."""
