@@ -161,7 +161,6 @@ def test_settings_a_few_steps_old_err_as_much_as_new_ones(
     older = drawn.play(network, inputs, step=0) - network(inputs)
     drawn.set_meshes(network, step=0)
     newer = drawn.play(network, inputs, step=0) - network(inputs)
-    print(float((older - newer).abs().max()), older.std(), newer.std())
     assert float((older - newer).abs().max()) > 0.01
     assert float(older.std() / newer.std()) == pytest.approx(1, abs=0.1)
 
@@ -210,7 +209,6 @@ def test_training_through_chips_raises_what_errors_leave_right() -> None:
         onn = unstored(module.network.eval().requires_grad_(False), design)
         tested = ChipNetwork.draw(onn, ChipSettings(**chip), chips=100)
         right.append(float(chip_accuracy(tested, repeats=4).mean()))
-    print(right)
     # Measured: 88.3 and 96.1 %.
     assert right[0] < 0.92
     assert right[1] > 0.94
