@@ -5,8 +5,8 @@
 An ONN of scenario 1 tolerates an error up to the sigma at which its drawn chips still receive
 99.9 % (or 99 %) of the inputs right, on average: couplers, phases, or noise, each alone on an
 otherwise ideal chip of the preset ``target``, set for ideal parts. The ONNs are shipped ones, and
-ones trained here with and without chips of that preset in the loop. Trainings go on, and levels
-already measured are kept, in --runs.
+ones trained here with and without chips of that preset in the loop. Trainings go on, and shares
+already measured are kept, in --runs; remove it where the code has changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from experiments.common import chips as presets
 from experiments.common.options import add_results, add_runs, command_parser
-from experiments.common.record import command_line, conditions, save
+from experiments.common.record import command_line, save
 from experiments.common.runs import run
 from experiments.common.tables import RIGHT, Column, note, show
 from experiments.error_frontier_plot import plot
@@ -138,11 +138,11 @@ TRIALS = {
     "all_layers through milder chips": Trial(
         "all_layers", initial="all_layers", overrides=(*LARGE_STEPS, *MILDER), chips=True, steps=448
     ),
-    "smallest, crossbar": Trial("constructed", hardware="crossbar", shipped=f"{SHIPPED}smallest"),
-    "smallest, crossbar, through chips": Trial(
+    "smallest crossbar": Trial("constructed", hardware="crossbar", shipped=f"{SHIPPED}smallest"),
+    "smallest crossbar through chips": Trial(
         "smallest",
         hardware="crossbar",
-        initial="smallest, crossbar",
+        initial="smallest crossbar",
         overrides=(
             "onn_training.optimizer=adam",
             "onn_training.learning_rate=1e-3",
@@ -164,13 +164,11 @@ class Plan:
         chips: Chips of every level.
         inputs: Inputs sent to every chip.
         steps: Most steps of a training; None for all.
-        commit: Code that measures; levels measured by another are measured anew.
     """
 
     chips: int
     inputs: int
     steps: int | None
-    commit: str
 
 
 def largest(tolerated: Callable[[float], bool]) -> float:
@@ -242,7 +240,7 @@ class Shares:
         """Return the share that an ONN's chips receive right, measured if it is not known."""
         errors = {name: getattr(settings, name) for names in KINDS.values() for name in names}
         key = f"{onn.card.weights_sha256} {settings.hardware} {errors} {settings.phase_bits} "
-        key += f"{chips} chips, {self.plan.inputs} inputs, {self.plan.commit}"
+        key += f"{chips} chips, {self.plan.inputs} inputs"
         if key not in self._known:
             share = share_right(onn, settings, chips=chips, inputs=self.plan.inputs)
             self._known[key] = share
@@ -363,7 +361,6 @@ def main() -> None:
         chips=min(arguments.chips, 3) if quick else arguments.chips,
         inputs=min(arguments.inputs, 512) if quick else arguments.inputs,
         steps=56 if quick else None,
-        commit=conditions().commit,
     )
     shares = Shares(arguments.runs / "shares.jsonl", plan)
     rows = []

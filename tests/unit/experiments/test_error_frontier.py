@@ -31,7 +31,7 @@ from experiments.error_frontier import (
 from optinc.onn import zoo
 from optinc.photonics.chip_settings import ChipSettings
 
-PLAN = Plan(chips=2, inputs=200, steps=56, commit="c")
+PLAN = Plan(chips=2, inputs=200, steps=56)
 NAME = "b8_n4_half_even_smallest"
 
 
@@ -124,13 +124,13 @@ def test_a_training_s_command_names_chip_start_and_length(tmp_path: Path) -> Non
 
 def test_the_command_writes_table_and_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crossbar = Trial("constructed", hardware="crossbar", shipped=NAME)
-    monkeypatch.setattr(study, "TRIALS", {"smallest, crossbar": crossbar})
+    monkeypatch.setattr(study, "TRIALS", {"smallest crossbar": crossbar})
     options = ["--quick", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["error_frontier", *options])
     study.main()
     with (tmp_path / "error_frontier.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row["ONN"] == "smallest, crossbar"
+    assert row["ONN"] == "smallest crossbar"
     phases, couplers = (f"{kind}, rad, 99.9 %" for kind in ("phases", "couplers"))
     assert 0 < float(row[phases]) < float(row[couplers]) < LARGEST
     assert float(row[phases]) < float(row["phases, rad, 99 %"])
