@@ -138,6 +138,19 @@ TRIALS = {
     "all_layers through milder chips": Trial(
         "all_layers", initial="all_layers", overrides=(*LARGE_STEPS, *MILDER), chips=True, steps=448
     ),
+    "all_layers polished through milder chips": Trial(
+        "all_layers",
+        initial="all_layers through milder chips",
+        overrides=(
+            *LARGE_STEPS,
+            *MILDER,
+            "onn_training.optimizer=adam",
+            "onn_training.learning_rate=1e-4",
+            "onn_training.hard_share=0.3",
+        ),
+        chips=True,
+        steps=224,
+    ),
     "smallest crossbar": Trial("constructed", hardware="crossbar", shipped=f"{SHIPPED}smallest"),
     "smallest crossbar through chips": Trial(
         "smallest",
