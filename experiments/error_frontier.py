@@ -152,19 +152,7 @@ TRIALS = {
         steps=224,
     ),
     "smallest crossbar": Trial("constructed", hardware="crossbar", shipped=f"{SHIPPED}smallest"),
-    "smallest crossbar through chips": Trial(
-        "smallest",
-        hardware="crossbar",
-        initial="smallest crossbar",
-        overrides=(
-            "onn_training.optimizer=adam",
-            "onn_training.learning_rate=1e-3",
-            "optinc.chip.noise=0",
-            "optinc.chip.receiver_noise=0",
-        ),
-        chips=True,
-        steps=1008,
-    ),
+    "robust crossbar": Trial("constructed", hardware="crossbar", shipped=f"{SHIPPED}robust"),
 }
 """The ONNs by name, a training after the one that it starts from."""
 

@@ -175,7 +175,7 @@ class ONNTraining(pl.LightningModule):
         self.max_epochs = max_epochs if max_steps is None else -(-max_steps // len(self.sampler))
         self.network = new_network(design) if initial is None else initial
         self.network.train().requires_grad_(True)
-        self._lit = {} if drawn is None else _lit_weights(self.network, design, drawn.settings)
+        self._lit = {} if drawn is None else _lit(self.network, design, drawn.settings)
         self._project()
         self.evaluation: Evaluation | None = None
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
@@ -289,31 +289,35 @@ class ONNTraining(pl.LightningModule):
 
     @torch.no_grad()
     def _project(self) -> None:
-        meshes = [i for i in self.design.approximated_layers if i not in self._lit]
+        meshes = [
+            index
+            for index in self.design.approximated_layers
+            if f"layers.{index - 1}.weight" not in self._lit
+        ]
         project_layers(self.network.linears, meshes)
-        for index, lit_mn in self._lit.items():
-            weight = self.network.linears[index - 1].weight
-            weight.mul_(lit_mn.to(weight.device))
+        for name, lit in self._lit.items():
+            parameter = self.network.get_parameter(name)
+            parameter.mul_(lit.to(parameter.device))
 
 
-def _lit_weights(
-    network: OpticalNetwork, design: ONNDesign, chip: ChipSettings
-) -> dict[int, Tensor]:
-    """Return where weights may differ from 0, by the 1-based layers that have no mesh.
+def _lit(network: OpticalNetwork, design: ONNDesign, chip: ChipSettings) -> dict[str, Tensor]:
+    """Return where parameters may differ from 0, since no other light has a way.
 
-    Diagonal layers are attenuators; a crossbar has one for each weight that is not 0. Layers in
-    Sigma U form are projected instead.
+    Diagonal layers are attenuators without a mesh. A crossbar has an attenuator for each weight and
+    bias that is not 0; its layers in Sigma U form are projected instead.
 
     Returns:
-        float32 [m, n] of 0 and 1 for each such layer.
+        float32 of 0 and 1 by the name of the parameter.
     """
-    lit = {}
-    for index, layer in enumerate(network.linears, start=1):
-        if index not in design.approximated_layers:
-            if chip.hardware == "crossbar":
-                lit[index] = (layer.weight.detach() != 0).float()
-        elif layer_form(layer.weight, approximated=True) == "diagonal":
-            lit[index] = _block_diagonals(layer)
+    crossbar, lit = chip.hardware == "crossbar", {}
+    for i, layer in enumerate(network.linears):
+        approximated = i + 1 in design.approximated_layers
+        if crossbar:
+            lit[f"layers.{i}.bias"] = (layer.bias.detach() != 0).float()
+        if approximated and layer_form(layer.weight, approximated=True) == "diagonal":
+            lit[f"layers.{i}.weight"] = _block_diagonals(layer)
+        elif crossbar and not approximated:
+            lit[f"layers.{i}.weight"] = (layer.weight.detach() != 0).float()
     return lit
 
 
