@@ -45,6 +45,7 @@ RATIO = 1.05
 """Precision of a tolerated error: the next one tried, not tolerated, is at most so much larger."""
 
 PRESET = "target"
+ON_TARGET = f"{PRESET} chip, right %"
 
 KINDS = {
     "couplers, rad": ("coupler_error",),
@@ -283,7 +284,7 @@ def measured(name: str, plan: Plan, runs: Path, shares: Shares) -> Row:
         "devices": devices(onn, target),
         "wrong inputs, ideal parts": onn.card.wrong_inputs,
         **tolerated,
-        "target chip, right %": round(100 * on_target, 3),
+        ON_TARGET: round(100 * on_target, 3),
     }
 
 
