@@ -379,9 +379,8 @@ def main() -> None:
         notes=NOTES,
         folder=arguments.results,
     )
-    plot(
-        rows, [column(kind, SHARES[0]) for kind in KINDS], arguments.results / "error_frontier.png"
-    )
+    kinds = [column(kind, SHARES[0]) for kind in KINDS]
+    plot(rows, kinds, ON_TARGET, arguments.results / "error_frontier.png")
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
