@@ -308,14 +308,10 @@ def save_artifact(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     data = safetensors.torch.save(weights)
-    card = ONNCard(
-        **_design_fields(design),
-        **_evaluation_fields(evaluation),
-        activation=network.activation,
-        input_scale=network.input_scale,
-        input_offset=network.input_offset,
-        output_scale=network.output_scale,
-        output_offset=network.output_offset,
+    card = _card(
+        network,
+        design,
+        evaluation,
         seed=seed,
         epochs=epochs,
         seconds=round(seconds, 1),
@@ -326,6 +322,53 @@ def save_artifact(
     (folder / WEIGHTS_FILE).write_bytes(data)
     (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
     return ONNArtifact.load(folder)
+
+
+def unstored(network: OpticalNetwork, design: ONNDesign) -> ONNArtifact:
+    """Describe a network that is neither stored nor evaluated, such as one in training.
+
+    Args:
+        network: The network, its approximated layers already projected; not copied.
+        design: Scenario, structure and approximated layers.
+
+    Returns:
+        An ONN to map to a chip and to draw chips of. Its card has no evaluated input and no hash.
+    """
+    evaluation = Evaluation(
+        combinations=design.scenario.combinations,
+        evaluated_inputs=0,
+        wrong_inputs=0,
+        error_values={},
+        smallest_margin=0.0,
+    )
+    card = _card(
+        network,
+        design,
+        evaluation,
+        seed=0,
+        epochs=0,
+        seconds=0.0,
+        hardware="",
+        command="",
+        weights_sha256="",
+    )
+    return ONNArtifact(network=network, card=card)
+
+
+def _card(
+    network: OpticalNetwork, design: ONNDesign, evaluation: Evaluation, **origin: Any
+) -> ONNCard:
+    """Return the card of a network; ``origin`` are the fields that say where it is from."""
+    return ONNCard(
+        **_design_fields(design),
+        **_evaluation_fields(evaluation),
+        activation=network.activation,
+        input_scale=network.input_scale,
+        input_offset=network.input_offset,
+        output_scale=network.output_scale,
+        output_offset=network.output_offset,
+        **origin,
+    )
 
 
 def _design_fields(design: ONNDesign) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from omegaconf import DictConfig
 
 from optinc.folders import expanded
 from optinc.onn import zoo
-from optinc.onn.artifact import ONNCard
+from optinc.onn.artifact import ONNArtifact, ONNCard
+from optinc.onn.chip import ChipNetwork, chip_accuracy
+from optinc.onn.design import LARGE
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
+from optinc.onn.training.drawn_chips import DrawnChips
 from optinc.onn.training.one_switch import ONNTraining
 from optinc.runs.summary import write_summary
 from optinc.tasks.end_of_training import end_of_training
@@ -24,6 +27,9 @@ from optinc.tasks.onn_trainer import onn_trainer
 from optinc.tasks.store_onn import store_onn
 
 logger = logging.getLogger(__name__)
+
+CHIPS = 10
+"""Chips that an ONN trained through drawn chips is evaluated on; one in large scenarios."""
 
 
 def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -68,6 +74,8 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         steps = trainer.current_epoch * len(module.sampler)
         _log(onn.card, folder, steps=steps, seconds=seconds)
         summary = _summary(onn.card, folder, seed=cfg.seed, steps=steps, seconds=seconds)
+        if module.drawn is not None:
+            summary |= _on_chips(onn, module.drawn)
         write_summary(cfg.paths.output_dir, summary)
     end_of_training(
         {"the ONN": onn.card},
@@ -85,6 +93,24 @@ def _evaluation(module: ONNTraining, device: torch.device) -> Evaluation:
         return evaluation
     module.to_cpu()
     return evaluate_exhaustively(module.network, module.design.scenario)
+
+
+def _on_chips(onn: ONNArtifact, drawn: DrawnChips) -> dict[str, Any]:
+    """Return what chips that the training has not seen receive right, noise included."""
+    chips = CHIPS if onn.card.scenario.combinations <= LARGE else 1
+    right_C = chip_accuracy(ChipNetwork.draw(onn, drawn.evaluated, chips=chips))
+    logger.info(
+        "%d chips of optinc.chip that were not trained on receive %.3f %% of all inputs right, "
+        "the worst %.3f %%",
+        chips,
+        100 * float(right_C.mean()),
+        100 * float(right_C.min()),
+    )
+    return {
+        "chips": chips,
+        "chip_accuracy": float(right_C.mean()),
+        "worst_chip_accuracy": float(right_C.min()),
+    }
 
 
 def _log(card: ONNCard, folder: Path, *, steps: int, seconds: float) -> None:

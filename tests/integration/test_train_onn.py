@@ -119,11 +119,21 @@ def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:
     assert len(hashes) == 1
 
 
+THROUGH_CHIPS = [
+    "optinc.mesh.hidden=[8,8]",
+    "optinc.chip.coupler_error=0.02",
+    "optinc.chip.phase_bits=8",
+    "optinc.chip.noise=0.005",
+    "onn_training.chips=2",
+    "onn_training.mapping_interval=4",
+]
+
+
+@pytest.mark.parametrize("random", [["onn_training.noise=0.002"], THROUGH_CHIPS])
 def test_an_interrupted_training_goes_on_to_the_same_onn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: list[str]
 ) -> None:
-    mining = ["onn_training.hard_share=0.3", "onn_training.noise=0.002"]
-    mining.append("onn_training.max_epochs=8")
+    mining = ["onn_training.hard_share=0.3", "onn_training.max_epochs=8", *random]
     hard: list[int] = []
     end_of_epoch = ONNTraining.on_train_epoch_end
 
@@ -148,6 +158,21 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(
     resumed = unfinished(tmp_path / "resumed", *mining, f"ckpt_path={checkpoint}")
     assert resumed["epochs"] == whole["epochs"] == 8
     assert resumed["onn_sha256"] == whole["onn_sha256"]
+
+
+def test_a_training_through_chips_ends_with_chips_that_it_has_not_seen(tmp_path: Path) -> None:
+    summary = unfinished(tmp_path, *THROUGH_CHIPS, "onn_training.max_epochs=2")
+    assert summary["chips"] == 10
+    assert 0 <= summary["worst_chip_accuracy"] <= summary["chip_accuracy"] < 1
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(0 <= float(row["chip_accuracy"]) < 1 for row in rows)
+
+
+def test_chips_without_errors_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"onn_training.chips trains through the errors"):
+        job(tmp_path, *SMALL, *TRAINING, "onn_training.chips=1")
+    assert not (tmp_path / "onn").exists()
 
 
 def test_a_training_starts_from_another_onn(dense: Path, tmp_path: Path) -> None:

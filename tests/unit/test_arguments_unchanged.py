@@ -46,6 +46,7 @@ from optinc.onn.netlist import layer_netlist
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.outcome_table import OutcomeTable, tabulate_outcomes
 from optinc.onn.training import losses, one_switch, optimizers
+from optinc.onn.training.drawn_chips import DrawnChips
 from optinc.onn.zoo.families import CascadeONNs, load_onns
 from optinc.photonics import crossbar, decomposition, imperfect_mesh, mzi, netlist
 from optinc.photonics.chip_settings import ChipSettings
@@ -354,6 +355,7 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     sums = torch.randint(7, (9, 2))
     yield call(server_symbols.draw_codes, sums, scenario())
     yield from training_calls(samples)
+    yield from calls_through_chips(samples.averages_PK)
     yield from cascade_calls()
 
 
@@ -387,6 +389,7 @@ def chip_calls(
     yield call(ChipNetwork.draw, onn, settings, chips=2, programme=programme)
     chips = ChipNetwork.draw(onn, settings, chips=2, programme=programme)
     yield call(ChipNetwork.forward, chips, averages)
+    yield call(ChipNetwork.play, chips, averages.unsqueeze(0))
     yield call(ChipNetwork.emit, chips, codes)
     yield call(ChipNetwork.receive, chips, 3 * torch.rand(2, 5, 4))
     yield call(chip_accuracy, chips)
@@ -415,6 +418,22 @@ def training_calls(samples: dataset.Samples) -> Iterator[Call]:
         manual_backward=lambda value: value.backward(),
     )
     yield call(one_switch.take_step, module, trained(samples.averages_PK).sum())
+
+
+def calls_through_chips(averages: torch.Tensor) -> Iterator[Call]:
+    own = network()
+    design = one_switch.ONNDesign(scenario(), own.structure, ())
+    yield call(artifact.unstored, own, design)
+    chips = DrawnChips(
+        ChipSettings(coupler_error=0.01, noise=0.01),
+        design=design,
+        chips=1,
+        mapping_interval=1,
+        seed=0,
+    )
+    yield call(DrawnChips.set_meshes, chips, own, step=0)
+    yield call(DrawnChips.draw, chips, own, averages, step=0)
+    yield call(DrawnChips.play, chips, own, averages, step=0)
 
 
 def cascade_calls() -> Iterator[Call]:

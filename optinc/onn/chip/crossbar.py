@@ -56,7 +56,9 @@ class IntensityTransfer(nn.Module):
         self.register_buffer("gain_Cm", gain_Cm.float().contiguous())
         self.register_buffer("dark_m", dark_m.float().contiguous())
 
-    def currents(self, light_Pn: Tensor, *, chip: int, reference: Tensor, dark: float) -> Tensor:
+    def currents(
+        self, light_Pn: Tensor, *, chip: int, reference: Tensor, dark: float | Tensor
+    ) -> Tensor:
         """Return the sums of currents of one chip, amplified, [P, m].
 
         Args:
@@ -287,7 +289,7 @@ def modulators_leave(settings: ChipSettings) -> float:
     return 0.0 if extinction is None else power_of_loss(extinction)
 
 
-def sent_intensities(signal: Tensor, *, dark: float, full_scale: float) -> Tensor:
+def sent_intensities(signal: Tensor, *, dark: float, full_scale: float | Tensor) -> Tensor:
     """Return the intensities that modulators send for signals from 0 to full scale.
 
     Light has no negative intensity: what a ReLU leaks is cut where the modulator is dark.

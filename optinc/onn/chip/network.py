@@ -60,6 +60,8 @@ class ChipNetwork(nn.Module):
         servers: Transmitters of the servers and unit P.
         layers: Transfer of every layer.
         chips: Number C of chips.
+        scales: Full scale of every layer's inputs, numbers or scalar tensors, which noise is a
+            share of; None looks for them in all inputs.
 
     Attributes:
         settings: Parts and errors.
@@ -75,6 +77,7 @@ class ChipNetwork(nn.Module):
         layers: Sequence[LayerTransfer | IntensityTransfer],
         *,
         chips: int,
+        scales: Sequence[float | Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.settings, self.scenario, self.chips = settings, servers.scenario, chips
@@ -82,7 +85,9 @@ class ChipNetwork(nn.Module):
         self.layers = nn.ModuleList(layers)
         self._input = network.input_scale, network.input_offset
         self._output = network.output_scale, network.output_offset
-        self._scales = uncentred_scales(network, self.scenario)
+        self._scales: list[float | Tensor] = list(
+            uncentred_scales(network, self.scenario) if scales is None else scales
+        )
         self._intensities = carries_intensities(settings)
         if self._intensities:
             # Light of the averages alone: the offset is one of the biases.
@@ -105,6 +110,7 @@ class ChipNetwork(nn.Module):
         chips: int = 1,
         first: int = 0,
         programme: MeshProgramme | CrossbarProgramme | None = None,
+        scales: Sequence[float | Tensor] | None = None,
     ) -> ChipNetwork:
         """Draw chips of an ONN.
 
@@ -119,6 +125,7 @@ class ChipNetwork(nn.Module):
             first: Number of the first chip.
             programme: Settings of the meshes or crossbars, of this ONN, the same for all chips, or
                 of meshes those of each; None maps it.
+            scales: Full scale of every layer's inputs; None looks for them in all inputs.
 
         Raises:
             ConfigurationError: If there is no chip, or the settings of the meshes are for other
@@ -140,7 +147,7 @@ class ChipNetwork(nn.Module):
                 for index in range(len(programme.layers))
             ]
         servers = Servers(settings, onn.card.scenario, draws)
-        return cls(onn.network, settings, servers, layers, chips=chips)
+        return cls(onn.network, settings, servers, layers, chips=chips, scales=scales)
 
     @property
     def needs_servers(self) -> bool:
@@ -171,7 +178,7 @@ class ChipNetwork(nn.Module):
                 "the servers of this chip differ, so averages do not decide what it receives: "
                 "give emit() the servers' codes"
             )
-        return self._play(averages_PK.unsqueeze(0), generator)
+        return self.play(averages_PK.unsqueeze(0), generator=generator)
 
     @torch.no_grad()
     def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -184,15 +191,25 @@ class ChipNetwork(nn.Module):
         Returns:
             Outputs, float32 [C, P, M], in PAM4 amplitudes.
         """
-        return self._play(self.servers.average(codes_NP, generator=generator), generator)
+        averages = self.servers.average(codes_NP, generator=generator)
+        return self.play(averages, generator=generator)
 
     def receive(self, amplitudes: Tensor) -> Tensor:
         """Return the codes that receivers take outputs for: float [..., M] -> int32 [...]."""
         received = outputs.receive(amplitudes, self.scenario)
         return outputs.value_of_outputs(received, self.scenario)
 
-    def _play(self, averages: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Play averages [C, P, K], or [1, P, K] for all chips, chip by chip: see _play_chip."""
+    def play(self, averages: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Play what unit P sends, differentiable in the transfers of the layers.
+
+        Args:
+            averages: ONN inputs from :meth:`Servers.average`, [C, P, K], or [1, P, K] for all
+                chips, in PAM4 amplitudes of a merged group.
+            generator: Random generator of the noise; None for the global one.
+
+        Returns:
+            Outputs, float32 [C, P, M], in PAM4 amplitudes.
+        """
         # One chip at a time keeps its signals in a CPU's cache, and its matrices are large enough.
         return torch.stack(
             [

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Literal
 
 import torch
@@ -152,3 +153,24 @@ class MarginLoss(ONNLoss):
         emitted_PM = amplitudes_PM if steps_M is None else amplitudes_PM * steps_M
         error_PM = (emitted_PM - symbols_PM).abs() - self.tolerance
         return error_PM.clamp(min=0).square().mean()
+
+
+def tolerable_deviation(*, right: float, outputs: int, margin: float = 0.5) -> float:
+    """Return how far errors may move outputs, as a sigma, for a share of inputs to be right.
+
+    Errors are Gaussian around the targets and independent; an input is right where no output is
+    moved beyond the margin, so sigma = margin / Q^-1((1 - right^(1/outputs)) / 2) with the tail Q
+    of the normal distribution. What errors of a chip in the loop move need no further margin of the
+    loss: ``tolerance`` leaves room for what the loop does not play.
+
+    Args:
+        right: Share of inputs that is to be right, above 0 and below 1.
+        outputs: Number M of outputs.
+        margin: Distance of a receiver's threshold from a target, in the unit of the result.
+
+    Raises:
+        ValueError: If the share is not in (0, 1).
+    """
+    if not 0 < right < 1:
+        raise ValueError(f"the share must be above 0 and below 1, got {right}")
+    return margin / -NormalDist().inv_cdf((1 - right ** (1 / outputs)) / 2)

@@ -7,22 +7,29 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from optinc.errors import ConfigurationError
-from optinc.onn.approximation import project_layers
+from optinc.onn.approximation import (
+    blocks_by_size,
+    layer_form,
+    project_layers,
+    put_blocks,
+)
 from optinc.onn.dataset import ExhaustiveDataset, Samples
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
 from optinc.onn.training.batches import MinedIndexBatches
+from optinc.onn.training.drawn_chips import DrawnChips
 from optinc.onn.training.losses import ONNLoss
 from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
 from optinc.onn.training.settings import check_below, check_counts, check_positive
+from optinc.photonics.chip_settings import ChipSettings
 from optinc.signal import outputs
 from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 
@@ -62,8 +69,8 @@ class ONNTraining(pl.LightningModule):
     satisfy eq. (4). Training stops as soon as no input is wrong and every output keeps
     ``min_margin`` from the receivers' thresholds: an input that is right by less than float32
     rounding could turn wrong on another machine. Otherwise the best evaluated weights are kept, by
-    the share of wrong inputs and then by the margin; under noise, which is trained for another
-    aim, the last ones.
+    the share of wrong inputs and then by the margin; under noise or through drawn chips, which are
+    trained for another aim, the last ones.
 
     Args:
         design: Scenario, structure and approximated layers.
@@ -90,6 +97,9 @@ class ONNTraining(pl.LightningModule):
         hard_margin: Margin below which an input is hard, in PAM4 amplitudes.
         seed: Seed of the order of the inputs.
         initial: Network to start from; None for random weights.
+        drawn: Chips that every step is played by, errors and noise included; None for the network
+            itself. The whole schedule is trained, as with noise. Layers that are attenuators
+            without a mesh at the start stay so, and weights for which a crossbar has none stay 0.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -119,6 +129,7 @@ class ONNTraining(pl.LightningModule):
         hard_margin: float,
         seed: int,
         initial: OpticalNetwork | None = None,
+        drawn: DrawnChips | None = None,
     ) -> None:
         super().__init__()
         # Lightning steps a single optimiser by itself; here may be two.
@@ -136,7 +147,14 @@ class ONNTraining(pl.LightningModule):
         check_below("onn_training.min_margin", min_margin, limit=0.5)
         check_below("onn_training.hard_share", hard_share, limit=1)
         check_below("onn_training.noise", noise, limit=1)
+        if noise and drawn is not None:
+            raise ConfigurationError(
+                f"onn_training.noise={noise:g} stands for a chip's noise, and onn_training.chips="
+                f"{drawn.chips} plays the chip itself: set onn_training.noise=0, and "
+                "optinc.chip.noise instead"
+            )
         _check_enumerable(design.scenario)
+        self.drawn = drawn
         self.design = design
         self.loss = loss
         self.optimizer = optimizer
@@ -157,6 +175,7 @@ class ONNTraining(pl.LightningModule):
         self.max_epochs = max_epochs if max_steps is None else -(-max_steps // len(self.sampler))
         self.network = new_network(design) if initial is None else initial
         self.network.train().requires_grad_(True)
+        self._lit = {} if drawn is None else _lit(self.network, design, drawn.settings)
         self._project()
         self.evaluation: Evaluation | None = None
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
@@ -182,16 +201,39 @@ class ONNTraining(pl.LightningModule):
 
     def training_step(self, batch: Samples, batch_idx: int) -> None:
         """Take one step; project the approximated layers every ``projection_interval`` steps."""
-        if self.noise:
-            amplitudes = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
-        else:
-            amplitudes = self.network(batch.averages_PK)
+        amplitudes, symbols = self._played(batch, batch_idx)
         steps = outputs.steps_of(self.design.scenario, like=amplitudes)
-        loss = self.loss(amplitudes, batch.symbols_PM, epoch=self.current_epoch, steps_M=steps)
+        loss = self.loss(amplitudes, symbols, epoch=self.current_epoch, steps_M=steps)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
         take_step(self, loss)
         if (batch_idx + 1) % self.projection_interval == 0:
             self._project()
+
+    def _played(self, batch: Samples, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Return the outputs of a batch, and the symbols to be received, [P, M] or [C P, M]."""
+        if self.drawn is None:
+            if not self.noise:
+                return self.network(batch.averages_PK), batch.symbols_PM
+            noisy = noisy_forward(self.network, batch.averages_PK, noise=self.noise)
+            return noisy, batch.symbols_PM
+        # From the first step of an epoch on, so that a resumed training does the same.
+        step = self.current_epoch * len(self.sampler) + batch_idx
+        if batch_idx % self.drawn.mapping_interval == 0:
+            self.drawn.set_meshes(self.network, step=step)
+        amplitudes_CPM = self.drawn.play(self.network, batch.averages_PK, step=step)
+        self._log_chips(amplitudes_CPM.detach(), batch.symbols_PM)
+        return amplitudes_CPM.flatten(0, 1), batch.symbols_PM.repeat(self.drawn.chips, 1)
+
+    def _log_chips(self, amplitudes_CPM: Tensor, symbols_PM: Tensor) -> None:
+        """Log what fresh chips receive right, and how far (rms) outputs are from their targets."""
+        scenario = self.design.scenario
+        right_CP = (outputs.receive(amplitudes_CPM, scenario) == symbols_PM).all(-1)
+        error_CPM = amplitudes_CPM - symbols_PM / outputs.steps_of(scenario, like=amplitudes_CPM)
+        values = {
+            "chip_accuracy": right_CP.float().mean(),
+            "chip_deviation": error_CPM.square().mean().sqrt(),
+        }
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=self.batch_size)
 
     def on_train_epoch_end(self) -> None:
         """Project, evaluate all possible inputs, and stop if all of them are received right."""
@@ -212,12 +254,12 @@ class ONNTraining(pl.LightningModule):
         }
         self.log_dict(values, prog_bar=True)
         perfect = evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin
-        if perfect and not self.noise:
+        if perfect and not self._whole_schedule:
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Load the best weights; under noise the last ones stay."""
-        if self._best is not None and not self.noise:
+        """Load the best weights; under noise or through drawn chips the last ones stay."""
+        if self._best is not None and not self._whole_schedule:
             self.evaluation, weights = self._best
             self.network.load_state_dict(weights)
 
@@ -240,8 +282,51 @@ class ONNTraining(pl.LightningModule):
             evaluation, weights = checkpoint["best"]
             self._best = Evaluation(**evaluation), weights
 
+    @property
+    def _whole_schedule(self) -> bool:
+        """Whether inputs that are right on ideal parts are not the aim."""
+        return bool(self.noise) or self.drawn is not None
+
+    @torch.no_grad()
     def _project(self) -> None:
-        project_layers(self.network.linears, self.design.approximated_layers)
+        meshes = [
+            index
+            for index in self.design.approximated_layers
+            if f"layers.{index - 1}.weight" not in self._lit
+        ]
+        project_layers(self.network.linears, meshes)
+        for name, lit in self._lit.items():
+            parameter = self.network.get_parameter(name)
+            parameter.mul_(lit.to(parameter.device))
+
+
+def _lit(network: OpticalNetwork, design: ONNDesign, chip: ChipSettings) -> dict[str, Tensor]:
+    """Return where parameters may differ from 0, since no other light has a way.
+
+    Diagonal layers are attenuators without a mesh. A crossbar has an attenuator for each weight and
+    bias that is not 0; its layers in Sigma U form are projected instead.
+
+    Returns:
+        float32 of 0 and 1 by the name of the parameter.
+    """
+    crossbar, lit = chip.hardware == "crossbar", {}
+    for i, layer in enumerate(network.linears):
+        approximated = i + 1 in design.approximated_layers
+        if crossbar:
+            lit[f"layers.{i}.bias"] = (layer.bias.detach() != 0).float()
+        if approximated and layer_form(layer.weight, approximated=True) == "diagonal":
+            lit[f"layers.{i}.weight"] = _block_diagonals(layer)
+        elif crossbar and not approximated:
+            lit[f"layers.{i}.weight"] = (layer.weight.detach() != 0).float()
+    return lit
+
+
+def _block_diagonals(layer: nn.Linear) -> Tensor:
+    """Return 1 on the diagonals of a layer's square blocks and 0 elsewhere, float32 [m, n]."""
+    lit_mn = torch.zeros(layer.weight.shape)
+    for size, blocks in blocks_by_size(*layer.weight.shape).items():
+        put_blocks(lit_mn, blocks, torch.eye(size).expand(len(blocks), -1, -1))
+    return lit_mn
 
 
 def _rank(evaluation: Evaluation) -> tuple[float, float]:

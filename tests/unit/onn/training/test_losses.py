@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
 from optinc.errors import ConfigurationError
-from optinc.onn.training.losses import MarginLoss, PaperLoss
+from optinc.onn.training.losses import MarginLoss, PaperLoss, tolerable_deviation
 
 SYMBOLS = torch.tensor([[1, 2], [3, 0]])
 AMPLITUDES = torch.tensor([[1.5, 2.0], [3.0, 0.2]])
@@ -64,3 +65,14 @@ def test_errors_inside_the_margin_cost_nothing() -> None:
 def test_illegal_settings_are_named(make: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("right", "outputs"), [(0.9, 4), (0.999, 4), (0.99, 8)])
+def test_outputs_that_err_by_the_tolerable_deviation_are_as_often_right(
+    right: float, outputs: int
+) -> None:
+    sigma = tolerable_deviation(right=right, outputs=outputs, margin=0.4)
+    within = math.erf(0.4 / (sigma * math.sqrt(2)))
+    assert within**outputs == pytest.approx(right, abs=1e-9)
+    with pytest.raises(ValueError, match="above 0 and below 1, got 1"):
+        tolerable_deviation(right=1, outputs=outputs)
