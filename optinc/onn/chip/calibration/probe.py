@@ -157,13 +157,13 @@ class ProbedLayer:
         true = self._played(self._phases)
         noise = self._noise_of_columns(true) * math.sqrt(2)
         found = {}
-        for name, slope in self._slopes().items():
+        for name, exact in self._slopes().items():
             patience = ATTENUATOR_PATIENCE if name in self.layer.attenuator_shapes else 1
             each = noise / (self._divisor(name) * math.sqrt(patience * symbols))
-            slope = slope.float() + each.unsqueeze(1).float() * self._normal(slope)
+            slope = exact.float() + each.unsqueeze(1).float() * self._normal(exact)
             if name in self.layer.attenuator_shapes:
                 lit = self._phases[name].abs().flatten(1) >= ATTENUATOR_SHIFT
-                slope = slope * lit[..., None, None]
+                slope *= lit[..., None, None]
             found[name] = slope
             self._counted(settings=2 * slope.shape[1], symbols=patience * symbols)
         return found
