@@ -16,6 +16,7 @@ measured by itself, and all of them at the same time.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,16 +71,17 @@ class Count:
 class Probe(Protocol):
     """A layer on a chip that can be set and measured, and nothing else."""
 
+    @abstractmethod
     def set(self, phases: Mapping[str, Tensor]) -> None:
         """Load settings: phases in rad by name, [C or 1, ...]."""
 
+    @abstractmethod
     def measure(self, *, symbols: int) -> Tensor:
         """Return weights and biases, [C, m, q], each read from the mean of so many symbols."""
-        ...
 
+    @abstractmethod
     def measure_answers(self, *, symbols: int) -> dict[str, Tensor]:
         """Return how weights and biases answer to every phase, [C, D, m, q] by name."""
-        ...
 
 
 class ProbedLayer:
