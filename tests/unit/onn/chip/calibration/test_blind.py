@@ -73,17 +73,17 @@ def lacking(layer: LayerDescription, task: BlindTask, settings: ChipSettings, at
 @pytest.mark.parametrize("shifters", ["push_pull", "one_arm"])
 @pytest.mark.parametrize("approximated", [False, True])
 def test_an_unknown_layer_is_brought_to_its_weights(shifters: Any, approximated: bool) -> None:
-    """Without noise and with continuous phases nothing is left: the transfer is restored.
+    """Without noise and with continuous phases the transfer is restored, at 5 % coupler errors.
 
-    A Sigma U layer has fewer settings than weights, and keeps what couplers leak.
+    A Sigma U layer has hardly more settings than weights, and keeps some of what losses differ by.
     """
-    settings = ChipSettings(**TARGET, shifters=shifters)
+    settings = ChipSettings(**{**TARGET, "coupler_error": 0.05}, shifters=shifters)
     layer, task = small_task(settings, inputs=4 if approximated else 3, approximated=approximated)
     before = lacking(layer, task, settings, task.design)
     found = Blind().calibrate_layer(probe_of(layer, settings), task)
     after = lacking(layer, task, settings, found)
-    assert before > 0.003
-    assert after < (before / 3 if approximated else 1e-5)
+    assert before > (0.008 if approximated else 0.04)
+    assert after < (5e-4 if approximated else 1e-9)
 
 
 def test_noise_is_averaged_out() -> None:
