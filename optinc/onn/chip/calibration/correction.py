@@ -66,6 +66,9 @@ def correct_layer(
     return {name: value.expand(errors.chips, *value.shape[1:]) for name, value in corrected.items()}
 
 
+DARK = 1e-9
+"""Least amplitude that a way through an MZI is asked to pass."""
+
 FIELDS = {"theta_BE": "theta", "phi_BE": "phi", "output_Bn": "output"}
 """Names of the phases of a mesh in settings."""
 
@@ -123,9 +126,9 @@ def _correct_column(
     Returns:
         Internal and external phases [C, B, M], and phases owed behind the column, [C, B, M, 2].
     """
-    asked = ideal_mzi.matrix(
-        phases.theta_BE[..., slots], phases.phi_BE[..., slots], phases.shifters
-    )
+    # A way without any light has no phase: it keeps as little as gives it the one around it.
+    theta = phases.theta_BE[..., slots].clamp(DARK, math.pi / 2 - DARK)
+    asked = ideal_mzi.matrix(theta, phases.phi_BE[..., slots], phases.shifters)
 
     def of_column(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[:, :, slots]
@@ -162,7 +165,9 @@ def _aside(asked: Tensor, made: Tensor) -> Tensor:
     Of a leak stronger than asked for, only what is in phase with the light around it is detected
     in the end: it is turned until that is as asked for. Neighbours turn it to either side.
     """
-    aside = torch.arccos((asked.abs() / made.abs().clamp(min=1e-30)).clamp(max=1.0))
+    share = asked.abs() / made.abs().clamp(min=1e-30)
+    # No cosine of rounding errors: it would be their root.
+    aside = torch.arccos(torch.where(share > 1 - 1e-12, 1.0, share))
     aside[:, :, ::2] *= -1
     return aside
 

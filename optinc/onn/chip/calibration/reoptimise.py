@@ -42,15 +42,18 @@ class GaussNewton:
         damping: Cost of turning a phase by 1 rad, as a share of what the mean phase does to the
             outputs; less after a step that helps, more after one that does not.
         least_damping: The least of it.
+        least_weight: Phases that move outputs less than this share of the one that moves them most
+            are rounded at once, and not used: most of the light misses them.
         largest: Largest product of phases and outputs of a layer that is re-optimised: memory of a
             chip in units of 4 bytes. Larger layers stay as they are.
     """
 
     steps: int = 8
-    enough: float = 1.5e-3
-    rounded: Sequence[float] = (0.4, 1.0)
+    enough: float = 3e-3
+    rounded: Sequence[float] = (0.5, 1.0)
     damping: float = 0.03
     least_damping: float = 1e-3
+    least_weight: float = 0.03
     largest: int = 1 << 25
 
 
@@ -107,6 +110,7 @@ def reoptimise(
         outputs lack, root mean square over the inputs, of the root mean square asked for, [C].
     """
     search = _Search(task, phases, how)
+    search.leave_the_least()
     search.descend(how.steps)
     if task.phase_bits is not None:
         for share in how.rounded:
@@ -142,7 +146,7 @@ class _Search:
             dim=1,
         )
         chips, count = self.at_CD.shape
-        self.free_CF = torch.arange(count).expand(chips, -1)
+        self.free_CF, self.used = torch.arange(count).expand(chips, -1), count
         self.damping_C = torch.full((chips,), how.damping)
         self.lacking_CR, self.answers_CDR = self._linearised(self.at_CD)
         # What damping is a share of: fixed, for phases that matter least are left over at last.
@@ -182,6 +186,21 @@ class _Search:
         outputs = self.answers_CDR.shape[2]
         return self.answers_CDR.gather(1, self.free_CF.unsqueeze(-1).expand(-1, -1, outputs))
 
+    def leave_the_least(self) -> None:
+        """Round the phases that matter least, and use the others alone."""
+        weight_CD = self.answers_CDR.norm(dim=2)
+        matters_CD = weight_CD >= self.how.least_weight * weight_CD.amax(1, keepdim=True)
+        # As many on all chips.
+        used = int(matters_CD.sum(1).max())
+        order_CD = weight_CD.argsort(1)
+        left, self.free_CF, self.used = order_CD[:, :-used], order_CD[:, -used:], used
+        if self.task.phase_bits is None:
+            return
+        step = self.task.steps(self._by_name(self.at_CD))[left]
+        rounded = (self.at_CD.gather(1, left) / step).round() * step
+        self.at_CD = self._within(self.at_CD.scatter(1, left, rounded))
+        self.lacking_CR, self.answers_CDR = self._linearised(self.at_CD)
+
     def descend(self, steps: int) -> None:
         """Take steps of the free phases; one that does not help is taken back."""
         enough = self.how.enough * float(self.task.target_mq.norm())
@@ -201,10 +220,8 @@ class _Search:
             self.damping_C = damping_C.clamp(min=self.how.least_damping)
 
     def round_some(self, share: float, step_D: Tensor) -> None:
-        """Round free phases until a share of all are, and move the others to make up for it."""
-        count = self.at_CD.shape[1]
-        rounded = count - self.free_CF.shape[1]
-        some = round(share * count) - rounded
+        """Round phases until a share of those used are, and move the others to make up for it."""
+        some = self.free_CF.shape[1] - round((1 - share) * self.used)
         weight_CF = (self._free_answers() * step_D[self.free_CF].float().unsqueeze(-1)).norm(dim=2)
         # From those that matter least to those that matter most.
         self.free_CF = self.free_CF.gather(1, weight_CF.argsort(1))
