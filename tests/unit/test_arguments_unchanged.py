@@ -38,7 +38,9 @@ from optinc.onn import (
 from optinc.onn import noise as onn_noise
 from optinc.onn.chip import ChipNetwork, chip_accuracy
 from optinc.onn.chip import crossbar as chip_crossbar
+from optinc.onn.chip.calibration import blind, probe
 from optinc.onn.chip.draws import Draws
+from optinc.onn.chip.errors import draw_errors
 from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
 from optinc.onn.chip.servers import Servers
 from optinc.onn.construction import values as construction_values
@@ -397,8 +399,34 @@ def chip_calls(
     yield call(tabulate_outcomes, quiet, repetitions=1)
     yield call(uncentred_scale, onn.network, onn.card.scenario)
     yield call(uncentred_scales, onn.network, onn.card.scenario)
+    yield from blind_calls(onn, programme)
     drawn = Servers(ChipSettings(phase_drift=0.1, timing_skew=0.1), onn.card.scenario, Draws(0, 2))
     yield call(Servers.average, drawn, codes)
+
+
+def blind_calls(
+    onn: artifact.ONNArtifact, programme: mesh_settings.MeshProgramme
+) -> Iterator[Call]:
+    settings, draws = ChipSettings(phase_bits=10), Draws(0, 1)
+    layer, phases = programme.layers[0], programme.layer_phases(0)
+    errors, one = draw_errors(layer, settings, draws, index=0), torch.Generator().manual_seed(0)
+    probed = probe.ProbedLayer(layer, errors, settings, scale=1.0, generator=one)
+    yield call(probe.ProbedLayer, layer, errors, settings, scale=1.0, generator=one)
+    yield call(probe.ProbedLayer.set, probed, phases)
+    yield call(probe.on_grid, phases, layer, settings)
+    weight = torch.randn(layer.outputs, layer.inputs + 1).double()
+    seen = torch.eye(layer.inputs + 1, dtype=torch.float64)
+    task = blind.BlindTask(layer, settings, weight, seen, phases)
+    probed.set(phases)
+    at, measured = torch.cat([value.flatten() for value in phases.values()]), weight[None] / 2
+    answers = probed.measure_answers(symbols=1)
+    yield call(blind.BlindTask.by_name, task, at)
+    yield call(blind.BlindTask.lacking, task, measured)
+    yield call(blind.BlindTask.move, task, answers, 0.1)
+    yield call(blind.Move.moved, task.move(answers, 0.1), at, task.lacking(measured))
+    yield call(blind.with_quiet_meshes, programme)
+    how = blind.Blind(coarse=1, damping=())
+    yield call(blind.Blind.calibrate, how, onn, programme, settings, draws)
 
 
 def training_calls(samples: dataset.Samples) -> Iterator[Call]:

@@ -54,6 +54,23 @@ def test_a_mesh_plays_the_unitary_it_was_set_to(
     assert (rebuild(phases) - unitary).abs().max() < 1e-13
 
 
+@pytest.mark.parametrize("batch", [1, 8])
+def test_phases_of_darkness_are_zero_where_dark_light_counts_as_none(batch: int) -> None:
+    """A real matrix with zeros is played by real interferometers: all phases are 0 or pi."""
+    sparse = torch.block_diag(haar(1, 3, real=True)[0], haar(1, 4, real=True, seed=1)[0])
+    sparse = sparse[[0, 3, 1, 4, 6, 2, 5]]
+    # Rounding errors in place of zeros, as a singular value decomposition leaves them.
+    noisy = sparse + 1e-15 * haar(1, 7, seed=2)[0]
+    off = []
+    for dark in (0.0, 1e-9):
+        phases = decompose(noisy.expand(batch, -1, -1), dark=dark)
+        assert (rebuild(phases) - sparse).abs().max() < 1e-13
+        turns = torch.cat([phases.phi_BE, phases.output_Bn], dim=1) / math.pi
+        off.append(float((turns - turns.round()).abs().max()))
+    assert off[0] > 0.01
+    assert off[1] < 1e-8
+
+
 @pytest.mark.parametrize("size", [128, pytest.param(512, marks=pytest.mark.slow)])
 def test_large_meshes_are_as_accurate(size: int) -> None:
     unitary = haar(1, size)

@@ -2,28 +2,28 @@
 
 Every layer is brought to its weights by itself:
 
-1. Coarse. Measure the layer, and move all phases at once by what the design (ideal parts) says would
-   make up for what the weights lack. The real part of a real mesh answers to small errors nearly as
-   the design does, so this converges in a few settings.
+1. Coarse. Measure the layer, and move all phases at once by what ideal parts would need to make up
+   for what the weights lack. The real part of a real mesh answers to small errors nearly as ideal
+   parts do, so this converges in a few settings.
 2. Fine. Measure how the weights answer to every phase (:meth:`ProbedLayer.measure_answers`), and
    move by these answers, measuring after each move. What the couplers leak into the quadrature that
    is not detected makes weights answer to external phases too: there are twice as many phases as
    needed, and the steps of the DACs cost little.
 
 A move is a damped Gauss-Newton step whose phases are rounded to the steps of the DACs one after
-another, each rounding being made up for by the phases that are left (Babai's nearest plane; what is
-known as GPTQ for quantised networks, arXiv:2210.17323, is the same). What weights lack is weighed by
-the inputs that the layer sees. The best settings that were measured are kept.
+another, each rounding being made up for by the phases that are left: Babai's nearest plane
+(Combinatorica 6, 1, 1986). What weights lack is weighed by the inputs that the layer sees. The best
+settings that were measured are kept.
 """
 
-# Shape suffixes: C chips, D phases, F phases that are moved, m outputs, n inputs, q = n + 1 columns,
-# R numbers that should vanish.
+# Shape suffixes: C chips, B meshes, n modes, D phases, F phases that are moved, m outputs, q
+# columns of weights and bias, R numbers that should vanish.
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.chip.calibration.base import Calibrated, Calibration, with_headroom
 from optinc.onn.chip.calibration.inputs import seen_inputs
 from optinc.onn.chip.calibration.jacobian import answers
 from optinc.onn.chip.calibration.probe import (
@@ -55,18 +56,17 @@ DARK = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blind:
-    """Procedure of a blind calibration.
+class Blind(Calibration):
+    """Calibration of chips that can be set and measured, of which nothing is known.
 
     Attributes:
         symbols: Symbols of light of which a reading is the mean.
-        headroom: Factor by which the gain of every layer exceeds what ideal parts need, so that
-            attenuators have room on both sides.
+        headroom: Share by which gains rise, see
+            :func:`optinc.onn.chip.calibration.base.with_headroom`.
         coarse: Moves by the answers of the design.
         damping: Damping of the fine moves, pass by pass, as a share of the mean answer to a phase;
             each pass begins by measuring the answers.
         moves: Moves of each pass.
-        inputs_noise: Noise of full scale, on each input, for which the weights should be right.
         seed: Seed of the measurements' noise.
 
     Raises:
@@ -74,74 +74,73 @@ class Blind:
     """
 
     symbols: int = 1 << 16
-    headroom: float = 1.05
+    headroom: float = 0.05
     coarse: int = 3
-    damping: tuple[float, ...] = (0.02, 0.005, 0.002, 0.001)
+    damping: Sequence[float] = (0.02, 0.005, 0.002, 0.001)
     moves: int = 2
-    inputs_noise: float = 0.005
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("symbols", 1), ("coarse", 0), ("moves", 1)):
+        super().__post_init__()
+        for name, low in (("symbols", 1), ("coarse", 0), ("moves", 1), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ConfigurationError(
                     f"calibration.{name} must be an integer of at least {low}, got {value!r}"
                 )
-        if not 1.0 <= self.headroom <= 10.0:
-            raise ConfigurationError(
-                f"calibration.headroom must be a number from 1 to 10, got {self.headroom}"
-            )
-        object.__setattr__(self, "damping", tuple(self.damping))
         if any(not value > 0 for value in self.damping):
             raise ConfigurationError(
                 f"calibration.damping must be numbers above 0, got {list(self.damping)}"
             )
+        if not self.coarse and not self.damping:
+            raise ConfigurationError(
+                "calibration.coarse=0 and calibration.damping=[] move nothing: set one of them"
+            )
+
+    def programme(self, onn: ONNArtifact, settings: ChipSettings) -> MeshProgramme:
+        """Return the settings of ideal parts, with headroom and quiet meshes."""
+        mapped = map_onn(onn, shifters=settings.shifters, bias=settings.bias)
+        return with_headroom(with_quiet_meshes(mapped), self.headroom)
 
     @torch.no_grad()
     def calibrate(
-        self, onn: ONNArtifact, settings: ChipSettings, *, chips: int = 1, first: int = 0
-    ) -> tuple[MeshProgramme, Count]:
-        """Calibrate drawn chips of an ONN.
+        self, onn: ONNArtifact, programme: MeshProgramme, settings: ChipSettings, draws: Draws
+    ) -> Calibrated:
+        """Calibrate chips, one after another, and report what was measured on each of them.
 
-        The same chips come out however many are calibrated together.
-
-        Args:
-            onn: The ONN.
-            settings: Parts, errors and noise of the chips.
-            chips: Number C of chips.
-            first: Number of the first chip.
-
-        Returns:
-            Settings of these chips, and what was measured on each of them.
-
-        Raises:
-            ConfigurationError: If the detectors of the chips have no sign.
+        The columns of the report are those of :class:`optinc.onn.chip.calibration.probe.Count`.
         """
-        design = designed(onn, settings, headroom=self.headroom)
         scales = uncentred_scales(onn.network, onn.card.scenario)
-        seen = seen_inputs(onn.network, onn.card.scenario, noise=self.inputs_noise)
+        seen = seen_inputs(onn.network, onn.card.scenario, noise=settings.noise)
         phases: list[dict[str, Tensor]] = []
         total = Count()
-        for i, layer in enumerate(design.layers):
+        for i, layer in enumerate(programme.layers):
             linear = onn.network.linears[i]
             target_mq = torch.cat([linear.weight, linear.bias.unsqueeze(1)], dim=1).double()
-            task = BlindTask(layer, settings, target_mq, seen[i], design.layer_phases(i))
-            found = []
-            for chip in range(first, first + chips):
+            task = BlindTask(layer, settings, target_mq, seen[i], programme.layer_phases(i))
+            found, count = [], Count()
+            for one in draws.chunks(1):
                 probe = ProbedLayer(
                     layer,
-                    draw_errors(layer, settings, Draws(settings.seed, 1, chip), index=i),
+                    draw_errors(layer, settings, one, index=i, shifters=programme.shifters),
                     settings,
                     scale=scales[i],
-                    generator=torch.Generator().manual_seed(
-                        ((self.seed * 1_000_003 + chip) * 4_099 + i) % 2**63
-                    ),
+                    generator=self._generator(one.first, i),
                 )
                 found.append(self.calibrate_layer(probe, task))
-            total += probe.count
+                count = probe.count
+            total += count
             phases.append({name: torch.cat([each[name] for each in found]) for name in found[0]})
-        return design.with_phases(phases, seed=settings.seed), total
+        measures = {
+            name: torch.full((draws.chips,), value, dtype=torch.float64)
+            for name, value in asdict(total).items()
+        }
+        return Calibrated(phases=phases, measures=measures)
+
+    def _generator(self, chip: int, layer: int) -> torch.Generator:
+        """Return the noise of a layer of a chip, whatever else is calibrated with it."""
+        seed = (self.seed * 1_000_003 + chip) * 4_099 + layer
+        return torch.Generator().manual_seed(seed % 2**63)
 
     @torch.no_grad()
     def calibrate_layer(self, probe: Probe, task: BlindTask) -> dict[str, Tensor]:
@@ -217,7 +216,7 @@ class BlindTask:
     def by_name(self, at_D: Tensor) -> dict[str, Tensor]:
         """Return phases by name, [1, ...]."""
         shapes = {name: value.shape for name, value in self.design.items()}
-        parts = at_D.split([shape.numel() for shape in shapes.values()])
+        parts = torch.split(at_D, [shape.numel() for shape in shapes.values()])
         return {
             name: part.reshape(shape)
             for (name, shape), part in zip(shapes.items(), parts, strict=True)
@@ -304,36 +303,27 @@ class Move:
         return torch.from_numpy(found).flip(0)
 
 
-def designed(onn: ONNArtifact, settings: ChipSettings, *, headroom: float) -> MeshProgramme:
-    """Return settings for ideal parts from which a chip is best calibrated.
+def with_quiet_meshes(programme: MeshProgramme) -> MeshProgramme:
+    """Return the same ONN with real meshes whose interferometers are all real.
 
-    Real meshes are real all over, see ``dark`` of :func:`optinc.photonics.decomposition.decompose`,
-    and attenuators have headroom.
+    What couplers leak is then in the quadrature that is not detected; see ``dark`` of
+    :func:`optinc.photonics.decomposition.decompose`.
 
     Args:
-        onn: The ONN.
-        settings: Parts of the chip.
-        headroom: Factor of all gains; attenuations shrink by it.
+        programme: Settings of ideal parts; the meshes of ONNs are real.
     """
-    programme = map_onn(onn, shifters=settings.shifters, bias=settings.bias)
     found = dict(programme.settings)
     for i, layer in enumerate(programme.layers):
         for mesh in layer.mesh_shapes:
             name = f"layers.{i}.{mesh}"
-            real = decompose(
-                rebuild(programme.phases(name)).real.double(),
-                shifters=settings.shifters,
-                dark=DARK,
-            )
+            unitary_Bnn = rebuild(programme.phases(name)).real
+            quiet = decompose(unitary_Bnn, shifters=programme.shifters, dark=DARK)
             found |= {
-                f"{name}.theta": real.theta_BE,
-                f"{name}.phi": real.phi_BE,
-                f"{name}.output": real.output_Bn,
+                f"{name}.theta": quiet.theta_BE,
+                f"{name}.phi": quiet.phi_BE,
+                f"{name}.output": quiet.output_Bn,
             }
-        for name in layer.attenuator_shapes:
-            found[f"layers.{i}.{name}"] = found[f"layers.{i}.{name}"] / headroom
-    layers = tuple(replace(layer, gain=layer.gain * headroom) for layer in programme.layers)
-    return replace(programme, layers=layers, settings=found)
+    return replace(programme, settings=found)
 
 
 def _flat(phases: Mapping[str, Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ measured by itself, and all of them at the same time.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,16 +71,17 @@ class Count:
 class Probe(Protocol):
     """A layer on a chip that can be set and measured, and nothing else."""
 
+    @abstractmethod
     def set(self, phases: Mapping[str, Tensor]) -> None:
         """Load settings: phases in rad by name, [C or 1, ...]."""
 
+    @abstractmethod
     def measure(self, *, symbols: int) -> Tensor:
         """Return weights and biases, [C, m, q], each read from the mean of so many symbols."""
-        ...
 
+    @abstractmethod
     def measure_answers(self, *, symbols: int) -> dict[str, Tensor]:
         """Return how weights and biases answer to every phase, [C, D, m, q] by name."""
-        ...
 
 
 class ProbedLayer:
@@ -157,13 +159,13 @@ class ProbedLayer:
         true = self._played(self._phases)
         noise = self._noise_of_columns(true) * math.sqrt(2)
         found = {}
-        for name, slope in self._slopes().items():
+        for name, exact in self._slopes().items():
             patience = ATTENUATOR_PATIENCE if name in self.layer.attenuator_shapes else 1
             each = noise / (self._divisor(name) * math.sqrt(patience * symbols))
-            slope = slope.float() + each.unsqueeze(1).float() * self._normal(slope)
+            slope = exact.float() + each.unsqueeze(1).float() * self._normal(exact)
             if name in self.layer.attenuator_shapes:
                 lit = self._phases[name].abs().flatten(1) >= ATTENUATOR_SHIFT
-                slope = slope * lit[..., None, None]
+                slope *= lit[..., None, None]
             found[name] = slope
             self._counted(settings=2 * slope.shape[1], symbols=patience * symbols)
         return found
