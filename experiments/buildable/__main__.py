@@ -278,7 +278,8 @@ class Results:
 
     def __init__(self, name: str, folder: Path, *, shown: bool) -> None:
         self._name, self._folder, self._shown = name, folder, shown
-        self._command = command_line("experiments.buildable")
+        # Whoever repeats the study measures and trains what was only gathered.
+        self._command = command_line("experiments.buildable").replace(" --collect", "")
 
     def chips(self, rows: Sequence[Row], needs: Sequence[Row]) -> None:
         """Write yields and prices, what has to improve, and the Pareto plot."""
