@@ -13,7 +13,6 @@ from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.outcome_table import OutcomeTable
 from optinc.onn.truth_table import ideal_codes
-from optinc.photonics.chip_settings import ChipSettings
 from optinc.reducers.base import Reducer
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.peers.half_precision import HalfPrecisionReducer
@@ -177,4 +176,4 @@ def noisy_chip(of: Scenario) -> ChipTableSwitch:
     keys_CR = (torch.arange(len(ideal_C)).unsqueeze(1) << of.bits) + ideal_C + errors_CR
     keys, counts = torch.unique(keys_CR, return_counts=True)
     table = OutcomeTable(of, keys, counts, repetitions)
-    return ChipTableSwitch(table, card=shipped(of).card, settings=ChipSettings(noise=0.01), seed=0)
+    return ChipTableSwitch(table, cards=(shipped(of).card,), settings={"noise": 0.01}, seed=0)

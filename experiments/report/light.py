@@ -35,6 +35,7 @@ def link_budget(folder: Path) -> Section:
         return absent(key, source="", title=title, paper=paper, command=command)
     result.require(*BUDGET_COLUMNS)
     stages = read("link_budget_stages", folder=folder)
+    direct = read("direct_receivers", folder=folder)
     possible = [row for row in result.rows if row["verdict"].startswith("possible")]
     working = "; ".join(
         f"{row['ONN']} in {row['chip']} ({row['pJ/bit']} pJ/bit)" for row in possible
@@ -52,10 +53,20 @@ def link_budget(folder: Path) -> Section:
                 "Verdicts: noise is that of the noisiest detector",
                 BUDGET_COLUMNS,
                 [[row[column] for column in BUDGET_COLUMNS] for row in result.rows],
-            )
+            ),
+            *([] if direct is None else [_by_levels(direct)]),
         ],
         plots=[_energy_plot(result), *([] if stages is None else [_layer_plot(stages)])],
-        results=[result, *([] if stages is None else [stages])],
+        results=[result, *(each for each in (stages, direct) if each is not None)],
+    )
+
+
+def _by_levels(direct: Result) -> Table:
+    """Return what designs with and without an ONN receive right, by levels and noise."""
+    return Table(
+        "Inputs received right, %, without an ONN, with comparators in one, and with one",
+        direct.columns,
+        [list(row.values()) for row in direct.rows],
     )
 
 

@@ -36,9 +36,11 @@ from optinc.onn import (
     zoo,
 )
 from optinc.onn import noise as onn_noise
-from optinc.onn.chip import ChipNetwork, chip_accuracy
+from optinc.onn.chip import ChipNetwork, chip_accuracy, detection
 from optinc.onn.chip import crossbar as chip_crossbar
 from optinc.onn.chip.calibration import blind, probe
+from optinc.onn.chip.comparators import Comparators, comparators_of
+from optinc.onn.chip.direct import DirectReceivers
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.errors import draw_errors
 from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
@@ -75,7 +77,7 @@ from optinc.signal import outputs, pam4, preprocessing, randomness, rounding
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.signal.tree import Tree, make_tree
-from optinc.switches import cascade, chip, error_injection, outcomes, single, sum_code
+from optinc.switches import cascade, chip, direct, error_injection, outcomes, single, sum_code
 
 PACKAGES = ("signal", "photonics", "onn", "switches", "reducers")
 KINDS = re.compile(
@@ -402,6 +404,23 @@ def chip_calls(
     yield from blind_calls(onn, programme)
     drawn = Servers(ChipSettings(phase_drift=0.1, timing_skew=0.1), onn.card.scenario, Draws(0, 2))
     yield call(Servers.average, drawn, codes)
+    receivers = DirectReceivers.draw(onn.card.scenario, settings, chips=2)
+    yield call(DirectReceivers.forward, receivers, averages)
+    yield call(DirectReceivers.emit, receivers, codes)
+    yield call(DirectReceivers.receive, receivers, 3 * torch.rand(2, 5, 4))
+    restoring = zoo.load_named("b8_n4_half_even_robust").network
+    yield call(comparators_of, restoring)
+    yield call(Comparators.decide, comparators_of(restoring)[0], torch.randn(5, 43))
+    unit, noisy = torch.ones(4), ChipSettings(laser_power=0.0)
+    yield call(detection.normal, averages, None)
+    yield call(
+        detection.with_detector_noise,
+        torch.rand(5, 4),
+        unit,
+        detection.detected_variance(noisy),
+        settings=noisy,
+        generator=None,
+    )
 
 
 def blind_calls(
@@ -480,6 +499,7 @@ def cascade_calls() -> Iterator[Call]:
         cascade.IdealCascade(tree()),
         cascade.TableCascade(onns),
         cascade.ONNCascade(onns),
+        direct.direct_switch(tree(), chip=ChipSettings(noise=0.01), play="per_value"),
     ):
         yield call(type(switch).forward, switch, codes)
     yield call(cascade.average_by_levels, codes, tree(), lambda values, level: values.sum(0))
@@ -500,7 +520,7 @@ def switch_calls() -> Iterator[Call]:
     yield call(single.OpticalSwitch.count_errors, single.ONNSwitch(onn), codes, ideal(codes))
     settings = ChipSettings(noise=0.01)
     drawn = ChipNetwork.draw(onn, settings)
-    per_value = chip.ChipSwitch(drawn, card=onn.card, settings=settings, seed=0)
+    per_value = chip.ChipSwitch(drawn, cards=(onn.card,), settings=chip.played(settings), seed=0)
     yield call(chip.ChipSwitch.forward, per_value, codes)
     small = scenario()
     index = torch.arange(small.combinations, dtype=torch.int32)
@@ -510,7 +530,7 @@ def switch_calls() -> Iterator[Call]:
     drawn_codes = outcomes.Outcomes(table, seed=0)
     yield call(outcomes.Outcomes.receive, drawn_codes, index, reduction=0, first=0)
     yield call(outcomes.Outcomes.expected_errors, drawn_codes, index)
-    tabulated = chip.ChipTableSwitch(table, card=onn.card, settings=settings, seed=0)
+    tabulated = chip.ChipTableSwitch(table, cards=(onn.card,), settings={}, seed=0)
     few = torch.zeros(small.servers, 5, dtype=torch.int32)
     yield call(single.TabulatedSwitch.forward, tabulated, few)
     yield call(single.TabulatedSwitch.expected_errors, tabulated, few)

@@ -89,7 +89,7 @@ def test_the_outcomes_are_distributed_like_those_of_the_chip_run_on_every_value(
     # Independent, uniform codes, as the table assumes of servers; every value by itself.
     generator = torch.Generator().manual_seed(2)
     codes_NP = torch.randint(0, 16, (2, 40_000), generator=generator, dtype=torch.int32)
-    switch = ChipSwitch(chip, card=small_onn.card, settings=chip.settings, seed=3)
+    switch = ChipSwitch(chip, cards=(small_onn.card,), settings={}, seed=3)
     received = switch(codes_NP)
     index = preprocessing.index_of_code(scenario)[codes_NP].sum(0)
     cells = scenario.combinations * 16

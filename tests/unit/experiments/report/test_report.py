@@ -77,6 +77,8 @@ def test_committed_results_are_shown_with_their_origin(committed: Path) -> None:
     assert built["table1"].ours.startswith("8 of 8 rows at 100 %")
     assert built["fig6"].ours == "ring 1.5, 1.75, 1.875; OptINC 1, 1, 1"
     assert built["fig7b"].state == built["link_budget"].state == "modelled"
+    # Budgets, and designs with and without an ONN by levels and noise.
+    assert [len(table.rows) for table in built["link_budget"].tables] == [96, 12]
     page = body(build(committed))
     for name in ("table1", "fig7b_curves", "rounding"):
         assert f'download="{name}.csv"' in page
