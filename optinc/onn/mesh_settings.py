@@ -285,8 +285,8 @@ def check_same(rebuilt: OpticalNetwork, network: OpticalNetwork, *, built_of: st
             if not error <= REBUILT_TOLERANCE * largest:
                 raise ArtifactError(
                     f"the {built_of} of layer {index} do not act as its {name}: they differ by up "
-                    f"to {error:.2g}; the largest is {largest:.2g}, of which {REBUILT_TOLERANCE:g} is "
-                    "legal"
+                    f"to {error:.2g}; the largest is {largest:.2g}, of which "
+                    f"{REBUILT_TOLERANCE:g} is legal"
                 )
     return worst
 

@@ -1,7 +1,4 @@
-"""Budgets of crossbars equal light played through them; crossbars stand beside meshes.
-
-Covers: experiments.crossbar, experiments.crossbar_segments
-"""
+"""Budgets of crossbars equal light played through them; crossbars stand beside meshes."""
 
 from __future__ import annotations
 
