@@ -35,15 +35,22 @@ class Calibration:
 
 def corrected(onn: str, settings: ChipSettings, chips: int) -> MeshProgramme:
     """Correct known static errors one interferometer at a time."""
-    return _known(KnownErrors(reoptimisation=None), onn, settings, chips)
+    return _calibrated(KnownErrors(reoptimisation=None), onn, settings, chips)
 
 
 def known(onn: str, settings: ChipSettings, chips: int) -> MeshProgramme:
     """Re-optimise all phases for known static errors, down to the steps of the DACs."""
-    return _known(KnownErrors(), onn, settings, chips)
+    return _calibrated(KnownErrors(), onn, settings, chips)
 
 
-def _known(calibration: KnownErrors, onn: str, settings: ChipSettings, chips: int) -> MeshProgramme:
+def blind(onn: str, settings: ChipSettings, chips: int) -> MeshProgramme:
+    """Calibrate by what the chips' own noisy detectors say."""
+    return _calibrated(Blind(), onn, settings, chips)
+
+
+def _calibrated(
+    calibration: KnownErrors | Blind, onn: str, settings: ChipSettings, chips: int
+) -> MeshProgramme:
     programme = calibration.programme(load(onn), settings)
     found = [
         calibration.calibrate(load(onn), programme, settings, some).phases
@@ -54,11 +61,6 @@ def _known(calibration: KnownErrors, onn: str, settings: ChipSettings, chips: in
         for of_layer in zip(*found, strict=True)
     ]
     return programme.with_phases(phases, seed=settings.seed)
-
-
-def blind(onn: str, settings: ChipSettings, chips: int) -> MeshProgramme:
-    """Calibrate by what the chips' own noisy detectors say."""
-    return Blind().calibrate(load(onn), settings, chips=chips)[0]
 
 
 CALIBRATIONS = (
