@@ -18,9 +18,11 @@ from typing import Any
 import matplotlib as mpl
 
 from experiments.common import chips
+from experiments.common.hardware import HARDWARE, of_hardware
 from experiments.common.options import add_results, command_parser
 from experiments.common.record import command_line, save
 from experiments.common.tables import Column, note, show
+from experiments.crossbar_segments import UNIT_T, crossbar_segments
 from experiments.link_segments import (
     borne_noise,
     full_scales,
@@ -32,11 +34,13 @@ from experiments.link_segments import (
 )
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.crossbar_settings import map_crossbar
 from optinc.onn.dataset import Samples
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.link_budget import (
     STRONGEST,
     SYMBOL_ERROR,
+    Costs,
     Segment,
     chain_loss,
     costs,
@@ -106,13 +110,17 @@ class Switch:
     borne: float
     samples: Samples
 
-    def right(self, noises: Sequence[float]) -> float:
+    def right(self, segments: Sequence[Segment], noises: Sequence[float]) -> float:
         """Return the share received right with the noise of every layer's detectors.
 
-        Detectors of unit P, before the first layer, are left out.
+        Detectors of unit P, before the first layer, are left out; those behind a unit T of its own
+        add to the last layer's.
         """
-        layers = len(self.onn.network.linears)
-        return share_right(self.onn, self.samples, noises[-layers:])
+        pairs = zip(segments, noises, strict=True)
+        of_layers = [noise for segment, noise in pairs if segment.name.startswith("layer")]
+        if segments[-1].name == UNIT_T:
+            of_layers[-1] = math.hypot(of_layers[-1], noises[-1])
+        return share_right(self.onn, self.samples, of_layers)
 
     @property
     def levels(self) -> int:
@@ -125,6 +133,9 @@ def main() -> None:
     parser = command_parser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME_OR_FOLDER", help="ONNs")
     parser.add_argument("--chip", nargs="+", metavar="PRESET", help="presets of conf/optinc/chip")
+    parser.add_argument(
+        "--hardware", choices=HARDWARE, default="mesh", help="of the layers (default %(default)s)"
+    )
     add_results(parser)
     arguments = parser.parse_args()
     presets = {name: chips.preset(name) for name in arguments.chip or chips.names()}
@@ -133,9 +144,12 @@ def main() -> None:
     summary, stages = [], []
     for switch in switches:
         for technology, settings in technologies.items():
-            segments, mzis = _segments(switch, settings)
-            summary.append(summarise(switch, technology, settings, segments, mzis=mzis))
-            stages += list(stage_rows(switch, technology, settings, segments))
+            changed = of_hardware(settings, arguments.hardware)
+            segments, mzis, shifters = segments_in(switch, changed)
+            summary.append(
+                summarise(switch, technology, changed, segments, mzis=mzis, shifters=shifters)
+            )
+            stages += list(stage_rows(switch, technology, changed, segments))
     _show(summary)
     _save(summary, stages, folder=arguments.results)
 
@@ -153,11 +167,21 @@ def load(name: str) -> Switch:
     )
 
 
-def _segments(switch: Switch, settings: ChipSettings) -> tuple[list[Segment], int]:
-    """Return the segments of a switch in a technology, and its number of interferometers."""
+def segments_in(switch: Switch, settings: ChipSettings) -> tuple[list[Segment], int, int | None]:
+    """Return the segments of a switch in a technology, and its numbers of MZIs and shifters."""
+    if settings.hardware == "crossbar":
+        programme = map_crossbar(switch.onn, detection=settings.detection)
+        intensities = settings.detection == "direct"
+        shifters = programme.parts.phase_shifters(
+            intensities=intensities, shifters=settings.shifters
+        )
+        segments = crossbar_segments(
+            switch.onn, programme, settings, switch.scales, switch.samples.averages_PK
+        )
+        return segments, programme.parts.devices, shifters
     layers = layers_of(switch.onn, bias=settings.bias)
     segments = segments_of(switch.onn, layers, settings, switch.scales)
-    return segments, sum(layer.parts.built_mzis for layer in layers)
+    return segments, sum(layer.parts.built_mzis for layer in layers), None
 
 
 def stage_rows(
@@ -198,6 +222,7 @@ def summarise(
     segments: Sequence[Segment],
     *,
     mzis: int,
+    shifters: int | None = None,
 ) -> Row:
     """Return the row of a switch in a technology, with a verdict."""
     found = [detect(segment, settings) for segment in segments]
@@ -205,19 +230,18 @@ def summarise(
     # The last detectors are receivers of PAM4: what they bear is no matter of the ONN.
     borne = [switch.borne] * (len(segments) - 1) + [largest_noise(SYMBOL_ERROR, levels=PAM4)]
     worst = max(range(len(segments)), key=lambda i: found[i].noise / borne[i])
-    right = switch.right([each.noise for each in found])
-    spent = costs(segments, settings, mzis=mzis, bits=switch.onn.card.bits)
+    right = switch.right(segments, [each.noise for each in found])
+
+    def spent_in(technology: ChipSettings) -> Costs:
+        bits = switch.onn.card.bits
+        return costs(segments, technology, mzis=mzis, bits=bits, shifters=shifters)
+
+    spent = spent_in(settings)
     powers = [
         power_for(limit, segment, settings) for limit, segment in zip(borne, segments, strict=True)
     ]
     needed = None if None in powers else max(power for power in powers if power is not None)
-    enough = (
-        None
-        if needed is None
-        else costs(
-            segments, replace(settings, laser_power=needed), mzis=mzis, bits=switch.onn.card.bits
-        ).energy
-    )
+    enough = None if needed is None else spent_in(replace(settings, laser_power=needed)).energy
     # A preset without a source for a part of the costs says nothing of them.
     known = {name: bool(getattr(settings, name)) for name in COSTED}
     averaged = unit_p(switch.onn.card.scenario, incoherent=settings.averaging == "incoherent")

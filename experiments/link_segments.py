@@ -16,7 +16,7 @@ from optinc.onn.layer_factors import LayerDescription, factor
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
 from optinc.photonics import area
-from optinc.photonics.chip_settings import BiasForm, ChipSettings
+from optinc.photonics.chip_settings import BiasForm, ChipSettings, Detection
 from optinc.photonics.link_budget import TAP, Segment
 from optinc.signal import outputs
 from optinc.signal.scenario import Scenario
@@ -104,14 +104,14 @@ def segments_of(
                 reference=_reference(layer, scales[i]) if biased else 0.0,
                 joined=layer.bias == "attenuator" and biased,
                 servers=scenario.servers if first else 0,
-                merged=_merged(scenario) if first else (1,),
+                merged=merged(scenario) if first else (1,),
                 receivers=scenario.servers if last else 0,
             )
         )
     return segments
 
 
-def unit_p(scenario: Scenario, *, incoherent: bool) -> Segment:
+def unit_p(scenario: Scenario, *, incoherent: bool, detection: Detection | None = None) -> Segment:
     """Return unit P with detectors behind it: where intensities are added, or with no ONN at all.
 
     What it tells apart is the most that any ONN behind it can.
@@ -122,12 +122,14 @@ def unit_p(scenario: Scenario, *, incoherent: bool) -> Segment:
         outputs=scenario.onn_inputs,
         columns=0,
         servers=scenario.servers,
-        merged=_merged(scenario),
+        merged=merged(scenario),
         incoherent=incoherent,
+        detection=detection,
     )
 
 
-def _merged(scenario: Scenario) -> tuple[int, ...]:
+def merged(scenario: Scenario) -> tuple[int, ...]:
+    """Return the weights of the symbols that unit P merges into one input, largest first."""
     return tuple(4**power for power in reversed(range(scenario.group)))
 
 

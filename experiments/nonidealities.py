@@ -24,6 +24,7 @@ from torch import Tensor
 
 from experiments.chip_effects import EFFECTS, Effect, level_lost
 from experiments.common import chips as presets
+from experiments.common.hardware import HARDWARE, of_hardware
 from experiments.common.options import add_results, add_runs, command_parser
 from experiments.common.record import command_line, conditions, save
 from experiments.common.runs import run
@@ -66,6 +67,9 @@ SHARES = (0.999, 0.99)
 
 SEED = 1
 
+MESHES_ONLY = ("skip_loss",)
+"""Effects that crossbars do not have."""
+
 Row = dict[str, Any]
 
 
@@ -77,11 +81,13 @@ class Subject:
         name: Name in the tables.
         onn: The ONN.
         inputs: Number of inputs, drawn from all possible ones.
+        hardware: What its layers are built of, one of ``experiments.common.hardware.HARDWARE``.
     """
 
     name: str
     onn: ONNArtifact
     inputs: int
+    hardware: str = "mesh"
 
     @cached_property
     def index(self) -> Tensor:
@@ -90,8 +96,10 @@ class Subject:
         generator = torch.Generator().manual_seed(SEED)
         return torch.randperm(size, generator=generator)[: self.inputs]
 
-    def programme(self, settings: ChipSettings) -> MeshProgramme:
-        """Return the settings of the meshes for a chip's shifters and biases."""
+    def programme(self, settings: ChipSettings) -> MeshProgramme | None:
+        """Return the settings of the meshes for a chip's shifters and biases, None of crossbars."""
+        if settings.hardware == "crossbar":
+            return None
         key = (settings.shifters, settings.bias)
         if key not in self._programmes:
             self._programmes[key] = map_onn(self.onn, shifters=key[0], bias=key[1])
@@ -106,6 +114,7 @@ class Subject:
 def shares_right(subject: Subject, settings: ChipSettings, *, chips: int) -> Tensor:
     """Return the share of inputs that each drawn chip receives right, float64 [C]."""
     scenario = subject.onn.card.scenario
+    settings = of_hardware(settings, subject.hardware)
     network = ChipNetwork.draw(
         subject.onn, settings, chips=chips, programme=subject.programme(settings)
     )
@@ -171,6 +180,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few chips, inputs and levels")
     parser.add_argument("--chips", type=int, default=10, help="chips of large ONNs")
     parser.add_argument("--inputs", type=int, default=4096, help="inputs sent to every chip")
+    parser.add_argument(
+        "--hardware", choices=HARDWARE, default="mesh", help="of the layers (default %(default)s)"
+    )
     add_runs(parser, "runs/nonidealities")
     add_results(parser)
     arguments = parser.parse_args()
@@ -186,7 +198,9 @@ def main() -> None:
     rows = Rows(arguments.runs / "rows.jsonl")
     swept, together = [], []
     for name in names:
-        subject = load(name, runs=arguments.runs, inputs=plan.of_inputs)
+        subject = load(
+            name, runs=arguments.runs, inputs=plan.of_inputs, hardware=arguments.hardware
+        )
         swept += list(sweep(subject, plan, rows))
         together += list(all_at_once(subject, plan, rows))
     limits = limit_rows(swept)
@@ -226,7 +240,7 @@ class Plan:
         return effect.levels[1::2] if self.quick else effect.levels
 
 
-def load(name: str, *, runs: Path, inputs: int) -> Subject:
+def load(name: str, *, runs: Path, inputs: int, hardware: str = "mesh") -> Subject:
     """Load an ONN; train the one trained under noise where it is missing."""
     source: str | Path = name
     if name == TRAINED:
@@ -237,12 +251,14 @@ def load(name: str, *, runs: Path, inputs: int) -> Subject:
             resumed = [f"ckpt_path={last}"] if last.is_file() else []
             run(folder, *TRAINING, *resumed, wrong_inputs=True)
     onn = zoo.load_named(source)
-    return Subject(name, onn, min(inputs, onn.card.scenario.combinations))
+    return Subject(name, onn, min(inputs, onn.card.scenario.combinations), hardware)
 
 
 def sweep(subject: Subject, plan: Plan, rows: Rows) -> Iterator[Row]:
     """Yield a row for every effect and level of an ONN."""
     for effect in EFFECTS:
+        if effect.name in MESHES_ONLY and subject.hardware != "mesh":
+            continue
         for level in plan.levels(effect):
             settings = effect.settings(level, seed=SEED)
             chips = plan.of_chips(subject.name, drawn=effect.drawn)
@@ -264,8 +280,11 @@ def all_at_once(subject: Subject, plan: Plan, rows: Rows) -> Iterator[Row]:
 
 
 def _key(subject: Subject, plan: Plan, **what: Any) -> Row:
+    # Rows of meshes are kept under the name that they always had.
+    built = {} if subject.hardware == "mesh" else {"hardware": subject.hardware}
     return {
         "ONN": subject.name,
+        **built,
         **what,
         "inputs": subject.inputs,
         "seed": SEED,
@@ -282,6 +301,8 @@ def limit_rows(swept: Sequence[Row]) -> list[Row]:
         for share in SHARES:
             for name in names:
                 found = [r for r in swept if (r["ONN"], r["effect"]) == (name, effect.name)]
+                if not found:
+                    continue
                 limit[f"{short(name)}, {100 * share:g} %"] = level_lost(
                     effect,
                     [row["level"] for row in found],

@@ -59,6 +59,38 @@ def link_budget(folder: Path) -> Section:
     )
 
 
+def crossbar(folder: Path) -> Section:
+    """Return crossbars beside meshes: parts, energy, area, and what each bears."""
+    key, title, paper = "crossbar", "Crossbars in place of meshes", "not given"
+    result = read("crossbar", folder=folder)
+    if result is None:
+        command = "python -m experiments.crossbar"
+        return absent(key, source="", title=title, paper=paper, command=command)
+    result.require("ONN", "hardware", "MZIs", "right %, 0.01 rad", "right %, target")
+    shown = [row for row in result.rows if row["ONN"] == SHOWN_LAYERS] or result.rows
+    ours = "; ".join(
+        f"{row['hardware']} {row['MZIs']} MZIs, {row['right %, target']} % of the inputs right "
+        "with the errors of optinc/chip=target, uncalibrated"
+        for row in shown
+    )
+    return Section(
+        key=key,
+        source="",
+        title=title,
+        paper=paper,
+        ours=f"{shown[0]['ONN']}: {ours}",
+        state="measured",
+        tables=[
+            Table(
+                "Parts, costs, and inputs that drawn chips receive right",
+                result.columns,
+                [list(row.values()) for row in result.rows],
+            )
+        ],
+        results=[result],
+    )
+
+
 def _energy_plot(result: Result) -> Plot:
     chips = list(dict.fromkeys(row["chip"] for row in result.rows))
     of_chip = {chip: [row for row in result.rows if row["chip"] == chip] for chip in chips}

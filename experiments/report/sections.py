@@ -12,7 +12,7 @@ from experiments.report.content import Missing, Plot, Section, absent, paired
 from experiments.report.fig6 import fig6
 from experiments.report.fig7a import fig7a
 from experiments.report.fig7b import fig7b
-from experiments.report.light import link_budget, nonidealities
+from experiments.report.light import crossbar, link_budget, nonidealities
 from experiments.report.studies import noise, rounding, search
 
 
@@ -33,7 +33,7 @@ def sections(folder: Path) -> Iterator[Section]:
     yield from fig7a(folder)
     yield fig7b(folder)
     yield cascade(folder)
-    for study in (noise, rounding, search, nonidealities, link_budget):
+    for study in (noise, rounding, search, nonidealities, link_budget, crossbar):
         yield study(folder)
 
 

@@ -3,11 +3,13 @@
 Every nonzero weight and every nonzero bias is one attenuator (:mod:`optinc.photonics.crossbar`).
 Each output has an amplifier of its own, whose gain opens the attenuator of its largest weight:
 
-    output_i = gain_i (sum_j share_j passed_ij input_j + passed_ib reference)
+    output_i = gain_i (sum_j share_j passed_ij input_j + beam_i passed_ib)
 
-The modulators of a layer get light in proportion to the attenuators that they feed, so that all
-lie in equal light, share_j = 1. Only layer 1 of a crossbar of fields gets its light from unit P,
-each input as much: share_j = 1 / sqrt(k_j) is what the splitter to k_j attenuators leaves.
+The reference beam is split in proportion to what the biases ask for, so that all their attenuators
+are open too. The modulators of a layer get light in proportion to the attenuators that they feed,
+so that all lie in equal light, share_j = 1. Only layer 1 of a crossbar of fields gets its light
+from unit P, each input as much: share_j = 1 / sqrt(k_j) is what the splitter to k_j attenuators
+leaves.
 Intensities cannot be negative: layer 1 then takes the averages themselves, and its biases the
 offset that the network adds to them.
 """
@@ -18,7 +20,7 @@ offset that the network adds to them.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,7 +40,7 @@ DESCRIPTION_FILE = "crossbar.json"
 FORMAT = 1
 """Version of stored settings."""
 
-TENSORS = ("output", "input", "passed", "gain")
+TENSORS = ("output", "input", "passed", "gain", "beam")
 """Settings of every layer."""
 
 
@@ -49,21 +51,22 @@ class CrossbarLayer:
     Attributes:
         outputs: Outputs m.
         inputs: Inputs n; number n among the inputs is the reference beam.
-        reference: Light of the reference beam at each of its attenuators, in units of the inputs.
         output_A: Output that each attenuator feeds, int64.
         input_A: Input that feeds it, int64, ascending.
         passed_A: Share of amplitude or intensity that it passes, with its sign: -1 to 1, float64.
         gain_m: Gain behind the detectors of each output, float64.
+        beam_m: Light of the reference beam at the attenuator of each output, in units of the
+            inputs, float64; 0 without a bias.
         shared: Whether a splitter divides the light of each input, see the module.
     """
 
     outputs: int
     inputs: int
-    reference: float
     output_A: Tensor
     input_A: Tensor
     passed_A: Tensor
     gain_m: Tensor
+    beam_m: Tensor
     shared: bool = False
 
     @property
@@ -81,8 +84,8 @@ class CrossbarLayer:
         share_p = torch.ones(self.inputs + 1, dtype=torch.float64)
         if self.shared:
             share_p[:-1] = self.fan_out_p[:-1].clamp(min=1).double().rsqrt()
-        share_p[-1] = self.reference
-        return share_p[self.input_A]
+        of_bias = self.input_A == self.inputs
+        return torch.where(of_bias, self.beam_m[self.output_A], share_p[self.input_A])
 
     @property
     def transfer_mp(self) -> Tensor:
@@ -187,16 +190,11 @@ def _check(described: dict[str, Any]) -> None:
 
 
 def _tensors(layer: CrossbarLayer) -> tuple[Tensor, ...]:
-    return layer.output_A, layer.input_A, layer.passed_A, layer.gain_m
+    return layer.output_A, layer.input_A, layer.passed_A, layer.gain_m, layer.beam_m
 
 
 def _described(layer: CrossbarLayer) -> dict[str, Any]:
-    return {
-        "outputs": layer.outputs,
-        "inputs": layer.inputs,
-        "reference": layer.reference,
-        "shared": layer.shared,
-    }
+    return {"outputs": layer.outputs, "inputs": layer.inputs, "shared": layer.shared}
 
 
 def _layer(described: dict[str, Any], tensors: list[Tensor]) -> CrossbarLayer:
@@ -205,14 +203,19 @@ def _layer(described: dict[str, Any], tensors: list[Tensor]) -> CrossbarLayer:
     Raises:
         ValueError: If an attenuator lies between no input and no output, or gives gain.
     """
-    output_A, input_A, passed_A, gain_m = tensors
+    output_A, input_A, passed_A, gain_m, beam_m = tensors
     layer = CrossbarLayer(
-        output_A=output_A, input_A=input_A, passed_A=passed_A, gain_m=gain_m, **described
+        output_A=output_A,
+        input_A=input_A,
+        passed_A=passed_A,
+        gain_m=gain_m,
+        beam_m=beam_m,
+        **described,
     )
     sizes = {len(output_A), len(input_A), len(passed_A)}
     inside = (
         len(sizes) == 1
-        and len(gain_m) == layer.outputs
+        and len(gain_m) == len(beam_m) == layer.outputs
         and bool(((output_A >= 0) & (output_A < layer.outputs)).all())
         and bool(((input_A >= 0) & (input_A <= layer.inputs)).all())
         and bool((passed_A.abs() <= 1).all())
@@ -250,11 +253,11 @@ def _mapped(weight_mn: Tensor, bias_m: Tensor, *, shared: bool) -> CrossbarLayer
     layer = CrossbarLayer(
         outputs=outputs,
         inputs=inputs,
-        reference=1.0,
         output_A=output_A,
         input_A=input_A,
         passed_A=torch.ones(len(input_A), dtype=torch.float64),
         gain_m=torch.ones(outputs, dtype=torch.float64),
+        beam_m=torch.ones(outputs, dtype=torch.float64),
         shared=shared,
     )
     # What an attenuator would have to pass, were the gain 1.
@@ -262,22 +265,12 @@ def _mapped(weight_mn: Tensor, bias_m: Tensor, *, shared: bool) -> CrossbarLayer
     of_weight = input_A < inputs
     gain_m = torch.zeros(outputs, dtype=torch.float64)
     gain_m.scatter_reduce_(0, output_A[of_weight], asked_A[of_weight].abs(), "amax")
-    lit_m = gain_m > 0
-    # As strong as the largest bias asks for; where only a bias feeds an output, it is open.
-    reference = float((bias_m.abs() / gain_m)[lit_m].max()) if lit_m.any() else 1.0
-    reference = reference or 1.0
-    alone_m = torch.where(bias_m != 0, bias_m.abs() / reference, 1.0)
-    gain_m = torch.where(lit_m, gain_m, alone_m)
-    passed_A = asked_A / (gain_m[output_A] * torch.where(of_weight, 1.0, reference))
-    return CrossbarLayer(
-        outputs=outputs,
-        inputs=inputs,
-        reference=reference,
-        output_A=output_A,
-        input_A=input_A,
-        passed_A=passed_A.clamp(-1.0, 1.0),
-        gain_m=gain_m,
-        shared=shared,
+    # Where only a bias feeds an output, it is as strong as an input; where nothing does, gain 1.
+    gain_m = torch.where(gain_m > 0, gain_m, bias_m.abs())
+    gain_m = torch.where(gain_m > 0, gain_m, torch.ones_like(gain_m))
+    passed_A = torch.where(of_weight, asked_A / gain_m[output_A], asked_A.sign())
+    return replace(
+        layer, passed_A=passed_A.clamp(-1.0, 1.0), gain_m=gain_m, beam_m=bias_m.abs() / gain_m
     )
 
 

@@ -262,7 +262,21 @@ def check_rebuilt(programme: MeshProgramme, network: OpticalNetwork) -> float:
         ArtifactError: If a weight or bias differs by more than :data:`REBUILT_TOLERANCE` of the
             largest one of its layer; names the layer.
     """
-    rebuilt, worst = rebuild_network(programme), 0.0
+    return check_same(rebuild_network(programme), network, built_of="meshes")
+
+
+def check_same(rebuilt: OpticalNetwork, network: OpticalNetwork, *, built_of: str) -> float:
+    """Check a rebuilt network against the one that was mapped, see :func:`check_rebuilt`.
+
+    Args:
+        rebuilt: The network that the settings make.
+        network: The network that was mapped.
+        built_of: What its layers are, for the error.
+
+    Raises:
+        ArtifactError: If they differ.
+    """
+    worst = 0.0
     for index, (new, old) in enumerate(zip(rebuilt.linears, network.linears, strict=True), start=1):
         for name, value in old.named_parameters():
             error = float((new.get_parameter(name) - value).abs().max())
@@ -270,8 +284,8 @@ def check_rebuilt(programme: MeshProgramme, network: OpticalNetwork) -> float:
             worst = max(worst, error)
             if not error <= REBUILT_TOLERANCE * largest:
                 raise ArtifactError(
-                    f"the meshes of layer {index} do not act as its {name}: they differ by up to "
-                    f"{error:.2g}; the largest is {largest:.2g}, of which {REBUILT_TOLERANCE:g} is "
+                    f"the {built_of} of layer {index} do not act as its {name}: they differ by up "
+                    f"to {error:.2g}; the largest is {largest:.2g}, of which {REBUILT_TOLERANCE:g} is "
                     "legal"
                 )
     return worst

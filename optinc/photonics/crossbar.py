@@ -20,7 +20,7 @@ nor couplers change it to first order: an error d of the phase between the arms 
 those e1 and e2 of the couplers cos(e1 + e2) (``one_arm``) or cos(e1 - e2). Its heater is off.
 """
 
-# Shape suffixes: C chips, A attenuators, J trees of equal size, w ways of a tree.
+# Shape suffixes: C chips, A attenuators, K outputs of a splitter tree, S = K - 1 stages.
 
 from __future__ import annotations
 
@@ -112,3 +112,33 @@ def settings_of(passed_A: Tensor, *, intensities: bool) -> Tensor:
     """
     amplitudes_A = passed_A.clamp(0.0, 1.0)
     return torch.arccos(amplitudes_A.sqrt() if intensities else amplitudes_A)
+
+
+def uneven_tree(power_K: Tensor, imbalances_S: Tensor) -> Tensor:
+    """Return what uneven stages multiply the amplitudes behind a designed splitter tree by.
+
+    The tree is that of :mod:`optinc.photonics.parts.splitter`, but a stage is made to give each
+    side the power that the outputs behind it ask for, in place of the same power to all.
+
+    Args:
+        power_K: Power that each output asks for, above 0, [K].
+        imbalances_S: Factors on the ratio of powers behind each of the K - 1 stages, [C, S].
+
+    Returns:
+        Real [C, K]; 1 where the factors are 1.
+    """
+    ways = len(power_K)
+    if ways == 1:
+        return torch.ones(len(imbalances_S), 1, dtype=imbalances_S.dtype)
+    upper = (ways + 1) // 2
+    share = power_K[:upper].sum() / power_K.sum()
+    factor, below = imbalances_S[:, :1], imbalances_S[:, 1:]
+    # The ratio r of the sides becomes r x: shares r x / (1 + r x) and 1 / (1 + r x).
+    whole = 1 - share + share * factor
+    return torch.cat(
+        [
+            (factor / whole).sqrt() * uneven_tree(power_K[:upper], below[:, : upper - 1]),
+            (1 / whole).sqrt() * uneven_tree(power_K[upper:], below[:, upper - 1 :]),
+        ],
+        dim=1,
+    )

@@ -23,6 +23,7 @@ import torch
 
 from optinc.errors import ConfigurationError
 from optinc.photonics.chip_settings import ChipSettings
+from optinc.photonics.chip_settings import Detection as DetectionForm
 from optinc.photonics.parts import receiver
 from optinc.photonics.parts.photodetector import Photodetector
 from optinc.photonics.parts.splitter import Splitter
@@ -61,6 +62,13 @@ class Segment:
         merged: Weights of the symbols that unit P merges into one input: 4^(g-1) to 1.
         receivers: Servers N that unit T feeds; 0 where the segment ends in the switch.
         incoherent: Whether unit P adds detected intensities; this segment is then unit P alone.
+        intensity: Whether the intensity of light carries numbers, in a crossbar, else its field.
+        divided: Power at each attenuator of a crossbar, of that on a modulator on average, and the
+            share that a combiner leaves of it.
+        trees: 1:2 stages of the splitters and combiners of a crossbar.
+        crossings: Waveguide crossings on the longest way through a crossbar.
+        lit: Light on all diodes of an output that sums currents, of its largest output.
+        detection: Detectors, where they are not those of the chip's layers.
     """
 
     name: str
@@ -77,6 +85,12 @@ class Segment:
     merged: tuple[int, ...] = (1,)
     receivers: int = 0
     incoherent: bool = False
+    intensity: bool = False
+    divided: float = 1.0
+    trees: int = 0
+    crossings: int = 0
+    lit: float = 1.0
+    detection: DetectionForm | None = None
 
 
 def amplitude_db(ratio: float) -> float:
@@ -101,20 +115,23 @@ def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
         - ``servers in phase``: -20 log10 (N sum w / w_1), fields that add up;
         - ``splitters and combiners``: 10 log10 k and ``splitter_loss`` a 1:2 stage;
         - ``reference``: 0.46 dB where a reference beam joins through a tap of 10 %;
-        - ``mesh``: ``mzi_loss`` a column;
-        - ``attenuators``: 20 log10 (g X / Y) - 10 log10 k, what a passive matrix leaves;
+        - ``mesh``: ``mzi_loss`` a column; in a crossbar of fields ``crossing_loss`` a crossing;
+        - ``attenuators``: 20 log10 (g X / Y) - 10 log10 k, what a passive matrix leaves; of
+          intensities 10 log10 (g X / Y);
         - ``unit T``: a splitter to N.
     """
     ends = (segment.servers > 0) + (segment.receivers > 0)
-    programmed = amplitude_db(segment.gain * segment.largest_input / segment.largest_output)
+    ratio = segment.gain * segment.largest_input / segment.largest_output
+    programmed = loss_of_power(1 / ratio) if segment.intensity else amplitude_db(ratio)
+    trees = segment.trees * settings.splitter_loss + loss_of_power(segment.divided)
     return {
         "modulator": settings.modulator_loss,
         "facets": 2 * ends * settings.coupling_loss,
         "unit P": _server_loss(segment, settings),
         "servers in phase": _servers_in_phase(segment),
-        "splitters and combiners": Splitter.of(settings, ways=segment.ways).loss,
+        "splitters and combiners": Splitter.of(settings, ways=segment.ways).loss + trees,
         "reference": loss_of_power(1 - TAP) if segment.joined else 0.0,
-        "mesh": segment.columns * settings.mzi_loss,
+        "mesh": segment.columns * settings.mzi_loss + segment.crossings * settings.crossing_loss,
         "attenuators": programmed + loss_of_power(segment.ways),
         "unit T": Splitter.of(settings, ways=segment.receivers or 1).loss,
     }
@@ -220,12 +237,13 @@ def detect(segment: Segment, settings: ChipSettings, *, dimmed: float = 0.0) -> 
 
     shot = variance(rin=None, rejection=None, thermal_noise=0.0)
     thermal = variance(rin=None, rejection=None) - shot
+    # The light of one laser: what its intensity noise does to both diodes cancels.
     intensity = (variance(thermal_noise=0.0) - shot) / (
         segment.servers if segment.incoherent else 1
     )
     return Detection(
         power=power,
-        shot=math.sqrt(shot),
+        shot=math.sqrt(shot * segment.lit),
         thermal=math.sqrt(max(thermal, 0.0)),
         intensity=math.sqrt(max(intensity, 0.0)),
     )
@@ -233,7 +251,7 @@ def detect(segment: Segment, settings: ChipSettings, *, dimmed: float = 0.0) -> 
 
 def detector_of(segment: Segment, settings: ChipSettings) -> Photodetector:
     """Return the detectors of a segment."""
-    direct = segment.incoherent or settings.detection == "direct"
+    direct = segment.incoherent or (segment.detection or settings.detection) == "direct"
     return Photodetector(
         detection="direct" if direct else "homodyne",
         responsivity=settings.responsivity,
@@ -313,10 +331,17 @@ class Costs:
         return 1e3 * (self.heaters + self.lasers + self.conversions) / self.bits
 
 
-def costs(segments: Sequence[Segment], settings: ChipSettings, *, mzis: int, bits: int) -> Costs:
+def costs(
+    segments: Sequence[Segment],
+    settings: ChipSettings,
+    *,
+    mzis: int,
+    bits: int,
+    shifters: int | None = None,
+) -> Costs:
     """Return power, energy, area and latency of a switch.
 
-    - heaters: two an MZI, ``heater_power`` each;
+    - heaters: ``heater_power`` a phase shifter;
     - light: ``laser_power`` on every modulator, more for reference beams, before them one facet and
       the excess loss of the tree from one laser; ``local_oscillator`` at every homodyne detector;
       electrical power is light over ``wall_plug``;
@@ -330,12 +355,14 @@ def costs(segments: Sequence[Segment], settings: ChipSettings, *, mzis: int, bit
         settings: Technology of the chip.
         mzis: Number of interferometers.
         bits: Bits B of a code, sent in one symbol period.
+        shifters: Number of phase shifters; None is two an interferometer.
     """
+    heated = 2 * mzis if shifters is None else shifters
     light = sum(_light(segment, settings) for segment in segments)
     outputs = sum(segment.outputs for segment in segments)
     columns = sum(segment.columns for segment in segments)
     return Costs(
-        heaters=2e-3 * mzis * settings.heater_power,
+        heaters=1e-3 * heated * settings.heater_power,
         lasers=light / settings.wall_plug,
         conversions=1e-3 * outputs * settings.conversion_energy * settings.symbol_rate,
         light=light,
@@ -355,6 +382,6 @@ def source_power(segment: Segment, settings: ChipSettings) -> float:
 
 def _light(segment: Segment, settings: ChipSettings) -> float:
     """Return the optical power in W of a segment's laser and local oscillators."""
-    homodyne = settings.detection == "homodyne" and not segment.incoherent
+    homodyne = detector_of(segment, settings).detection == "homodyne"
     oscillators = segment.outputs * watts(settings.local_oscillator) if homodyne else 0.0
     return watts(source_power(segment, settings)) + oscillators

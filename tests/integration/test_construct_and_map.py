@@ -11,6 +11,7 @@ import pytest
 
 from optinc.errors import ConfigurationError, MissingONNError
 from optinc.onn.artifact import ONNArtifact
+from optinc.onn.crossbar_settings import CrossbarProgramme
 from optinc.onn.mesh_settings import MeshProgramme
 from tests.hydra_jobs import TINY, job
 
@@ -71,6 +72,20 @@ def test_the_chip_says_what_meshes_and_biases_are_built_of(tmp_path: Path) -> No
         ConfigurationError, match=r"optinc\.chip\.shifters must be push_pull \| one"
     ):
         job(tmp_path, "task=map_onn", "optinc.chip.shifters=two_arms")
+
+
+@pytest.mark.parametrize(("detection", "biases"), [("homodyne", 390), ("direct", 397)])
+def test_the_chip_says_that_layers_are_crossbars(
+    detection: str, biases: int, tmp_path: Path
+) -> None:
+    chip = ["optinc.chip.hardware=crossbar", f"optinc.chip.detection={detection}"]
+    summary, _ = job(tmp_path, "task=map_onn", "onn=b8_n4_half_even_robust", *chip)
+    assert (summary["hardware"], summary["detection"]) == ("crossbar", detection)
+    assert summary["devices"] == 1570 + biases
+    assert summary["weight_error"] < 1e-6
+    programme = CrossbarProgramme.load(tmp_path / "programme")
+    assert programme.parts.devices == summary["devices"]
+    assert sum(layer["devices"] for layer in summary["layers"]) == summary["devices"]
 
 
 def test_an_unknown_onn_is_not_mapped(tmp_path: Path) -> None:

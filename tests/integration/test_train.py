@@ -87,6 +87,17 @@ def test_a_noisy_chip_errs_as_often_as_its_table_says(tmp_path: Path) -> None:
     assert 0 < summary["chip_error_rate_standard_error"] < 0.1 * summary["chip_error_rate"]
 
 
+@pytest.mark.parametrize("detection", ["homodyne", "direct"])
+def test_trainings_go_through_drawn_crossbars(detection: str, tmp_path: Path) -> None:
+    form = ["optinc.chip.hardware=crossbar", f"optinc.chip.detection={detection}"]
+    settings = ["optinc/fidelity=chip", "onn=b8_n4_half_even_robust", *form, "trainer.max_steps=2"]
+    ideal, _ = job(tmp_path / "ideal", *TINY, "optinc/fidelity=ideal", "trainer.max_steps=2")
+    right, _ = job(tmp_path / "right", *TINY, *settings, "optinc.chip.phase_error=0.01")
+    assert right["weights_sha256"] == ideal["weights_sha256"]
+    wrong, _ = job(tmp_path / "wrong", *TINY, *settings, "optinc.chip.phase_error=0.1")
+    assert wrong["onn_error_rate"] > 0
+
+
 def test_a_chip_of_a_cascade_is_refused_with_what_is_legal(tmp_path: Path) -> None:
     cascade = ["optinc.servers=16", "optinc/topology=cascade"]
     with pytest.raises(ConfigurationError, match=r"one switch, optinc/topology=single"):

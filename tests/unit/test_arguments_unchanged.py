@@ -26,6 +26,7 @@ from optinc.onn import (
     analog_cascade,
     approximation,
     artifact,
+    crossbar_settings,
     dataset,
     evaluation,
     layer_factors,
@@ -36,6 +37,7 @@ from optinc.onn import (
 )
 from optinc.onn import noise as onn_noise
 from optinc.onn.chip import ChipNetwork, chip_accuracy
+from optinc.onn.chip import crossbar as chip_crossbar
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
 from optinc.onn.chip.servers import Servers
@@ -45,7 +47,7 @@ from optinc.onn.network import OpticalNetwork
 from optinc.onn.outcome_table import OutcomeTable, tabulate_outcomes
 from optinc.onn.training import losses, one_switch, optimizers
 from optinc.onn.zoo.families import CascadeONNs, load_onns
-from optinc.photonics import decomposition, imperfect_mesh, mzi, netlist
+from optinc.photonics import crossbar, decomposition, imperfect_mesh, mzi, netlist
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts import (
     attenuator,
@@ -73,7 +75,9 @@ from optinc.signal.tree import Tree, make_tree
 from optinc.switches import cascade, chip, error_injection, outcomes, single, sum_code
 
 PACKAGES = ("signal", "photonics", "onn", "switches", "reducers")
-KINDS = re.compile(r"Tensor|MeshPhases|MeshProgramme|nn\.|Network|LightningModule")
+KINDS = re.compile(
+    r"Tensor|MeshPhases|MeshProgramme|Crossbar(Layer|Programme)|nn\.|Network|LightningModule"
+)
 """Annotations of parameters that hold tensors."""
 
 WRITTEN = re.compile(
@@ -230,6 +234,10 @@ def photonics_calls() -> Iterator[Call]:
     field = unitary().expand(2, -1, -1, -1).contiguous()
     yield call(imperfect_mesh.propagate, field, phases, meshes)
     yield call(imperfect_mesh.attenuate, angles, imperfect_mesh.MeshErrors(phase_bits=4))
+    attenuators = crossbar.AttenuatorErrors(couplers_CA2=torch.rand(2, 2, 2).double())
+    yield call(crossbar.transmit, angles[0].clone(), attenuators, shifters="one_arm")
+    yield call(crossbar.settings_of, torch.rand(3), intensities=True)
+    yield call(crossbar.uneven_tree, torch.rand(3), torch.rand(2, 2))
     yield from light_calls()
     yield from electronic_calls()
 
@@ -333,6 +341,7 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(mesh_settings.rebuild_network, programme)
     yield call(mesh_settings.transfer_matrix, programme, 0)
     yield call(layer_netlist, programme, 0)
+    yield from crossbar_calls(onn)
     yield from chip_calls(
         onn, programme, averages=torch.rand(3, 4), codes=torch.arange(8).view(4, 2)
     )
@@ -346,6 +355,25 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(server_symbols.draw_codes, sums, scenario())
     yield from training_calls(samples)
     yield from cascade_calls()
+
+
+def crossbar_calls(onn: artifact.ONNArtifact) -> Iterator[Call]:
+    mapped = crossbar_settings.map_crossbar(onn, detection="direct")
+    yield call(crossbar_settings.rebuild_crossbar, mapped)
+    rebuilt = crossbar_settings.rebuild_crossbar(mapped)
+    yield call(mesh_settings.check_same, rebuilt, onn.network, built_of="crossbars")
+    layer = mapped.layers[0]
+    yield call(chip_crossbar.divided_light, layer)
+    yield call(chip_crossbar.tree_stages, layer, intensities=True)
+    settings = ChipSettings(hardware="crossbar", detection="direct", phase_error=0.01)
+    yield call(chip_crossbar.draw_crossbars, settings, Draws(0, 2), mapped)
+    drawn = chip_crossbar.draw_crossbars(settings, Draws(0, 1), mapped)[0]
+    assert isinstance(drawn, chip_crossbar.IntensityTransfer)
+    light = torch.rand(3, layer.inputs)
+    reference = torch.rand(3, 1)
+    yield call(drawn.currents, light, chip=0, reference=reference, dark=0.1)
+    yield call(drawn.lit, light, chip=0)
+    yield call(chip_crossbar.sent_intensities, light, dark=0.1, full_scale=2.0)
 
 
 def chip_calls(

@@ -22,7 +22,7 @@ from optinc.onn.chip.layers import LayerTransfer
 from optinc.onn.crossbar_settings import CrossbarLayer, CrossbarProgramme
 from optinc.photonics.area import crossings
 from optinc.photonics.chip_settings import ChipSettings
-from optinc.photonics.crossbar import AttenuatorErrors, settings_of, transmit
+from optinc.photonics.crossbar import AttenuatorErrors, settings_of, transmit, uneven_tree
 from optinc.photonics.parts.phase_shifter import PhaseShifter, shift
 from optinc.photonics.parts.splitter import Splitter
 from optinc.photonics.parts.units import amplitude_of_loss, power_of_loss
@@ -141,7 +141,7 @@ class CrossbarBuilder:
         layer, settings = self.layer, self.settings
         theta_A = settings_of(layer.passed_A.abs(), intensities=self.intensities)
         field_CA = transmit(theta_A, self._errors(), shifters=settings.shifters) / self._open
-        field_CA = field_CA * self._trees("splitters", layer.input_A)
+        field_CA = field_CA * self._splitters()
         relative_CA = 1 + self._relative_errors()
         sign_A = torch.where(layer.passed_A < 0, -1.0, 1.0).double()
         if self.intensities:
@@ -186,6 +186,20 @@ class CrossbarBuilder:
         extinction = self.settings.extinction
         dark = 0.0 if extinction is None else amplitude_of_loss(extinction)
         return amplitude_of_loss(self.settings.mzi_loss) / (1 + dark)
+
+    def _splitters(self) -> Tensor:
+        """Return what uneven splitters multiply amplitudes by, [C or 1, A]."""
+        layer, sigma = self.layer, self.settings.splitter_imbalance
+        of_bias = layer.input_A == layer.inputs
+        count = int(of_bias.sum())
+        if not sigma or count < 2:
+            return self._trees("splitters", layer.input_A)
+        relative_CA = self._trees("splitters", layer.input_A[~of_bias])
+        random = self.draws.standard("splitter_imbalance", self._place("reference"), (count - 1,))
+        beam = layer.beam_m[layer.output_A[of_bias]]
+        power = beam if self.intensities else beam.square()
+        reference_CA = uneven_tree(power, 10.0 ** (sigma * random / 10))
+        return torch.cat([relative_CA.expand(self.draws.chips, -1), reference_CA], dim=1)
 
     def _trees(self, name: str, root_A: Tensor) -> Tensor:
         """Return what uneven trees multiply amplitudes by, [C or 1, A].
@@ -297,8 +311,8 @@ def divided_light(layer: CrossbarLayer) -> float:
 
 
 def tree_stages(layer: CrossbarLayer, *, intensities: bool) -> int:
-    """Return the 1:2 stages on the longest way through a layer: splitters, of fields combiners."""
-    stages = Splitter(ways=max(1, int(layer.fan_out_p.max()))).stages
+    """Return the 1:2 stages on the longest way of an input: splitters, and of fields combiners."""
+    stages = Splitter(ways=max(1, int(layer.fan_out_p[:-1].max()))).stages
     if intensities:
         return stages
     return stages + Splitter(ways=max(1, int(layer.fan_in_m.max()))).stages

@@ -73,3 +73,21 @@ def test_every_effect_has_a_formula_and_silicon_s_value() -> None:
     for name, row in shown.items():
         assert row[2]
         assert row[4] == (f"{getattr(silicon, name):g}" if name in silicon.sources else "-")
+
+
+def test_crossbars_beside_meshes() -> None:
+    found = recorded("crossbar")
+    shown = table("effects of these presets at once ([data]")
+    assert len(shown) == len(found.rows)
+    costs = ("silicon: mm^2", "silicon: pJ/bit", "best_published: pJ/bit")
+    effects = ("0.003 rad", "0.01 rad", "couplers 0.02 rad", "spread 0.02 dB", "leak -30 dB")
+    presets = ("target", "silicon", "best_published")
+    for cells, row in zip(shown, found.rows, strict=True):
+        assert cells[:2] == [
+            f"`{row['ONN'].replace('_half_even', '')}`",
+            row["hardware"].replace("_", ", "),
+        ]
+        assert cells[2:4] == [f"{int(row[key]):,}" for key in ("MZIs", "photodiodes")]
+        assert cells[4:7] == [f"{float(row[key]):,.4g}" for key in costs]
+        right = [row[f"right %, {name}"] for name in (*effects, *presets)]
+        assert cells[7:] == [f"{float(value):.5g}" for value in right]

@@ -17,6 +17,7 @@ from experiments.report.sections import sections
 KEYS = [
     *("table1", "table2", "fig6", "significance", "fig7a_resnet50", "fig7a_llama", "fig7b"),
     *("cascade", "noise", "rounding", "search", "nonidealities", "link_budget"),
+    "crossbar",
 ]
 
 
@@ -62,6 +63,7 @@ def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
         "python -m experiments.search",
         "python -m experiments.nonidealities",
         "python -m experiments.link_budget",
+        "python -m experiments.crossbar",
     ):
         assert command in page
 
@@ -263,6 +265,19 @@ def test_link_budgets_say_which_switches_have_light_enough(tmp_path: Path) -> No
     section = next(s for s in sections(tmp_path) if s.key == "link_budget")
     assert section.plots[1].figure.data[0].y == (39.0, 38.0)
     assert len(section.results) == 2
+
+
+def test_crossbars_stand_beside_meshes(tmp_path: Path) -> None:
+    rows = [
+        {"ONN": "a", "hardware": hardware, "MZIs": mzis, "right %, 0.01 rad": 50.0}
+        | {"right %, target": right}
+        for hardware, mzis, right in (("mesh", 500, 1.0), ("crossbar_fields", 200, 99.5))
+    ]
+    save("crossbar", title="t", source="", command="c", rows=rows, folder=tmp_path)
+    section = next(s for s in sections(tmp_path) if s.key == "crossbar")
+    assert section.ours.startswith("a: mesh 500 MZIs, 1.0 % of the inputs")
+    assert "crossbar_fields 200 MZIs, 99.5 % of the inputs" in section.ours
+    assert len(section.tables[0].rows) == 2
 
 
 def test_effects_of_chips_are_shown_alone_and_all_at_once(tmp_path: Path) -> None:
