@@ -43,7 +43,9 @@ from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
 from optinc.onn.chip.servers import Servers
 from optinc.onn.construction import proof
 from optinc.onn.construction import values as construction_values
+from optinc.onn.construction.base import Construction
 from optinc.onn.construction.restoring import Restoring
+from optinc.onn.construction.smallest import Smallest
 from optinc.onn.netlist import layer_netlist
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.outcome_table import OutcomeTable, tabulate_outcomes
@@ -357,6 +359,7 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     restored, _ = restoring.build(proved)
     yield call(proof.prove, restored, proved, lookahead=False)
     yield call(restoring.prove, restored, proved)
+    yield call(Construction.prove, Smallest(), restored, proved)
     sums = torch.randint(7, (9, 2))
     yield call(server_symbols.draw_codes, sums, scenario())
     yield from training_calls(samples)
