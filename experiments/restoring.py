@@ -61,10 +61,6 @@ CHIPS = {
         ChipSettings(hardware="crossbar", phase_error=0.01, relu_leak=30.0),
         None,
     ),
-    "crossbar, direct, 0.01 rad, leak -30 dB": (
-        ChipSettings(hardware="crossbar", detection="direct", phase_error=0.01, relu_leak=30.0),
-        None,
-    ),
     "meshes 0.003 rad": (
         ChipSettings(shifters="one_arm", bias="attenuator", phase_error=0.003),
         None,

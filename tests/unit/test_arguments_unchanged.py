@@ -45,7 +45,11 @@ from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.errors import draw_errors
 from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
 from optinc.onn.chip.servers import Servers
+from optinc.onn.construction import proof
 from optinc.onn.construction import values as construction_values
+from optinc.onn.construction.base import Construction
+from optinc.onn.construction.restoring import Restoring
+from optinc.onn.construction.smallest import Smallest
 from optinc.onn.netlist import layer_netlist
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.outcome_table import OutcomeTable, tabulate_outcomes
@@ -356,6 +360,11 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(one_switch.ONNDesign.of_network, learned, scenario())
     layers = [(torch.randn(2, 2).double(), torch.randn(2).double())]
     yield call(construction_values.assemble, layers, scenario())
+    restoring, proved = Restoring(), Scenario(bits=6, servers=4, onn_inputs=3, rounding="floor")
+    restored, _ = restoring.build(proved)
+    yield call(proof.prove, restored, proved, lookahead=False)
+    yield call(restoring.prove, restored, proved)
+    yield call(Construction.prove, Smallest(), restored, proved)
     sums = torch.randint(7, (9, 2))
     yield call(server_symbols.draw_codes, sums, scenario())
     yield from training_calls(samples)
