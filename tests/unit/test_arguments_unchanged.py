@@ -410,6 +410,14 @@ def calibration_calls(
     )
     yield call(reoptimise.LayerTask.steps, task, corrected)
     yield call(reoptimise.reoptimise, task, corrected, reoptimise.GaussNewton(steps=1))
+    own = [
+        {
+            name: value.expand(2, *value.shape[1:])
+            for name, value in programme.layer_phases(i).items()
+        }
+        for i in range(len(programme.layers))
+    ]
+    yield call(mesh_settings.MeshProgramme.with_phases, programme, own, seed=0)
     yield call(calibration_base.with_headroom, programme, 0.1)
     yield call(KnownErrors.calibrate, how, onn, programme, settings, Draws(0, 2))
     yield call(KnownErrors.calibrate_layer, how, task, phases)
