@@ -3,8 +3,8 @@
 An MZI with couplers that are off can still split light as wanted, unless it should be nearly all or
 nearly nothing, and differs then by phases before and behind it alone. The phase before it is its
 own external one; those behind it move on to the next column, and from the last column to the output
-phases (Bandyopadhyay, Hamerly, Englund, arXiv:2103.04993, "local" error correction; Kumar et al.,
-arXiv:2106.04363). Losses of arms that differ act in quadrature to both phases, and are left.
+phases (Bandyopadhyay, Hamerly, Englund, arXiv:2103.04993; Hamerly et al., arXiv:2106.04363). Losses
+of arms that differ act in quadrature to both phases, and are left.
 """
 
 # Shape suffixes: C chips, B meshes, n modes, E = n(n-1)/2 interferometers, M those of one column or
@@ -50,7 +50,7 @@ def correct_layer(
     Returns:
         Phases in rad by name, [C, ...].
     """
-    corrected = {}
+    corrected: dict[str, Tensor] = {}
     for mesh in layer.mesh_shapes:
         names = {field: f"{mesh}.{name}" for field, name in FIELDS.items()}
         asked = MeshPhases(
