@@ -108,7 +108,7 @@ def _summary(
 ) -> dict[str, Any]:
     before = torch.tensor([row["right_before"] for row in rows], dtype=torch.float64)
     after = torch.tensor([row["right"] for row in rows], dtype=torch.float64)
-    summary = {
+    summary: dict[str, Any] = {
         "task": "calibrate_chip",
         "chips": len(rows),
         "goal": calibration.goal,

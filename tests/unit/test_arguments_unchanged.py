@@ -35,8 +35,11 @@ from optinc.onn import (
     zoo,
 )
 from optinc.onn import noise as onn_noise
-from optinc.onn.chip import ChipNetwork, chip_accuracy
-from optinc.onn.chip.calibration import blind, probe
+from optinc.onn.chip import ChipNetwork, chip_accuracy, errors, layers
+from optinc.onn.chip.calibration import base as calibration_base
+from optinc.onn.chip.calibration import blind, correction, jacobian, probe, reoptimise
+from optinc.onn.chip.calibration import inputs as calibration_inputs
+from optinc.onn.chip.calibration.known import KnownErrors
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.errors import draw_errors
 from optinc.onn.chip.scales import uncentred_scale, uncentred_scales
@@ -369,6 +372,7 @@ def chip_calls(
     yield call(uncentred_scale, onn.network, onn.card.scenario)
     yield call(uncentred_scales, onn.network, onn.card.scenario)
     yield from blind_calls(onn, programme)
+    yield from calibration_calls(onn, programme)
     drawn = Servers(ChipSettings(phase_drift=0.1, timing_skew=0.1), onn.card.scenario, Draws(0, 2))
     yield call(Servers.average, drawn, codes)
 
@@ -396,6 +400,58 @@ def blind_calls(
     yield call(blind.with_quiet_meshes, programme)
     how = blind.Blind(coarse=1, damping=())
     yield call(blind.Blind.calibrate, how, onn, programme, settings, draws)
+
+
+def calibration_calls(
+    onn: artifact.ONNArtifact, programme: mesh_settings.MeshProgramme
+) -> Iterator[Call]:
+    layer, phases = programme.layers[0], programme.layer_phases(0)
+    settings, how = ChipSettings(coupler_error=0.01), KnownErrors(reoptimisation=None)
+    drawn = errors.draw_errors(layer, settings, Draws(0, 2), index=0)
+    inputs = calibration_inputs.seen_inputs(onn.network, onn.card.scenario, noise=0.01)
+    yield call(calibration_inputs.seen_inputs, onn.network, onn.card.scenario, noise=0.01)
+    yield call(errors.LayerErrors.map, drawn, torch.clone)
+    yield call(errors.LayerErrors.of_chips, drawn, 0, 1)
+    yield call(layers.draw_layer, settings, Draws(0, 2), programme, 0)
+    yield call(layers.play, layer, phases, drawn, shifters="push_pull")
+    mesh = decomposition.MeshPhases(
+        *(phases[f"right.{name}"] for name in ("theta", "phi", "output")), shifters="push_pull"
+    )
+    yield call(correction.correct_mesh, mesh, drawn.parts["right"])
+    yield call(
+        correction.correct_attenuators,
+        phases["attenuation"][None].sin(),
+        drawn.parts["attenuation"],
+    )
+    yield call(correction.correct_layer, layer, phases, drawn, shifters="push_pull")
+    corrected = correction.correct_layer(layer, phases, drawn, shifters="push_pull")
+    yield call(jacobian.answers, layer, corrected, drawn, inputs[0], shifters="push_pull")
+    weight = torch.cat([onn.network.linears[0].weight, onn.network.linears[0].bias[:, None]], 1)
+    task = reoptimise.LayerTask(
+        layer=layer,
+        errors=drawn,
+        target_mq=weight.detach().double() @ inputs[0],
+        inputs_nq=inputs[0],
+        shifters="push_pull",
+        phase_bits=8,
+    )
+    yield call(reoptimise.LayerTask.steps, task, corrected)
+    yield call(reoptimise.reoptimise, task, corrected, reoptimise.GaussNewton(steps=1))
+    own = [
+        {
+            name: value.expand(2, *value.shape[1:])
+            for name, value in programme.layer_phases(i).items()
+        }
+        for i in range(len(programme.layers))
+    ]
+    yield call(mesh_settings.MeshProgramme.with_phases, programme, own, seed=0)
+    yield call(calibration_base.with_headroom, programme, 0.1)
+    yield call(KnownErrors.calibrate, how, onn, programme, settings, Draws(0, 2))
+    yield call(KnownErrors.calibrate_layer, how, task, phases)
+    yield call(imperfect_mesh.output_phases, mesh, drawn.parts["right"])
+    yield call(imperfect_mesh.over_arms, mesh, drawn.parts["right"], slice(0, 2))
+    field, matrix = torch.rand(2, 1, 3, 4) + 0j, torch.rand(2, 1, 1, 2, 2) + 0j
+    yield call(imperfect_mesh.mix, field, matrix, 1, skip=0.5)
 
 
 def training_calls(samples: dataset.Samples) -> Iterator[Call]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class LayerErrors:
 
 
 def _mapped(part: MeshErrors, change: Callable[[Tensor], Tensor]) -> MeshErrors:
-    tensors = {
+    tensors: dict[str, Any] = {
         each.name: change(getattr(part, each.name))
         for each in fields(part)
         if isinstance(getattr(part, each.name), Tensor)

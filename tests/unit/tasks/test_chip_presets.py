@@ -21,9 +21,7 @@ from optinc.tasks.main import CONF
 from tests.processes import ROOT
 
 FOLDER = CONF / "optinc" / "chip"
-NAMES = sorted(
-    path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("ideal", "target")
-)
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("ideal", "target"))
 NAMED = re.compile(
     r"doi:10\.|arXiv:\d{4}\.\d{4,5}|PMC\d+|\.yml|\.yaml|epfl\.ch|rfessentials\.com|photonica\.io"
 )

@@ -50,7 +50,7 @@ def correct_layer(
     Returns:
         Phases in rad by name, [C, ...].
     """
-    corrected = {}
+    corrected: dict[str, Tensor] = {}
     for mesh in layer.mesh_shapes:
         names = {field: f"{mesh}.{name}" for field, name in FIELDS.items()}
         asked = MeshPhases(

@@ -241,8 +241,8 @@ class _Mesh:
             reversed(self.columns), reversed(self.fields[:-1]), strict=True
         ):
             last = first + 2 * upper.shape[2]
-            pairs = back_CBmn[..., first:last].unflatten(-1, (-1, 2)).transpose(2, 3)
-            arriving = field[:, :, first:last].unflatten(2, (-1, 2))
+            pairs = _by_two(back_CBmn[..., first:last]).transpose(2, 3)
+            arriving = _by_two(field[:, :, first:last].mT).movedim(2, -1)
             # A push_pull MZI has -theta on its lower arm, a one_arm one 2 theta.
             turned = upper - lower if self.phases.shifters == "push_pull" else 2 * lower
             theta.append(_product(pairs @ turned, arriving))
@@ -267,6 +267,11 @@ class _Mesh:
 
 SINGLE = (torch.float32, torch.complex64)
 """Types of single precision."""
+
+
+def _by_two(modes: Tensor) -> Tensor:
+    """Pair modes: [..., 2 M] -> [..., M, 2]."""
+    return modes.reshape(*modes.shape[:-1], -1, 2)
 
 
 def _product(back: Tensor, field: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,8 @@ class KnownErrors(Calibration):
                     f"calibration.unknown must list static errors of a chip ({', '.join(static)}), "
                     f"got {name!r}"
                 )
-        return replace(settings, sources={}, **{name: static[name] for name in self.unknown})
+        ideal: dict[str, Any] = {name: static[name] for name in self.unknown}
+        return replace(settings, sources={}, **ideal)
 
     @torch.no_grad()
     def calibrate(

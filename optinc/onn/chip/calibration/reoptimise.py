@@ -160,7 +160,7 @@ class _Search:
 
     def _by_name(self, at_CD: Tensor) -> dict[str, Tensor]:
         counts = [shape.numel() for shape in self.shapes.values()]
-        parts = at_CD.split(counts, dim=1)
+        parts = torch.split(at_CD, counts, dim=1)
         return {
             name: part.reshape(len(part), *shape)
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)

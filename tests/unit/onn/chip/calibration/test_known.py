@@ -1,6 +1,6 @@
 """Calibration of a small ONN's chips with known errors, and the task that runs it.
 
-Covers: optinc.onn.chip.calibration, optinc.onn.chip.calibration.base, optinc.tasks.calibrate_chip
+Covers: optinc.onn.chip.calibration.base, optinc.tasks.calibrate_chip
 """
 
 from __future__ import annotations
@@ -45,27 +45,44 @@ def calibrated(how: KnownErrors, settings: ChipSettings = CHIP, *, chips: int = 
     return programme.with_phases(found.phases, seed=settings.seed)
 
 
-def right(programme: MeshProgramme | None, settings: ChipSettings = CHIP) -> float:
+def off(programme: MeshProgramme | None, settings: ChipSettings = CHIP) -> float:
+    """Root mean square by which weights of layer 1 are off, of their root mean square."""
+    ideal = ChipNetwork.draw(onn(), ChipSettings(shifters="one_arm", bias="attenuator"))
     chips = ChipNetwork.draw(onn(), settings, chips=2, programme=programme)
-    return float(chip_accuracy(chips).min())
+    asked, played = ideal.layers[0].weight.real, chips.layers[0].weight.real
+    return float((played - asked).norm() / (asked.norm() * 2**0.5))
 
 
-EXACT = KnownErrors(reoptimisation=GaussNewton(steps=25, enough=2e-5, least_damping=1e-5))
+EXACT = KnownErrors(reoptimisation=GaussNewton(steps=10, enough=1e-3, least_weight=0.0))
 
 
-def test_the_most_fragile_onn_works_on_chips_whose_errors_are_known() -> None:
-    """2 % of inputs are right without calibration; light.md's Adam reached 77 to 82 % of them."""
-    assert right(None) < 0.05
-    corrected = right(calibrated(KnownErrors(reoptimisation=None)))
-    assert 0.05 < corrected < 0.9
-    assert right(calibrated(EXACT)) > 0.99
+def test_known_errors_are_made_up_for_and_dacs_leave_little() -> None:
+    assert off(None) > 0.02
+    assert off(calibrated(EXACT)) < 0.005
 
 
 def test_errors_that_are_not_known_are_left() -> None:
     phases_alone = replace(CHIP, coupler_error=0.0, mzi_loss_spread=0.0)
-    blind = replace(EXACT, unknown=["phase_error"])
-    assert right(calibrated(blind, phases_alone), phases_alone) < 0.3
-    assert right(calibrated(EXACT, phases_alone), phases_alone) > 0.99
+    ignorant = replace(EXACT, unknown=["phase_error"])
+    before = off(None, phases_alone)
+    assert off(calibrated(ignorant, phases_alone), phases_alone) > 0.5 * before
+    assert off(calibrated(EXACT, phases_alone), phases_alone) < 0.25 * before
+
+
+@pytest.mark.slow
+def test_a_target_chip_of_robust_receives_9999_of_10000_inputs_right() -> None:
+    robust = load_named("b8_n4_half_even_robust")
+    settings = replace(CHIP, phase_bits=10, noise=0.005, receiver_noise=0.005)
+    how = KnownErrors()
+    programme = how.programme(robust, settings)
+    found = how.calibrate(robust, programme, settings, Draws(0, 1))
+    meshes = programme.with_phases(found.phases, seed=0)
+    before, after = (
+        float(chip_accuracy(ChipNetwork.draw(robust, settings, programme=each)))
+        for each in (None, meshes)
+    )
+    assert before < 0.2
+    assert after >= 0.9999
 
 
 def test_a_setting_that_is_no_static_error_is_named() -> None:
@@ -95,7 +112,7 @@ def test_headroom_changes_no_weight() -> None:
         torch.testing.assert_close(a.weight, b.weight)
         torch.testing.assert_close(a.bias_Cm, b.bias_Cm)
     assert roomy.settings["layers.0.attenuation"].max() == pytest.approx(1 / 1.1)
-    with pytest.raises(ConfigurationError, match="calibration.headroom must be a number from 0"):
+    with pytest.raises(ConfigurationError, match=r"calibration\.headroom must be a number"):
         with_headroom(programme, -0.1)
 
 
@@ -113,7 +130,7 @@ def test_settings_of_chips_are_stored_and_are_those_of_these_chips_alone(tmp_pat
         torch.testing.assert_close(own.weight, shared.weight)
     with pytest.raises(ConfigurationError, match=r"3 chips are drawn, but .* those of 2"):
         ChipNetwork.draw(onn(), CHIP, chips=3, programme=stored)
-    with pytest.raises(ConfigurationError, match="set optinc.chip.seed=0"):
+    with pytest.raises(ConfigurationError, match=r"set optinc\.chip\.seed=0"):
         ChipNetwork.draw(onn(), replace(CHIP, seed=1), programme=stored)
 
 
@@ -126,7 +143,7 @@ def test_the_task_reports_every_chip_and_goes_on_where_it_was(
         "optinc/chip=target",
         "calibration.batch=1",
         "calibration.reoptimisation=null",
-        "calibration.goal=0.02",
+        "calibration.goal=0.005",
     ]
     short, _ = job(tmp_path, *options, "calibration.chips=1")
     assert short["chips"] == 1
@@ -147,7 +164,7 @@ def test_the_task_reports_every_chip_and_goes_on_where_it_was(
     assert [row["chip"] for row in rows] == ["0", "1"]
     shares = [float(row["right"]) for row in rows]
     assert summary["accuracy"] == pytest.approx(sum(shares) / 2)
-    assert summary["good_chips"] == sum(share >= 0.02 for share in shares) == 2
+    assert summary["good_chips"] == sum(share >= 0.005 for share in shares) == 2
     assert summary["accuracy_before"] < 0.02
     assert MeshProgramme.load(tmp_path / "programme").chips == 2
     # Another chip is calibrated anew.
