@@ -54,6 +54,9 @@ from optinc.photonics.decomposition import decompose, rebuild
 DARK = 1e-9
 """Amplitude in a mesh that rounding errors alone cause."""
 
+COARSE_DAMPING = 1e-3
+"""Damping of coarse moves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blind(Calibration):
@@ -167,7 +170,7 @@ class Blind(Calibration):
     def _moves(self, probe: Probe, task: BlindTask) -> Iterator[Move]:
         """Yield the moves one after another; answers are measured where the layer then is."""
         for _ in range(self.coarse):
-            yield task.coarse(self.damping[-1])
+            yield task.coarse(COARSE_DAMPING)
         if not task.layer.mesh_shapes:
             return
         for damping in self.damping:

@@ -127,7 +127,7 @@ class ProbedLayer:
 
     def set(self, phases: Mapping[str, Tensor]) -> None:
         """Load settings: phases in rad by name, [C or 1, ...]; the DACs round them."""
-        self._phases = dict(phases)
+        self._phases = on_grid(phases, self.layer, self._settings)
 
     def measure(self, *, symbols: int) -> Tensor:
         """Measure weights and biases as set.
@@ -189,7 +189,7 @@ class ProbedLayer:
         # What the differences equal, without playing every setting by itself: see the tests.
         one = torch.eye(self.layer.inputs + 1, dtype=torch.float64)
         found = answers(
-            self.layer, self._on_grid(), self.__errors, one, shifters=self._settings.shifters
+            self.layer, self._own(), self.__errors, one, shifters=self._settings.shifters
         )
         return {name: found.by_phase[name] for name in self.layer.settings}
 
@@ -219,10 +219,11 @@ class ProbedLayer:
             return math.sin(2 * PHASE_SHIFT)
         return 2 * math.sin(self._shift(name))
 
-    def _on_grid(self) -> dict[str, Tensor]:
+    def _own(self) -> dict[str, Tensor]:
+        """Return the phases of every chip, [C, ...] by name."""
         return {
             name: value.expand(self.__errors.chips, *value.shape[1:])
-            for name, value in on_grid(self._phases, self.layer, self._settings).items()
+            for name, value in self._phases.items()
         }
 
     def _noise_of_columns(self, true_Cmq: Tensor) -> Tensor:

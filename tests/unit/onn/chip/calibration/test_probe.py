@@ -60,7 +60,7 @@ def test_without_noise_the_weights_of_the_drawn_parts_are_read(layer: LayerDescr
     probe, phases = probed(layer, settings), phases_of(layer)
     probe.set(phases)
     errors = draw_errors(layer, settings, Draws(0, 1), index=0)
-    played = play(layer, phases, errors, shifters=settings.shifters)
+    played = play(layer, on_grid(phases, layer, settings), errors, shifters=settings.shifters)
     read = probe.measure(symbols=1)[0]
     weight = torch.diag(played.weight[0]) if layer.bare else played.weight[0]
     assert torch.equal(read[:, :-1], weight.real)
