@@ -17,7 +17,7 @@ from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.chip import ChipNetwork, chip_accuracy
 from optinc.onn.design import LARGE
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
-from optinc.onn.training.drawn_chips import DrawnChips
+from optinc.onn.training.drawn_chips import FreshChips
 from optinc.onn.training.one_switch import ONNTraining
 from optinc.runs.summary import write_summary
 from optinc.tasks.end_of_training import end_of_training
@@ -95,7 +95,7 @@ def _evaluation(module: ONNTraining, device: torch.device) -> Evaluation:
     return evaluate_exhaustively(module.network, module.design.scenario)
 
 
-def _on_chips(onn: ONNArtifact, drawn: DrawnChips) -> dict[str, Any]:
+def _on_chips(onn: ONNArtifact, drawn: FreshChips) -> dict[str, Any]:
     """Return what chips that the training has not seen receive right, noise included."""
     chips = CHIPS if onn.card.scenario.combinations <= LARGE else 1
     right_C = chip_accuracy(ChipNetwork.draw(onn, drawn.evaluated, chips=chips))

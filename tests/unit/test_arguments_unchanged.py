@@ -57,7 +57,7 @@ from optinc.onn.netlist import layer_netlist
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.outcome_table import OutcomeTable, tabulate_outcomes
 from optinc.onn.training import losses, one_switch, optimizers
-from optinc.onn.training.drawn_chips import DrawnChips
+from optinc.onn.training.drawn_chips import FreshChips
 from optinc.onn.zoo.families import CascadeONNs, load_onns
 from optinc.photonics import crossbar, decomposition, imperfect_mesh, mzi, netlist
 from optinc.photonics.chip_settings import ChipSettings
@@ -536,16 +536,16 @@ def calls_through_chips(averages: torch.Tensor) -> Iterator[Call]:
     own = network()
     design = one_switch.ONNDesign(scenario(), own.structure, ())
     yield call(artifact.unstored, own, design)
-    chips = DrawnChips(
+    chips = FreshChips(
         ChipSettings(coupler_error=0.01, noise=0.01),
         design=design,
         chips=1,
         mapping_interval=1,
         seed=0,
     )
-    yield call(DrawnChips.set_meshes, chips, own, step=0)
-    yield call(DrawnChips.draw, chips, own, averages, step=0)
-    yield call(DrawnChips.play, chips, own, averages, step=0)
+    yield call(FreshChips.set_meshes, chips, own, step=0)
+    yield call(FreshChips.draw, chips, own, averages, step=0)
+    yield call(FreshChips.play, chips, own, averages, step=0)
 
 
 def cascade_calls() -> Iterator[Call]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Protocol
 
 import torch
@@ -24,18 +25,23 @@ class DrawnChips(Protocol):
     chips: int
 
     @property
+    @abstractmethod
     def needs_servers(self) -> bool:
         """Whether an effect depends on each server's own symbol: averages do not decide."""
 
     @property
+    @abstractmethod
     def dynamic(self) -> bool:
         """Whether some noise is drawn for every symbol."""
 
+    @abstractmethod
     def __call__(self, averages_PK: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Map averages A to analog outputs, float32 [C, P, M]."""
 
+    @abstractmethod
     def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Send the servers' codes through the switch: analog outputs, float32 [C, P, M]."""
 
+    @abstractmethod
     def receive(self, amplitudes: Tensor) -> Tensor:
         """Return the codes that receivers take outputs for: float [..., M] -> int32 [...]."""

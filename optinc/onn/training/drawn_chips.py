@@ -52,7 +52,7 @@ class _Drawn:
     layers: list[LayerTransfer]
 
 
-class DrawnChips:
+class FreshChips:
     """Chips in the loop of a training: new ones in every step.
 
     The chips of a step and their noise are functions of (``settings.seed``, ``seed``, step) alone,
@@ -169,7 +169,7 @@ class DrawnChips:
 
 def drawn_chips(
     *, settings: ChipSettings, design: ONNDesign, chips: int, mapping_interval: int, seed: int
-) -> DrawnChips | None:
+) -> FreshChips | None:
     """Return the chips in the loop of a training, or None for ``onn_training.chips=0``.
 
     Args:
@@ -180,11 +180,11 @@ def drawn_chips(
         seed: Seed of the training.
 
     Raises:
-        ConfigurationError: See :class:`DrawnChips`.
+        ConfigurationError: See :class:`FreshChips`.
     """
     if chips == 0:
         return None
-    return DrawnChips(
+    return FreshChips(
         settings, design=design, chips=chips, mapping_interval=mapping_interval, seed=seed
     )
 

@@ -25,7 +25,7 @@ from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
 from optinc.onn.training.batches import MinedIndexBatches
-from optinc.onn.training.drawn_chips import DrawnChips
+from optinc.onn.training.drawn_chips import FreshChips
 from optinc.onn.training.losses import ONNLoss
 from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
 from optinc.onn.training.settings import check_below, check_counts, check_positive
@@ -129,7 +129,7 @@ class ONNTraining(pl.LightningModule):
         hard_margin: float,
         seed: int,
         initial: OpticalNetwork | None = None,
-        drawn: DrawnChips | None = None,
+        drawn: FreshChips | None = None,
     ) -> None:
         super().__init__()
         # Lightning steps a single optimiser by itself; here may be two.

@@ -1,7 +1,4 @@
-"""Yield, tolerance and trainings of the study, on chips whose answers are known.
-
-Covers: experiments.buildable.
-"""
+"""Yield, tolerance and trainings of the study, on chips whose answers are known."""
 
 from __future__ import annotations
 

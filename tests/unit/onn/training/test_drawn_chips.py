@@ -18,7 +18,7 @@ from optinc.onn.construction.smallest import construct
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.design import ONNDesign
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.training.drawn_chips import DrawnChips, drawn_chips
+from optinc.onn.training.drawn_chips import FreshChips, drawn_chips
 from optinc.onn.training.losses import MarginLoss
 from optinc.onn.training.one_switch import ONNTraining, new_network
 from optinc.onn.zoo import load_named
@@ -35,9 +35,9 @@ STATIC: dict[str, Any] = {
 SCENARIO = make_scenario(bits=4, servers=2, onn_inputs="auto", rounding="half_even")
 
 
-def of(design: ONNDesign, chips: int = 2, interval: int = 3, **settings: Any) -> DrawnChips:
+def of(design: ONNDesign, chips: int = 2, interval: int = 3, **settings: Any) -> FreshChips:
     chip = ChipSettings(**settings)
-    return DrawnChips(chip, design=design, chips=chips, mapping_interval=interval, seed=0)
+    return FreshChips(chip, design=design, chips=chips, mapping_interval=interval, seed=0)
 
 
 def averages(scenario: Scenario) -> Tensor:
@@ -51,7 +51,7 @@ def network(small_design: ONNDesign) -> OpticalNetwork:
     return module.network
 
 
-def training(design: ONNDesign, drawn: DrawnChips | None = None, **settings: Any) -> ONNTraining:
+def training(design: ONNDesign, drawn: FreshChips | None = None, **settings: Any) -> ONNTraining:
     defaults: dict[str, Any] = {
         "optimizer": "adam",
         "learning_rate": 3e-3,
@@ -103,7 +103,7 @@ def test_the_chips_of_a_step_follow_from_seed_and_step_alone(
 
     def played(chip_seed: int, seed: int, begun: int) -> Tensor:
         chip = ChipSettings(seed=chip_seed, noise=0.01, receiver_noise=0.01, **STATIC)
-        drawn = DrawnChips(chip, design=small_design, chips=2, mapping_interval=3, seed=seed)
+        drawn = FreshChips(chip, design=small_design, chips=2, mapping_interval=3, seed=seed)
         drawn.set_meshes(network, step=begun)
         return drawn.play(network, inputs, step=5)
 
