@@ -1,6 +1,6 @@
 """Forms of the restoring construction: parts, depth, and what each of them bears.
 
-    python -m experiments.restoring [--chips 10] [--inputs 131072] [--only parts|noise]
+    python -m experiments.restoring [--chips 10] [--inputs 131072] [--only parts]
 
 First table: scenario 1 (8 bits, 4 servers), all 28,561 inputs. Noise is on the inputs of every
 layer and on the receivers, a share of their full scale, that of light in layer 1 (uncentred).

@@ -197,6 +197,7 @@ CHANGED: dict[str, Any] = {
     "hardware": "crossbar",
     "stages": "digital",
     "phase_bits": 3,
+    "adc_bits": 4.7,
     "group_index": 2.0,
     "symbol_rate": 1.0,
     "wall_plug": 0.5,

@@ -180,10 +180,11 @@ def test_a_black_box_is_calibrated_by_what_it_shows() -> None:
     box = BlackBox()
     task = BlindTask(layer, ChipSettings(), target, torch.eye(3, dtype=torch.float64), design)
     assert np.abs(box.weights(design) - target.numpy()).max() > 0.02
-    found = Blind().calibrate_layer(box, task)
+    blind = Blind()
+    found = blind.calibrate_layer(box, task)
     assert np.abs(box.weights(found) - target.numpy()).max() < 2e-3
     # Each move and the last look are one setting; answers come besides.
-    assert box.settings == 3 + 4 * 2 + 1
+    assert box.settings == blind.coarse + len(blind.damping) * blind.moves + 1
 
 
 def test_rounding_is_made_up_for_as_well_as_the_best_of_all_roundings() -> None:

@@ -57,7 +57,8 @@ EXACT = KnownErrors(reoptimisation=GaussNewton(steps=10, enough=1e-3, least_weig
 
 
 def test_known_errors_are_made_up_for_and_dacs_leave_little() -> None:
-    assert off(None) > 0.02
+    # How far ideal settings are off depends on the phases of dark light, which rounding decides.
+    assert off(None) > 0.01
     assert off(calibrated(EXACT)) < 0.005
 
 
