@@ -78,8 +78,8 @@ class Blind(Calibration):
 
     symbols: int = 1 << 16
     headroom: float = 0.05
-    coarse: int = 3
-    damping: Sequence[float] = (0.02, 0.005, 0.002, 0.001, 0.001)
+    coarse: int = 1
+    damping: Sequence[float] = (0.1, 0.02, 0.005, 0.002, 0.001, 0.001)
     moves: int = 2
     seed: int = 0
 

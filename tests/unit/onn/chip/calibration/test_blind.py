@@ -248,7 +248,7 @@ def test_quiet_meshes_bear_leaking_couplers_better() -> None:
 def test_a_chip_is_calibrated_alike_alone_and_among_others() -> None:
     onn = zoo.load_named("b8_n4_half_even_smallest")
     settings = ChipSettings(**TARGET, **NOISE, phase_bits=12)
-    blind = Blind(damping=(0.01,))
+    blind = Blind(coarse=3, damping=(0.01,))
     programme = blind.programme(onn, settings)
     both = blind.calibrate(onn, programme, settings, Draws(0, 2))
     alone = blind.calibrate(onn, programme, settings, Draws(0, 1, 1))
