@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from optinc.atomic_file import write_atomically
+from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.chip import ChipNetwork, chip_accuracy
 from optinc.onn.chip.calibration.base import Calibrated, Calibration
@@ -54,6 +55,7 @@ def calibrate_chip(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     onn = chosen_onn(cfg)
     settings: ChipSettings = instantiate(cfg.optinc.chip)
+    _check(settings)
     calibration: Calibration = instantiate(cfg.calibration)
     folder = Path(cfg.paths.output_dir)
     programme = calibration.programme(onn, settings)
@@ -80,6 +82,24 @@ def calibrate_chip(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     summary = _summary(calibration, onn, rows) | {"programme": str(folder / "programme")}
     write_summary(folder, summary)
     return summary, {"onn": onn, "programme": found, "rows": rows}
+
+
+def _check(settings: ChipSettings) -> None:
+    """Refuse chips that have no phases to be found, or whose detectors do not tell signs.
+
+    Raises:
+        ConfigurationError: Names the setting and the legal value.
+    """
+    if settings.hardware != "mesh":
+        raise ConfigurationError(
+            "task=calibrate_chip finds phases of meshes, optinc.chip.hardware=mesh, got "
+            f"{settings.hardware}"
+        )
+    if settings.detection != "homodyne":
+        raise ConfigurationError(
+            "task=calibrate_chip brings signed outputs to their weights, "
+            f"optinc.chip.detection=homodyne, got {settings.detection}"
+        )
 
 
 def _row(

@@ -419,6 +419,7 @@ def chip_calls(
     yield call(Servers.average, drawn, codes)
     receivers = DirectReceivers.draw(onn.card.scenario, settings, chips=2)
     yield call(DirectReceivers.forward, receivers, averages)
+    yield call(DirectReceivers.play, receivers, averages.unsqueeze(0))
     yield call(DirectReceivers.emit, receivers, codes)
     yield call(DirectReceivers.receive, receivers, 3 * torch.rand(2, 5, 4))
     restoring = zoo.load_named("b8_n4_half_even_robust").network

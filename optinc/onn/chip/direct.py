@@ -16,15 +16,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from optinc.onn.chip.detection import (
     detected_variance,
-    is_noisy,
     normal,
     relative_noise,
     with_detector_noise,
 )
+from optinc.onn.chip.drawn import ChipsBehindServers
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.servers import Servers, symbol_levels
 from optinc.photonics.chip_settings import ChipSettings
@@ -43,7 +43,7 @@ PLAYED = (
 """Settings of a chip that direct receivers play; the others are those of meshes and ReLUs."""
 
 
-class DirectReceivers(nn.Module):
+class DirectReceivers(ChipsBehindServers):
     """Drawn chips of a switch that receives the averages directly; :meth:`draw` makes them.
 
     Args:
@@ -52,11 +52,6 @@ class DirectReceivers(nn.Module):
         draws: Random numbers of the chips.
         sends_back: Whether the servers receive its symbols. The light of a switch below the top of
             a cascade goes to unit P of the next one instead, where its transmitters are servers.
-
-    Attributes:
-        settings: Parts and errors.
-        scenario: The switch.
-        chips: Number C of chips.
     """
 
     gain_CK: Tensor
@@ -72,10 +67,8 @@ class DirectReceivers(nn.Module):
         *,
         sends_back: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(settings, Servers(settings, scenario, draws), chips=draws.chips)
         self.sends_back = sends_back
-        self.settings, self.scenario, self.chips = settings, scenario, draws.chips
-        self.servers = Servers(settings, scenario, draws)
         steps_K = torch.tensor(scenario.input_steps)
         full_scale_K = (torch.tensor(scenario.radices) - 1) / steps_K
         random_CK = draws.standard("gain_error", "receivers", (scenario.onn_inputs,))
@@ -123,58 +116,8 @@ class DirectReceivers(nn.Module):
         """
         return cls(settings, scenario, Draws(settings.seed, chips, first), sends_back=sends_back)
 
-    @property
-    def needs_servers(self) -> bool:
-        """Whether an effect depends on each server's own symbol: averages do not decide."""
-        return self.servers.individual
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether some noise is drawn for every symbol."""
-        return is_noisy(self.settings) or self.servers.dynamic
-
-    @torch.no_grad()
-    def forward(self, averages_PK: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Map averages A to the symbols that arrive back at the servers.
-
-        Args:
-            averages_PK: Averages, float [P, K], in PAM4 amplitudes of a merged group.
-            generator: Random generator of the noise; None for the global one.
-
-        Returns:
-            float32 [C, P, M], in PAM4 amplitudes.
-
-        Raises:
-            ValueError: If an effect depends on each server's own symbol.
-        """
-        if self.needs_servers:
-            raise ValueError(
-                "the servers of this chip differ, so averages do not decide what it receives: "
-                "give emit() the servers' codes"
-            )
-        return self._play(averages_PK.unsqueeze(0), generator)
-
-    @torch.no_grad()
-    def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Send the servers' codes through unit P, the receivers and back.
-
-        Args:
-            codes_NP: Integer codes [n, P] of n <= N servers, or the values that the level below
-                sends; the others are dark.
-            generator: Random generator of the noise; None for the global one.
-
-        Returns:
-            float32 [C, P, M], in PAM4 amplitudes.
-        """
-        return self._play(self.servers.average(codes_NP, generator=generator), generator)
-
-    def receive(self, amplitudes: Tensor) -> Tensor:
-        """Return the codes that receivers take symbols for: float [..., M] -> int32 [...]."""
-        received = outputs.receive(amplitudes, self.scenario)
-        return outputs.value_of_outputs(received, self.scenario)
-
-    def _play(self, averages: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Play averages [C, P, K], or [1, P, K] for all chips."""
+    def play(self, averages: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """See :meth:`ChipsBehindServers.play`; the outputs are symbols back at the servers."""
         sums = self._decide(averages, generator)
         total = preprocessing.code_total(sums, self.scenario)
         symbols = outputs.outputs_of_total(total, self.scenario)

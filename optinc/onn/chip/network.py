@@ -33,11 +33,11 @@ from optinc.onn.chip.crossbar import (
 )
 from optinc.onn.chip.detection import (
     detected_variance,
-    is_noisy,
     normal,
     relative_noise,
     with_detector_noise,
 )
+from optinc.onn.chip.drawn import ChipsBehindServers
 from optinc.onn.chip.draws import Draws
 from optinc.onn.chip.layers import LayerTransfer, draw_layer
 from optinc.onn.chip.scales import uncentred_scales
@@ -48,10 +48,10 @@ from optinc.onn.network import OpticalNetwork
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts.electronics import ReLU
 from optinc.photonics.parts.modulator import Modulator
-from optinc.signal import outputs, pam4
+from optinc.signal import pam4
 
 
-class ChipNetwork(nn.Module):
+class ChipNetwork(ChipsBehindServers):
     """Drawn chips of one ONN; :meth:`draw` makes them.
 
     Args:
@@ -63,10 +63,6 @@ class ChipNetwork(nn.Module):
         scales: Full scale of every layer's inputs, numbers or scalar tensors, which noise is a
             share of; None looks for them in all inputs.
 
-    Attributes:
-        settings: Parts and errors.
-        scenario: The switch that the ONN serves.
-        chips: Number C of chips.
     """
 
     def __init__(
@@ -79,9 +75,7 @@ class ChipNetwork(nn.Module):
         chips: int,
         scales: Sequence[float | Tensor] | None = None,
     ) -> None:
-        super().__init__()
-        self.settings, self.scenario, self.chips = settings, servers.scenario, chips
-        self.servers = servers
+        super().__init__(settings, servers, chips=chips)
         self.layers = nn.ModuleList(layers)
         self._input = network.input_scale, network.input_offset
         self._output = network.output_scale, network.output_offset
@@ -149,67 +143,8 @@ class ChipNetwork(nn.Module):
         servers = Servers(settings, onn.card.scenario, draws)
         return cls(onn.network, settings, servers, layers, chips=chips, scales=scales)
 
-    @property
-    def needs_servers(self) -> bool:
-        """Whether an effect depends on each server's own symbol: averages do not decide."""
-        return self.servers.individual
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether some noise is drawn for every symbol."""
-        return is_noisy(self.settings) or self.servers.dynamic
-
-    @torch.no_grad()
-    def forward(self, averages_PK: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Map averages A to the analog outputs of all chips.
-
-        Args:
-            averages_PK: ONN inputs, float [P, K], in PAM4 amplitudes of a merged group.
-            generator: Random generator of the noise; None for the global one.
-
-        Returns:
-            Outputs, float32 [C, P, M], in PAM4 amplitudes.
-
-        Raises:
-            ValueError: If an effect depends on each server's own symbol.
-        """
-        if self.needs_servers:
-            raise ValueError(
-                "the servers of this chip differ, so averages do not decide what it receives: "
-                "give emit() the servers' codes"
-            )
-        return self.play(averages_PK.unsqueeze(0), generator=generator)
-
-    @torch.no_grad()
-    def emit(self, codes_NP: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Send the servers' codes through unit P and the ONN of all chips.
-
-        Args:
-            codes_NP: Integer codes [n, P] of n <= N servers; the others are dark.
-            generator: Random generator of the noise; None for the global one.
-
-        Returns:
-            Outputs, float32 [C, P, M], in PAM4 amplitudes.
-        """
-        averages = self.servers.average(codes_NP, generator=generator)
-        return self.play(averages, generator=generator)
-
-    def receive(self, amplitudes: Tensor) -> Tensor:
-        """Return the codes that receivers take outputs for: float [..., M] -> int32 [...]."""
-        received = outputs.receive(amplitudes, self.scenario)
-        return outputs.value_of_outputs(received, self.scenario)
-
     def play(self, averages: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Play what unit P sends, differentiable in the transfers of the layers.
-
-        Args:
-            averages: ONN inputs from :meth:`Servers.average`, [C, P, K], or [1, P, K] for all
-                chips, in PAM4 amplitudes of a merged group.
-            generator: Random generator of the noise; None for the global one.
-
-        Returns:
-            Outputs, float32 [C, P, M], in PAM4 amplitudes.
-        """
+        """See :meth:`ChipsBehindServers.play`; differentiable in the transfers of the layers."""
         # One chip at a time keeps its signals in a CPU's cache, and its matrices are large enough.
         return torch.stack(
             [

@@ -172,3 +172,19 @@ def test_the_task_reports_every_chip_and_goes_on_where_it_was(
     job(tmp_path, *options, "calibration.chips=1", "optinc.chip.coupler_error=0.01")
     assert begun == [1, 0]
     assert objects["programme"].chips == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("hardware=crossbar", r"optinc\.chip\.hardware=mesh, got crossbar"),
+        ("detection=direct", r"optinc\.chip\.detection=homodyne, got direct"),
+    ],
+)
+def test_chips_without_phases_or_signs_are_refused_before_any_is_calibrated(
+    setting: str, message: str, tmp_path: Path
+) -> None:
+    options = ["task=calibrate_chip", "onn=b8_n4_half_even_smallest", f"optinc.chip.{setting}"]
+    with pytest.raises(ConfigurationError, match=message):
+        job(tmp_path, *options)
+    assert not (tmp_path / "chips").exists()
