@@ -21,8 +21,6 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +31,12 @@ from experiments.common.options import (
     command_parser,
     parse_with_overrides,
 )
+from experiments.common.paired import Training, check_pairs, first_loss
 from experiments.common.record import save
-from experiments.common.runs import check_settings, curve, run, summaries
+from experiments.common.runs import check_settings, run, summaries
 from experiments.common.statistics import holm, paired_difference
 from experiments.common.tables import RIGHT, Column, show
 from experiments.significance_plot import plot
-from optinc.errors import ConfigurationError
 
 BASELINE = "ring"
 
@@ -65,31 +63,6 @@ COMMON = (
     "trainer.log_every_n_steps=1",
     "callbacks=no_checkpoint",
 )
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training of which every arm and seed makes one run.
-
-    Attributes:
-        title: Model and data.
-        settings: Overrides of every run.
-        full: Overrides of its length.
-        quick: The same for ``--quick``.
-        metric: Compared value of ``summary.json``.
-        unit: Its unit in the results.
-        factor: Factor from the summary to the unit.
-        better: 1 where more is better, -1 where less is.
-    """
-
-    title: str
-    settings: tuple[str, ...]
-    full: tuple[str, ...]
-    quick: tuple[str, ...]
-    metric: str
-    unit: str
-    factor: float
-    better: int
 
 
 TRAININGS = {
@@ -193,11 +166,9 @@ def _command(arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
 
 def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:
     """Return the overrides of one seed's runs, by the folder of each: ``ARM-SEED``."""
-    training = TRAININGS[model]
-    length = training.quick if quick else training.full
+    shared = TRAININGS[model].overrides(quick=quick)
     return {
-        f"{arm}-{seed}": [*training.settings, *length, *COMMON, *of_arm, f"seed={seed}"]
-        for arm, of_arm in ARMS.items()
+        f"{arm}-{seed}": [*shared, *COMMON, *of_arm, f"seed={seed}"] for arm, of_arm in ARMS.items()
     }
 
 
@@ -246,7 +217,7 @@ def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
             for path, summary in summaries(folder / model).items()
             if path.name.rpartition("-")[0] in ARMS
         ]
-        _check_pairs(of_model)
+        check_pairs(of_model, baseline=BASELINE)
         order = list(ARMS)
         rows += sorted(of_model, key=lambda row: (row["seed"], order.index(row["arm"])))
     return rows
@@ -254,34 +225,18 @@ def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
 
 def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     training = TRAININGS[model]
-    if summary[training.metric] is None:
-        raise ConfigurationError(f"{folder} has diverged: {training.metric} is not finite")
     return {
         "model": model,
         "arm": folder.name.rpartition("-")[0],
         "seed": summary["seed"],
         "metric": training.metric,
-        "value": training.factor * summary[training.metric],
-        "first_loss": curve(folder, "train_loss")[1][0],
+        "value": training.value(folder, summary),
+        "first_loss": first_loss(folder),
         "steps": summary["steps"],
         "quantization_error": summary["quantization_error"],
         "onn_error_rate": summary["onn_error_rate"],
         "seconds": summary["seconds"],
     }
-
-
-def _check_pairs(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Check that all arms of a seed took as many steps, from the same loss on the first batch."""
-    partners = {row["seed"]: row for row in rows if row["arm"] == BASELINE}
-    for row in rows:
-        partner = partners.get(row["seed"], row)
-        alike = isclose(row["first_loss"], partner["first_loss"], rel_tol=1e-5)
-        if not alike or row["steps"] != partner["steps"]:
-            told = " and ".join(
-                f"{each['arm']} (first loss {each['first_loss']:.6f}, {each['steps']} steps)"
-                for each in (row, partner)
-            )
-            raise ConfigurationError(f"{row['model']}, seed {row['seed']}: {told} are no pair")
 
 
 def complete(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[int]:

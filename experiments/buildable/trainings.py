@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isclose
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,11 +13,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.buildable.designs import Design
+from experiments.common.paired import Training, check_pairs, first_loss
 from experiments.common.record import Row
-from experiments.common.runs import OVERRIDES, check_settings, curve
+from experiments.common.runs import OVERRIDES, check_settings, summaries
 from experiments.common.statistics import holm, paired_difference, verdict
 from experiments.common.tables import note
-from optinc.errors import ConfigurationError
 from optinc.runs.summary import SUMMARY_FILE
 from optinc.tasks.main import CONF, run
 
@@ -31,30 +29,6 @@ COMMON = (
     *("trainer.log_every_n_steps=1", "trainer.accelerator=cpu", "callbacks=no_checkpoint"),
     f"optinc.bits={BITS}",
 )
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training of which every arm and seed makes one run.
-
-    Attributes:
-        title: Model and data.
-        settings: Overrides of every run.
-        full, quick: Overrides of its length.
-        metric: Compared value of ``summary.json``.
-        unit: Its unit in the results.
-        factor: Factor from the summary to the unit.
-        better: 1 where more is better, -1 where less is.
-    """
-
-    title: str
-    settings: tuple[str, ...]
-    full: tuple[str, ...]
-    quick: tuple[str, ...]
-    metric: str
-    unit: str
-    factor: float
-    better: int
 
 
 TRAININGS = {
@@ -147,12 +121,11 @@ def run_all(
         ConfigurationError: If a setting is illegal, or a finished run has others.
     """
     training = TRAININGS[model]
-    length = training.quick if quick else training.full
     for seed in seeds:
         for arm in arms:
             path = folder / f"{arm.name}-{seed}".replace(" ", "_")
             own = [each.format(seed=seed) for each in arm.overrides]
-            wanted = [*training.settings, *length, *COMMON, *own, f"seed={seed}", *overrides]
+            wanted = [*training.overrides(quick=quick), *COMMON, *own, f"seed={seed}", *overrides]
             if (path / SUMMARY_FILE).is_file():
                 check_settings(path, wanted)
                 continue
@@ -175,39 +148,31 @@ def _train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return summary
 
 
-def gather(folder: Path, arms: Sequence[Arm], *, model: str) -> Iterator[Row]:
-    """Yield a row for every finished run of the arms.
+def gather(folder: Path, arms: Sequence[Arm], *, model: str) -> list[Row]:
+    """Return a row for every finished run of the arms.
 
     Raises:
         ConfigurationError: If arms of a seed did not start alike, or a training diverged.
     """
-    training = TRAININGS[model]
-    first_loss: dict[int, float] = {}
-    for arm in arms:
-        for path in sorted(folder.glob(f"{arm.name}-*/".replace(" ", "_"))):
-            if not (path / SUMMARY_FILE).is_file():
-                continue
-            summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
-            if summary[training.metric] is None:
-                raise ConfigurationError(f"{path} has diverged: {training.metric} is not finite")
-            loss = curve(path, "train_loss")[1][0]
-            partner = first_loss.setdefault(summary["seed"], loss)
-            if not isclose(loss, partner, rel_tol=1e-5):
-                raise ConfigurationError(
-                    f"{path} began with a loss of {loss:.6f}, its partners with {partner:.6f}: "
-                    "they are no pairs"
-                )
-            yield {
-                "model": model,
-                "arm": arm.name,
-                "bit": arm.bit,
-                "rate": arm.rate,
-                "seed": summary["seed"],
-                "value": training.factor * summary[training.metric],
-                "steps": summary["steps"],
-                "wrong codes": summary["onn_error_rate"],
-                "gradient error": summary["quantization_error"],
-            }
+    rows: list[Row] = [
+        {
+            "model": model,
+            "arm": arm.name,
+            "bit": arm.bit,
+            "rate": arm.rate,
+            "seed": summary["seed"],
+            "value": TRAININGS[model].value(path, summary),
+            "first_loss": first_loss(path),
+            "steps": summary["steps"],
+            "wrong codes": summary["onn_error_rate"],
+            "gradient error": summary["quantization_error"],
+        }
+        for arm in arms
+        for path, summary in summaries(folder).items()
+        if path.name.rpartition("-")[0] == arm.name.replace(" ", "_")
+    ]
+    check_pairs(rows, baseline=BASELINE)
+    return rows
 
 
 def compare(rows: Sequence[Row]) -> list[dict[str, Any]]:
