@@ -77,6 +77,13 @@ class OpticalSwitch(nn.Module, ABC):
         """
 
     @property
+    def by_position(self) -> bool:
+        """Whether the code received for a value is a function of its codes, the reduction and its
+        position alone, whatever is played with it; noise is often drawn for a chunk at once.
+        """
+        return True
+
+    @property
     @abstractmethod
     def sum_code(self) -> SumCode | None:
         """The integer sum that real servers exchange; None where one process must see all codes."""
