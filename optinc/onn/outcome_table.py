@@ -59,8 +59,8 @@ class OutcomeTable:
 
     Attributes:
         scenario: The switch.
-        keys: Index of a combination times 2^``received_bits``, plus a code, or a value with a decimal
-            part, that was received: int64, ascending.
+        keys: Index of a combination times 2^``received_bits``, plus a code, or a value with a
+            decimal part, that was received: int64, ascending.
         counts: How often: int64, as many as ``keys``; those of a combination add up to
             ``repetitions``.
         repetitions: How often each combination was sent; 1 for a chip without noise.

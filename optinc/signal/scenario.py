@@ -105,17 +105,24 @@ class Scenario:
 
     @property
     def received_symbols(self) -> int:
-        """Number of outputs: M, or the PAM4 symbols of the largest sum; M + 1 for 4 servers."""
-        if not self.returns_sum:
-            return self.symbols
-        return -(-(self.divisor * (2**self.bits - 1)).bit_length() // 2)
+        """Number of outputs: M, and with the whole sum log4(N^l) more, rounded up."""
+        return -(-self.received_bits // 2) if self.returns_sum else self.symbols
 
     @property
     def received_bits(self) -> int:
-        """Bits of what the switch emits: B, or more with a decimal part; even if servers get it."""
-        if self.keeps_decimal:
-            return int(2**self.bits * self.divisor - 1).bit_length()
-        return 2 * self.received_symbols
+        """Bits of what the switch emits: B, and log2(N^l) more with a decimal part, rounded up.
+
+        To servers it emits whole PAM4 symbols, so that the number is even.
+        """
+        if not (self.keeps_decimal or self.returns_sum):
+            return self.bits
+        bits = int(2**self.bits * self.divisor - 1).bit_length()
+        return bits + bits % 2 if self.returns_sum else bits
+
+    @property
+    def average_divisor(self) -> int:
+        """By what the total over the servers is divided before Q: N^l, 1 for the whole sum."""
+        return 1 if self.returns_sum else self.divisor
 
     @property
     def group(self) -> int:
@@ -221,16 +228,18 @@ def make_scenario(
         ConfigurationError: See :class:`Scenario`.
     """
     check_rounding(rounding, setting="optinc.rounding")
-    if onn_inputs == "auto":
-        onn_inputs = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
-    elif not isinstance(onn_inputs, int):
+    if isinstance(onn_inputs, int):
+        inputs = onn_inputs
+    elif onn_inputs == "auto":
+        inputs = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
+    else:
         raise ConfigurationError(
             f"optinc.preprocessing.inputs must be auto or an integer, got {onn_inputs!r}"
         )
     return Scenario(
         bits=bits,
         servers=servers,
-        onn_inputs=onn_inputs,
+        onn_inputs=inputs,
         rounding=rounding_of(rounding, downlink),
         downlink=downlink,
     )

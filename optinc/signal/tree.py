@@ -122,6 +122,11 @@ class Tree:
         return self.leaves
 
     @property
+    def received_bits(self) -> int:
+        """Bits of what the top sends back, see :class:`Scenario`."""
+        return self.whole.received_bits
+
+    @property
     def keeps_all(self) -> bool:
         """Whether nothing of the average is lost below the top."""
         return self.quantize == "top" or self.depth == 1
