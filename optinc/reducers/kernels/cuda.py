@@ -34,7 +34,7 @@ _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 
 def supports(plan: ReductionPlan) -> bool:
     """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128."""
-    return plan.path is not None and plan.fan_in <= MOST_INPUTS
+    return plan.path is not None and plan.switch.scenario.servers <= MOST_INPUTS
 
 
 def reduce(
@@ -251,7 +251,7 @@ def _random_words(plan: ReductionPlan, reduction: int) -> list[int]:
 
 def _drawing(plan: ReductionPlan) -> dict[str, Any]:
     """Return the arguments of programs that draw codes."""
-    return {"draws": plan.path == "outcomes", "code_bits": plan.quantizer.bits}
+    return {"draws": plan.path == "outcomes", "code_bits": plan.received_bits}
 
 
 def _expectation(plan: ReductionPlan, expected: float) -> float | None:
