@@ -34,7 +34,7 @@ class Meter:
     def time(self, device: torch.device) -> Iterator[None]:
         """Time a collective; on CUDA without waiting for it."""
         if device.type == "cuda":
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = _event(), _event()
             start.record()
             yield
             end.record()
@@ -86,6 +86,29 @@ class ServerGroup:
     def size(self) -> int:
         """Number of servers N."""
         return dist.get_world_size(self.process_group)
+
+    def twin(self, *, backend: str | None = None) -> ServerGroup:
+        """Return another group of the same servers, with this group's timeout; a collective.
+
+        Collectives of different threads get mixed up in one group.
+
+        Args:
+            backend: ``gloo`` or ``nccl``; None takes that of this group.
+        """
+        own = dist.get_backend(self.process_group) if backend is None else backend
+        ranks = dist.get_process_group_ranks(self.process_group)
+        group = dist.new_group(
+            ranks, timeout=self.timeout, backend=own, use_local_synchronization=True
+        )
+        return ServerGroup(group)
+
+    @property
+    def timeout(self) -> timedelta:
+        """Time after which a collective fails without an answer."""
+        # torch has no public way to read it.
+        device = "cuda" if dist.get_backend(self.process_group) == "nccl" else "cpu"
+        timeout: timedelta = self.process_group._get_backend(torch.device(device)).options._timeout
+        return timeout
 
     def set_timeout(self, timeout: timedelta) -> None:
         """Let later collectives fail after ``timeout`` without an answer."""
@@ -147,3 +170,7 @@ class ServerGroup:
         self.meter.bytes += tensor.numel() * tensor.element_size() * times
         with self.meter.time(tensor.device):
             yield
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -315,6 +315,11 @@ class OptINCReducer(PartwiseReducer):
         )
         self._account(self._values_of(parts), totals)
 
+    def forget_parts(self) -> None:
+        """See :meth:`PartwiseReducer.forget_parts`."""
+        super().forget_parts()
+        self._counts_5 = torch.zeros(5, dtype=torch.float64)
+
     def _values_of(self, parts: Sequence[Part]) -> int:
         """Return the values of all parts, with the padding that virtual servers have."""
         layout, values = self.layout, sum(part.table.values for part in parts)

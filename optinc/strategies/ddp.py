@@ -22,7 +22,7 @@ from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.shipped import dark_inputs, default_reducer
 from optinc.strategies.agreement import agree, any_server
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.bucket_exchange import BucketExchange, exchange_groups
 from optinc.strategies.checkpoints import (
     CHECKPOINT_KEY,
     AtomicCheckpointIO,
@@ -114,6 +114,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         self._guard = StepGuard(most_skipped_steps)
         self._exchange: BucketExchange | None = None
         self._attendance: Attendance | None = None
+        self._groups: dict[str, ServerGroup] | None = None
         self._stopping = False
         # The parameters of the gradients that wait for a later batch, None where none do.
         self._accumulated: FlatParameters | None = None
@@ -191,11 +192,19 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         self._exchange = BucketExchange(
             self.reducer,
             self._layout,
-            group=group,
+            **self._exchange_groups(group),
             attendance=self._attendance,
             device=self.root_device,
         )
         super().configure_ddp()
+
+    def _exchange_groups(self, group: ServerGroup) -> dict[str, ServerGroup]:
+        """Return the groups of the exchange, kept where parameters come or go."""
+        if self._groups is None:
+            self._groups = exchange_groups(group, self.root_device)
+            for each in self._groups.values():
+                each.set_timeout(timedelta(seconds=self.timeout_seconds))
+        return self._groups
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Run the training step, in which DDP synchronises buffers.

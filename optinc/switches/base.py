@@ -78,8 +78,9 @@ class OpticalSwitch(nn.Module, ABC):
 
     @property
     def by_position(self) -> bool:
-        """Whether the code received for a value is a function of its codes, the reduction and its
-        position alone, whatever is played with it; noise is often drawn for a chunk at once.
+        """Whether a received code depends on codes, reduction and position of its value alone.
+
+        Otherwise whole chunks are played at once, for which noise is drawn.
         """
         return True
 

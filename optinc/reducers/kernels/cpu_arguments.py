@@ -28,7 +28,7 @@ class Numbers(NamedTuple):
         wrong_zero: 1 where the switch averages ``zero`` of all servers, the codes of a non-finite
             block, wrongly.
         bits: Bits of a code that is sent.
-        received_bits: Bits of a code that is received.
+        received_bits: Bits that a received code takes on the wire.
     """
 
     block_size: np.int64

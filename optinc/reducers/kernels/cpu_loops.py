@@ -466,14 +466,21 @@ def load_codes(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> None:
         for i in range(length):
             codes_T[i] = np.float32(words[slot + i])
     else:
-        size, mask = bits // 2, np.uint64((1 << bits) - 1)
+        size, pair, mask = bits // 2, 2 * bits, np.uint64((1 << bits) - 1)
         first = slot // GROUP * size
         for group in range(-(-length // GROUP)):
-            word = np.uint64(0)
+            # Four codes may have more than 64 bits, a pair has not.
+            low, high = np.uint64(0), np.uint64(0)
             for k in range(size):
-                word |= np.uint64(packed[first + group * size + k]) << np.uint64(8 * k)
+                byte = np.uint64(packed[first + group * size + k])
+                if 8 * k >= pair:
+                    high |= byte << np.uint64(8 * k - pair)
+                else:
+                    low |= byte << np.uint64(8 * k)
+                    high |= byte >> np.uint64(pair - 8 * k)
             for j in range(min(GROUP, length - group * GROUP)):
-                code = np.uint64(word >> np.uint64(bits * j)) & mask
+                word = low if j < 2 else high
+                code = np.uint64(word >> np.uint64(bits * (j % 2))) & mask
                 codes_T[group * GROUP + j] = np.float32(code)
 
 
@@ -493,14 +500,22 @@ def store_codes(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> None:
         for i in range(length, -(-length // GROUP) * GROUP):
             words[slot + i] = np.uint16(0)
     else:
-        size = bits // 2
+        size, pair = bits // 2, 2 * bits
         first = slot // GROUP * size
         for group in range(-(-length // GROUP)):
-            word = np.uint64(0)
+            low, high = np.uint64(0), np.uint64(0)
             for j in range(min(GROUP, length - group * GROUP)):
-                word |= np.uint64(codes_T[group * GROUP + j]) << np.uint64(bits * j)
+                code = np.uint64(codes_T[group * GROUP + j]) << np.uint64(bits * (j % 2))
+                if j < 2:
+                    low |= code
+                else:
+                    high |= code
             for k in range(size):
-                packed[first + group * size + k] = np.uint8(word >> np.uint64(8 * k))
+                if 8 * k >= pair:
+                    byte = high >> np.uint64(8 * k - pair)
+                else:
+                    byte = low >> np.uint64(8 * k) | high << np.uint64(pair - 8 * k)
+                packed[first + group * size + k] = np.uint8(byte)
 
 
 @compiled

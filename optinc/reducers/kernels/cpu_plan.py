@@ -13,6 +13,7 @@ from torch import Tensor
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.reducers.wire.packing import whole_bits
 from optinc.signal.outputs import average_of_total
 from optinc.signal.randomness import words_of
 from optinc.switches.outcomes import SCREEN_BITS
@@ -53,7 +54,7 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
         propagate=np.int64(quantizer.nonfinite == "propagate"),
         wrong_zero=np.int64(_wrong_zero(plan)),
         bits=np.int64(plan.bits),
-        received_bits=np.int64(plan.received_bits),
+        received_bits=np.int64(whole_bits(plan.received_bits)),
     )
 
 

@@ -3,8 +3,8 @@
 Triton comes with torch on Linux, and is imported at the first launch.
 """
 
-# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, R runs, G bytes on the
-# wire, S bytes of a share.
+# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, R runs,
+# G bytes on the wire, S bytes of a share.
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
-from optinc.reducers.wire.packing import GROUP
+from optinc.reducers.wire.packing import GROUP, whole_bits
 from optinc.reducers.wire.table import BlockTable, Runs
 from optinc.signal.randomness import words_of
 from optinc.switches.outcomes import RATE_BITS, Outcomes
@@ -155,7 +155,7 @@ def play(
         average_rounding=_ROUNDINGS[plan.rounding],
         gathers=plan.path != "integer",
         sent_bits=plan.bits,
-        received_bits=plan.received_bits,
+        received_bits=whole_bits(plan.received_bits),
         TILE=PLAYED_TILE,
         **_drawing(plan),
     )
@@ -186,7 +186,7 @@ def receive(
         lengths_B,
         groups_B,
         reduced_V,
-        received_bits=plan.received_bits,
+        received_bits=whole_bits(plan.received_bits),
         propagate=plan.quantizer.nonfinite == "propagate",
         TILE=_packing_tile(plan),
         **{name: decoding[name] for name in ("decode_fan_in", "decode_zero", "decode_divisor")},

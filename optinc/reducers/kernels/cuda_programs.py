@@ -4,8 +4,8 @@ Divisions are IEEE (``div_rn``), as plain ones are approximate on a GPU, and eve
 forbid the fusion of multiplications with additions: both would change bits.
 """
 
-# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, R runs, T values of a
-# tile, G groups of codes or their bytes on the wire, S bytes of a share.
+# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, R runs,
+# T values of a tile, G groups of codes or their bytes on the wire, S bytes of a share.
 
 from __future__ import annotations
 
@@ -276,12 +276,19 @@ def reduce(
 def load_codes(packed, group_T, inside_T, bits: tl.constexpr):
     """Unpack the codes of neighbouring groups: four lanes of ``group_T`` share a group."""
     lane_T = tl.arange(0, group_T.shape[0]) % GROUP
-    word_T = tl.zeros_like(group_T)
+    # Four codes may have more than 64 bits, a pair has not.
+    low_T, high_T = tl.zeros_like(group_T), tl.zeros_like(group_T)
     size: tl.constexpr = bits // 2
+    pair: tl.constexpr = 2 * bits
     for k in tl.static_range(size):
-        byte_T = tl.load(packed + group_T * size + k, mask=inside_T, other=0)
-        word_T |= byte_T.to(tl.int64) << (8 * k)
-    return ((word_T >> (lane_T * bits)) & ((1 << bits) - 1)).to(tl.int32)
+        byte_T = tl.load(packed + group_T * size + k, mask=inside_T, other=0).to(tl.int64)
+        if 8 * k >= pair:
+            high_T |= byte_T << (8 * k - pair)
+        else:
+            low_T |= byte_T << (8 * k)
+            high_T |= byte_T >> (pair - 8 * k)
+    word_T = tl.where(lane_T < 2, low_T, high_T)
+    return ((word_T >> (lane_T % 2 * bits)) & ((1 << bits) - 1)).to(tl.int32)
 
 
 @triton.jit
@@ -289,13 +296,20 @@ def store_codes(code_T, packed, first_group, groups, bits: tl.constexpr):
     """Pack codes, four a group, from ``first_group`` on."""
     lanes: tl.constexpr = code_T.shape[0] // GROUP
     code_G4 = tl.reshape(code_T.to(tl.int64), [lanes, GROUP])
-    shift_14 = (tl.arange(0, GROUP) * bits)[None, :]
-    word_G = tl.sum(code_G4 << shift_14, 1)
+    lane_14 = tl.arange(0, GROUP)[None, :]
+    word_G4 = code_G4 << (lane_14 % 2 * bits)
+    low_G = tl.sum(tl.where(lane_14 < 2, word_G4, 0), 1)
+    high_G = tl.sum(tl.where(lane_14 >= 2, word_G4, 0), 1)
     group_G = tl.arange(0, lanes)
     size: tl.constexpr = bits // 2
+    pair: tl.constexpr = 2 * bits
     for k in tl.static_range(size):
+        if 8 * k >= pair:
+            byte_G = high_G >> (8 * k - pair)
+        else:
+            byte_G = (low_G >> (8 * k)) | (high_G << (pair - 8 * k))
         place_G = packed + (first_group + group_G) * size + k
-        tl.store(place_G, ((word_G >> (8 * k)) & 0xFF).to(tl.uint8), mask=group_G < groups)
+        tl.store(place_G, (byte_G & 0xFF).to(tl.uint8), mask=group_G < groups)
 
 
 @triton.jit

@@ -58,11 +58,6 @@ class ReductionPlan:
         """Bits of a code that a server sends."""
         return self.quantizer.bits
 
-    @property
-    def received_bits(self) -> int:
-        """Bits of a code that the servers receive."""
-        return self.quantizer.bits
-
     @cached_property
     def path(self) -> Path | None:
         """How kernels turn codes into received codes; None where only the switch itself can.

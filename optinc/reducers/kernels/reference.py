@@ -89,8 +89,8 @@ def play(
     """See :meth:`Backend.play`; runs any switch, chunk by chunk."""
     switch, sent, back = plan.switch, group_bytes(plan.bits), group_bytes(plan.received_bits)
     wrong, expected = 0, 0.0
-    for first, slots in runs.pieces(chunk_values(plan.quantizer.block_size)):
-        slots = slots.to(sent_NS.device)
+    for first, places in runs.pieces(chunk_values(plan.quantizer.block_size)):
+        slots = places.to(sent_NS.device)
         low, high = int(slots[0]) // GROUP, int(slots[-1]) // GROUP + 1
         codes = packing.unpack(sent_NS[:, low * sent : high * sent], bits=plan.bits)
         codes_NP = codes.index_select(1, slots - low * GROUP)

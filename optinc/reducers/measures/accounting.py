@@ -52,7 +52,7 @@ class Accounting:
     bytes_optinc_received: float = 0.0
     bytes_ring: float = 0.0
     bytes_ring_same_bits: float = 0.0
-    bytes_collectives: int = 0
+    bytes_collectives: float = 0.0
     seconds: float = 0.0
     seconds_waiting: float = 0.0
 

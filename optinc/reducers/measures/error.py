@@ -49,7 +49,7 @@ def sample_distance(values: int) -> int:
 
 
 def sample(gradient_P: Tensor, *, distance: int) -> Tensor:
-    """Return every ``distance``-th block of a gradient, a view without copies: [P] -> [S / 256, 256].
+    """Return every ``distance``-th block of a gradient without copying: [P] -> [S / 256, 256].
 
     Of a gradient, or the end of one, that is shorter than the distance, nothing is sampled;
     with distance 1 everything is, as [1, P].

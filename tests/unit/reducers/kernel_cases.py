@@ -251,7 +251,7 @@ class Exchanged:
 
 
 def exchange(backend: Backend, case: Case, table: BlockTable) -> Exchanged:
-    """Exchange a buffer of every server without processes, over memory that holds something else."""
+    """Exchange the servers' buffers without processes, over memory that holds something else."""
     plan, rows = case.plan, case.gradients
     servers, groups = plan.servers, table.share_groups(plan.servers)
     bits_B = torch.stack([backend.scale_bits(row, table, plan) for row in rows]).amax(0)
