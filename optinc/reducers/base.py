@@ -286,16 +286,28 @@ class Reducer(nn.Module, ABC):
                 f"the shapes given to lay_out have {layout.values} values ({layout.size} with "
                 f"padding), the gradient {size}"
             )
-        try:
-            if size == layout.size:
+        with self._indexed():
+            if size == layout.size or not self._needs_padding(gradients, out):
                 yield gradients, out
             else:
                 padded = layout.pad(gradients)
                 out_P = padded if gradients is out else padded.new_empty(layout.size)
                 yield padded, out_P
                 layout.unpad(out_P, out)
+
+    def _needs_padding(self, gradients: Tensor, out: Tensor) -> bool:
+        """Whether :meth:`_padded` must lay gradients out anew."""
+        return True
+
+    @contextmanager
+    def _indexed(self) -> Iterator[None]:
+        """Give errors the position among the parameters' values in place of that with padding."""
+        try:
+            yield
         except NonFiniteGradientError as error:
-            raise error.at(layout.index(error.position)) from None
+            if self.layout is None:
+                raise
+            raise error.at(self.layout.index(error.position)) from None
 
     def _metered(self, gradient_P: Tensor, group: ServerGroup) -> None:
         """Reduce, and account for the collectives."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +14,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+"""Named so since torch 2.14."""
 
 
 @dataclass
@@ -100,6 +103,7 @@ class ServerGroup:
         group = dist.new_group(
             ranks, timeout=self.timeout, backend=own, use_local_synchronization=True
         )
+        assert isinstance(group, dist.ProcessGroup), "this process is one of the servers"
         return ServerGroup(group)
 
     @property
@@ -135,9 +139,7 @@ class ServerGroup:
         """
         gathered = tensor.new_empty((self.size, *tensor.shape)) if out is None else out
         with self._metered(tensor, times=self.size - 1):
-            dist.all_gather_into_tensor(
-                gathered.view(-1), tensor.contiguous().view(-1), group=self.process_group
-            )
+            _all_gather(gathered.view(-1), tensor.contiguous().view(-1), group=self.process_group)
         return gathered
 
     def all_to_all(self, rows_N: Tensor, *, out: Tensor | None = None) -> Tensor:

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class PartwiseReducer(Reducer):
         Raises:
             ConfigurationError: If the parts of this reduction need all gradients at once.
         """
-        with self._clocked(part.buffer_V.device, group), torch.no_grad():
+        with self._clocked(group), torch.no_grad():
             self._reduce_part(part, group)
         self._parts.append(part)
 
@@ -75,8 +76,7 @@ class PartwiseReducer(Reducer):
             NonFiniteGradientError, SkipStep: On all servers.
         """
         parts, self._parts = self._parts, []
-        device = parts[0].buffer_V.device if parts else torch.device("cpu")
-        with self._clocked(device, group), torch.no_grad():
+        with self._clocked(group), torch.no_grad(), self._indexed():
             self._end(parts, group)
 
     def forget_parts(self) -> None:
@@ -103,6 +103,11 @@ class PartwiseReducer(Reducer):
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
         self._reduce_whole(gradient_P, group)
 
+    def _needs_padding(self, gradients: Tensor, out: Tensor) -> bool:
+        # Tables say where parameters lie; observers count on the padding.
+        real = gradients is out
+        return not (real and self.by_parts and self.observer is None)
+
     def _places(self, size: int) -> list[Place]:
         """Return the places of all parameters in a gradient of ``size`` values."""
         if self.layout is None or not self.by_parts:
@@ -111,15 +116,15 @@ class PartwiseReducer(Reducer):
         sizes = [place.stop - place.start for place in slices]
         starts = [place.start for place in slices]
         if size != self.layout.size:
-            starts = [sum(sizes[:number]) for number in range(len(sizes))]
+            starts = [0, *accumulate(sizes)][:-1]
         return [
             Place(start, place.start, length)
             for start, place, length in zip(starts, slices, sizes, strict=True)
         ]
 
     @contextmanager
-    def _clocked(self, device: torch.device, group: ServerGroup) -> Iterator[None]:
-        """Account for the time and the collectives of a part."""
+    def _clocked(self, group: ServerGroup) -> Iterator[None]:
+        """Account for the time and the collectives of a part; on CUDA for launching it."""
         sent, waited = group.meter.bytes, group.meter.seconds
         start = time.perf_counter()
         try:

@@ -7,7 +7,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future as Result
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +99,7 @@ class BucketExchange:
             for parameter, part in zip(layout.parameters, layout.slices, strict=True)
         }
         self._tables: dict[tuple[int, ...], BlockTable] = {}
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = _stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="optinc-exchange")
         self._running: list[Result[None]] = []
         self.begin()
@@ -257,7 +257,8 @@ class BucketExchange:
     @contextmanager
     def _completing(self, buckets: Sequence[Bucket]) -> Iterator[None]:
         """Complete buckets whatever happens inside, on the stream of the exchange."""
-        with torch.cuda.stream(self._stream), torch.no_grad():
+        on_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with on_stream, torch.no_grad():
             try:
                 for bucket in buckets:
                     if self._stream is not None and bucket.ready is not None:
@@ -281,6 +282,10 @@ class BucketExchange:
                 start += size
             self._tables[key] = self.reducer.table_of(places)
         return self._tables[key]
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _flat(bucket: Bucket) -> Tensor:

@@ -488,21 +488,20 @@ def load_codes(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> None:
 def store_codes(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> None:
     """Pack codes from ``slot`` on, the first of a group; what fills up the last group is 0."""
     length = len(codes_T)
+    filled = -(-length // GROUP) * GROUP
     if bits == 8:
         for i in range(length):
             packed[slot + i] = np.uint8(codes_T[i])
-        for i in range(length, -(-length // GROUP) * GROUP):
-            packed[slot + i] = np.uint8(0)
+        packed[slot + length : slot + filled] = np.uint8(0)
     elif bits == 16:
         words = packed.view(np.uint16)
         for i in range(length):
             words[slot + i] = np.uint16(codes_T[i])
-        for i in range(length, -(-length // GROUP) * GROUP):
-            words[slot + i] = np.uint16(0)
+        words[slot + length : slot + filled] = np.uint16(0)
     else:
         size, pair = bits // 2, 2 * bits
         first = slot // GROUP * size
-        for group in range(-(-length // GROUP)):
+        for group in range(filled // GROUP):
             low, high = np.uint64(0), np.uint64(0)
             for j in range(min(GROUP, length - group * GROUP)):
                 code = np.uint64(codes_T[group * GROUP + j]) << np.uint64(bits * (j % 2))
