@@ -82,6 +82,8 @@ class OptINCReducer(PartwiseReducer):
         self.switch = switch
         self.backend = backend
         self._memory = Memory()
+        self._rows_totals, self._rows_values = Totals(), 0
+        self._found: NonFiniteGradientError | None = None
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
 
     @property
@@ -218,6 +220,27 @@ class OptINCReducer(PartwiseReducer):
             server, position, value = first_nonfinite(gradients_NP)
             raise NonFiniteGradientError(server=server, position=position, value=value)
         self._account(out_P.numel(), totals)
+
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        backend, number = self._backend(rows_NG), self.accounting.reductions
+        totals = backend.reduce(rows_NG, out_G, self.plan, reduction=number, first=first)
+        if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise" and not self._found:
+            server, position, value = first_nonfinite(rows_NG)
+            self._found = NonFiniteGradientError(
+                server=server, position=position + first, value=value
+            )
+        self._rows_totals += totals
+        self._rows_values += len(out_G)
+
+    def _end_rows(self) -> None:
+        totals, self._rows_totals = self._rows_totals, Totals()
+        values, self._rows_values = self._rows_values, 0
+        found, self._found = self._found, None
+        self.accounting.nonfinite_blocks += totals.nonfinite_blocks
+        if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
+            assert found is not None
+            raise found
+        self._account(values, totals)
 
     def _account(self, values: int, totals: Totals) -> None:
         """Add up values, blocks, errors and traffic."""

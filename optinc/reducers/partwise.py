@@ -83,6 +83,37 @@ class PartwiseReducer(Reducer):
         """Forget the parts of a reduction that will not end."""
         self._parts = []
 
+    def reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        """Reduce some blocks of virtual servers; :meth:`end_rows` ends the reduction.
+
+        Args:
+            rows_NG: Float tensor [N, G], whole blocks, with the padding of the layout.
+            out_G: Float tensor [G] of the same dtype, written; may be a row of ``rows_NG``.
+            first: Position of their first value in the whole gradient.
+        """
+        began = time.perf_counter()
+        with torch.no_grad():
+            self._reduce_rows(rows_NG, out_G, first=first)
+        self.accounting.seconds += time.perf_counter() - began
+
+    def end_rows(self) -> None:
+        """End a reduction of virtual servers after all its blocks.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: See :meth:`Reducer.forward`.
+        """
+        with self._indexed():
+            self._end_rows()
+        self.accounting.measured += 1
+
+    @abstractmethod
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        """Reduce some blocks of virtual servers."""
+
+    @abstractmethod
+    def _end_rows(self) -> None:
+        """Update :attr:`accounting` except its times, and raise what was found in the blocks."""
+
     @abstractmethod
     def _reduce_part(self, part: Part, group: ServerGroup) -> None:
         """Reduce a part in place, without waiting for CUDA."""

@@ -27,11 +27,18 @@ class RingReducer(PartwiseReducer):
     gradients pass through.
     """
 
+    def __init__(self, *, servers: int) -> None:
+        super().__init__(servers=servers)
+        self._rows_values = 0
+
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
+        self._average(gradients_NP, out_P)
+        self._account(out_P.numel())
+
+    def _average(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         for start in range(0, out_P.numel(), CHUNK):
             chunk = slice(start, start + CHUNK)
             out_P[chunk] = exact_mean(gradients_NP[:, chunk])
-        self._account(out_P.numel())
 
     @property
     def by_parts(self) -> bool:
@@ -49,6 +56,14 @@ class RingReducer(PartwiseReducer):
         # The mean is exact, so there is no error to measure.
         self.accounting.measured += 1
         self._account(sum(part.table.values for part in parts))
+
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        self._average(rows_NG, out_G)
+        self._rows_values += len(out_G)
+
+    def _end_rows(self) -> None:
+        values, self._rows_values = self._rows_values, 0
+        self._account(values)
 
     def _account(self, values: int) -> None:
         self.accounting.reductions += 1

@@ -412,7 +412,8 @@ def test_run_py_with_both_strategies_ends_in_identical_weights(
 ) -> None:
     steps = [*TINY, "trainer.max_steps=6", f"optinc.servers={inputs}"]
     folder = f"hydra.run.dir={tmp_path / 'ddp'}"
-    launcher("run.py", *steps, "strategy=ddp", *devices, folder)
+    measured = "strategy.error_every=1"
+    launcher("run.py", *steps, "strategy=ddp", measured, *devices, folder)
     real = json.loads((tmp_path / "ddp" / "summary.json").read_text())
     virtual, _ = job(tmp_path / "virtual", *steps, "reducer.servers=2")
     assert real["weights_sha256"] == virtual["weights_sha256"]
