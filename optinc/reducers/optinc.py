@@ -23,7 +23,12 @@ from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
 from optinc.reducers.measures.error import sampled_error
 from optinc.reducers.measures.signal_terms import Signal
-from optinc.reducers.measures.traffic import code_bytes, ring_bytes
+from optinc.reducers.measures.traffic import (
+    code_bytes,
+    exchange_bytes,
+    ring_bytes,
+    sum_bytes,
+)
 from optinc.reducers.nonfinite import first_nonfinite, refuses
 from optinc.reducers.partwise import Part, PartwiseReducer
 from optinc.reducers.wire.memory import Memory
@@ -242,10 +247,11 @@ class OptINCReducer(PartwiseReducer):
             raise found
         self._account(values, totals)
 
-    def _account(self, values: int, totals: Totals) -> None:
+    def _account(self, values: int, totals: Totals, *, blocks: int | None = None) -> None:
         """Add up values, blocks, errors and traffic."""
         accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
-        blocks = -(-values // self.quantizer.block_size)
+        if blocks is None:
+            blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks)
         accounting.reductions += 1
         accounting.values += values
@@ -275,6 +281,21 @@ class OptINCReducer(PartwiseReducer):
         Nor may the switch draw numbers for whole chunks of the gradient.
         """
         return self.quantizer.blocks == "parameter" and self.switch.by_position
+
+    def describe_exchange(self, servers: int) -> str:
+        """See :meth:`PartwiseReducer.describe_exchange`."""
+        bits, received_bits = self.plan.bits, self.plan.received_bits
+        blocks = 1 / self.quantizer.block_size
+        packed = exchange_bytes(
+            values=1, servers=servers, bits=bits, received_bits=received_bits, blocks=blocks
+        )
+        summed = sum_bytes(values=1, servers=servers, bits=bits, blocks=blocks)
+        when = "bucket by bucket" if self.by_parts else "once all gradients are known"
+        return (
+            f"each of {servers} servers sends {packed:.4g} bytes a value, {when}: codes of {bits} "
+            f"bits by all-to-all, {received_bits} bits back by all-gather (sums of codes would "
+            f"take {summed:.4g}, float32 {ring_bytes(values=1, servers=servers, bytes_per_value=4):.4g})"
+        )
 
     def table_of(self, places: Sequence[Place]) -> BlockTable:
         """See :meth:`PartwiseReducer.table_of`."""
@@ -336,17 +357,13 @@ class OptINCReducer(PartwiseReducer):
             mean,
             expected if self.plan.path == "outcomes" else None,
         )
-        self._account(self._values_of(parts), totals)
+        blocks = sum(part.table.blocks for part in parts)
+        self._account(sum(part.table.values for part in parts), totals, blocks=blocks)
 
     def forget_parts(self) -> None:
         """See :meth:`PartwiseReducer.forget_parts`."""
         super().forget_parts()
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
-
-    def _values_of(self, parts: Sequence[Part]) -> int:
-        """Return the values of all parts, with the padding that virtual servers have."""
-        layout, values = self.layout, sum(part.table.values for part in parts)
-        return layout.size if layout is not None and values == layout.values else values
 
     def _first_nonfinite(self, parts: Sequence[Part], group: ServerGroup) -> NonFiniteGradientError:
         """Return the error for the first value that is not finite; equal on all servers.

@@ -54,6 +54,10 @@ class PartwiseReducer(Reducer):
     def table_of(self, places: Sequence[Place]) -> BlockTable:
         """Return the table of a part with these parameters."""
 
+    @abstractmethod
+    def describe_exchange(self, servers: int) -> str:
+        """Say how many bytes real servers send a value, and how, in a line for the log."""
+
     def lay_out(self, shapes: Sequence[torch.Size]) -> None:
         """See :meth:`Reducer.lay_out`."""
         super().lay_out(shapes)

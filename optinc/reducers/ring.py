@@ -45,6 +45,11 @@ class RingReducer(PartwiseReducer):
         """See :attr:`PartwiseReducer.by_parts`."""
         return True
 
+    def describe_exchange(self, servers: int) -> str:
+        """See :meth:`PartwiseReducer.describe_exchange`."""
+        sent = ring_bytes(values=1, servers=servers, bytes_per_value=4)
+        return f"each of {servers} servers sends {sent:.4g} bytes a value, bucket by bucket: floats"
+
     def table_of(self, places: Sequence[Place]) -> BlockTable:
         """See :meth:`PartwiseReducer.table_of`."""
         return BlockTable(places, block_size=CHUNK)
