@@ -290,11 +290,12 @@ class OptINCReducer(PartwiseReducer):
             values=1, servers=servers, bits=bits, received_bits=received_bits, blocks=blocks
         )
         summed = sum_bytes(values=1, servers=servers, bits=bits, blocks=blocks)
+        floats = ring_bytes(values=1, servers=servers, bytes_per_value=4)
         when = "bucket by bucket" if self.by_parts else "once all gradients are known"
         return (
             f"each of {servers} servers sends {packed:.4g} bytes a value, {when}: codes of {bits} "
             f"bits by all-to-all, {received_bits} bits back by all-gather (sums of codes would "
-            f"take {summed:.4g}, float32 {ring_bytes(values=1, servers=servers, bytes_per_value=4):.4g})"
+            f"take {summed:.4g}, float32 {floats:.4g})"
         )
 
     def table_of(self, places: Sequence[Place]) -> BlockTable:

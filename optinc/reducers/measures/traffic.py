@@ -40,7 +40,8 @@ def exchange_bytes(
 
 def sum_bytes(*, values: float, servers: int, bits: int, blocks: float) -> float:
     """Return the bytes of a ring all-reduce of sums of codes, as many as fit an int32 together."""
-    fields = 31 // (servers * (2**bits - 1)).bit_length()
+    largest: int = servers * (2**bits - 1)
+    fields = 31 // largest.bit_length()
     return ring_bytes(values=1, servers=servers, bytes_per_value=4) * (values / fields + blocks)
 
 
