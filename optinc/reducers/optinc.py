@@ -163,7 +163,8 @@ class OptINCReducer(Reducer):
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
         """See :meth:`Reducer.replay`."""
         switch, reduction = self.switch, self.accounting.reductions
-        for signal in quantized_signals(gradients_NP, self.quantizer):
+        signals = quantized_signals(gradients_NP, self.quantizer, reduction=reduction, first=first)
+        for signal in signals:
             if not self.symbols:
                 yield signal
                 continue
@@ -189,7 +190,8 @@ class OptINCReducer(Reducer):
         if fused is None and self.backend == "fused":
             raise ConfigurationError(
                 f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} "
-                f"on {gradients.device.type}; use reducer.backend=auto"
+                f"with optinc.quantization.rounding={self.quantizer.rounding} on "
+                f"{gradients.device.type}; use reducer.backend=auto"
             )
         return reference if fused is None else fused
 
@@ -283,7 +285,13 @@ class OptINCReducer(Reducer):
         codes_NS = gradient_P.new_zeros(group.size * share, dtype=torch.int32)
         for block, value in chunks(len(scales_B), self.quantizer.block_size):
             part_P = gradient_P[value]
-            codes_NS[value][: len(part_P)] = self.quantizer.encode(part_P[None], scales_B[block])[0]
+            codes_NS[value][: len(part_P)] = self.quantizer.encode(
+                part_P[None],
+                scales_B[block],
+                reduction=self.accounting.reductions,
+                first=value.start,
+                server=group.rank,
+            )[0]
         codes_NS = group.all_to_all(codes_NS.view(group.size, share))
         first = group.rank * share
         length = min(max(len(gradient_P) - first, 0), share)

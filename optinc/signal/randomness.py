@@ -20,6 +20,15 @@ LOW_HALF = 1 << 31
 
 WORD = 0xFFFFFFFF
 
+WORDS = 4
+"""Words of 32 bits in a block of Philox."""
+
+UNIFORM_BITS = 24
+"""Bits of a uniform number: float32 tells no more values of equal spacing in [0, 1) apart."""
+
+SIGNS = WORD
+"""Stream of random signs that all servers share; streams of single servers count up from 1."""
+
 
 def generator_of(
     seed: int, *, reduction: int, place: int, device: torch.device | str = "cpu"
@@ -87,6 +96,60 @@ def random_bits(position_P: Tensor, *, seed: int, reduction: int) -> Tensor:
     return _half(position_P, 0, seed, reduction) << 16 | _half(
         position_P, LOW_HALF, seed, reduction
     )
+
+
+def uniforms(first: int, count: int, *, seed: int, reduction: int, stream: int) -> Tensor:
+    """Return uniform numbers in [0, 1) for ``count`` positions from ``first`` on.
+
+    The number of a position is a function of seed, reduction, stream and position alone: it is the
+    same however a gradient is cut into parts.
+
+    Args:
+        first: First position in the whole gradient.
+        count: Number of positions.
+        seed: First word of the key, below 2^32.
+        reduction: Number of the reduction.
+        stream: Second word of the key, 1 to 2^32 - 1; different streams are independent of each
+            other and of :func:`random_bits`.
+
+    Returns:
+        float32 tensor [count], multiples of 2^-24.
+    """
+    words_P = _words(first, count, seed=seed, reduction=reduction, stream=stream)
+    return (words_P >> 32 - UNIFORM_BITS).to(torch.float32).mul_(2.0**-UNIFORM_BITS)
+
+
+def signs(first: int, count: int, *, seed: int, reduction: int) -> Tensor:
+    """Return a random sign for ``count`` positions from ``first`` on, shared by all servers.
+
+    Args:
+        first: First position in the whole gradient.
+        count: Number of positions.
+        seed: The key, below 2^32.
+        reduction: Number of the reduction.
+
+    Returns:
+        float32 tensor [count], 1 and -1: bit ``position % 32`` of word ``position // 32``.
+    """
+    word, start = first // 32, first % 32
+    length = -(-(start + count) // 32)
+    words_W = _words(word, length, seed=seed, reduction=reduction, stream=SIGNS)
+    bits_P = (words_W.unsqueeze(1) >> torch.arange(32) & 1).flatten()[start : start + count]
+    return 1.0 - 2.0 * bits_P.to(torch.float32)
+
+
+def _words(first: int, count: int, *, seed: int, reduction: int, stream: int) -> Tensor:
+    """Return words of 32 bits, int64 [count]: word ``n % 4`` of block ``n // 4`` of Philox."""
+    block_B = torch.arange(first // WORDS, -(-(first + count) // WORDS))
+    low, high = words_of(reduction)
+    counter = (
+        block_B & WORD,
+        block_B >> 32,
+        torch.full_like(block_B, low),
+        torch.full_like(block_B, high),
+    )
+    words = torch.stack(philox(counter, (seed & WORD, stream)), 1).flatten()
+    return words[first % WORDS :][:count]
 
 
 def _half(position_P: Tensor, flag: int, seed: int, reduction: int) -> Tensor:

@@ -39,8 +39,11 @@ CONVERTED_VALUES = 1 << 18
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128."""
-    return plan.path is not None and plan.fan_in <= MOST_INPUTS
+    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
+
+    Servers that round at random are left to eager torch.
+    """
+    return plan.fused and plan.fan_in <= MOST_INPUTS
 
 
 def reduce(

@@ -74,6 +74,11 @@ class ReductionPlan:
         return "corrections" if few and entries > CACHED_ENTRIES else "gather"
 
     @property
+    def fused(self) -> bool:
+        """Whether fused kernels know the switch and the servers' rounding."""
+        return self.path is not None and self.quantizer.rounding != "stochastic"
+
+    @property
     def decode_ratio(self) -> tuple[int, int]:
         """(fan_in, servers) in lowest terms, see :meth:`BlockQuantizer.decode`."""
         shared = gcd(self.fan_in, self.servers)

@@ -30,7 +30,9 @@ def reduce(
         return Totals(nonfinite, 0, 0.0, 0.0)
     for block, value in chunks(len(scales_B), quantizer.block_size):
         rows_NP = gradients_NP[:, value]
-        codes_NP = quantizer.encode(rows_NP, scales_B[block])
+        codes_NP = quantizer.encode(
+            rows_NP, scales_B[block], reduction=reduction, first=value.start
+        )
         received_P = switch(codes_NP, reduction=reduction, first=value.start)
         reduced_P = quantizer.decode(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
