@@ -72,6 +72,11 @@ class Reducer(nn.Module, ABC):
         """Whether NaN and infinity reach the reduced gradient, as loss scaling needs."""
         return True
 
+    @property
+    def feeds_back(self) -> bool:
+        """Whether errors of the whole gradient are kept and added to the next one."""
+        return False
+
     def connect(self, servers: int) -> None:
         """Set the number of servers that send gradients.
 

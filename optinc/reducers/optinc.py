@@ -25,6 +25,7 @@ from optinc.reducers.measures.error import add_error, sample
 from optinc.reducers.measures.signal_terms import Signal
 from optinc.reducers.measures.traffic import code_bytes, ring_bytes
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
+from optinc.reducers.senders.senders import Rotation, Senders
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import Rounding
@@ -47,6 +48,12 @@ class OptINCReducer(Reducer):
             the servers in steps N / servers times as coarse.
         backend: ``fused`` kernels (numba on a CPU, Triton on CUDA), ``eager`` torch, which they
             equal bit for bit, or ``auto``: fused where there is a kernel.
+        error_feedback: Whether servers add what their codes left out to their next gradient. The
+            accounting then compares with the mean of what they meant to send.
+        rotation: ``hadamard`` rotates whole blocks before they are quantised, or ``none``.
+
+    Attributes:
+        senders: What the servers do beside quantising.
 
     Raises:
         ConfigurationError: If quantiser and switch disagree on the bits, or the switch has too few
@@ -60,6 +67,8 @@ class OptINCReducer(Reducer):
         switch: OpticalSwitch,
         servers: int | None = None,
         backend: BackendName = "auto",
+        error_feedback: bool = False,
+        rotation: Rotation = "none",
     ) -> None:
         if quantizer.bits != switch.scenario.bits:
             raise ConfigurationError(
@@ -76,6 +85,7 @@ class OptINCReducer(Reducer):
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
+        self.senders = Senders(quantizer, error_feedback=error_feedback, rotation=rotation)
         self._kept_words: Tensor | None = None
 
     @property
@@ -147,7 +157,27 @@ class OptINCReducer(Reducer):
             **super().identity(),
             **self.switch.identity(),
             "quantizer": str(self.quantizer),
+            **self.senders.identity(),
         }
+
+    @property
+    def feeds_back(self) -> bool:
+        """See :meth:`Reducer.feeds_back`."""
+        return self.senders.errors is not None
+
+    def forget_parameters(self) -> None:
+        """Forget the errors that are fed back."""
+        if self.senders.errors is not None:
+            self.senders.errors.forget()
+
+    def server_state(self) -> dict[str, Tensor]:
+        """Return the errors that are fed back, ``error`` [servers held, P], once there are some."""
+        return {} if self.senders.errors is None else self.senders.errors.state()
+
+    def load_server_state(self, state: dict[str, Tensor]) -> None:
+        """See :meth:`Reducer.load_server_state`; without error feedback, there is nothing to do."""
+        if self.senders.errors is not None:
+            self.senders.errors.load(state)
 
     @property
     def symbols(self) -> int:
@@ -161,8 +191,21 @@ class OptINCReducer(Reducer):
         return chunk_values(self.quantizer.block_size)
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
-        """See :meth:`Reducer.replay`."""
+        """See :meth:`Reducer.replay`.
+
+        Raises:
+            ConfigurationError: If the errors of other processes' servers would be needed.
+        """
         switch, reduction = self.switch, self.accounting.reductions
+        if self.senders.active:
+            if self.senders.errors is not None and self.senders.errors.held == 1 < self.servers:
+                raise ConfigurationError(
+                    "callbacks=signal_statistics with optinc.quantization.error_feedback=true "
+                    "needs strategy=virtual_servers: a real server knows its own errors alone"
+                )
+            gradients_NP = self.senders.prepare(
+                gradients_NP, self.layout, reduction=reduction, first=first
+            )
         signals = quantized_signals(gradients_NP, self.quantizer, reduction=reduction, first=first)
         for signal in signals:
             if not self.symbols:
@@ -202,20 +245,63 @@ class OptINCReducer(Reducer):
             NonFiniteGradientError: If a value is NaN or infinite (policy ``raise``).
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
-        backend, number = self._backend(gradients_NP), self.accounting.reductions
-        totals = backend.reduce(gradients_NP, out_P, self.plan, reduction=number)
+        totals = self.play(gradients_NP, out_P)
+        self.conclude(out_P.numel(), totals, finite=not totals.nonfinite_blocks)
+        self.accounting.reductions += 1
+
+    def play(self, gradients_NP: Tensor, out_P: Tensor) -> Totals:
+        """Run one reduction, of which nothing counts before :meth:`conclude`.
+
+        Args:
+            gradients_NP: Float tensor [N, P], with the padding of the layout.
+            out_P: Float tensor [P] of the same dtype, written; may be a row of ``gradients_NP``,
+                which is then overwritten.
+
+        Returns:
+            The totals for :meth:`conclude`.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: As :meth:`forward`.
+        """
+        number, senders = self.accounting.reductions, self.senders
+        rows_NP, reduced_P = gradients_NP, out_P
+        if senders.active:
+            rows_NP = senders.prepare(gradients_NP, self.layout, reduction=number)
+            reduced_P = rows_NP.new_empty(len(out_P))
+        backend = self._backend(rows_NP)
+        totals = backend.reduce(rows_NP, reduced_P, self.plan, reduction=number)
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
-            server, position, value = first_nonfinite(gradients_NP)
+            # Finite gradients may exceed float32 once errors are added, or rotated.
+            finite = bool(torch.isfinite(gradients_NP.to(torch.float32)).all())
+            server, position, value = first_nonfinite(rows_NP if finite else gradients_NP)
             raise NonFiniteGradientError(server=server, position=position, value=value)
-        self._account(out_P.numel(), totals)
+        if senders.active:
+            senders.restore(reduced_P, self.layout, reduction=number)
+            out_P.copy_(reduced_P)
+            if not totals.nonfinite_blocks:
+                scales_B = self.quantizer.scales(rows_NP)
+                senders.settle(rows_NP, scales_B, self.layout, reduction=number)
+        return totals
+
+    def conclude(self, values: int, totals: Totals, *, finite: bool) -> None:
+        """Add a reduction to the accounting, whose number of reductions the caller counts.
+
+        Args:
+            values: Values of the gradient.
+            totals: What :meth:`play` returned.
+            finite: Whether the whole gradient was; otherwise the errors that are fed back stay as
+                they were, as the step will change nothing.
+        """
+        if finite:
+            self.senders.commit()
+        self._account(values, totals)
 
     def _account(self, values: int, totals: Totals) -> None:
         """Add up values, blocks, errors and traffic."""
         accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
         blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks)
-        accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
         accounting.onn_errors += totals.wrong_codes
@@ -258,6 +344,7 @@ class OptINCReducer(Reducer):
             totals = Totals(0, wrong, 0.0, 0.0)
         add_error(self.accounting, sample_NS, sample(gradient_P))
         self._account(gradient_P.numel(), replace(totals, nonfinite_blocks=nonfinite))
+        self.accounting.reductions += 1
 
     def _words(self, length: int, device: torch.device) -> Tensor:
         """Return the buffer of the words, int32 [W], kept from step to step.

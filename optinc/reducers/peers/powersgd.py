@@ -73,6 +73,11 @@ class PowerSGDReducer(HookReducer):
         self._errors: list[Tensor] = []
         self._factors: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def feeds_back(self) -> bool:
+        """See :meth:`Reducer.feeds_back`."""
+        return True
+
     def lay_out(self, shapes: Sequence[torch.Size], names: Sequence[str] = ()) -> None:
         """See :meth:`Reducer.lay_out`."""
         super().lay_out(shapes, names)
