@@ -29,7 +29,7 @@ from optinc.reducers.senders.senders import Rotation, Senders
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import Rounding
-from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
+from optinc.signal.scenario import DEFAULT_ROUNDING, Downlink, Scenario, make_scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import TableSwitch
 
@@ -45,7 +45,8 @@ class OptINCReducer(Reducer):
         servers: Servers that send, at most the fan-in N of the switch; None for all inputs, or all
             servers connected to a cascade. Inputs without a server are dark: the switch emits
             Q(sum / N), and decoding multiplies by N / servers, so that the result is the mean over
-            the servers in steps N / servers times as coarse.
+            the servers in steps N / servers times as coarse. Where the whole sum comes back
+            (``downlink=decimal``), the result is their exact mean, whatever their number.
         backend: ``fused`` kernels (numba on a CPU, Triton on CUDA), ``eager`` torch, which they
             equal bit for bit, or ``auto``: fused where there is a kernel.
         error_feedback: Whether servers add what their codes left out to their next gradient. The
@@ -79,7 +80,7 @@ class OptINCReducer(Reducer):
                 f"reducer.backend must be auto | eager | fused, got {backend!r}"
             )
         connected = switch.servers if servers is None else servers
-        _check_connected(connected, fan_in=switch.scenario.servers, zero=quantizer.zero)
+        _check_connected(connected, switch.scenario, zero=quantizer.zero)
         switch.check_servers(connected)
         super().__init__(servers=connected)
         self.quantizer = quantizer
@@ -105,8 +106,7 @@ class OptINCReducer(Reducer):
             ConfigurationError: If the switch has fewer inputs, or Q(zero * servers / N) is not
                 exact: zeros would then be averaged to something else.
         """
-        fan_in = self.switch.scenario.servers
-        _check_connected(servers, fan_in=fan_in, zero=self.quantizer.zero)
+        _check_connected(servers, self.switch.scenario, zero=self.quantizer.zero)
         self.switch.check_servers(servers)
 
     @classmethod
@@ -117,6 +117,7 @@ class OptINCReducer(Reducer):
         servers: int,
         onn_inputs: int | Literal["auto"] = "auto",
         rounding: Rounding = DEFAULT_ROUNDING,
+        downlink: Downlink = "quantised",
         approximation: Literal["none", "all", "table1"] = "all",
         onn: Path | str | None = None,
         cache: Path | str | None = None,
@@ -127,7 +128,8 @@ class OptINCReducer(Reducer):
             bits: Bits B of a code.
             servers: Number of servers N.
             onn_inputs: ONN inputs K, ``auto`` for the paper's 4 or the nearest legal value below.
-            rounding: The function Q of eq. (3).
+            rounding: The function Q of eq. (3); unused with the downlink ``decimal``.
+            downlink: What comes back: the average ``quantised`` by Q, or with its ``decimal`` part.
             approximation: Layers in Sigma U form.
             onn: Name of another shipped ONN, or an artifact folder.
             cache: Folder for the truth table; None keeps it nowhere.
@@ -137,7 +139,11 @@ class OptINCReducer(Reducer):
             MissingONNError: If no such ONN is shipped; names the command that trains it.
         """
         scenario = make_scenario(
-            bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding
+            bits=bits,
+            servers=servers,
+            onn_inputs=onn_inputs,
+            rounding=rounding,
+            downlink=downlink,
         )
         trained = zoo.load(onn, scenario=scenario, hidden="table1", layers=approximation)
         return cls(quantizer=BlockQuantizer(bits=bits), switch=TableSwitch(trained, cache=cache))
@@ -183,7 +189,7 @@ class OptINCReducer(Reducer):
     def symbols(self) -> int:
         """See :meth:`Reducer.symbols`; 0 for an exact switch without an ONN, which cannot err."""
         cannot_be_wrong = self.switch.exact and not self.switch.cards
-        return 0 if cannot_be_wrong else self.switch.scenario.symbols
+        return 0 if cannot_be_wrong else self.switch.scenario.received_symbols
 
     @property
     def replay_chunk(self) -> int:
@@ -312,6 +318,9 @@ class OptINCReducer(Reducer):
         accounting.squared_mean += totals.squared_mean
         accounting.bytes_sent += sent
         accounting.bytes_optinc += sent
+        accounting.bytes_optinc_received += code_bytes(
+            values=values, bits=self.switch.scenario.received_bits, blocks=blocks
+        )
         accounting.bytes_ring += ring_bytes(
             values=self._values_without_padding(values), servers=servers, bytes_per_value=4
         )
@@ -405,24 +414,25 @@ class OptINCReducer(Reducer):
         return int(counts)
 
 
-def _check_connected(servers: int, *, fan_in: int, zero: int) -> None:
+def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:
     """Refuse servers that the inputs N of a switch do not fit, or whose zeros average to no code.
 
     Raises:
         ConfigurationError: Names the legal numbers of servers.
     """
+    fan_in = scenario.servers
     if servers > fan_in:
         raise ConfigurationError(
             f"{servers} servers do not fit a switch with optinc.servers={fan_in} inputs; "
             f"use an ONN with optinc.servers={servers}"
         )
     check_at_least_one(servers)
-    if zero * servers % fan_in:
+    if zero * servers % scenario.average_divisor:
         legal = [n for n in range(1, fan_in + 1) if not zero * n % fan_in]
         raise ConfigurationError(
             f"{servers} servers on a switch with optinc.servers={fan_in} inputs: the average of "
             f"zeros, {zero} * {servers} / {fan_in}, is no integer code; legal numbers of servers: "
-            f"{legal}"
+            f"{legal}, or any with optinc.downlink=decimal"
         )
 
 

@@ -62,6 +62,7 @@ class OptINCConfig:
     bits: int = MISSING
     servers: int = MISSING
     rounding: str = MISSING
+    downlink: str = MISSING
     topology: Any = MISSING
     mesh: MeshConfig = field(default_factory=MeshConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)

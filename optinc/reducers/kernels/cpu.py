@@ -28,6 +28,12 @@ from optinc.switches.outcomes import RATE_BITS
 MOST_INPUTS = 128
 """Largest fan-in at which float32 holds every sum of codes and rounds averages rightly."""
 
+MOST_BITS = 22
+"""Most bits of a received sum at which float32 rounds it rightly, see :data:`.cpu_loops.MAGIC`."""
+
+TABLE_BITS = 16
+"""Most bits of an entry in the tables of received codes."""
+
 LEAST_SHARED = 1 << 16
 """Values of all servers below which waking threads takes longer than the work."""
 
@@ -41,9 +47,13 @@ CONVERTED_VALUES = 1 << 18
 def supports(plan: ReductionPlan) -> bool:
     """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
 
-    Servers that round at random are left to eager torch.
+    Sums of codes that come back whole must fit the loops' numbers too, and servers that round at
+    random are left to eager torch.
     """
-    return plan.fused and plan.fan_in <= MOST_INPUTS
+    tables = plan.path in ("corrections", "gather")
+    bits = TABLE_BITS if tables else MOST_BITS
+    inputs = plan.switch.scenario.servers
+    return plan.fused and inputs <= MOST_INPUTS and plan.received_bits <= bits
 
 
 def reduce(

@@ -13,8 +13,8 @@ from torch import Tensor
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.signal.outputs import average_of_total
 from optinc.signal.randomness import words_of
-from optinc.signal.rounding import quantized_average
 from optinc.switches.outcomes import SCREEN_BITS
 from optinc.switches.single import TabulatedSwitch
 
@@ -80,7 +80,7 @@ def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0, stride: int
         first=np.int64(first),
         stride=np.int64(stride),
         zero_index=np.int32(zero_index),
-        code_bits=np.uint32(plan.quantizer.bits),
+        code_bits=np.uint32(plan.received_bits),
         screen_shift=np.uint32(shift),
     )
 
@@ -88,7 +88,7 @@ def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0, stride: int
 def _path(plan: ReductionPlan) -> int:
     """Return the loops' constant for the way from sums to received codes."""
     assert plan.path is not None
-    if plan.path == "gather" and plan.quantizer.bits < 16:
+    if plan.path == "gather" and plan.received_bits < 16:
         return loops.GATHER_MARKED
     return _PATHS[plan.path]
 
@@ -187,7 +187,7 @@ def _wrong_entries(switch: TabulatedSwitch) -> NDArray[np.bool_]:
     wrong = np.empty(len(switch.codes), np.bool_)
     for start in range(0, len(upper), rows):
         total = torch.from_numpy(np.add.outer(upper[start : start + rows], lower).ravel())
-        ideal = quantized_average(total, servers=scenario.servers, rounding=scenario.rounding)
+        ideal = average_of_total(total, scenario)
         entry = slice(start * len(lower), start * len(lower) + len(total))
         wrong[entry] = ideal != switch.codes[entry]
     return wrong

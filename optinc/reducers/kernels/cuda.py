@@ -31,7 +31,7 @@ def supports(plan: ReductionPlan) -> bool:
 
     Servers that round at random are left to eager torch.
     """
-    return plan.fused and plan.fan_in <= MOST_INPUTS
+    return plan.fused and plan.switch.scenario.servers <= MOST_INPUTS
 
 
 def reduce(
@@ -208,7 +208,7 @@ def _random_words(plan: ReductionPlan, reduction: int) -> list[int]:
 
 def _drawing(plan: ReductionPlan) -> dict[str, Any]:
     """Return the arguments of programs that draw codes."""
-    return {"draws": plan.path == "outcomes", "code_bits": plan.quantizer.bits}
+    return {"draws": plan.path == "outcomes", "code_bits": plan.received_bits}
 
 
 def _expectation(plan: ReductionPlan, expected: float) -> float | None:

@@ -40,8 +40,13 @@ class ReductionPlan:
 
     @property
     def fan_in(self) -> int:
-        """Inputs N of the switch, by which it divides."""
-        return self.switch.scenario.servers
+        """Inputs N of the switch, by which it divides; 1 where it returns the sum undivided."""
+        return self.switch.scenario.average_divisor
+
+    @property
+    def received_bits(self) -> int:
+        """Bits of a received code: those sent, or more where the whole sum comes back."""
+        return self.switch.scenario.received_bits
 
     @property
     def rounding(self) -> Rounding:

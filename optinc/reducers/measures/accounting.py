@@ -22,6 +22,8 @@ class Accounting:
         squared_mean: Sum of (exact mean)^2 over all finite blocks.
         bytes_sent: Bytes one server sends with the reducer in use, by :mod:`.traffic`.
         bytes_optinc: Bytes one server sends through the switch: codes and block scales.
+        bytes_optinc_received: Bytes one server receives from the switch: as many as it sends, or
+            more where decimal parts come back. 0 for other reducers.
         bytes_ring: Bytes one server sends in a ring all-reduce of float32 gradients, 2(N-1)/N.
         bytes_ring_same_bits: Bytes one server sends in a ring all-reduce of OptINC's B-bit codes
             and scales (Fig. 6).
@@ -44,6 +46,7 @@ class Accounting:
     squared_mean: float = 0.0
     bytes_sent: float = 0.0
     bytes_optinc: float = 0.0
+    bytes_optinc_received: float = 0.0
     bytes_ring: float = 0.0
     bytes_ring_same_bits: float = 0.0
     bytes_collectives: int = 0
@@ -82,6 +85,7 @@ class Accounting:
             "bytes_collectives": self.bytes_collectives,
             "reducer_seconds_waiting": self.seconds_waiting,
             "bytes_optinc": self.bytes_optinc,
+            "bytes_optinc_received": self.bytes_optinc_received,
             "bytes_ring": self.bytes_ring,
             "bytes_ring_same_bits": self.bytes_ring_same_bits,
         }
