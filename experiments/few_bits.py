@@ -75,7 +75,7 @@ TARGETS: Mapping[tuple[int, str], float] = {
 """How much worse than exact averaging an arm may be, by bits and metric, in the unit of results."""
 
 LENGTHS = {
-    "llama": ("trainer.max_steps=300", "trainer.val_check_interval=300"),
+    "llama": ("trainer.max_steps=200", "trainer.val_check_interval=200"),
     "resnet18": ("trainer.max_epochs=1", "trainer.limit_train_batches=100"),
 }
 QUICK = ("trainer.max_steps=24", "trainer.val_check_interval=24", "trainer.limit_val_batches=10")
