@@ -321,10 +321,11 @@ def _assemble(
     symbols = scenario.received_symbols
     for i in range(1, symbols + 1):
         place = shift + 2 * (symbols - i)
-        parts = [value.times(2 ** (bit - place)) for bit, value in values if 0 <= bit - place < 2]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
+        # The first symbol of a sum may stay dark: that of 5 servers, say, which send 3 at most.
+        total = Value(torch.zeros_like(values[0][1].weights), 0.0, 0)
+        for bit, value in values:
+            if 0 <= bit - place < 2:
+                total = total + value.times(2 ** (bit - place))
         circuit.values[f"d{i}"] = total
 
 

@@ -21,7 +21,7 @@ from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
 from optinc.signal import preprocessing
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
-from optinc.signal.scenario import Scenario, make_scenario
+from optinc.signal.scenario import DOWNLINKS, Downlink, Scenario, make_scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.outcomes import Outcomes
 from optinc.switches.single import IdealSwitch, TableSwitch, TabulatedSwitch
@@ -43,7 +43,7 @@ def table_switch(scenario: Scenario, *, wrong_share: float, seed: int) -> TableS
     ideal = ideal_of_index(torch.arange(scenario.combinations), scenario).to(torch.int32)
     wrong = torch.rand(len(ideal), generator=generator) < wrong_share
     wrong[int(torch.randint(len(ideal), (), generator=generator))] = True
-    codes = torch.where(wrong, (ideal + 1) % 2**scenario.bits, ideal)
+    codes = torch.where(wrong, (ideal + 1) % 2**scenario.received_bits, ideal)
     switch = TableSwitch.__new__(TableSwitch)
     OpticalSwitch.__init__(switch, scenario, cards=(), exact=False)
     switch.wrong_inputs = int(wrong.sum())
@@ -73,14 +73,14 @@ def random_outcomes(scenario: Scenario, *, noisy_share: float, seed: int) -> Out
     """A table in which some inputs are received as up to four codes, the ideal one often."""
     generator = torch.Generator().manual_seed(seed)
     ideal = ideal_of_index(torch.arange(scenario.combinations), scenario)
-    size, largest, repetitions = len(ideal), 2**scenario.bits - 1, 10
+    size, largest, repetitions = len(ideal), 2**scenario.received_bits - 1, 10
     noisy = torch.rand(size, generator=generator) < noisy_share
     noisy[0] = True
     errors = torch.randint(-2, 3, (size, repetitions), generator=generator)
     drawn = (ideal.unsqueeze(1) + errors * noisy.unsqueeze(1)).clamp(0, largest)
     # Of these inputs all repetitions are wrong.
     drawn[1 % size] = (ideal[1 % size] + 1) % (largest + 1)
-    keys = torch.arange(size).unsqueeze(1) << scenario.bits | drawn
+    keys = torch.arange(size).unsqueeze(1) << scenario.received_bits | drawn
     found, counts = keys.flatten().unique(return_counts=True)
     return OutcomeTable(scenario, found, counts, repetitions)
 
@@ -93,17 +93,28 @@ def outcomes_plan(*, bits: int, noisy_share: float, servers: int = 4) -> Reducti
 
 
 def ideal_plan(
-    *, bits: int = 8, servers: int = 4, rounding: str = "half_even", block_size: int = 256
+    *,
+    bits: int = 8,
+    servers: int = 4,
+    rounding: str = "half_even",
+    block_size: int = 256,
+    downlink: Downlink = "quantised",
 ) -> ReductionPlan:
     """A plan with a switch that is right on every input."""
-    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
+    scenario = make_scenario(
+        bits=bits, servers=servers, onn_inputs="auto", rounding=rounding, downlink=downlink
+    )
     quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite="propagate")
     return ReductionPlan(quantizer, IdealSwitch(scenario), servers)
 
 
-def table_plan(*, bits: int, wrong_share: float, servers: int = 4) -> ReductionPlan:
+def table_plan(
+    *, bits: int, wrong_share: float, servers: int = 4, downlink: Downlink = "quantised"
+) -> ReductionPlan:
     """A plan with a tabulated switch that gets some of its inputs wrong."""
-    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
+    scenario = make_scenario(
+        bits=bits, servers=servers, onn_inputs="auto", rounding="half_even", downlink=downlink
+    )
     switch = table_switch(scenario, wrong_share=wrong_share, seed=0)
     return ReductionPlan(BlockQuantizer(bits=bits), switch, servers)
 
@@ -139,6 +150,7 @@ def draw(
         servers=choose.randint(1, 8),
         onn_inputs="auto",
         rounding=choose.choice(ROUNDINGS),
+        downlink=choose.choice(DOWNLINKS),
     )
     form = choose.choice(("ideal", *WRONG_SHARE, *NOISY_SHARE))
     if form == "ideal" or scenario.combinations > MOST_ENTRIES:
@@ -153,8 +165,8 @@ def draw(
         rounding=choose.choice(ROUNDINGS),
         nonfinite=choose.choice(("propagate", "propagate", "raise", "skip_step")),
     )
-    inputs = scenario.servers
-    legal = [n for n in range(1, inputs + 1) if not quantizer.zero * n % inputs]
+    divisor = scenario.average_divisor
+    legal = [n for n in range(1, scenario.servers + 1) if not quantizer.zero * n % divisor]
     plan = ReductionPlan(quantizer, switch, choose.choice(legal))
     gradients = _gradients(choose, plan, choose.choice(values))
     return Case(plan, gradients.to(choose.choice(dtypes)), choose.choice(REDUCTIONS))

@@ -67,6 +67,23 @@ def test_reduce_equals_eager(cached_entries: int, seed: int) -> None:
         check_reduce(cpu, draw(seed))
 
 
+@pytest.mark.parametrize(("bits", "servers"), [(2, 3), (8, 4), (16, 7), (16, 64), (8, 128)])
+def test_whole_sums_equal_eager(bits: int, servers: int) -> None:
+    plan = ideal_plan(bits=bits, servers=servers, downlink="decimal")
+    assert cpu.supports(plan)
+    # The largest sums there are, too.
+    gradients = torch.randn(servers, 1500)
+    gradients[:, ::2] = gradients[:, ::2].abs().amax()
+    check_reduce(cpu, Case(plan, gradients))
+    check_sums(cpu, Case(plan, gradients))
+
+
+def test_sums_that_the_loops_numbers_do_not_hold_are_left_to_torch() -> None:
+    assert not cpu.supports(ideal_plan(bits=16, servers=65, downlink="decimal"))
+    assert cpu.supports(table_plan(bits=14, wrong_share=0.3, servers=2, downlink="decimal"))
+    assert not cpu.supports(table_plan(bits=16, wrong_share=0.3, servers=2, downlink="decimal"))
+
+
 @EVERY_SIZE
 @given(SEEDS)
 def test_sums_of_contributions_equal_eager_and_reduce(cached_entries: int, seed: int) -> None:
