@@ -16,7 +16,7 @@ from optinc.attachments.backward import EndOfBackward, clear_gradients, in_backw
 from optinc.attachments.servers import Servers, check_parameters
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.bucket_exchange import BucketExchange, exchange_groups
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.trainable import listed
 
@@ -65,7 +65,7 @@ class DDPAttachment:
         self._exchange = BucketExchange(
             self.reducer,
             self._layout,
-            group=servers.group,
+            **exchange_groups(servers.group, device),
             attendance=servers.attendance,
             device=device,
         )

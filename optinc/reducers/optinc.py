@@ -1,10 +1,10 @@
 """The optical reduction: scale -> quantise -> encode -> P -> f -> receive -> decode (Fig. 3)."""
 
-# Shape suffixes: N servers, P gradient values, B blocks, W words.
+# Shape suffixes: N servers, P gradient values, V values of a part, B blocks, S bytes of a share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -16,16 +16,20 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.onn import zoo
-from optinc.reducers.base import Reducer, check_at_least_one
-from optinc.reducers.blocks import chunk_values, chunks, quantized_signals, scales_of
+from optinc.reducers.base import check_at_least_one
+from optinc.reducers.blocks import CHUNK_BLOCKS, chunk_values, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import sampled_error
 from optinc.reducers.measures.signal_terms import Signal
 from optinc.reducers.measures.traffic import code_bytes, ring_bytes
-from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
+from optinc.reducers.nonfinite import first_nonfinite, refuses
+from optinc.reducers.partwise import Part, PartwiseReducer
 from optinc.reducers.senders.senders import Rotation, Senders
+from optinc.reducers.wire.memory import Memory
+from optinc.reducers.wire.packing import GROUP, group_bytes
+from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import Rounding
@@ -36,7 +40,7 @@ from optinc.switches.single import TableSwitch
 BackendName = Literal["auto", "eager", "fused"]
 
 
-class OptINCReducer(Reducer):
+class OptINCReducer(PartwiseReducer):
     """Averages the gradients of N servers through an optical switch.
 
     Args:
@@ -87,7 +91,8 @@ class OptINCReducer(Reducer):
         self.switch = switch
         self.backend = backend
         self.senders = Senders(quantizer, error_feedback=error_feedback, rotation=rotation)
-        self._kept_words: Tensor | None = None
+        self._memory = Memory()
+        self._counts_5 = torch.zeros(5, dtype=torch.float64)
 
     @property
     def propagates_nonfinite(self) -> bool:
@@ -209,9 +214,8 @@ class OptINCReducer(Reducer):
                     "callbacks=signal_statistics with optinc.quantization.error_feedback=true "
                     "needs strategy=virtual_servers: a real server knows its own errors alone"
                 )
-            gradients_NP = self.senders.prepare(
-                gradients_NP, self.layout, reduction=reduction, first=first
-            )
+            gradients_NP = gradients_NP.to(torch.float32, copy=True)
+            self.senders.prepare(gradients_NP, self.layout, reduction=reduction, first=first)
         signals = quantized_signals(gradients_NP, self.quantizer, reduction=reduction, first=first)
         for signal in signals:
             if not self.symbols:
@@ -272,7 +276,8 @@ class OptINCReducer(Reducer):
         number, senders = self.accounting.reductions, self.senders
         rows_NP, reduced_P = gradients_NP, out_P
         if senders.active:
-            rows_NP = senders.prepare(gradients_NP, self.layout, reduction=number)
+            rows_NP = gradients_NP.to(torch.float32, copy=True)
+            senders.prepare(rows_NP, self.layout, reduction=number)
             reduced_P = rows_NP.new_empty(len(out_P))
         backend = self._backend(rows_NP)
         totals = backend.reduce(rows_NP, reduced_P, self.plan, reduction=number)
@@ -328,90 +333,159 @@ class OptINCReducer(Reducer):
             values=values, servers=servers, bytes_per_value=sent / values if values else 0
         )
 
-    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
-        """Exchange block scales, then one integer sum, as the fibres would.
+    @property
+    def by_parts(self) -> bool:
+        """See :attr:`PartwiseReducer.by_parts`; blocks must end at the borders of parameters.
+
+        Nor may the switch draw numbers for whole chunks of the gradient.
+        """
+        return self.quantizer.blocks == "parameter" and self.switch.by_position
+
+    def table_of(self, places: Sequence[Place]) -> BlockTable:
+        """See :meth:`PartwiseReducer.table_of`."""
+        size = self.quantizer.block_size
+        # A share of whole chunks, each of which draws its numbers at once.
+        unit = GROUP if self.switch.by_position else CHUNK_BLOCKS * -(-size // GROUP) * GROUP
+        return BlockTable(places, block_size=size, unit=unit)
+
+    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
+        """Exchange block scales, then codes: every server plays the switch for its share."""
+        table, plan, number = part.table, self.plan, self.accounting.reductions
+        buffer_V = self._prepared(part) if self.senders.active else part.buffer_V
+        backend, memory = self._backend(buffer_V), self._memory
+        scale_bits_B = backend.scale_bits(buffer_V, table, plan)
+        group.maximum(scale_bits_B)
+        mean = self._sample(buffer_V, group)
+        groups = table.share_groups(group.size)
+        sent, back = groups * group_bytes(plan.bits), groups * group_bytes(plan.received_bits)
+        packed_NS = memory.take("packed", (group.size, sent), buffer_V.device)
+        backend.pack(
+            buffer_V,
+            scale_bits_B,
+            table,
+            packed_NS.view(-1),
+            plan,
+            reduction=number,
+            server=group.rank,
+        )
+        self._settle(buffer_V, scales_of(scale_bits_B), table, server=group.rank)
+        codes_NS = group.all_to_all(
+            packed_NS, out=memory.take("codes", (group.size, sent), buffer_V.device)
+        )
+        share_S = memory.take("share", (back,), buffer_V.device)
+        runs = table.runs(group.rank, group.size)
+        counts_2 = backend.play(codes_NS, share_S, runs, plan, reduction=number)
+        # What was sent is not needed any more.
+        received_NS = memory.take("packed", (group.size, back), buffer_V.device)
+        group.all_gather(share_S, out=received_NS)
+        backend.receive(received_NS.view(-1), scale_bits_B, table, buffer_V, plan)
+        self._counts_5 = self._counts_5.to(buffer_V.device)
+        self._counts_5[:2] += counts_2
+        self._counts_5[2] += (~torch.isfinite(scales_of(scale_bits_B))).sum()
+        if mean is not None:
+            distance = self._distance(buffer_V)
+            self._counts_5[3:] += sampled_error(mean, buffer_V, distance=distance)
+        if self.senders.active:
+            self._give_back(buffer_V, part)
+
+    def _prepared(self, part: Part) -> Tensor:
+        """Return what this server quantises instead of the gradients of a part: float32 [V]."""
+        buffer_V = part.buffer_V.to(torch.float32, copy=True)
+        number = self.accounting.reductions
+        for place, piece in part.table.pieces(buffer_V):
+            rows_1P = piece.unsqueeze(0)
+            self.senders.prepare(rows_1P, self.layout, reduction=number, first=place.position)
+        return buffer_V
+
+    def _settle(
+        self, buffer_V: Tensor, scales_B: Tensor, table: BlockTable, *, server: int
+    ) -> None:
+        """Note what this server has not sent of a part."""
+        if not self.feeds_back:
+            return
+        block, size = 0, self.quantizer.block_size
+        for place, piece in table.pieces(buffer_V.clone()):
+            blocks = -(-place.size // size)
+            self.senders.settle(
+                piece.unsqueeze(0),
+                scales_B[block : block + blocks],
+                self.layout,
+                reduction=self.accounting.reductions,
+                server=server,
+                first=place.position,
+            )
+            block += blocks
+
+    def _give_back(self, buffer_V: Tensor, part: Part) -> None:
+        """Rotate the results of a part back, and put them in place of its gradients."""
+        number = self.accounting.reductions
+        for place, piece in part.table.pieces(buffer_V):
+            self.senders.restore(piece, self.layout, reduction=number, first=place.position)
+        if not self.propagates_nonfinite:
+            # Where they are not finite, the gradients tell which value was not.
+            buffer_V = buffer_V.where(torch.isfinite(buffer_V), part.buffer_V.to(torch.float32))
+        part.buffer_V.copy_(buffer_V)
+
+    def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
+        totals = self.gather(parts, group)
+        measured = self.error_every and not self.accounting.reductions % self.error_every
+        self.accounting.measured += bool(measured)
+        self.conclude(self._values_of(parts), totals, finite=not totals.nonfinite_blocks)
+        self.accounting.reductions += 1
+
+    def gather(self, parts: Sequence[Part], group: ServerGroup) -> Totals:
+        """Add up what the servers have counted in the parts of a reduction.
+
+        Returns:
+            The totals for :meth:`conclude`.
 
         Raises:
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
-        backend, plan = self._backend(gradient_P), self.plan
-        scale_bits_B = backend.scale_bits(gradient_P, plan)
-        group.maximum(scale_bits_B)
-        nonfinite = int((~torch.isfinite(scales_of(scale_bits_B))).sum())
-        self.accounting.nonfinite_blocks += nonfinite
-        if refuses(nonfinite, self.quantizer.nonfinite):
-            raise first_nonfinite_of(gradient_P, group)
-        sample_NS = group.all_gather(sample(gradient_P))
-        if self.switch.sum_code is not None:
-            words_W = self._words(plan.words(len(scale_bits_B)), gradient_P.device)
-            backend.contribute(gradient_P, scale_bits_B, words_W, plan)
-            group.sum(words_W)
-            number = self.accounting.reductions
-            totals = backend.receive(words_W, scale_bits_B, gradient_P, plan, reduction=number)
-        else:
-            wrong = self._play_in_turn(gradient_P, scale_bits_B, group)
-            totals = Totals(0, wrong, 0.0, 0.0)
-        add_error(self.accounting, sample_NS, sample(gradient_P))
-        self._account(gradient_P.numel(), replace(totals, nonfinite_blocks=nonfinite))
-        self.accounting.reductions += 1
+        counts_5, self._counts_5 = self._counts_5, torch.zeros(5, dtype=torch.float64)
+        # Only codes are counted by shares; all servers know the same of the rest.
+        if group.rank:
+            counts_5[2:] = 0.0
+        group.sum(counts_5)
+        wrong, expected, nonfinite, error, mean = counts_5.tolist()
+        group.meter.settle()
+        self.accounting.nonfinite_blocks += int(nonfinite)
+        if refuses(int(nonfinite), self.quantizer.nonfinite):
+            raise self._first_nonfinite(parts, group)
+        return Totals(
+            int(nonfinite),
+            int(wrong),
+            error,
+            mean,
+            expected if self.plan.path == "outcomes" else None,
+        )
 
-    def _words(self, length: int, device: torch.device) -> Tensor:
-        """Return the buffer of the words, int32 [W], kept from step to step.
+    def forget_parts(self) -> None:
+        """See :meth:`PartwiseReducer.forget_parts`."""
+        super().forget_parts()
+        self._counts_5 = torch.zeros(5, dtype=torch.float64)
 
-        Allocating fresh pages of this size takes as long as the kernel that fills them.
+    def _values_of(self, parts: Sequence[Part]) -> int:
+        """Return the values of all parts, with the padding that virtual servers have."""
+        layout, values = self.layout, sum(part.table.values for part in parts)
+        return layout.size if layout is not None and values == layout.values else values
+
+    def _first_nonfinite(self, parts: Sequence[Part], group: ServerGroup) -> NonFiniteGradientError:
+        """Return the error for the first value that is not finite; equal on all servers.
+
+        Blocks with such a value have stayed as this server had them.
         """
-        words_W = self._kept_words
-        if words_W is None or len(words_W) != length or words_W.device != device:
-            words_W = torch.empty(length, dtype=torch.int32, device=device)
-            self._kept_words = words_W
-        return words_W
-
-    def _play_in_turn(self, gradient_P: Tensor, scale_bits_B: Tensor, group: ServerGroup) -> int:
-        """Run a switch without a sum code, every server for its share of the chunks.
-
-        The shares are whole chunks of the whole gradient, on which device noise depends, so that
-        the result equals the virtual-server result.
-
-        Returns:
-            Number of received codes that differ from the ideal quantised average.
-        """
-        plan, scales_B = self.plan, scales_of(scale_bits_B)
-        chunk = chunk_values(self.quantizer.block_size)
-        share = -(-len(gradient_P) // (chunk * group.size)) * chunk
-        codes_NS = gradient_P.new_zeros(group.size * share, dtype=torch.int32)
-        for block, value in chunks(len(scales_B), self.quantizer.block_size):
-            part_P = gradient_P[value]
-            codes_NS[value][: len(part_P)] = self.quantizer.encode(
-                part_P[None],
-                scales_B[block],
-                reduction=self.accounting.reductions,
-                first=value.start,
-                server=group.rank,
-            )[0]
-        codes_NS = group.all_to_all(codes_NS.view(group.size, share))
-        first = group.rank * share
-        length = min(max(len(gradient_P) - first, 0), share)
-        received_S, wrong = codes_NS.new_zeros(share), 0
-        for start in range(0, length, chunk):
-            stop = min(start + chunk, length)
-            codes = codes_NS[:, start:stop]
-            received = self.switch(codes, reduction=self.accounting.reductions, first=first + start)
-            wrong += self.switch.count_errors(codes, received)
-            received_S[start:stop] = received
-        received_P = group.all_gather(received_S).flatten()
-        counts = torch.tensor([wrong], device=gradient_P.device)
-        group.sum(counts)
-        for block, value in chunks(len(scales_B), self.quantizer.block_size):
-            part_P = gradient_P[value]
-            part_P.copy_(
-                self.quantizer.decode(
-                    received_P[value][: len(part_P)],
-                    scales_B[block],
-                    fan_in=plan.fan_in,
-                    servers=plan.servers,
-                )
-            )
-        return int(counts)
+        found = [
+            (place.position + int(index), float(values[index]))
+            for part in parts
+            for place in part.table.places
+            for values in (part.buffer_V[place.start : place.start + place.size],)
+            for index in (~torch.isfinite(values.to(torch.float32))).nonzero()[:1].flatten()
+        ]
+        for server, place in enumerate(group.gather_objects(min(found, default=None))):
+            if place is not None:
+                return NonFiniteGradientError(server=server, position=place[0], value=place[1])
+        raise AssertionError("a block scale is not finite although every gradient value is")
 
 
 def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:

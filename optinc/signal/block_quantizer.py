@@ -123,7 +123,7 @@ class BlockQuantizer:
         scales_B: Tensor,
         *,
         reduction: int | None = None,
-        first: int = 0,
+        first: int | Tensor = 0,
         server: int = 0,
     ) -> Tensor:
         """Quantise gradients of consecutive servers.
@@ -133,7 +133,8 @@ class BlockQuantizer:
             scales_B: float32 tensor [ceil(P / block_size)] from :meth:`scales`.
             reduction: Number of the reduction; stochastic rounding needs it, and depends on it and
                 on the next two.
-            first: Position of the first value in the whole gradient.
+            first: Position of the first value in the whole gradient; of whole blocks, those of
+                the first value of each of them, int64 tensor [B] on the CPU.
             server: Rank of the server whose gradient is the first row.
 
         Returns:
@@ -181,15 +182,20 @@ class BlockQuantizer:
         return steps_P.div_(divisor).mul_(self._expand(scales_B, codes_P.shape[0]))
 
     def _uniforms(
-        self, values_NP: Tensor, *, reduction: int | None, first: int, server: int
+        self, values_NP: Tensor, *, reduction: int | None, first: int | Tensor, server: int
     ) -> Tensor:
         """Return a uniform number for each value, independent from server to server: [N, P]."""
         if reduction is None:
             raise ValueError("stochastic rounding depends on the reduction: give its number")
         servers, values = values_NP.shape
+        firsts_B, length = (
+            (first, self.block_size)
+            if isinstance(first, Tensor)
+            else (torch.tensor([first]), values)
+        )
         rows = [
-            uniforms(first, values, seed=self.seed, reduction=reduction, stream=server + row + 1)
-            for row in range(servers)
+            uniforms(firsts_B, length, seed=self.seed, reduction=reduction, stream=stream).flatten()
+            for stream in range(server + 1, server + 1 + servers)
         ]
         return torch.stack(rows).to(values_NP.device)
 

@@ -185,6 +185,11 @@ class ErrorInjectionSwitch(OpticalSwitch):
         self.seed = seed
 
     @property
+    def by_position(self) -> bool:
+        """See :attr:`OpticalSwitch.by_position`; errors are drawn for a chunk."""
+        return self.exact
+
+    @property
     def sum_code(self) -> SumCode | None:
         """See :meth:`OpticalSwitch.sum_code`; None with errors, which no sum determines."""
         return CodeSums(self.scenario) if self.exact else None

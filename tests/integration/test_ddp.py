@@ -353,6 +353,7 @@ def test_the_mean_of_whole_numbers_is_not_cut_off(monkeypatch: pytest.MonkeyPatc
     [
         ({"timeout_seconds": 0}, "strategy.timeout_seconds must be positive"),
         ({"most_skipped_steps": 0}, "strategy.most_skipped_steps must be at least 1"),
+        ({"error_every": -1}, "strategy.error_every must be 0"),
         ({"ddp_comm_hook": print}, "strategy.ddp_comm_hook cannot be set"),
     ],
 )

@@ -14,7 +14,7 @@ from optinc.errors import NonFiniteGradientError
 from optinc.reducers.base import Reducer
 from optinc.reducers.blocks import bits_of, chunk_values, chunks, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import add_error
 from optinc.reducers.measures.signal_terms import Signal
 from optinc.reducers.measures.traffic import code_bytes, ring_bytes
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
@@ -98,7 +98,7 @@ class Int8BlocksReducer(Reducer):
         scales_B = scales_of(bits_B)
         if self._refuses(scales_B):
             raise first_nonfinite_of(gradient_P, group)
-        sample_NS = group.all_gather(sample(gradient_P))
+        mean = self._sample(gradient_P, group)
         codes_P = torch.empty_like(gradient_P, dtype=torch.int32)
         parts = chunks(len(scales_B), self.quantizer.block_size)
         for block, part in parts:
@@ -112,7 +112,7 @@ class Int8BlocksReducer(Reducer):
         group.sum(codes_P)
         for block, part in parts:
             gradient_P[part] = self._mean(codes_P[part], scales_B[block])
-        add_error(self.accounting, sample_NS, sample(gradient_P))
+        self._add_sampled_error(mean, gradient_P)
         self._account(gradient_P.numel(), len(scales_B))
 
     def _mean(self, sums_P: Tensor, scales_B: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import add_error
 from optinc.reducers.measures.traffic import ring_bytes, thc_bytes
 from optinc.reducers.peers.thc_table import best_table, truncation
 from optinc.reducers.senders.error_feedback import ErrorFeedback
@@ -170,7 +170,7 @@ class THCReducer(Reducer):
         share = (places - lower) / (upper - lower)
         drawn = [
             uniforms(
-                0,
+                torch.tensor([0]),
                 row.numel(),
                 seed=self.seed,
                 reduction=self.accounting.reductions,
@@ -201,7 +201,7 @@ class THCReducer(Reducer):
         self._account(out_P.numel(), len(norms_B))
 
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
-        sample_NS = group.all_gather(sample(gradient_P))
+        mean = self._sample(gradient_P, group)
         rotated_1Bb = self.rotated(gradient_P.unsqueeze(0))
         norms_B = torch.linalg.vector_norm(rotated_1Bb, dim=2)[0]
         group.maximum(norms_B)
@@ -211,7 +211,7 @@ class THCReducer(Reducer):
         group.sum(sums_Bb)
         gradient_P.copy_(self._received(sums_Bb, limits_B1, len(gradient_P)))
         self._settle(rotated_1Bb, points_1Bb, limits_B1, len(gradient_P))
-        add_error(self.accounting, sample_NS, sample(gradient_P))
+        self._add_sampled_error(mean, gradient_P)
         self._account(len(gradient_P), len(norms_B))
 
     def _received(self, sums_Bb: Tensor, limits_B1: Tensor, values: int) -> Tensor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
@@ -75,24 +74,20 @@ class Senders:
         }
 
     def prepare(
-        self, gradients_NP: Tensor, layout: GradientLayout | None, *, reduction: int, first: int = 0
-    ) -> Tensor:
-        """Return what the servers quantise instead of their gradients.
+        self, rows_NP: Tensor, layout: GradientLayout | None, *, reduction: int, first: int = 0
+    ) -> None:
+        """Replace gradients, in place, by what the servers quantise instead.
 
         Args:
-            gradients_NP: Float tensor [N, n], a part of the gradients that begins with a block and
+            rows_NP: float32 tensor [N, n], a part of the gradients that begins with a block and
                 holds whole parameters; with rotation alone, any whole blocks.
             layout: Places of the parameters; None for one flat tensor.
             reduction: Number of the reduction.
             first: Position of the first value in the whole gradient.
 
-        Returns:
-            New float32 tensor [N, n].
-
         Raises:
             ConfigurationError: If the errors belong to other servers or parameters.
         """
-        rows_NP = gradients_NP.to(torch.float32, copy=True)
         if self.errors is not None:
             size = rows_NP.shape[1] if layout is None else layout.size
             self.errors.begin(len(rows_NP), size, rows_NP.device)
@@ -102,7 +97,6 @@ class Senders:
             for piece in self._pieces(layout, first, rows_NP.shape[1]):
                 place = first + piece.start
                 self.rotation.rotate(rows_NP[:, piece], reduction=reduction, first=place)
-        return rows_NP
 
     def restore(
         self, reduced: Tensor, layout: GradientLayout | None, *, reduction: int, first: int = 0
@@ -126,7 +120,7 @@ class Senders:
         """Note what the servers have not sent of a part; it counts from :meth:`commit` on.
 
         Args:
-            rows_NP: The tensor of :meth:`prepare`; overwritten.
+            rows_NP: What :meth:`prepare` left; overwritten.
             scales_B: float32 tensor [B], the scales by which it was quantised, all finite.
             layout: See :meth:`prepare`.
             reduction: See :meth:`prepare`.

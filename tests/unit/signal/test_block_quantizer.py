@@ -142,6 +142,10 @@ def test_stochastic_codes_depend_on_reduction_server_and_position_alone() -> Non
             gradients[server : server + 1, 24:], scales[3:], reduction=5, first=24, server=server
         )
         assert torch.equal(part[0], codes[server, 24:])
+    order = torch.tensor([40, 0, 24])
+    moved = torch.cat([gradients[1:2, first : first + 8] for first in order.tolist()], 1)
+    part = quantizer.encode(moved, scales[order // 8], reduction=5, first=order, server=1)
+    assert torch.equal(part[0], torch.cat([codes[1, k : k + 8] for k in order.tolist()]))
     assert not torch.equal(quantizer.encode(gradients, scales, reduction=6), codes)
     equal_rows = quantizer.encode(gradients[:1].expand(2, -1), scales, reduction=5)
     assert not torch.equal(equal_rows[0], equal_rows[1])

@@ -95,8 +95,10 @@ def words_at(block: int, *, seed: int, reduction: int, stream: int) -> list[int]
 @pytest.mark.parametrize("first", [0, 3, 4 * 2**32 - 2])
 def test_uniforms_are_the_upper_bits_of_words_of_philox(first: int) -> None:
     seed, reduction, stream = 7, (2 << 32) + 3, 5
-    drawn = uniforms(first, 9, seed=seed, reduction=reduction, stream=stream)
-    for position, found in zip(range(first, first + 9), drawn.tolist(), strict=True):
+    firsts = torch.tensor([first, first + 17])
+    drawn = uniforms(firsts, 9, seed=seed, reduction=reduction, stream=stream)
+    positions = [*range(first, first + 9), *range(first + 17, first + 26)]
+    for position, found in zip(positions, drawn.flatten().tolist(), strict=True):
         words = words_at(position // 4, seed=seed, reduction=reduction, stream=stream)
         assert found == (words[position % 4] >> 8) / 2**24
 
@@ -112,7 +114,8 @@ def test_signs_are_bits_of_words_of_philox(first: int) -> None:
 
 def test_uniforms_are_uniform_and_streams_independent() -> None:
     count = 200_000
-    one, two = (uniforms(0, count, seed=1, reduction=2, stream=s).double() for s in (1, 2))
+    first = torch.tensor([0])
+    one, two = (uniforms(first, count, seed=1, reduction=2, stream=s)[0].double() for s in (1, 2))
     deviation = (1 / 12 / count) ** 0.5
     for drawn in (one, two):
         assert drawn.min() >= 0
