@@ -1,6 +1,6 @@
 """Two switches of different bits: the second one for few parameters that need more."""
 
-# Shape suffixes: N servers, P gradient values, Q of them through one switch.
+# Shape suffixes: N servers, P gradient values, Q of them through one switch, V values of a part.
 
 from __future__ import annotations
 
@@ -12,13 +12,34 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError
-from optinc.reducers.base import Reducer
+from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels.plan import Totals
 from optinc.reducers.optinc import OptINCReducer
+from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.wire.table import BlockTable, Place
+
+
+class _SplitTable(BlockTable):
+    """A table that knows which of its parameters go through which switch.
+
+    Attributes:
+        shares: For every reducer with parameters here their places in this buffer, and the table of
+            a buffer of their own.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        *,
+        block_size: int,
+        shares: Sequence[tuple[OptINCReducer, list[Place], BlockTable]],
+    ) -> None:
+        super().__init__(places, block_size=block_size)
+        self.shares = shares
 
 
 @final
-class MixedBitsReducer(Reducer):
+class MixedBitsReducer(PartwiseReducer):
     """Averages most parameters through one switch, and chosen ones through another at more bits.
 
     Norms and biases are few values, and each of them acts on many activations. A server sends to
@@ -52,6 +73,7 @@ class MixedBitsReducer(Reducer):
         self.patterns = tuple(patterns)
         self.max_dims = max_dims
         self._shares: list[tuple[OptINCReducer, list[slice]]] = []
+        self._split: list[tuple[OptINCReducer, Part]] = []
         if servers is None and fine.servers != coarse.servers:
             raise ConfigurationError(
                 f"{coarse.servers} servers send to reducer.coarse, {fine.servers} to "
@@ -176,6 +198,84 @@ class MixedBitsReducer(Reducer):
             done.append((reducer, rows_NQ.shape[1], totals))
             for mine, place in zip(reducer.layout.slices, places, strict=True):
                 out_P[place] = rows_NQ[0, mine]
+        self._conclude(done)
+
+    @property
+    def by_parts(self) -> bool:
+        """See :attr:`PartwiseReducer.by_parts`."""
+        return self.coarse.by_parts and self.fine.by_parts
+
+    def table_of(self, places: Sequence[Place]) -> BlockTable:
+        """See :meth:`PartwiseReducer.table_of`.
+
+        Raises:
+            ConfigurationError: If a switch needs the whole gradient.
+        """
+        self._check_laid_out()
+        if not self.by_parts:
+            raise ConfigurationError(
+                "reducer=mixed_bits between processes needs switches without noise or drawn "
+                "errors (optinc/fidelity=ideal or table); use strategy=virtual_servers"
+            )
+        shares: list[tuple[OptINCReducer, list[Place], BlockTable]] = []
+        for reducer, slices in self._shares:
+            assert reducer.layout is not None
+            positions = {
+                place.start: mine.start
+                for place, mine in zip(slices, reducer.layout.slices, strict=True)
+                if place.start < place.stop
+            }
+            here = [place for place in places if place.size and place.position in positions]
+            own, start = [], 0
+            for place in here:
+                own.append(Place(start, positions[place.position], place.size))
+                start += place.size
+            if here:
+                shares.append((reducer, here, reducer.table_of(own)))
+        return _SplitTable(places, block_size=self.alignment, shares=shares)
+
+    def forget_parts(self) -> None:
+        """See :meth:`PartwiseReducer.forget_parts`."""
+        super().forget_parts()
+        self._split = []
+        for _, reducer in self._both():
+            reducer.forget_parts()
+
+    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
+        """Reduce the parameters of both switches in buffers of their own."""
+        assert isinstance(part.table, _SplitTable)
+        for reducer, places, table in part.table.shares:
+            views = [part.buffer_V[place.start : place.start + place.size] for place in places]
+            own = Part(torch.cat(views), table)
+            reducer.error_every = self.error_every
+            reducer._reduce_part(own, group)
+            for view, values in zip(
+                views, own.buffer_V.split([len(v) for v in views]), strict=True
+            ):
+                view.copy_(values)
+            self._split.append((reducer, own))
+
+    def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
+        """Gather the counts of both switches; neither's errors count before both have succeeded."""
+        split, self._split = self._split, []
+        done: list[tuple[OptINCReducer, int, Totals]] = []
+        try:
+            for reducer, places in self._shares:
+                own = [part for each, part in split if each is reducer]
+                try:
+                    totals = reducer.gather(own, group)
+                except NonFiniteGradientError as error:
+                    raise error.at(_position(error.position, reducer, places)) from None
+                done.append((reducer, reducer.values_of(own), totals))
+        except Exception:
+            self.forget_parts()
+            raise
+        self._conclude(done)
+        measured = self.error_every and not (self.accounting.reductions - 1) % self.error_every
+        self.accounting.measured += bool(measured)
+
+    def _conclude(self, done: Sequence[tuple[OptINCReducer, int, Totals]]) -> None:
+        """Let the work of both switches count."""
         finite = not any(totals.nonfinite_blocks for _, _, totals in done)
         for reducer, values, totals in done:
             reducer.conclude(values, totals, finite=finite)

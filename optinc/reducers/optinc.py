@@ -430,7 +430,7 @@ class OptINCReducer(PartwiseReducer):
         totals = self.gather(parts, group)
         measured = self.error_every and not self.accounting.reductions % self.error_every
         self.accounting.measured += bool(measured)
-        self.conclude(self._values_of(parts), totals, finite=not totals.nonfinite_blocks)
+        self.conclude(self.values_of(parts), totals, finite=not totals.nonfinite_blocks)
         self.accounting.reductions += 1
 
     def gather(self, parts: Sequence[Part], group: ServerGroup) -> Totals:
@@ -465,7 +465,7 @@ class OptINCReducer(PartwiseReducer):
         super().forget_parts()
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
 
-    def _values_of(self, parts: Sequence[Part]) -> int:
+    def values_of(self, parts: Sequence[Part]) -> int:
         """Return the values of all parts, with the padding that virtual servers have."""
         layout, values = self.layout, sum(part.table.values for part in parts)
         return layout.size if layout is not None and values == layout.values else values
