@@ -60,7 +60,8 @@ class DDPAttachment:
         )
         self._servers, self.reducer = servers, servers.reducer
         self._layout = FlatParameters(model.module, alignment=self.reducer.alignment)
-        self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
+        shapes = [parameter.shape for parameter in self._layout.parameters]
+        self.reducer.lay_out(shapes, self._layout.names)
         self._exchange = BucketExchange(
             self.reducer,
             self._layout,

@@ -79,6 +79,11 @@ class Reducer(nn.Module, ABC):
         """Whether NaN and infinity reach the reduced gradient, as loss scaling needs."""
         return True
 
+    @property
+    def feeds_back(self) -> bool:
+        """Whether errors of the whole gradient are kept and added to the next one."""
+        return False
+
     def connect(self, servers: int) -> None:
         """Set the number of servers that send gradients.
 
@@ -104,13 +109,13 @@ class Reducer(nn.Module, ABC):
         """
         return 1
 
-    def lay_out(self, shapes: Sequence[torch.Size]) -> None:
-        """Learn the shapes of the parameters whose gradients make up [P], in flat order.
+    def lay_out(self, shapes: Sequence[torch.Size], names: Sequence[str] = ()) -> None:
+        """Learn shapes and names of the parameters whose gradients make up [P], in flat order.
 
         Without it a gradient is one flat tensor. With it, gradients hold the values of these
         parameters: either one after the other, or, which saves copies, with the padding of
         :attr:`layout`. Strategies call it before the first reduction; reducers that compress every
-        matrix on its own need it.
+        matrix on its own need it. Names are needed by reducers that choose parameters by them.
         """
         self.layout = GradientLayout([prod(shape) for shape in shapes], alignment=self.alignment)
 

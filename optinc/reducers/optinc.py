@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +18,7 @@ from optinc.reducers.base import check_at_least_one
 from optinc.reducers.blocks import CHUNK_BLOCKS, chunk_values, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import reference
+from optinc.reducers.kernels.choice import fused_kernels
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
 from optinc.reducers.measures.error import sampled_error
 from optinc.reducers.measures.signal_terms import Signal
@@ -30,7 +29,9 @@ from optinc.reducers.measures.traffic import (
     sum_bytes,
 )
 from optinc.reducers.nonfinite import first_nonfinite, refuses
-from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.partwise import GroupwiseReducer, Part, sizes_of
+from optinc.reducers.senders.parts import give_back, prepared, settle
+from optinc.reducers.senders.senders import Rotation, Senders
 from optinc.reducers.wire.memory import Memory
 from optinc.reducers.wire.packing import GROUP, group_bytes
 from optinc.reducers.wire.table import BlockTable, Place
@@ -44,7 +45,7 @@ from optinc.switches.single import TableSwitch
 BackendName = Literal["auto", "eager", "fused"]
 
 
-class OptINCReducer(PartwiseReducer):
+class OptINCReducer(GroupwiseReducer):
     """Averages the gradients of N servers through an optical switch.
 
     Args:
@@ -57,6 +58,12 @@ class OptINCReducer(PartwiseReducer):
             (``downlink=decimal``), the result is their exact mean, whatever their number.
         backend: ``fused`` kernels (numba on a CPU, Triton on CUDA), ``eager`` torch, which they
             equal bit for bit, or ``auto``: fused where there is a kernel.
+        error_feedback: Whether servers add what their codes left out to their next gradient. The
+            accounting then compares with the mean of what they meant to send.
+        rotation: ``hadamard`` rotates whole blocks before they are quantised, or ``none``.
+
+    Attributes:
+        senders: What the servers do beside quantising.
 
     Raises:
         ConfigurationError: If quantiser and switch disagree on the bits, or the switch has too few
@@ -70,6 +77,8 @@ class OptINCReducer(PartwiseReducer):
         switch: OpticalSwitch,
         servers: int | None = None,
         backend: BackendName = "auto",
+        error_feedback: bool = False,
+        rotation: Rotation = "none",
     ) -> None:
         if quantizer.bits != switch.scenario.bits:
             raise ConfigurationError(
@@ -86,6 +95,7 @@ class OptINCReducer(PartwiseReducer):
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
+        self.senders = Senders(quantizer, error_feedback=error_feedback, rotation=rotation)
         self._memory = Memory()
         self._rows_totals, self._rows_values = Totals(), 0
         self._found: NonFiniteGradientError | None = None
@@ -165,7 +175,27 @@ class OptINCReducer(PartwiseReducer):
             **super().identity(),
             **self.switch.identity(),
             "quantizer": str(self.quantizer),
+            **self.senders.identity(),
         }
+
+    @property
+    def feeds_back(self) -> bool:
+        """See :meth:`Reducer.feeds_back`."""
+        return self.senders.errors is not None
+
+    def forget_parameters(self) -> None:
+        """Forget the errors that are fed back."""
+        if self.senders.errors is not None:
+            self.senders.errors.forget()
+
+    def server_state(self) -> dict[str, Tensor]:
+        """Return the errors that are fed back, ``error`` [servers held, P], once there are some."""
+        return {} if self.senders.errors is None else self.senders.errors.state()
+
+    def load_server_state(self, state: dict[str, Tensor]) -> None:
+        """See :meth:`Reducer.load_server_state`; without error feedback, there is nothing to do."""
+        if self.senders.errors is not None:
+            self.senders.errors.load(state)
 
     @property
     def symbols(self) -> int:
@@ -179,9 +209,22 @@ class OptINCReducer(PartwiseReducer):
         return chunk_values(self.quantizer.block_size)
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
-        """See :meth:`Reducer.replay`."""
+        """See :meth:`Reducer.replay`.
+
+        Raises:
+            ConfigurationError: If the errors of other processes' servers would be needed.
+        """
         switch, reduction = self.switch, self.accounting.reductions
-        for signal in quantized_signals(gradients_NP, self.quantizer):
+        if self.senders.active:
+            if self.senders.errors is not None and self.senders.errors.held == 1 < self.servers:
+                raise ConfigurationError(
+                    "callbacks=signal_statistics with optinc.quantization.error_feedback=true "
+                    "needs strategy=virtual_servers: a real server knows its own errors alone"
+                )
+            gradients_NP = gradients_NP.to(torch.float32, copy=True)
+            self.senders.prepare(gradients_NP, self.layout, reduction=reduction, first=first)
+        signals = quantized_signals(gradients_NP, self.quantizer, reduction=reduction, first=first)
+        for signal in signals:
             if not self.symbols:
                 yield signal
                 continue
@@ -203,11 +246,12 @@ class OptINCReducer(PartwiseReducer):
         Raises:
             ConfigurationError: If ``fused`` was asked for and no kernel supports the switch.
         """
-        fused = None if self.backend == "eager" else _fused(gradients.device.type, self.plan)
+        fused = None if self.backend == "eager" else fused_kernels(gradients.device.type, self.plan)
         if fused is None and self.backend == "fused":
             raise ConfigurationError(
                 f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} "
-                f"on {gradients.device.type}; use reducer.backend=auto"
+                f"with optinc.quantization.rounding={self.quantizer.rounding} on "
+                f"{gradients.device.type}; use reducer.backend=auto"
             )
         return reference if fused is None else fused
 
@@ -218,13 +262,61 @@ class OptINCReducer(PartwiseReducer):
             NonFiniteGradientError: If a value is NaN or infinite (policy ``raise``).
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
-        backend, number = self._backend(gradients_NP), self.accounting.reductions
-        totals = backend.reduce(gradients_NP, out_P, self.plan, reduction=number)
+        totals = self.play(gradients_NP, out_P)
+        self.conclude(out_P.numel(), totals, finite=not totals.nonfinite_blocks)
+        self.accounting.reductions += 1
+
+    def play(self, gradients_NP: Tensor, out_P: Tensor) -> Totals:
+        """Run one reduction, of which nothing counts before :meth:`conclude`.
+
+        Args:
+            gradients_NP: Float tensor [N, P], with the padding of the layout.
+            out_P: Float tensor [P] of the same dtype, written; may be a row of ``gradients_NP``,
+                which is then overwritten.
+
+        Returns:
+            The totals for :meth:`conclude`.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: As :meth:`forward`.
+        """
+        number, senders = self.accounting.reductions, self.senders
+        rows_NP, reduced_P = gradients_NP, out_P
+        if senders.active:
+            rows_NP = gradients_NP.to(torch.float32, copy=True)
+            senders.prepare(rows_NP, self.layout, reduction=number)
+            reduced_P = rows_NP.new_empty(len(out_P))
+        backend = self._backend(rows_NP)
+        totals = backend.reduce(rows_NP, reduced_P, self.plan, reduction=number)
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
-            server, position, value = first_nonfinite(gradients_NP)
+            # Finite gradients may exceed float32 once errors are added, or rotated.
+            finite = bool(torch.isfinite(gradients_NP.to(torch.float32)).all())
+            server, position, value = first_nonfinite(rows_NP if finite else gradients_NP)
             raise NonFiniteGradientError(server=server, position=position, value=value)
-        self._account(out_P.numel(), totals)
+        if senders.active:
+            senders.restore(reduced_P, self.layout, reduction=number)
+            out_P.copy_(reduced_P)
+            if not totals.nonfinite_blocks:
+                scales_B = self.quantizer.scales(rows_NP)
+                senders.settle(rows_NP, scales_B, self.layout, reduction=number)
+        return totals
+
+    def conclude(
+        self, values: int, totals: Totals, *, finite: bool, blocks: int | None = None
+    ) -> None:
+        """Add a reduction to the accounting, whose number of reductions the caller counts.
+
+        Args:
+            values: Values of the gradient.
+            totals: What :meth:`play` returned.
+            finite: Whether the whole gradient was; otherwise the errors that are fed back stay as
+                they were, as the step will change nothing.
+            blocks: Its blocks; None where all but the last are full.
+        """
+        if finite:
+            self.senders.commit()
+        self._account(values, totals, blocks=blocks)
 
     def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
         backend, number = self._backend(rows_NG), self.accounting.reductions
@@ -246,6 +338,7 @@ class OptINCReducer(PartwiseReducer):
             assert found is not None
             raise found
         self._account(values, totals)
+        self.accounting.reductions += 1
 
     def _account(self, values: int, totals: Totals, *, blocks: int | None = None) -> None:
         """Add up values, blocks, errors and traffic."""
@@ -253,7 +346,6 @@ class OptINCReducer(PartwiseReducer):
         if blocks is None:
             blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks)
-        accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
         accounting.onn_errors += totals.wrong_codes
@@ -282,6 +374,11 @@ class OptINCReducer(PartwiseReducer):
         """
         return self.quantizer.blocks == "parameter" and self.switch.by_position
 
+    @property
+    def by_groups(self) -> bool:
+        """See :attr:`GroupwiseReducer.by_groups`; rotations and feedback take whole parameters."""
+        return self.by_parts and not self.senders.active
+
     def describe_exchange(self, servers: int) -> str:
         """See :meth:`PartwiseReducer.describe_exchange`."""
         bits, received_bits = self.plan.bits, self.plan.received_bits
@@ -307,7 +404,10 @@ class OptINCReducer(PartwiseReducer):
 
     def _reduce_part(self, part: Part, group: ServerGroup) -> None:
         """Exchange block scales, then codes: every server plays the switch for its share."""
-        buffer_V, table, plan = part.buffer_V, part.table, self.plan
+        table, plan, number = part.table, self.plan, self.accounting.reductions
+        senders, layout, buffer_V = self.senders, self.layout, part.buffer_V
+        if senders.active:
+            buffer_V = prepared(senders, part, layout, reduction=number)
         backend, memory = self._backend(buffer_V), self._memory
         scale_bits_B = backend.scale_bits(buffer_V, table, plan)
         group.maximum(scale_bits_B)
@@ -315,12 +415,22 @@ class OptINCReducer(PartwiseReducer):
         groups = table.share_groups(group.size)
         sent, back = groups * group_bytes(plan.bits), groups * group_bytes(plan.received_bits)
         packed_NS = memory.take("packed", (group.size, sent), buffer_V.device)
-        backend.pack(buffer_V, scale_bits_B, table, packed_NS.view(-1), plan)
+        backend.pack(
+            buffer_V,
+            scale_bits_B,
+            table,
+            packed_NS.view(-1),
+            plan,
+            reduction=number,
+            server=group.rank,
+        )
+        scales_B = scales_of(scale_bits_B)
+        settle(senders, buffer_V, scales_B, part, layout, reduction=number, server=group.rank)
         codes_NS = group.all_to_all(
             packed_NS, out=memory.take("codes", (group.size, sent), buffer_V.device)
         )
         share_S = memory.take("share", (back,), buffer_V.device)
-        runs, number = table.runs(group.rank, group.size), self.accounting.reductions
+        runs = table.runs(group.rank, group.size)
         counts_2 = backend.play(codes_NS, share_S, runs, plan, reduction=number)
         # What was sent is not needed any more.
         received_NS = memory.take("packed", (group.size, back), buffer_V.device)
@@ -328,13 +438,27 @@ class OptINCReducer(PartwiseReducer):
         backend.receive(received_NS.view(-1), scale_bits_B, table, buffer_V, plan)
         self._counts_5 = self._counts_5.to(buffer_V.device)
         self._counts_5[:2] += counts_2
-        self._counts_5[2] += (~torch.isfinite(scales_of(scale_bits_B))).sum()
+        self._counts_5[2] += (~torch.isfinite(scales_B)).sum()
         if mean is not None:
             distance = self._distance(buffer_V)
             self._counts_5[3:] += sampled_error(mean, buffer_V, distance=distance)
+        if senders.active:
+            keeps = not self.propagates_nonfinite
+            give_back(senders, buffer_V, part, layout, reduction=number, keeps_nonfinite=keeps)
 
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
-        """Add up the servers' counts.
+        totals = self.gather(parts, group)
+        measured = self.error_every and not self.accounting.reductions % self.error_every
+        self.accounting.measured += bool(measured)
+        values, blocks = sizes_of(parts)
+        self.conclude(values, totals, blocks=blocks, finite=not totals.nonfinite_blocks)
+        self.accounting.reductions += 1
+
+    def gather(self, parts: Sequence[Part], group: ServerGroup) -> Totals:
+        """Add up what the servers have counted in the parts of a reduction.
+
+        Returns:
+            The totals for :meth:`conclude`.
 
         Raises:
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
@@ -349,17 +473,13 @@ class OptINCReducer(PartwiseReducer):
         self.accounting.nonfinite_blocks += int(nonfinite)
         if refuses(int(nonfinite), self.quantizer.nonfinite):
             raise self._first_nonfinite(parts, group)
-        measured = self.error_every and not self.accounting.reductions % self.error_every
-        self.accounting.measured += bool(measured)
-        totals = Totals(
+        return Totals(
             int(nonfinite),
             int(wrong),
             error,
             mean,
             expected if self.plan.path == "outcomes" else None,
         )
-        blocks = sum(part.table.blocks for part in parts)
-        self._account(sum(part.table.values for part in parts), totals, blocks=blocks)
 
     def forget_parts(self) -> None:
         """See :meth:`PartwiseReducer.forget_parts`."""
@@ -404,25 +524,3 @@ def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:
             f"zeros, {zero} * {servers} / {fan_in}, is no integer code; legal numbers of servers: "
             f"{legal}, or any with optinc.downlink=decimal"
         )
-
-
-def _fused(device: str, plan: ReductionPlan) -> Backend | None:
-    """Return the fused kernels for a device and plan, None where there are none."""
-    # Compilers are not imported before they are needed: they take a while.
-    kernels = None if plan.path is None else _kernels(device)
-    return kernels if kernels is not None and kernels.supports(plan) else None
-
-
-@lru_cache
-def _kernels(device: str) -> Backend | None:
-    """Import the kernels for a device, None where there are none or their compiler is missing."""
-    if device == "cpu" and find_spec("numba") is not None:
-        from optinc.reducers.kernels import cpu  # noqa: PLC0415  (imports numba)
-
-        return cpu
-    # torch brings Triton on Linux only.
-    if device == "cuda" and find_spec("triton") is not None:
-        from optinc.reducers.kernels import cuda  # noqa: PLC0415  (imports Triton)
-
-        return cuda
-    return None

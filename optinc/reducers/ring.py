@@ -12,7 +12,7 @@ from torch import Tensor
 from optinc.reducers.exact import exact_mean
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.measures.traffic import ring_bytes
-from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.partwise import GroupwiseReducer, Part
 from optinc.reducers.wire.table import BlockTable, Place
 
 CHUNK = 1 << 18
@@ -20,7 +20,7 @@ CHUNK = 1 << 18
 
 
 @final
-class RingReducer(PartwiseReducer):
+class RingReducer(GroupwiseReducer):
     """Averages exactly, as ``DistributedDataParallel`` does: every server's share is scaled first.
 
     Between real processes it is the all-reduce of ``DistributedDataParallel``. Non-finite
@@ -43,6 +43,11 @@ class RingReducer(PartwiseReducer):
     @property
     def by_parts(self) -> bool:
         """See :attr:`PartwiseReducer.by_parts`."""
+        return True
+
+    @property
+    def by_groups(self) -> bool:
+        """See :attr:`GroupwiseReducer.by_groups`."""
         return True
 
     def describe_exchange(self, servers: int) -> str:

@@ -195,7 +195,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         self.reducer.to(self.root_device)
         if self._exchange is not None and self._exchange.calls:
             self.reducer.forget_parameters()
-        self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
+        shapes = [parameter.shape for parameter in self._layout.parameters]
+        self.reducer.lay_out(shapes, self._layout.names)
         self._attendance = Attendance(_get_default_store(), rank=group.rank, size=group.size)
         self.barrier()
         self._exchange = BucketExchange(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.base import Reducer
-from optinc.reducers.partwise import PartwiseReducer
+from optinc.reducers.partwise import GroupwiseReducer
 from optinc.strategies.flat_parameters import FlatParameters
 
 LARGE_BYTES = 1 << 28
@@ -142,7 +142,7 @@ class Groups(ServerGradients):
         return found
 
     def _reduce(self, reducer: Reducer, present: list[bool]) -> None:
-        assert isinstance(reducer, PartwiseReducer)
+        assert isinstance(reducer, GroupwiseReducer)
         results = [
             torch.empty_like(parameter) if has else None
             for parameter, has in zip(self.layout.parameters, present, strict=True)
@@ -204,6 +204,6 @@ def groups_are_possible(layout: FlatParameters, reducer: Reducer) -> bool:
 
     An observer does.
     """
-    partwise = isinstance(reducer, PartwiseReducer) and reducer.by_parts
+    groupwise = isinstance(reducer, GroupwiseReducer) and reducer.by_groups
     large = layout.size * layout.dtype.itemsize * reducer.servers > LARGE_BYTES
-    return partwise and large and reducer.observer is None
+    return groupwise and large and reducer.observer is None

@@ -314,7 +314,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
                     "accumulated; strategy=virtual_servers follows changes between optimiser steps"
                 )
             self.reducer.forget_parameters()
-        self.reducer.lay_out([parameter.shape for parameter in layout.parameters])
+        self.reducer.lay_out([parameter.shape for parameter in layout.parameters], layout.names)
         self._layout, self._gradients = layout, None
         return layout
 

@@ -82,7 +82,7 @@ from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
 from optinc.reducers.wire import packing
 from optinc.reducers.wire.table import BlockTable, Place
-from optinc.signal import outputs, pam4, preprocessing, randomness, rounding
+from optinc.signal import outputs, pam4, preprocessing, randomness, rotation, rounding
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.signal.tree import Tree, make_tree
@@ -213,6 +213,12 @@ def signal_calls() -> Iterator[Call]:
     words = torch.arange(5)
     yield call(randomness.philox, (words, words, words, words), (1, 2))
     yield call(randomness.random_bits, words, seed=1, reduction=2)
+    values, drawn = torch.randn(2, 9), torch.rand(9)
+    yield call(rounding.round_at_random, values, drawn)
+    yield call(rotation.hadamard, torch.randn(3, 8))
+    turned = rotation.BlockRotation(4)
+    yield call(rotation.BlockRotation.rotate, turned, values.clone(), reduction=1, first=4)
+    yield call(rotation.BlockRotation.undo, turned, values.clone(), reduction=1, first=4)
     yield call(outputs.outputs_of_total, codes.sum(0), scenario())
     yield call(outputs.value_of_outputs, symbols, scenario())
     yield call(outputs.steps_of, scenario(), like=amplitudes)

@@ -52,12 +52,13 @@ CONVERTED_VALUES = 1 << 18
 def supports(plan: ReductionPlan) -> bool:
     """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
 
-    Sums of codes that come back whole must fit the loops' numbers too.
+    Sums of codes that come back whole must fit the loops' numbers too, and servers that round at
+    random are left to eager torch.
     """
     tables = plan.path in ("corrections", "gather")
     bits = TABLE_BITS if tables else MOST_BITS
     inputs = plan.switch.scenario.servers
-    return plan.path is not None and inputs <= MOST_INPUTS and plan.received_bits <= bits
+    return plan.fused and inputs <= MOST_INPUTS and plan.received_bits <= bits
 
 
 def reduce(
@@ -139,6 +140,9 @@ def pack(
     table: BlockTable,
     packed_G: Tensor,
     plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    server: int = 0,
 ) -> None:
     """See :meth:`Backend.pack`."""
     numbers, values_V = numbers_of(plan), _array(buffer_V.to(torch.float32))

@@ -33,8 +33,11 @@ _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128."""
-    return plan.path is not None and plan.switch.scenario.servers <= MOST_INPUTS
+    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
+
+    Servers that round at random are left to eager torch.
+    """
+    return plan.fused and plan.switch.scenario.servers <= MOST_INPUTS
 
 
 def reduce(
@@ -107,6 +110,9 @@ def pack(
     table: BlockTable,
     packed_G: Tensor,
     plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    server: int = 0,
 ) -> None:
     """See :meth:`Backend.pack`."""
     if table.blocks:

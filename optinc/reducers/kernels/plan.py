@@ -77,6 +77,11 @@ class ReductionPlan:
         return "corrections" if few and entries > CACHED_ENTRIES else "gather"
 
     @property
+    def fused(self) -> bool:
+        """Whether fused kernels know the switch and the servers' rounding."""
+        return self.path is not None and self.quantizer.rounding != "stochastic"
+
+    @property
     def decode_ratio(self) -> tuple[int, int]:
         """(fan_in, servers) in lowest terms, see :meth:`BlockQuantizer.decode`."""
         shared = gcd(self.fan_in, self.servers)
@@ -159,11 +164,14 @@ class Backend(Protocol):
         table: BlockTable,
         packed_G: Tensor,
         plan: ReductionPlan,
+        *,
+        reduction: int = 0,
+        server: int = 0,
     ) -> None:
         """Write the codes of one server: float [V] -> uint8 [groups * bits / 2].
 
         Blocks whose scale is not finite send the code of zero; codes that only fill up a group are
-        0.
+        0. Stochastic rounding depends on the number of the reduction and the rank of the server.
         """
 
     def play(

@@ -42,8 +42,9 @@ def reduce(
         return Totals(nonfinite, 0, 0.0, 0.0)
     for block, value in chunks(len(scales_B), quantizer.block_size):
         rows_NP = gradients_NP[:, value]
-        codes_NP = quantizer.encode(rows_NP, scales_B[block])
-        received_P = switch(codes_NP, reduction=reduction, first=first + value.start)
+        place = first + value.start
+        codes_NP = quantizer.encode(rows_NP, scales_B[block], reduction=reduction, first=place)
+        received_P = switch(codes_NP, reduction=reduction, first=place)
         reduced_P = quantizer.decode(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )
@@ -70,13 +71,22 @@ def pack(
     table: BlockTable,
     packed_G: Tensor,
     plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    server: int = 0,
 ) -> None:
     """See :meth:`Backend.pack`."""
     quantizer, scales_B = plan.quantizer, scales_of(scale_bits_B)
     size = group_bytes(quantizer.bits)
     for part in _parts(table, buffer_V.device):
         padded_BT = torch.where(part.inside_BT, buffer_V[part.values_BT], 0.0)
-        codes = quantizer.encode(padded_BT.flatten().unsqueeze(0), scales_B[part.block])
+        codes = quantizer.encode(
+            padded_BT.flatten().unsqueeze(0),
+            scales_B[part.block],
+            reduction=reduction,
+            first=table.positions_B[part.block],
+            server=server,
+        )
         slots = torch.zeros(part.groups * GROUP, dtype=torch.int32, device=buffer_V.device)
         slots[part.slots_BT[part.inside_BT]] = codes.view_as(part.inside_BT)[part.inside_BT]
         first = part.first_group * size

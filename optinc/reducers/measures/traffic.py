@@ -45,6 +45,21 @@ def sum_bytes(*, values: float, servers: int, bits: int, blocks: float) -> float
     return ring_bytes(values=1, servers=servers, bytes_per_value=4) * (values / fields + blocks)
 
 
+def thc_bytes(*, values: int, bits: int, blocks: int) -> float:
+    """Return the bytes of THC: a code a value, and a norm of 4 bytes a block before it.
+
+    THC (Li et al., NSDI 2024, arXiv:2302.08545, Algorithm 3) sends the number of a grid point in b
+    bits. The switch answers with the sum of the points, which takes the bits of N g: 7 of the
+    paper's g = 30 with 4 servers, 8 with up to 8.
+
+    Args:
+        values: Values, with the zeros that fill the blocks.
+        bits: Bits b of a code.
+        blocks: Blocks, each with its own norm.
+    """
+    return values * bits / 8 + blocks * 4
+
+
 def qsgd_bytes(*, values: int, servers: int, quantisation_levels: int, buckets: int) -> float:
     """Return the bytes of QSGD: an all-gather of one integer a value and one norm a bucket.
 

@@ -142,6 +142,11 @@ class BlockTable:
             self._on_device[device] = starts_B, lengths_B, positions_B, groups_B
         return self._on_device[device]
 
+    def pieces(self, buffer_V: Tensor) -> Iterator[tuple[Place, Tensor]]:
+        """Yield each parameter's place, and its values in a buffer [V] as a view."""
+        for place in self.places:
+            yield place, buffer_V[place.start : place.start + place.size]
+
     def share_groups(self, servers: int) -> int:
         """Return the groups of each server's share, with what fills up the last ones."""
         unit = self._unit // GROUP
