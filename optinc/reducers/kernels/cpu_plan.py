@@ -120,7 +120,7 @@ def tables_of(plan: ReductionPlan) -> Tables:
 _NO_TABLES = Tables(
     codes=np.empty(0, np.uint16),
     wrong=np.empty(0, np.uint8),
-    parts=np.empty(0, np.float32),
+    shifts=np.empty(0, np.int32),
     steps=np.empty(0, np.int32),
     inverse_strides=np.empty(0, np.float64),
     weights=np.empty(0, np.int32),
@@ -138,8 +138,8 @@ def _derive(switch: TabulatedSwitch, path: int) -> Tables:
     # With h_k = floor(code / weight_k), input k of a code is h_k - 4^size_k h_(k-1), and its index
     # is linear in the inputs; the sum of codes follows from q_k = index // stride_k alike.
     rest = range(scenario.onn_inputs - 1)
-    filling = (0, -len(rest) % 3)
-    parts = [1 / 4 ** lower[k] for k in rest]
+    filling = (0, -len(rest) % 3 if rest else 3)
+    shifts = [2 * lower[k] for k in rest]
     steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
     weights = [4 ** lower[k + 1] * scenario.radices[k + 1] - 4 ** lower[k] for k in rest]
     codes, wrong = _NO_TABLES.codes, _NO_TABLES.wrong
@@ -153,7 +153,7 @@ def _derive(switch: TabulatedSwitch, path: int) -> Tables:
         codes=codes,
         wrong=wrong,
         **_outcome_arrays(switch),
-        parts=np.pad(np.array(parts, np.float32), filling),
+        shifts=np.pad(np.array(shifts, np.int32), filling),
         steps=np.pad(np.array(steps, np.int32), filling),
         inverse_strides=np.pad(np.array([1 / strides[k] for k in rest]), filling),
         weights=np.pad(np.array(weights, np.int32), filling),

@@ -1,7 +1,6 @@
 """The CPU kernels against eager torch, bit for bit.
 
-Covers: optinc.reducers.kernels.cpu, optinc.reducers.kernels.cpu_arguments,
-    optinc.reducers.kernels.cpu_loops
+Covers: optinc.reducers.kernels.cpu, optinc.reducers.kernels.cpu_arguments
 """
 
 from __future__ import annotations
