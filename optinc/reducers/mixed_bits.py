@@ -15,7 +15,7 @@ from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels.plan import Totals
 from optinc.reducers.optinc import OptINCReducer
-from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.partwise import Part, PartwiseReducer, sizes_of
 from optinc.reducers.wire.table import BlockTable, Place
 
 
@@ -185,7 +185,7 @@ class MixedBitsReducer(PartwiseReducer):
             NonFiniteGradientError, SkipStep: See :class:`OptINCReducer`.
         """
         self._check_laid_out()
-        done: list[tuple[OptINCReducer, int, Totals]] = []
+        done: list[tuple[OptINCReducer, int, int | None, Totals]] = []
         for reducer, places in self._shares:
             assert reducer.layout is not None
             rows_NQ = gradients_NP.new_zeros(len(gradients_NP), reducer.layout.size)
@@ -195,7 +195,7 @@ class MixedBitsReducer(PartwiseReducer):
                 totals = reducer.play(rows_NQ, rows_NQ[0])
             except NonFiniteGradientError as error:
                 raise error.at(_position(error.position, reducer, places)) from None
-            done.append((reducer, rows_NQ.shape[1], totals))
+            done.append((reducer, rows_NQ.shape[1], None, totals))
             for mine, place in zip(reducer.layout.slices, places, strict=True):
                 out_P[place] = rows_NQ[0, mine]
         self._conclude(done)
@@ -204,6 +204,11 @@ class MixedBitsReducer(PartwiseReducer):
     def by_parts(self) -> bool:
         """See :attr:`PartwiseReducer.by_parts`."""
         return self.coarse.by_parts and self.fine.by_parts
+
+    def describe_exchange(self, servers: int) -> str:
+        """See :meth:`PartwiseReducer.describe_exchange`."""
+        coarse, fine = (each.describe_exchange(servers) for _, each in self._both())
+        return f"{coarse}; for the chosen parameters {fine}"
 
     def table_of(self, places: Sequence[Place]) -> BlockTable:
         """See :meth:`PartwiseReducer.table_of`.
@@ -256,7 +261,7 @@ class MixedBitsReducer(PartwiseReducer):
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         """Gather the counts of both switches; neither's errors count before both have succeeded."""
         split, self._split = self._split, []
-        done: list[tuple[OptINCReducer, int, Totals]] = []
+        done: list[tuple[OptINCReducer, int, int | None, Totals]] = []
         try:
             for reducer, places in self._shares:
                 own = [part for each, part in split if each is reducer]
@@ -264,7 +269,8 @@ class MixedBitsReducer(PartwiseReducer):
                     totals = reducer.gather(own, group)
                 except NonFiniteGradientError as error:
                     raise error.at(_position(error.position, reducer, places)) from None
-                done.append((reducer, reducer.values_of(own), totals))
+                values, blocks = sizes_of(own)
+                done.append((reducer, values, blocks, totals))
         except Exception:
             self.forget_parts()
             raise
@@ -272,11 +278,11 @@ class MixedBitsReducer(PartwiseReducer):
         measured = self.error_every and not (self.accounting.reductions - 1) % self.error_every
         self.accounting.measured += bool(measured)
 
-    def _conclude(self, done: Sequence[tuple[OptINCReducer, int, Totals]]) -> None:
+    def _conclude(self, done: Sequence[tuple[OptINCReducer, int, int | None, Totals]]) -> None:
         """Let the work of both switches count."""
-        finite = not any(totals.nonfinite_blocks for _, _, totals in done)
-        for reducer, values, totals in done:
-            reducer.conclude(values, totals, finite=finite)
+        finite = not any(totals.nonfinite_blocks for *_, totals in done)
+        for reducer, values, blocks, totals in done:
+            reducer.conclude(values, totals, blocks=blocks, finite=finite)
         self.accounting.reductions += 1
 
     def _check_laid_out(self) -> None:

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +18,19 @@ from optinc.reducers.base import check_at_least_one
 from optinc.reducers.blocks import CHUNK_BLOCKS, chunk_values, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import reference
+from optinc.reducers.kernels.choice import fused_kernels
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
 from optinc.reducers.measures.error import sampled_error
 from optinc.reducers.measures.signal_terms import Signal
-from optinc.reducers.measures.traffic import code_bytes, ring_bytes
+from optinc.reducers.measures.traffic import (
+    code_bytes,
+    exchange_bytes,
+    ring_bytes,
+    sum_bytes,
+)
 from optinc.reducers.nonfinite import first_nonfinite, refuses
-from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.partwise import GroupwiseReducer, Part, sizes_of
+from optinc.reducers.senders.parts import give_back, prepared, settle
 from optinc.reducers.senders.senders import Rotation, Senders
 from optinc.reducers.wire.memory import Memory
 from optinc.reducers.wire.packing import GROUP, group_bytes
@@ -40,7 +45,7 @@ from optinc.switches.single import TableSwitch
 BackendName = Literal["auto", "eager", "fused"]
 
 
-class OptINCReducer(PartwiseReducer):
+class OptINCReducer(GroupwiseReducer):
     """Averages the gradients of N servers through an optical switch.
 
     Args:
@@ -96,6 +101,8 @@ class OptINCReducer(PartwiseReducer):
             quantizer, error_feedback=error_feedback, rotation=rotation, clip=clip
         )
         self._memory = Memory()
+        self._rows_totals, self._rows_values = Totals(), 0
+        self._found: NonFiniteGradientError | None = None
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
 
     @property
@@ -243,7 +250,7 @@ class OptINCReducer(PartwiseReducer):
         Raises:
             ConfigurationError: If ``fused`` was asked for and no kernel supports the switch.
         """
-        fused = None if self.backend == "eager" else _fused(gradients.device.type, self.plan)
+        fused = None if self.backend == "eager" else fused_kernels(gradients.device.type, self.plan)
         if fused is None and self.backend == "fused":
             raise ConfigurationError(
                 f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} "
@@ -299,7 +306,9 @@ class OptINCReducer(PartwiseReducer):
                 senders.settle(rows_NP, scales_B, self.layout, reduction=number)
         return totals
 
-    def conclude(self, values: int, totals: Totals, *, finite: bool) -> None:
+    def conclude(
+        self, values: int, totals: Totals, *, finite: bool, blocks: int | None = None
+    ) -> None:
         """Add a reduction to the accounting, whose number of reductions the caller counts.
 
         Args:
@@ -307,15 +316,39 @@ class OptINCReducer(PartwiseReducer):
             totals: What :meth:`play` returned.
             finite: Whether the whole gradient was; otherwise the errors that are fed back stay as
                 they were, as the step will change nothing.
+            blocks: Its blocks; None where all but the last are full.
         """
         if finite:
             self.senders.commit()
-        self._account(values, totals)
+        self._account(values, totals, blocks=blocks)
 
-    def _account(self, values: int, totals: Totals) -> None:
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        backend, number = self._backend(rows_NG), self.accounting.reductions
+        totals = backend.reduce(rows_NG, out_G, self.plan, reduction=number, first=first)
+        if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise" and not self._found:
+            server, position, value = first_nonfinite(rows_NG)
+            self._found = NonFiniteGradientError(
+                server=server, position=position + first, value=value
+            )
+        self._rows_totals += totals
+        self._rows_values += len(out_G)
+
+    def _end_rows(self) -> None:
+        totals, self._rows_totals = self._rows_totals, Totals()
+        values, self._rows_values = self._rows_values, 0
+        found, self._found = self._found, None
+        self.accounting.nonfinite_blocks += totals.nonfinite_blocks
+        if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
+            assert found is not None
+            raise found
+        self._account(values, totals)
+        self.accounting.reductions += 1
+
+    def _account(self, values: int, totals: Totals, *, blocks: int | None = None) -> None:
         """Add up values, blocks, errors and traffic."""
         accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
-        blocks = -(-values // self.quantizer.block_size)
+        if blocks is None:
+            blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks)
         accounting.values += values
         accounting.blocks += blocks
@@ -345,6 +378,27 @@ class OptINCReducer(PartwiseReducer):
         """
         return self.quantizer.blocks == "parameter" and self.switch.by_position
 
+    @property
+    def by_groups(self) -> bool:
+        """See :attr:`GroupwiseReducer.by_groups`; rotations and feedback take whole parameters."""
+        return self.by_parts and not self.senders.active
+
+    def describe_exchange(self, servers: int) -> str:
+        """See :meth:`PartwiseReducer.describe_exchange`."""
+        bits, received_bits = self.plan.bits, self.plan.received_bits
+        blocks = 1 / self.quantizer.block_size
+        packed = exchange_bytes(
+            values=1, servers=servers, bits=bits, received_bits=received_bits, blocks=blocks
+        )
+        summed = sum_bytes(values=1, servers=servers, bits=bits, blocks=blocks)
+        floats = ring_bytes(values=1, servers=servers, bytes_per_value=4)
+        when = "bucket by bucket" if self.by_parts else "once all gradients are known"
+        return (
+            f"each of {servers} servers sends {packed:.4g} bytes a value, {when}: codes of {bits} "
+            f"bits by all-to-all, {received_bits} bits back by all-gather (sums of codes would "
+            f"take {summed:.4g}, float32 {floats:.4g})"
+        )
+
     def table_of(self, places: Sequence[Place]) -> BlockTable:
         """See :meth:`PartwiseReducer.table_of`."""
         size = self.quantizer.block_size
@@ -355,7 +409,9 @@ class OptINCReducer(PartwiseReducer):
     def _reduce_part(self, part: Part, group: ServerGroup) -> None:
         """Exchange block scales, then codes: every server plays the switch for its share."""
         table, plan, number = part.table, self.plan, self.accounting.reductions
-        buffer_V = self._prepared(part) if self.senders.active else part.buffer_V
+        senders, layout, buffer_V = self.senders, self.layout, part.buffer_V
+        if senders.active:
+            buffer_V = prepared(senders, part, layout, reduction=number)
         backend, memory = self._backend(buffer_V), self._memory
         scale_bits_B = backend.scale_bits(buffer_V, table, plan)
         group.maximum(scale_bits_B)
@@ -372,7 +428,8 @@ class OptINCReducer(PartwiseReducer):
             reduction=number,
             server=group.rank,
         )
-        self._settle(buffer_V, scales_of(scale_bits_B), table, server=group.rank)
+        scales_B = scales_of(scale_bits_B)
+        settle(senders, buffer_V, scales_B, part, layout, reduction=number, server=group.rank)
         codes_NS = group.all_to_all(
             packed_NS, out=memory.take("codes", (group.size, sent), buffer_V.device)
         )
@@ -385,56 +442,20 @@ class OptINCReducer(PartwiseReducer):
         backend.receive(received_NS.view(-1), scale_bits_B, table, buffer_V, plan)
         self._counts_5 = self._counts_5.to(buffer_V.device)
         self._counts_5[:2] += counts_2
-        self._counts_5[2] += (~torch.isfinite(scales_of(scale_bits_B))).sum()
+        self._counts_5[2] += (~torch.isfinite(scales_B)).sum()
         if mean is not None:
             distance = self._distance(buffer_V)
             self._counts_5[3:] += sampled_error(mean, buffer_V, distance=distance)
-        if self.senders.active:
-            self._give_back(buffer_V, part)
-
-    def _prepared(self, part: Part) -> Tensor:
-        """Return what this server quantises instead of the gradients of a part: float32 [V]."""
-        buffer_V = part.buffer_V.to(torch.float32, copy=True)
-        number = self.accounting.reductions
-        for place, piece in part.table.pieces(buffer_V):
-            rows_1P = piece.unsqueeze(0)
-            self.senders.prepare(rows_1P, self.layout, reduction=number, first=place.position)
-        return buffer_V
-
-    def _settle(
-        self, buffer_V: Tensor, scales_B: Tensor, table: BlockTable, *, server: int
-    ) -> None:
-        """Note what this server has not sent of a part."""
-        if not self.feeds_back:
-            return
-        block, size = 0, self.quantizer.block_size
-        for place, piece in table.pieces(buffer_V.clone()):
-            blocks = -(-place.size // size)
-            self.senders.settle(
-                piece.unsqueeze(0),
-                scales_B[block : block + blocks],
-                self.layout,
-                reduction=self.accounting.reductions,
-                server=server,
-                first=place.position,
-            )
-            block += blocks
-
-    def _give_back(self, buffer_V: Tensor, part: Part) -> None:
-        """Rotate the results of a part back, and put them in place of its gradients."""
-        number = self.accounting.reductions
-        for place, piece in part.table.pieces(buffer_V):
-            self.senders.restore(piece, self.layout, reduction=number, first=place.position)
-        if not self.propagates_nonfinite:
-            # Where they are not finite, the gradients tell which value was not.
-            buffer_V = buffer_V.where(torch.isfinite(buffer_V), part.buffer_V.to(torch.float32))
-        part.buffer_V.copy_(buffer_V)
+        if senders.active:
+            keeps = not self.propagates_nonfinite
+            give_back(senders, buffer_V, part, layout, reduction=number, keeps_nonfinite=keeps)
 
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         totals = self.gather(parts, group)
         measured = self.error_every and not self.accounting.reductions % self.error_every
         self.accounting.measured += bool(measured)
-        self.conclude(self.values_of(parts), totals, finite=not totals.nonfinite_blocks)
+        values, blocks = sizes_of(parts)
+        self.conclude(values, totals, blocks=blocks, finite=not totals.nonfinite_blocks)
         self.accounting.reductions += 1
 
     def gather(self, parts: Sequence[Part], group: ServerGroup) -> Totals:
@@ -468,11 +489,6 @@ class OptINCReducer(PartwiseReducer):
         """See :meth:`PartwiseReducer.forget_parts`."""
         super().forget_parts()
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
-
-    def values_of(self, parts: Sequence[Part]) -> int:
-        """Return the values of all parts, with the padding that virtual servers have."""
-        layout, values = self.layout, sum(part.table.values for part in parts)
-        return layout.size if layout is not None and values == layout.values else values
 
     def _first_nonfinite(self, parts: Sequence[Part], group: ServerGroup) -> NonFiniteGradientError:
         """Return the error for the first value that is not finite; equal on all servers.
@@ -512,25 +528,3 @@ def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:
             f"zeros, {zero} * {servers} / {fan_in}, is no integer code; legal numbers of servers: "
             f"{legal}, or any with optinc.downlink=decimal"
         )
-
-
-def _fused(device: str, plan: ReductionPlan) -> Backend | None:
-    """Return the fused kernels for a device and plan, None where there are none."""
-    # Compilers are not imported before they are needed: they take a while.
-    kernels = None if plan.path is None else _kernels(device)
-    return kernels if kernels is not None and kernels.supports(plan) else None
-
-
-@lru_cache
-def _kernels(device: str) -> Backend | None:
-    """Import the kernels for a device, None where there are none or their compiler is missing."""
-    if device == "cpu" and find_spec("numba") is not None:
-        from optinc.reducers.kernels import cpu  # noqa: PLC0415  (imports numba)
-
-        return cpu
-    # torch brings Triton on Linux only.
-    if device == "cuda" and find_spec("triton") is not None:
-        from optinc.reducers.kernels import cuda  # noqa: PLC0415  (imports Triton)
-
-        return cuda
-    return None

@@ -54,6 +54,10 @@ class PartwiseReducer(Reducer):
     def table_of(self, places: Sequence[Place]) -> BlockTable:
         """Return the table of a part with these parameters."""
 
+    @abstractmethod
+    def describe_exchange(self, servers: int) -> str:
+        """Say how many bytes real servers send a value, and how, in a line for the log."""
+
     def lay_out(self, shapes: Sequence[torch.Size], names: Sequence[str] = ()) -> None:
         """See :meth:`Reducer.lay_out`."""
         super().lay_out(shapes, names)
@@ -133,3 +137,51 @@ class PartwiseReducer(Reducer):
             self.accounting.bytes_collectives += group.meter.bytes - sent
             self.accounting.seconds_waiting += group.meter.seconds - waited
             self.accounting.seconds += time.perf_counter() - start
+
+
+class GroupwiseReducer(PartwiseReducer):
+    """A reducer that also reduces virtual servers block by block, so that [N, P] need not exist.
+
+    One reduction is any number of :meth:`reduce_rows` and one :meth:`end_rows`.
+    """
+
+    @property
+    @abstractmethod
+    def by_groups(self) -> bool:
+        """Whether groups of blocks can be reduced with these settings."""
+
+    def reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        """Reduce some blocks of virtual servers; :meth:`end_rows` ends the reduction.
+
+        Args:
+            rows_NG: Float tensor [N, G], whole blocks, with the padding of the layout.
+            out_G: Float tensor [G] of the same dtype, written; may be a row of ``rows_NG``.
+            first: Position of their first value in the whole gradient.
+        """
+        began = time.perf_counter()
+        with torch.no_grad():
+            self._reduce_rows(rows_NG, out_G, first=first)
+        self.accounting.seconds += time.perf_counter() - began
+
+    def end_rows(self) -> None:
+        """End a reduction of virtual servers after all its blocks.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: See :meth:`Reducer.forward`.
+        """
+        with self._indexed():
+            self._end_rows()
+        self.accounting.measured += 1
+
+    @abstractmethod
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        """Reduce some blocks of virtual servers."""
+
+    @abstractmethod
+    def _end_rows(self) -> None:
+        """Update :attr:`accounting` except its times, and raise what was found in the blocks."""
+
+
+def sizes_of(parts: Sequence[Part]) -> tuple[int, int]:
+    """Return the values and the blocks of all parts."""
+    return sum(part.table.values for part in parts), sum(part.table.blocks for part in parts)

@@ -4,6 +4,7 @@
 
 # Without `from __future__ import annotations`: DDP checks the annotations of the hook itself.
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future as Result
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from optinc.strategies.agreement import call_roll
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.trainable import listed, parameters_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class BucketExchange:
         self._stream = _stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="optinc-exchange")
         self._running: list[Result[None]] = []
+        if group.rank == 0 and isinstance(reducer, PartwiseReducer):
+            logger.info(reducer.describe_exchange(group.size))
         self.begin()
 
     def begin(self, problem: str | None = None) -> None:

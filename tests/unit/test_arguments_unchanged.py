@@ -658,6 +658,8 @@ def reducer_calls() -> Iterator[Call]:
     bad[2, 3] = torch.nan
     yield call(nonfinite.first_nonfinite, bad)
     group = mock.create_autospec(ServerGroup, instance=True)
+    group.size = 4
+    yield call(error.mean_of_samples, gradients[0], group, distance=1)
     group.gather_objects.side_effect = lambda found: [found]
     yield call(nonfinite.first_nonfinite_of, bad[2], group)
 

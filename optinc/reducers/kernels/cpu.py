@@ -62,7 +62,12 @@ def supports(plan: ReductionPlan) -> bool:
 
 
 def reduce(
-    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+    gradients_NP: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    first: int = 0,
 ) -> Totals:
     """See :meth:`Backend.reduce`."""
     if not len(out_P):
@@ -73,14 +78,14 @@ def reduce(
         and _unit_stride(gradients_NP[0])
         and _unit_stride(out_P)
     ):
-        draws = draws_of(plan, reduction=reduction)
+        draws = draws_of(plan, reduction=reduction, first=first)
         totals_5 = _reduce(gradients_NP, out_P, numbers, tables, draws).sum(0)
     else:
         totals_5 = np.zeros(5)
         for value in _portions(len(out_P), unit=plan.quantizer.block_size):
             rows_NP = gradients_NP[:, value].to(torch.float32).contiguous()
             reduced_P = torch.empty_like(rows_NP[0])
-            draws = draws_of(plan, reduction=reduction, first=value.start)
+            draws = draws_of(plan, reduction=reduction, first=first + value.start)
             part_5 = _reduce(rows_NP, reduced_P, numbers, tables, draws).sum(0)
             if numbers.propagate or not part_5[0]:
                 out_P[value] = reduced_P

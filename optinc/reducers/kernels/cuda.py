@@ -41,7 +41,12 @@ def supports(plan: ReductionPlan) -> bool:
 
 
 def reduce(
-    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+    gradients_NP: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    first: int = 0,
 ) -> Totals:
     """See :meth:`Backend.reduce`."""
     values = len(out_P)
@@ -65,6 +70,7 @@ def reduce(
         *_random_words(plan, reduction),
         totals_5B,
         values,
+        first,
         servers=plan.servers,
         propagate=quantizer.nonfinite == "propagate",
         **_drawing(plan),

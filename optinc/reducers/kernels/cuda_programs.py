@@ -205,6 +205,7 @@ def reduce(
     reduction_high,
     totals_5B,
     values,
+    first,
     block_size,
     zero,
     qmax,
@@ -240,7 +241,7 @@ def reduce(
             received_T, wrong_in_tile, expected_in_tile = draw_codes(
                 index_T,
                 inside_T,
-                start + offset + lane_T,
+                first + start + offset + lane_T,
                 entries,
                 rows,
                 deviations,

@@ -101,11 +101,22 @@ class Totals:
             None for switches other than a tabulated chip.
     """
 
-    nonfinite_blocks: int
-    wrong_codes: int
-    squared_error: float
-    squared_mean: float
+    nonfinite_blocks: int = 0
+    wrong_codes: int = 0
+    squared_error: float = 0.0
+    squared_mean: float = 0.0
     expected_wrong: float | None = None
+
+    def __add__(self, other: Totals) -> Totals:
+        """Add the totals of another part of the gradient."""
+        known = [x for x in (self.expected_wrong, other.expected_wrong) if x is not None]
+        return Totals(
+            self.nonfinite_blocks + other.nonfinite_blocks,
+            self.wrong_codes + other.wrong_codes,
+            self.squared_error + other.squared_error,
+            self.squared_mean + other.squared_mean,
+            sum(known) if known else None,
+        )
 
 
 class Backend(Protocol):
@@ -119,7 +130,13 @@ class Backend(Protocol):
         """Return whether these kernels can run a reduction."""
 
     def reduce(
-        self, gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+        self,
+        gradients_NP: Tensor,
+        out_P: Tensor,
+        plan: ReductionPlan,
+        *,
+        reduction: int = 0,
+        first: int = 0,
     ) -> Totals:
         """Reduce the gradients of all servers to one.
 
@@ -131,6 +148,7 @@ class Backend(Protocol):
                 those policies a non-finite value leaves ``out_P`` unusable.
             plan: Quantiser, switch and servers.
             reduction: Number of this reduction; device noise and drawn errors depend on it.
+            first: Position of the first value in the whole gradient; they depend on it too.
         """
 
     def scale_bits(self, buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:

@@ -25,7 +25,12 @@ def supports(plan: ReductionPlan) -> bool:
 
 
 def reduce(
-    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+    gradients_NP: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    first: int = 0,
 ) -> Totals:
     """See :meth:`Backend.reduce`; the optical reduction in six lines."""
     quantizer, switch = plan.quantizer, plan.switch
@@ -37,10 +42,9 @@ def reduce(
         return Totals(nonfinite, 0, 0.0, 0.0)
     for block, value in chunks(len(scales_B), quantizer.block_size):
         rows_NP = gradients_NP[:, value]
-        codes_NP = quantizer.encode(
-            rows_NP, scales_B[block], reduction=reduction, first=value.start
-        )
-        received_P = switch(codes_NP, reduction=reduction, first=value.start)
+        place = first + value.start
+        codes_NP = quantizer.encode(rows_NP, scales_B[block], reduction=reduction, first=place)
+        received_P = switch(codes_NP, reduction=reduction, first=place)
         reduced_P = quantizer.decode(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )

@@ -25,6 +25,26 @@ def code_bytes(*, values: int, bits: int, blocks: int, scale_bytes: float = 4) -
     return values * bits / 8 + blocks * scale_bytes
 
 
+def exchange_bytes(
+    *, values: float, servers: int, bits: int, received_bits: int, blocks: float
+) -> float:
+    """Return the bytes that one of the real servers sends instead of light.
+
+    Codes go out by all-to-all and come back by all-gather, each packed to its bits and sent to
+    (N-1)/N of the servers or from there; float32 scales are compared by a ring all-reduce. Sums of
+    codes in whole words, which could be added on the way, take more: see :func:`sum_bytes`.
+    """
+    share = (servers - 1) / servers
+    return share * (values * (bits + received_bits + received_bits % 2) / 8 + 2 * blocks * 4)
+
+
+def sum_bytes(*, values: float, servers: int, bits: int, blocks: float) -> float:
+    """Return the bytes of a ring all-reduce of sums of codes, as many as fit an int32 together."""
+    largest: int = servers * (2**bits - 1)
+    fields = 31 // largest.bit_length()
+    return ring_bytes(values=1, servers=servers, bytes_per_value=4) * (values / fields + blocks)
+
+
 def thc_bytes(*, values: int, bits: int, blocks: int) -> float:
     """Return the bytes of THC: a code a value, and a norm of 4 bytes a block before it.
 

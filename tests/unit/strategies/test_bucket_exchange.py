@@ -63,6 +63,8 @@ class Signed:
 class Alone:
     """A group of this server, and perhaps another one with a problem of its own."""
 
+    rank, size = 0, 1
+
     def __init__(self, problem: str | None = None, *, stopping: bool = False) -> None:
         self.flags, self.problem = [problem is not None, stopping], problem
         self.calls = 0
@@ -191,8 +193,17 @@ class Doubling(PartwiseReducer):
     def by_parts(self) -> bool:
         return not self.together
 
+    def describe_exchange(self, servers: int) -> str:
+        return "floats"
+
     def table_of(self, places: Sequence[Place]) -> BlockTable:
         return BlockTable(places, block_size=4)
+
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        raise AssertionError("this server is a real one")
+
+    def _end_rows(self) -> None:
+        raise AssertionError("this server is a real one")
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         raise AssertionError("this server is a real one")
@@ -211,8 +222,6 @@ class Doubling(PartwiseReducer):
 
 
 class Metered(Alone):
-    size = 1
-
     def __init__(self, problem: str | None = None) -> None:
         super().__init__(problem)
         self.meter = Meter()
