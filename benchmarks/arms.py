@@ -108,6 +108,9 @@ TORCH = "torch DDP"
 TORCH_VIEWS = "torch DDP, bucket views"
 """The baseline without DDP's copies."""
 
+OPTINC_8 = "optinc 8 bits"
+"""OptINC as it is by default."""
+
 ARMS = {
     TORCH: Arm(_nothing, views=False),
     TORCH_VIEWS: Arm(_nothing),

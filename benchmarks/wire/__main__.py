@@ -15,7 +15,9 @@ also what the link alone would take for the bytes that were sent.
 
 from __future__ import annotations
 
+import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,17 +35,33 @@ from benchmarks.wire.table import COLUMNS, TITLE, draw, read_rows, rows_of
 from benchmarks.wire.worker import Task, append
 from experiments.common.options import command_parser
 from experiments.common.tables import note
-from optinc.errors import ConfigurationError
+from optinc.errors import ConfigurationError, OptINCError
 
 RUNS = Path("runs/wire")
 """Folder of the results by case."""
 
-QUICK_MINUTES = 4.5
+QUICK_MINUTES = 4.0
 """Time after which ``--quick`` begins no case."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the cases that are missing, and print all; ``--save`` keeps table and plot."""
+def main() -> None:
+    """Run the command line; errors raised on purpose are printed as one line."""
+    try:
+        run(parse())
+    except OptINCError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.status) from error
+    except KeyboardInterrupt as error:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from error
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line.
+
+    Raises:
+        ConfigurationError: If a link is none; names the legal values.
+    """
     parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="few cases, in less than 5 minutes")
     parser.add_argument("--save", action="store_true", help="keep table and plot")
@@ -60,7 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="begin no case after this time")
     parser.add_argument("--lines", type=Path, help=f"results by case (default below {RUNS})")
     options = parser.parse_args(arguments)
-    check_links(options.links)
+    for link in options.links:
+        if link != LOOPBACK and not (link.replace(".", "", 1).isdigit() and float(link) > 0):
+            raise ConfigurationError(f"--links must be Gb/s (such as 1 10) or loopback, got {link}")
+    return options
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure the cases that are missing, and print all; ``--save`` keeps table and plot."""
     quick = options.quick
     lines = options.lines or RUNS / ("quick.jsonl" if quick else "full.jsonl")
     lines.parent.mkdir(parents=True, exist_ok=True)
@@ -70,34 +95,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else all_cases(links=options.links, servers=options.servers)
     )
     minutes = options.minutes or (QUICK_MINUTES if quick else float("inf"))
-    cases = selected(found, options.only)
+    cases, code = selected(found, options.only), code_hash()
     measure(
         cases,
         lines,
+        code=code,
         seconds=options.seconds or (1.0 if quick else 10.0),
         deadline=time.time() + 60 * minutes,
     )
-    rows = rows_of(cases, read_rows(lines, code_hash()))
+    rows = rows_of(cases, read_rows(lines, code))
     publish("wire", title=TITLE, columns=COLUMNS, rows=rows, draw=draw, keep=options.save)
 
 
-def check_links(links: Sequence[str]) -> None:
-    """Refuse what is no link.
-
-    Raises:
-        ConfigurationError: Names the legal values.
-    """
-    for link in links:
-        if link != LOOPBACK and not (link.replace(".", "", 1).isdigit() and float(link) > 0):
-            raise ConfigurationError(f"--links must be Gb/s (such as 1 10) or loopback, got {link}")
-
-
-def measure(cases: list[Case], lines: Path, *, seconds: float, deadline: float) -> None:
+def measure(cases: list[Case], lines: Path, *, code: str, seconds: float, deadline: float) -> None:
     """Measure all cases that have no line yet, in as few groups of processes as possible.
 
     A case in which a process ends is noted as failed, and tried again the next time.
     """
-    code = code_hash()
     tried: set[Case] = set()
     while left := [case for case in cases if case not in tried | _done(lines, code)]:
         if time.time() > deadline:
@@ -106,9 +120,10 @@ def measure(cases: list[Case], lines: Path, *, seconds: float, deadline: float) 
         group = next(list(group) for _, group in groupby(left, lambda c: (c.link, c.servers)))
         note(f"{group[0].name}, and {len(group) - 1} more")
         task = Task(group, lines, seconds=seconds, most=20, deadline=deadline, code=code)
-        problem = serve(task)
-        if problem is not None:
-            finished = _done(lines, code)
+        problem, finished = serve(task), _done(lines, code)
+        if problem is None:
+            assert finished.issuperset(group) or time.time() > deadline, f"{lines} lacks cases"
+        else:
             failed = next(case for case in group if case not in finished)
             append(lines, {**failed.row(), "code": code, "failed": problem})
             note(f"{failed.name}: {problem}")

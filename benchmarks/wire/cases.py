@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arms import ARMS
+from benchmarks.arms import ARMS, OPTINC_8, TORCH
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,10 @@ SIZES = {
 }
 """Values of flat float32 gradients, by their bytes."""
 
-QUICK_SIZES = {"10 KB": 2_500, "1 MB": 250_000, "10 MB": 2_500_000}
+QUICK_SIZES = {"100 KB": 25_000, "10 MB": 2_500_000}
+
+QUICK_ARMS = (TORCH, "torch fp16 hook", OPTINC_8, "optinc 2 bits")
+"""What trains networks in ``--quick``; flat gradients are averaged in all ways."""
 
 QUICK_LINKS = (("1", 4), ("10", 2))
 """Links and servers of ``--quick``."""
@@ -78,17 +81,18 @@ def all_cases(*, links: Sequence[str], servers: Sequence[int]) -> Iterator[Case]
     """Yield the cases, the networks of all links before the sweeps of sizes."""
     for link in links:
         for count in servers:
-            yield from _cases(link, count, BATCHES, {})
+            yield from _trained(link, count, BATCHES, tuple(ARMS))
     for link in links:
         for count in servers:
-            yield from _cases(link, count, {}, SIZES)
+            yield from _swept(link, count, SIZES)
 
 
 def quick_cases(links: Sequence[str]) -> Iterator[Case]:
-    """Yield a few cases with all arms, on loopback if that is the only link."""
+    """Yield a few cases, on loopback where no other link is wanted."""
     chosen = [(link, count) for link, count in QUICK_LINKS if link in links]
     for link, count in chosen or [(links[0], 2)]:
-        yield from _cases(link, count, QUICK_BATCHES, QUICK_SIZES)
+        yield from _swept(link, count, QUICK_SIZES)
+        yield from _trained(link, count, QUICK_BATCHES, QUICK_ARMS)
 
 
 def selected(cases: Iterator[Case], only: str | None) -> list[Case]:
@@ -96,12 +100,15 @@ def selected(cases: Iterator[Case], only: str | None) -> list[Case]:
     return [case for case in cases if only is None or re.search(only, case.name)]
 
 
-def _cases(
-    link: str, servers: int, batches: dict[str, int], sizes: dict[str, int]
+def _trained(
+    link: str, servers: int, batches: dict[str, int], arms: Sequence[str]
 ) -> Iterator[Case]:
     for gradient, batch in batches.items():
-        for arm in ARMS:
+        for arm in arms:
             yield Case(link, servers, gradient, arm, batch=batch)
+
+
+def _swept(link: str, servers: int, sizes: dict[str, int]) -> Iterator[Case]:
     for gradient, values in sizes.items():
         for arm in ARMS:
             yield Case(link, servers, gradient, arm, values=values)

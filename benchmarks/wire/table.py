@@ -83,7 +83,7 @@ def derived(case: Case, found: Found) -> Row:
     }
     if "alone" not in measured:
         return row
-    alone, values = measured["alone"], measured["values"]
+    alone, values = measured["alone"], measured["size"]
     total = "step" if case.batch else "alone"
     baseline = found.get(Case(**{**case.row(), "arm": TORCH}), {})
     row |= {key: measured.get(key) for key in ("step", "local", "alone", "alone_cpu")}

@@ -124,7 +124,7 @@ def communicate(case: Case, shapes: list[torch.Size], task: Task) -> dict[str, f
         turns = run(jobs, task)
     most_sent = statistics.mean(turns.most_sent[0])
     return {
-        "values": sum(shape.numel() for shape in shapes),
+        "size": sum(shape.numel() for shape in shapes),
         "alone_rounds": len(turns.seconds[0]),
         "alone": median_difference(*turns.seconds),
         "alone_cpu": median_difference(*turns.cpu_seconds),
@@ -206,7 +206,7 @@ def main() -> None:
             break
         row = measure(case, task)
         if dist.get_rank() == 0:
-            append(task.results, {**case.row(), "code": task.code, **row})
+            append(task.results, {**row, **case.row(), "code": task.code})
     dist.destroy_process_group()
 
 
