@@ -105,7 +105,7 @@ def optinc_reducer(*, bits: int, servers: int) -> OptINCReducer:
 TORCH = "torch DDP"
 """The baseline, as torch has it by default."""
 
-TORCH_VIEWS = "torch DDP, bucket views"
+TORCH_VIEWS = "torch DDP, views"
 """The baseline without DDP's copies."""
 
 OPTINC_8 = "optinc 8 bits"
@@ -116,7 +116,7 @@ ARMS = {
     TORCH_VIEWS: Arm(_nothing),
     "torch fp16 hook": Arm(partial(_half, fp16_compress_hook)),
     "torch bf16 hook": Arm(partial(_half, bf16_compress_hook)),
-    "torch PowerSGD hook, rank 4": Arm(_powersgd),
+    "torch PowerSGD, rank 4": Arm(_powersgd),
     "int8 blocks": Arm(_int8_blocks),
     **{f"optinc {bits} bits": Arm(partial(_optinc, bits)) for bits in (2, 4, 8, 16)},
 }

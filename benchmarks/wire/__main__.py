@@ -31,7 +31,7 @@ from pathlib import Path
 from benchmarks.record import publish
 from benchmarks.wire.cases import LOOPBACK, Case, all_cases, code_hash, quick_cases, selected
 from benchmarks.wire.links import Place, loopback, star
-from benchmarks.wire.table import COLUMNS, TITLE, draw, read_rows, rows_of
+from benchmarks.wire.table import COLUMNS, TITLE, WIDTH, draw, notes, read_rows, rows_of
 from benchmarks.wire.worker import Task, append
 from experiments.common.options import command_parser
 from experiments.common.tables import note
@@ -74,7 +74,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="REGEX",
         help="cases such as '1 Gb/s, 4 servers, resnet50, optinc 8 bits' in which this is found",
     )
-    parser.add_argument("--seconds", type=float, help="time of one measurement (default 10)")
+    parser.add_argument("--seconds", type=float, help="time of one measurement (default 5)")
     parser.add_argument("--minutes", type=float, help="begin no case after this time")
     parser.add_argument("--lines", type=Path, help=f"results by case (default below {RUNS})")
     options = parser.parse_args(arguments)
@@ -100,11 +100,20 @@ def run(options: argparse.Namespace) -> None:
         cases,
         lines,
         code=code,
-        seconds=options.seconds or (1.0 if quick else 10.0),
+        seconds=options.seconds or (1.0 if quick else 5.0),
         deadline=time.time() + 60 * minutes,
     )
     rows = rows_of(cases, read_rows(lines, code))
-    publish("wire", title=TITLE, columns=COLUMNS, rows=rows, draw=draw, keep=options.save)
+    publish(
+        "wire",
+        title=TITLE,
+        columns=COLUMNS,
+        rows=rows,
+        draw=draw,
+        keep=options.save,
+        notes=notes(),
+        width=WIDTH,
+    )
 
 
 def measure(cases: list[Case], lines: Path, *, code: str, seconds: float, deadline: float) -> None:

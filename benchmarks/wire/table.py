@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,46 @@ from experiments.common.tables import Column
 TITLE = "On the wire: training steps over links of a given speed"
 
 COLUMNS = [
-    Column("link, Gb/s", "link"),
+    Column("Gb/s", "link"),
     Column("servers", "servers", ".0f"),
     Column("gradient", "gradient"),
-    Column("batch", "batch", ".0f"),
     Column("averaged by", "arm"),
     Column("step, s", "step", ".4f"),
-    Column("without exchange, s", "local", ".4f"),
-    Column("exchange alone, s", "alone", ".4f"),
-    Column("times as fast as torch DDP", "faster", ".2f"),
+    Column("no exchange, s", "local", ".4f"),
+    Column("exchange, s", "alone", ".4f"),
+    Column("speed-up", "faster", ".2f"),
     Column("hidden", "hidden", ".0%"),
-    Column("link alone, s", "link_seconds", ".4f"),
+    Column("link, s", "link_seconds", ".4f"),
     Column("algbw, GB/s", "algbw", ".3f"),
     Column("busbw, GB/s", "busbw", ".3f"),
-    Column("bytes a value", "per_value", ".3f"),
+    Column("B a value", "per_value", ".3f"),
     Column("frames, MB", "frames", ".3f"),
-    Column("CPU of exchange, s", "alone_cpu", ".4f"),
+    Column("CPU, s", "alone_cpu", ".4f"),
     Column("note", "note"),
 ]
 """Columns; how each is derived is told by :func:`derived`."""
+
+WIDTH = 200
+"""Characters of a line of the table on the console."""
+
+
+def notes() -> str:
+    """Return what the columns mean, and what the servers shared."""
+    batches = ", ".join(f"{name} {batch}" for name, batch in BATCHES.items())
+    return (
+        f"All servers share the {len(os.sched_getaffinity(0))} cores of this machine, one thread "
+        f"each, so steps are longer than on servers of their own. Samples a server: {batches} "
+        "(`--quick`: fewer). *step* is forward, backward and SGD; *no exchange* the same within "
+        "`no_sync`; *exchange* a backward pass that computes nothing; medians over rounds of the "
+        "slowest server. *speed-up* is torch DDP's time over this one, of a step, or of the "
+        "exchange where nothing is trained. *hidden* is the share of the exchange that does not "
+        "lengthen the step. *algbw* is the float32 gradient's bytes over the time of the exchange, "
+        "*busbw* that times 2(N-1)/N (nccl-tests). *B a value* is the payload a server gives to "
+        "its TCP sockets, *frames* all Ethernet frames of the busiest server, *link* the time that "
+        "the link alone takes for them, *CPU* the processor time of a server's exchange. PowerSGD "
+        "waits for each bucket: with gloo, several at once wait for each other for ever."
+    )
+
 
 Found = dict[Case, dict[str, Any]]
 """Measurements by case."""
