@@ -117,3 +117,17 @@ def test_no_case_begins_after_the_deadline(
 def test_a_wrong_link_is_one_clear_error(link: str) -> None:
     with pytest.raises(ConfigurationError, match=f"--links must be Gb/s .*got {link}"):
         wire.parse([f"--links={link}"])
+
+
+def test_ctrl_c_is_no_error_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wire, "run", stop)
+    monkeypatch.setattr("sys.argv", ["wire", "--quick"])
+    with pytest.raises(SystemExit) as ended:
+        wire.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped; run the same command again to go on\n"
