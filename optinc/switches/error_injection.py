@@ -154,6 +154,9 @@ class ErrorInjectionSwitch(OpticalSwitch):
     servers. A receiver emits no code outside 0 to 2^B - 1: errors that lead there are cut. Where
     the distribution is one of wrong bits, they are flipped in the average.
 
+    With ``optinc.downlink=decimal`` errors are in units of the last place of the sum that comes
+    back, 1/N of a code, and B is the number of its bits.
+
     Args:
         scenario: Bits, servers and rounding.
         errors: Distribution of the errors.
@@ -171,15 +174,20 @@ class ErrorInjectionSwitch(OpticalSwitch):
                 "optinc/fidelity=error_injection adds errors to the exact average; with it "
                 "optinc.topology.quantize must be top"
             )
-        largest = 2**scenario.bits - 1
+        self._largest = largest = 2**scenario.received_bits - 1
         beyond = [error for error in errors.values if abs(error) > largest]
         if beyond:
             raise ConfigurationError(
                 f"optinc.errors.values holds {beyond}, but codes of optinc.bits={scenario.bits} "
-                f"are 0 to {largest}"
+                f"are received as 0 to {largest}"
             )
         self.errors = errors
         self.seed = seed
+
+    @property
+    def by_position(self) -> bool:
+        """See :attr:`OpticalSwitch.by_position`; errors are drawn for a chunk."""
+        return self.exact
 
     @property
     def sum_code(self) -> SumCode | None:
@@ -199,5 +207,5 @@ class ErrorInjectionSwitch(OpticalSwitch):
             positions, errors = positions.to(codes_NP.device), errors.to(codes_NP.device)
             right = received_P[positions]
             wrong = right ^ errors if self.errors.flipped else right + errors
-            received_P[positions] = wrong.clamp(0, 2**self.scenario.bits - 1)
+            received_P[positions] = wrong.clamp(0, self._largest)
         return received_P

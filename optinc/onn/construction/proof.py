@@ -138,9 +138,8 @@ def prove(network: OpticalNetwork, scenario: Scenario, *, lookahead: bool) -> Ev
 
 def provable(scenario: Scenario) -> bool:
     """Whether :func:`prove` knows the integers of a scenario."""
-    return (scenario.servers, scenario.group, scenario.level) == (4, 1, 1) and (
-        scenario.onn_inputs >= 3
-    )
+    known = (scenario.servers, scenario.group, scenario.level) == (4, 1, 1)
+    return known and scenario.onn_inputs >= 3 and not scenario.returns_sum
 
 
 class _Ripple:
