@@ -254,9 +254,7 @@ class MixedBitsReducer(PartwiseReducer):
             own = Part(torch.cat(views), table)
             reducer.error_every = self.error_every
             reducer._reduce_part(own, group)
-            for view, values in zip(
-                views, torch.split(own.buffer_V, [len(v) for v in views]), strict=True
-            ):
+            for view, (_, values) in zip(views, table.pieces(own.buffer_V), strict=True):
                 view.copy_(values)
             self._split.append((reducer, own))
 

@@ -61,6 +61,7 @@ class OptINCReducer(GroupwiseReducer):
         error_feedback: Whether servers add what their codes left out to their next gradient. The
             accounting then compares with the mean of what they meant to send.
         rotation: ``hadamard`` rotates whole blocks before they are quantised, or ``none``.
+        clip: Root mean squares of its block beyond which a server clips a value; None does not.
 
     Attributes:
         senders: What the servers do beside quantising.
@@ -79,6 +80,7 @@ class OptINCReducer(GroupwiseReducer):
         backend: BackendName = "auto",
         error_feedback: bool = False,
         rotation: Rotation = "none",
+        clip: float | None = None,
     ) -> None:
         if quantizer.bits != switch.scenario.bits:
             raise ConfigurationError(
@@ -95,7 +97,9 @@ class OptINCReducer(GroupwiseReducer):
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
-        self.senders = Senders(quantizer, error_feedback=error_feedback, rotation=rotation)
+        self.senders = Senders(
+            quantizer, error_feedback=error_feedback, rotation=rotation, clip=clip
+        )
         self._memory = Memory()
         self._rows_totals, self._rows_values = Totals(), 0
         self._found: NonFiniteGradientError | None = None

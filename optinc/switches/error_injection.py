@@ -20,8 +20,8 @@ from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.sum_code import CodeSums, SumCode
 
-MOST_BITS = 16
-"""Bits of the longest code."""
+MOST_BITS = 24
+"""Bits of the longest code that comes back: the whole sum over 256 servers of 16 bits each."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class ErrorDistribution:
         """
         if not 0 <= bit < MOST_BITS:
             raise ConfigurationError(
-                f"optinc.errors.bit must be 0 (the last place) to optinc.bits - 1, got {bit}"
+                "optinc.errors.bit must be 0 (the last place) to the bits that come back less 1, "
+                f"got {bit}"
             )
         return cls(rate=rate, values={1 << bit: 1.0}, flipped=True)
 

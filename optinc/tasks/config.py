@@ -38,6 +38,7 @@ class QuantizationConfig:
     blocks: str = MISSING
     error_feedback: bool = MISSING
     rotation: str = MISSING
+    clip: float | None = MISSING
     seed: int = MISSING
 
 
@@ -195,7 +196,7 @@ def _check_senders(cfg: DictConfig) -> None:
         ConfigurationError: Names the setting and the reducers that read it.
     """
     read, quantization = training_settings(cfg), cfg.optinc.quantization
-    off = {"error_feedback": False, "rotation": "none"}
+    off = {"error_feedback": False, "rotation": "none", "clip": None}
     for name, value in off.items():
         setting = f"optinc.quantization.{name}"
         if quantization[name] != value and setting not in read:

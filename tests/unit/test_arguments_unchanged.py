@@ -210,6 +210,7 @@ def signal_calls() -> Iterator[Call]:
     yield call(BlockQuantizer.encode, quantizer, gradients, scales)
     yield call(BlockQuantizer.decode, quantizer, codes[0], scales)
     yield call(outputs.ideal_average, codes, scenario())
+    yield call(outputs.average_of_total, codes.sum(0), scenario())
     words = torch.arange(5)
     yield call(randomness.philox, (words, words, words, words), (1, 2))
     yield call(randomness.random_bits, words, seed=1, reduction=2)

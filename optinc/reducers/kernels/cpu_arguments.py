@@ -57,9 +57,10 @@ class Tables(NamedTuple):
             ``gather_marked``, bit 15 marks codes that differ from the ideal average.
         wrong: uint8 [combinations / 8]: on the path ``corrections``, a bitmap of the codes that
             differ from the ideal average.
-        parts: float32 [K - 1]: 1 / weight of each ONN input but the last in a code, a power of 2.
-            This and the following array are padded with zeros to a multiple of three.
-        steps: int32 [K - 1]: ``index = code + sum_k steps_k * floor(code * parts_k)``.
+        shifts: int32 [K - 1]: log2 of the weight of each ONN input but the last in a code.
+            This and the following array are padded with zeros to a multiple of three, at least
+            three.
+        steps: int32 [K - 1]: ``index = code + sum_k steps_k * (code >> shifts_k)``.
         entries: uint64 [combinations]; this and the following arrays on the path ``outcomes``,
             of :class:`optinc.switches.outcomes.Outcomes`. The second word is the upper half.
         rows: int32 [combinations, 2].
@@ -68,7 +69,7 @@ class Tables(NamedTuple):
 
     codes: NDArray[np.uint16]
     wrong: NDArray[np.uint8]
-    parts: NDArray[np.float32]
+    shifts: NDArray[np.int32]
     steps: NDArray[np.int32]
     entries: NDArray[np.uint64]
     rows: NDArray[np.int32]

@@ -2,8 +2,7 @@
 
 Every loop runs over one tile of a block without a branch, so that LLVM vectorises it. Integers
 below 2^24 are kept in float32, where their sums and products are exact. Nothing but the accounting
-may be reassociated or contracted. ``reduce`` and ``play`` are long because a call that passes
-arrays takes as long as dozens of values.
+may be reassociated or contracted.
 """
 
 # Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, T values of a
@@ -12,10 +11,13 @@ arrays takes as long as dozens of values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
 import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -39,6 +41,30 @@ MARK_BIT, UNMARKED = np.uint16(15), np.uint16(0x7FFF)
 MAGNITUDE = np.int32(0x7FFFFFFF)
 INFINITE = np.int32(0x7F800000)
 """Bit pattern of infinity; without their sign, patterns of NaN lie above."""
+
+
+def has_multiply_add() -> bool:
+    """Return whether the processor multiplies and adds in one instruction, as most since 2013."""
+    try:
+        return bool(binding.get_host_cpu_features().get("fma", True))
+    except RuntimeError:
+        # LLVM does not know the processor.
+        return False
+
+
+HAS_MULTIPLY_ADD = has_multiply_add()
+
+LEAST_INVERTIBLE, MOST_INVERTIBLE = np.int32((127 - 80) << 23), np.int32((127 + 126) << 23)
+"""Bit patterns of 2^-80 and 2^126: between them a block is divided by :func:`quotient`."""
+
+TOGETHER, INDEXED = 4, 3
+"""Servers quantised at once, and ONN inputs of their index: all but the last of the paper's four.
+
+The sums of so many stay in registers, which makes half the loads and stores of one at a time.
+"""
+
+LINE = 16
+"""Values of a cache line."""
 
 MAGIC = np.float32(1.5 * 2**23)
 """Adding and subtracting it rounds floats below 2^22 to the nearest integer, ties to even."""
@@ -65,15 +91,21 @@ def compiled(function: Callable[..., Any]) -> Any:
     A change of this file renews the code: every constant and function compiled into it stands here.
     """
     try:
-        return part(function, cache=True)
+        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:
         # Neither folder can be written: every process compiles for itself.
-        return part(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def part(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile a function that other compiled functions call; it is kept with them."""
-    return numba.njit(nogil=True, error_model="numpy", **options)(function)
+    """Compile a function that other compiled functions call; it is kept with them.
+
+    Parts allocate nothing, so they do without reference counts (``_nrt``), whose atomic additions
+    for every slice took a third of the time. ``forceinline`` saves their arguments: those of a call
+    that passes :class:`Tables` take as long as dozens of values.
+    """
+    options = {"nogil": True, "error_model": "numpy", "forceinline": True, **options}
+    return numba.njit(_nrt=False, **options)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -84,6 +116,57 @@ def inlined(function: Callable[..., Any]) -> Any:
 def accounting(function: Callable[..., Any]) -> Any:
     """Compile sums whose order decides no gradient."""
     return part(function, fastmath={"reassoc", "nsz", "contract"})
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply_add(_typing: Any, _a: Any, _b: Any, _c: Any) -> Any:
+    """Return ``a * b + c``, rounded once."""
+    float32 = types.float32
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return float32(float32, float32, float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_typing: Any, array: Any, _index: Any) -> Any:
+    """Ask for the cache line of ``array[index]``, which may lie beyond the array's end."""
+    read, second_level, data = 0, 2, 1
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = context.make_array(array)(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(values, [arguments[1]]), ir.IntType(8).as_pointer())
+        integer = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [address.type, integer, integer, integer])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
+        builder.call(function, [address, integer(read), integer(second_level), integer(data)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
+@part
+def fetch(values_V: Floats, first: int, stride: int, length: int, servers: int) -> None:
+    """Ask for a tile of every server, so that it arrives while another is reduced."""
+    for n in range(servers):
+        for i in range(0, length, LINE):
+            prefetch(values_V, first + n * stride + i)
+
+
+@part
+def quotient(value: np.float32, by: np.float32, inverse: np.float32) -> np.float32:
+    """Return ``value / by`` as division rounds it, with ``inverse`` = 1 / ``by`` rounded.
+
+    Three instructions, where a division takes as long as ten. The product with an inverse that is
+    rounded to nearest is corrected by its residual to the nearest float (Markstein, IBM J. Res.
+    Dev. 34, 111, 1990; Brisebarre, Muller, Raina, IEEE Trans. Comput. 53, 1069, 2004), as long as
+    nothing underflows: the residual is a multiple of 2^-48 of the value, or zero.
+    """
+    if not HAS_MULTIPLY_ADD:
+        return value / by
+    near = value * inverse
+    return multiply_add(multiply_add(-near, by, value), inverse, near)
 
 
 @part
@@ -146,46 +229,63 @@ def average(total_T: Floats, received_T: Floats, numbers: Numbers) -> None:
     A quotient below 2^16 of at most 128 inputs differs from every integer and half it does not
     equal by more than its rounding error.
     """
+    by, inverse = numbers.fan_in, ONE / numbers.fan_in
     for i in range(len(total_T)):
-        received_T[i] = total_T[i] / numbers.fan_in
+        received_T[i] = quotient(total_T[i], by, inverse)
     scale_and_round(received_T, ONE, numbers.average_rounding)
 
 
 @part
-def apply_corrections(index_T: Integers, received_T: Floats, tables: Tables) -> int:
-    """Replace ideal codes at wrong table entries; return the number of wrong codes."""
+def apply_corrections(
+    index_T: Integers, received_T: Floats, found_T: Integers, tables: Tables
+) -> int:
+    """Replace ideal codes at wrong table entries; return the number of wrong codes.
+
+    ``found_T`` is scratch memory: where the wrong codes are, found without a branch that a
+    processor could guess wrong.
+    """
     wrong, codes = tables.wrong, tables.codes
     count = np.uint32(0)
     for i in range(len(index_T)):
         index = np.uint32(index_T[i])
+        found_T[count] = i
         count += (wrong[index >> np.uint32(3)] >> (index & np.uint32(7))) & np.uint32(1)
-    if count > 0:
-        for i in range(len(index_T)):
-            index = np.uint32(index_T[i])
-            if (wrong[index >> np.uint32(3)] >> (index & np.uint32(7))) & np.uint32(1):
-                received_T[i] = codes[index]
+    for c in range(count):
+        i = found_T[c]
+        received_T[i] = codes[np.uint32(index_T[i])]
     return np.int64(count)
 
 
 @part
-def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
-    """Replace ideal codes by table entries; return the number of wrong codes."""
-    codes, count = tables.codes, 0
+def look_up(index_T: Integers, codes: NDArray[np.uint16]) -> None:
+    """Replace indices by table entries: alone in its loop, a load costs least."""
     for i in range(len(index_T)):
-        received = np.float32(codes[np.uint32(index_T[i])])
-        count += received != received_T[i]
+        index_T[i] = np.int32(codes[np.uint32(index_T[i])])
+
+
+@part
+def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
+    """Replace ideal codes, and indices, by table entries; return the number of wrong codes."""
+    look_up(index_T, tables.codes)
+    count = np.int32(0)
+    for i in range(len(index_T)):
+        received = np.float32(index_T[i])
+        count += np.int32(received != received_T[i])
         received_T[i] = received
-    return count
+    return np.int64(count)
 
 
 @part
 def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
-    """Look codes up in a table that marks wrong entries; return the number of wrong codes."""
-    codes, count = tables.codes, np.uint32(0)
+    """Look codes up in a table that marks wrong entries; return the number of wrong codes.
+
+    Indices become table entries.
+    """
+    look_up(index_T, tables.codes)
+    count = np.int32(0)
     for i in range(len(index_T)):
-        entry = codes[np.uint32(index_T[i])]
-        count += np.uint32(entry >> MARK_BIT)
-        received_T[i] = np.float32(entry & UNMARKED)
+        count += np.int32(index_T[i] >> np.int32(MARK_BIT))
+        received_T[i] = np.float32(np.int32(index_T[i] & np.int32(UNMARKED)))
     return np.int64(count)
 
 
@@ -193,12 +293,15 @@ def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
 def receive_codes(
     total_T: Floats, index_T: Integers, received_T: Floats, numbers: Numbers, tables: Tables
 ) -> int:
-    """Turn sums of codes or indices into received codes; return the number of wrong codes."""
+    """Turn sums of codes or indices into received codes; return the number of wrong codes.
+
+    Sums and indices are overwritten.
+    """
     if numbers.path == GATHER_MARKED:
         return gather_marked(index_T, received_T, tables)
     average(total_T, received_T, numbers)
     if numbers.path == CORRECTIONS:
-        return apply_corrections(index_T, received_T, tables)
+        return apply_corrections(index_T, received_T, total_T.view(np.int32), tables)
     if numbers.path == GATHER:
         return gather(index_T, received_T, tables)
     return 0
@@ -308,9 +411,10 @@ def draw_codes(
 @part
 def decode(received_T: Floats, out_T: Floats, scale: np.float32, numbers: Numbers) -> None:
     """Turn codes into gradients ``out_T``, and in place into units of the scale."""
+    by, inverse = numbers.decode_divisor, ONE / numbers.decode_divisor
     for i in range(len(received_T)):
         steps = received_T[i] * numbers.decode_fan_in - numbers.decode_zero
-        unit = steps / numbers.decode_divisor
+        unit = quotient(steps, by, inverse)
         received_T[i] = unit
         out_T[i] = unit * scale
 
@@ -330,17 +434,17 @@ def squares(sum_T: Floats, reduced_T: Floats, share: np.float32) -> tuple[np.flo
 @part
 def add_index(value_T: Floats, index_T: Integers, zero: np.int32, tables: Tables) -> None:
     """Add the mixed-radix index of the codes ``value + zero``, less the codes."""
-    parts, steps, base = tables.parts, tables.steps, np.float32(zero)
+    shifts, steps = tables.shifts, tables.steps
     # Three ONN inputs at once: all but the last of the paper's four.
     for k in range(0, len(steps), 3):
-        part_0, part_1, part_2 = parts[k], parts[k + 1], parts[k + 2]
+        shift_0, shift_1, shift_2 = shifts[k], shifts[k + 1], shifts[k + 2]
         step_0, step_1, step_2 = steps[k], steps[k + 1], steps[k + 2]
         for i in range(len(value_T)):
-            code = value_T[i] + base
+            code = np.int32(np.int32(value_T[i]) + zero)
             index_T[i] += np.int32(
-                np.int32(np.int32(code * part_0) * step_0)
-                + np.int32(np.int32(code * part_1) * step_1)
-                + np.int32(np.int32(code * part_2) * step_2)
+                np.int32(shifted(code, shift_0) * step_0)
+                + np.int32(shifted(code, shift_1) * step_1)
+                + np.int32(shifted(code, shift_2) * step_2)
             )
 
 
@@ -351,9 +455,100 @@ def divisor(bits: np.int32, scale: np.float32) -> np.float32:
 
 
 @part
+def quantised(
+    value: np.float32, by: np.float32, inverse: np.float32, qmax: np.float32
+) -> tuple[np.float32, np.float32]:
+    """Return a value in units of the scale, and its code less ``zero``, ties to even."""
+    unit = quotient(value, by, inverse)
+    return unit, nearest(unit * qmax)
+
+
+def sum_of_four(*, indexed: bool) -> Any:
+    """Compile the loop that quantises :data:`TOGETHER` servers, with or without their indices."""
+
+    def add(
+        row_0T: Floats,
+        row_1T: Floats,
+        row_2T: Floats,
+        row_3T: Floats,
+        by: np.float32,
+        numbers: Numbers,
+        tables: Tables,
+        sum_T: Floats,
+        total_T: Floats,
+        index_T: Integers,
+    ) -> None:
+        inverse, qmax, zero = ONE / by, numbers.qmax, numbers.zero
+        if indexed:
+            shift_0, shift_1, shift_2 = tables.shifts[0], tables.shifts[1], tables.shifts[2]
+            step_0, step_1, step_2 = tables.steps[0], tables.steps[1], tables.steps[2]
+        for i in range(len(row_0T)):
+            unit_0, code_0 = quantised(row_0T[i], by, inverse, qmax)
+            unit_1, code_1 = quantised(row_1T[i], by, inverse, qmax)
+            unit_2, code_2 = quantised(row_2T[i], by, inverse, qmax)
+            unit_3, code_3 = quantised(row_3T[i], by, inverse, qmax)
+            sum_T[i] += (unit_0 + unit_1) + (unit_2 + unit_3)
+            total_T[i] += (code_0 + code_1) + (code_2 + code_3)
+            if indexed:
+                a, b = np.int32(np.int32(code_0) + zero), np.int32(np.int32(code_1) + zero)
+                c, d = np.int32(np.int32(code_2) + zero), np.int32(np.int32(code_3) + zero)
+                index_T[i] += np.int32(
+                    np.int32(step_0 * sum_of_floors(a, b, c, d, shift_0))
+                    + np.int32(step_1 * sum_of_floors(a, b, c, d, shift_1))
+                    + np.int32(step_2 * sum_of_floors(a, b, c, d, shift_2))
+                )
+
+    return part(add)
+
+
+@part
+def sum_of_floors(a: np.int32, b: np.int32, c: np.int32, d: np.int32, shift: np.int32) -> np.int32:
+    """Return the sum of four codes, each divided by ``2^shift`` and rounded down."""
+    return np.int32(
+        np.int32(shifted(a, shift) + shifted(b, shift))
+        + np.int32(shifted(c, shift) + shifted(d, shift))
+    )
+
+
+@part
+def shifted(value: np.int32, shift: np.int32) -> np.int32:
+    """Shift to the right; the mask tells LLVM that 32 bits are enough."""
+    return np.int32(value >> np.int32(shift & np.int32(31)))
+
+
+add_four, add_and_index_four = sum_of_four(indexed=False), sum_of_four(indexed=True)
+
+
+@part
+def add_one(
+    row_T: Floats,
+    by: np.float32,
+    exact: bool,
+    numbers: Numbers,
+    sum_T: Floats,
+    total_T: Floats,
+    value_T: Floats,
+) -> None:
+    """Quantise one server: add to the sums, and write its codes less ``zero``."""
+    inverse = ONE / by
+    if exact:
+        for i in range(len(row_T)):
+            value_T[i] = quotient(row_T[i], by, inverse)
+            sum_T[i] += value_T[i]
+    else:
+        for i in range(len(row_T)):
+            value_T[i] = row_T[i] / by
+            sum_T[i] += value_T[i]
+    scale_and_round(value_T, numbers.qmax, numbers.rounding)
+    for i in range(len(row_T)):
+        total_T[i] += value_T[i]
+
+
+@part
 def sum_servers(
     values_V: Floats,
     stride: int,
+    bits: np.int32,
     by: np.float32,
     numbers: Numbers,
     tables: Tables,
@@ -361,26 +556,156 @@ def sum_servers(
     index_T: Integers,
 ) -> None:
     """Quantise a tile of every server; sum values in units of the scale, codes and indices."""
-    length = len(index_T)
+    length, servers = len(index_T), int(numbers.servers)
     value_T, sum_T, total_T = scratch_4T[0, :length], scratch_4T[1, :length], scratch_4T[2, :length]
     sum_T[:] = ZERO
     total_T[:] = numbers.servers * np.float32(numbers.zero)
-    if numbers.path != INTEGER:
+    indexed = numbers.path != INTEGER
+    if indexed:
         index_T[:] = 0
-    for n in range(int(numbers.servers)):
+    # Residuals of values below 2^-18 of the scale may underflow, but their code is that of 0 all
+    # the same, unless the servers round down.
+    exact = numbers.rounding == HALF_EVEN and LEAST_INVERTIBLE <= bits < MOST_INVERTIBLE
+    by_four = exact and (not indexed or len(tables.steps) == INDEXED)
+    together = servers // TOGETHER * TOGETHER if by_four else 0
+    for n in range(0, together, TOGETHER):
+        first = n * stride
+        row_0T = values_V[first : first + length]
+        row_1T = values_V[first + stride : first + stride + length]
+        row_2T = values_V[first + 2 * stride : first + 2 * stride + length]
+        row_3T = values_V[first + 3 * stride : first + 3 * stride + length]
+        if indexed:
+            add_and_index_four(
+                row_0T, row_1T, row_2T, row_3T, by, numbers, tables, sum_T, total_T, index_T
+            )
+        else:
+            add_four(row_0T, row_1T, row_2T, row_3T, by, numbers, tables, sum_T, total_T, index_T)
+    for n in range(together, servers):
         row_T = values_V[n * stride : n * stride + length]
-        for i in range(length):
-            unit = row_T[i] / by
-            value_T[i] = unit
-            sum_T[i] += unit
-        scale_and_round(value_T, numbers.qmax, numbers.rounding)
-        for i in range(length):
-            total_T[i] += value_T[i]
-        if numbers.path != INTEGER:
+        add_one(row_T, by, exact, numbers, sum_T, total_T, value_T)
+        if indexed:
             add_index(value_T, index_T, numbers.zero, tables)
-    if numbers.path != INTEGER:
+    if indexed:
         for i in range(length):
             index_T[i] += np.int32(total_T[i])
+
+
+class Scratch(NamedTuple):
+    """Memory of one thread, for the values of a tile.
+
+    Attributes:
+        floats_4T: Values and codes of a server, sum of values, sum of codes, received codes.
+        integers_2T: Indices, and what :func:`draw_codes` finds.
+        words_H: Random bits.
+        bits_1: Bit pattern of a scale.
+    """
+
+    floats_4T: Floats
+    integers_2T: Integers
+    words_H: NDArray[np.uint32]
+    bits_1: Integers
+
+
+@part
+def draw_zeros(
+    start: int,
+    stop: int,
+    draws: Draws,
+    tables: Tables,
+    totals_5: NDArray[np.float64],
+    scratch: Scratch,
+) -> None:
+    """Draw what a chip makes of the zeros that a block with a non-finite value sends."""
+    for begin in range(start, stop, TILE):
+        length = min(TILE, stop - begin)
+        index_T, found_T = scratch.integers_2T[0, :length], scratch.integers_2T[1]
+        received_T = scratch.floats_4T[3, :length]
+        index_T[:] = draws.zero_index
+        wrong, expected = draw_codes(
+            index_T, received_T, scratch.words_H, found_T, draws.first + begin, draws, tables
+        )
+        totals_5[1] += wrong
+        totals_5[4] += expected
+
+
+@part
+def reduce_block(
+    values_V: Floats,
+    stride: int,
+    bits: np.int32,
+    start: int,
+    out_P: Floats,
+    numbers: Numbers,
+    tables: Tables,
+    draws: Draws,
+    totals_5: NDArray[np.float64],
+    scratch: Scratch,
+) -> None:
+    """Reduce a finite block, whose largest magnitude has these ``bits``."""
+    scratch.bits_1[0] = bits
+    scale = scratch.bits_1.view(np.float32)[0]
+    by, square = divisor(bits, scale), np.float64(scale) * np.float64(scale)
+    stop, servers = min(start + numbers.block_size, len(out_P)), int(numbers.servers)
+    for begin in range(start, stop, TILE):
+        length = min(TILE, stop - begin)
+        sum_T, total_T = scratch.floats_4T[1, :length], scratch.floats_4T[2, :length]
+        received_T, index_T = scratch.floats_4T[3, :length], scratch.integers_2T[0, :length]
+        fetch(values_V, begin + length, stride, length, servers)
+        sum_servers(values_V[begin:], stride, bits, by, numbers, tables, scratch.floats_4T, index_T)
+        if numbers.path == OUTCOMES:
+            words_H, found_T, place = scratch.words_H, scratch.integers_2T[1], draws.first + begin
+            wrong, expected = draw_codes(
+                index_T, received_T, words_H, found_T, place, draws, tables
+            )
+            totals_5[1] += wrong
+            totals_5[4] += expected
+        else:
+            totals_5[1] += receive_codes(total_T, index_T, received_T, numbers, tables)
+        decode(received_T, out_P[begin : begin + length], scale, numbers)
+        error, mean = squares(sum_T, received_T, ONE / numbers.servers)
+        totals_5[2] += square * error
+        totals_5[3] += square * mean
+
+
+@part
+def reduce_range(
+    values_V: Floats,
+    bits_V: Integers,
+    stride: int,
+    out_P: Floats,
+    numbers: Numbers,
+    tables: Tables,
+    draws: Draws,
+    totals_5: NDArray[np.float64],
+    number: int,
+    scratch: Scratch,
+) -> None:
+    """Reduce one range of blocks; ``totals_5`` becomes its totals."""
+    totals_5[:] = 0.0
+    values = numbers.range_blocks * numbers.block_size
+    for start in range(number * values, min((number + 1) * values, len(out_P)), numbers.block_size):
+        stop = min(start + numbers.block_size, len(out_P))
+        bits = block_bits(bits_V[start:], stride, stop - start, numbers)
+        if bits < INFINITE:
+            reduce_block(
+                values_V,
+                stride,
+                bits,
+                start,
+                out_P,
+                numbers,
+                tables,
+                draws,
+                totals_5,
+                scratch,
+            )
+            continue
+        totals_5[0] += 1
+        if numbers.propagate:
+            out_P[start:stop] = NAN
+            totals_5[1] += numbers.wrong_zero * (stop - start)
+            if numbers.path == OUTCOMES:
+                draw_zeros(start, stop, draws, tables, totals_5, scratch)
 
 
 @compiled
@@ -402,56 +727,25 @@ def reduce(
     of them. Row r of ``totals_R5`` becomes the :class:`Totals` of range r.
     """
     tile = min(numbers.block_size, TILE)
-    scratch_4T, integers_T = np.empty((4, tile), np.float32), np.empty(tile, np.int32)
-    words_H, found_T = np.empty(RANDOM_WORDS, np.uint32), np.empty(tile, np.int32)
-    bits_1 = np.empty(1, np.int32)
-    scale_1 = bits_1.view(np.float32)
-    size, blocks = numbers.block_size, -(-len(out_P) // numbers.block_size)
+    scratch = Scratch(
+        np.empty((4, tile), np.float32),
+        np.empty((2, tile), np.int32),
+        np.empty(RANDOM_WORDS, np.uint32),
+        np.empty(1, np.int32),
+    )
     for number in range(first, last):
-        totals_5 = totals_R5[number]
-        totals_5[:] = 0.0
-        start_block = number * numbers.range_blocks
-        for block in range(start_block, min(start_block + numbers.range_blocks, blocks)):
-            start, stop = block * size, min((block + 1) * size, len(out_P))
-            bits = block_bits(bits_V[start:], stride, stop - start, numbers)
-            if bits >= INFINITE:
-                totals_5[0] += 1
-                if numbers.propagate:
-                    out_P[start:stop] = NAN
-                    totals_5[1] += numbers.wrong_zero * (stop - start)
-                if numbers.path != OUTCOMES or not numbers.propagate:
-                    continue
-                for begin in range(start, stop, TILE):
-                    length = min(TILE, stop - begin)
-                    index_T, received_T = integers_T[:length], scratch_4T[3, :length]
-                    index_T[:] = draws.zero_index
-                    wrong, expected = draw_codes(
-                        index_T, received_T, words_H, found_T, draws.first + begin, draws, tables
-                    )
-                    totals_5[1] += wrong
-                    totals_5[4] += expected
-                continue
-            bits_1[0] = bits
-            scale = scale_1[0]
-            by, square = divisor(bits, scale), np.float64(scale) * np.float64(scale)
-            for begin in range(start, stop, TILE):
-                end = min(begin + TILE, stop)
-                index_T, received_T = integers_T[: end - begin], scratch_4T[3, : end - begin]
-                sum_servers(values_V[begin:], stride, by, numbers, tables, scratch_4T, index_T)
-                total_T = scratch_4T[2, : end - begin]
-                if numbers.path == OUTCOMES:
-                    wrong, expected = draw_codes(
-                        index_T, received_T, words_H, found_T, draws.first + begin, draws, tables
-                    )
-                    totals_5[1] += wrong
-                    totals_5[4] += expected
-                else:
-                    totals_5[1] += receive_codes(total_T, index_T, received_T, numbers, tables)
-                decode(received_T, out_P[begin:end], scale, numbers)
-                sum_T = scratch_4T[1, : end - begin]
-                error, mean = squares(sum_T, received_T, ONE / numbers.servers)
-                totals_5[2] += square * error
-                totals_5[3] += square * mean
+        reduce_range(
+            values_V,
+            bits_V,
+            stride,
+            out_P,
+            numbers,
+            tables,
+            draws,
+            totals_R5[number],
+            number,
+            scratch,
+        )
 
 
 @part

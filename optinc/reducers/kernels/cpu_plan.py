@@ -119,7 +119,7 @@ def tables_of(plan: ReductionPlan) -> Tables:
 _NO_TABLES = Tables(
     codes=np.empty(0, np.uint16),
     wrong=np.empty(0, np.uint8),
-    parts=np.empty(0, np.float32),
+    shifts=np.empty(0, np.int32),
     steps=np.empty(0, np.int32),
     entries=np.empty(0, np.uint64),
     rows=np.empty((0, 2), np.int32),
@@ -135,8 +135,8 @@ def _derive(switch: TabulatedSwitch, path: int) -> Tables:
     # With h_k = floor(code / weight_k), input k of a code is h_k - 4^size_k h_(k-1), and its index
     # is linear in the inputs.
     rest = range(scenario.onn_inputs - 1)
-    filling = (0, -len(rest) % 3)
-    parts = [1 / 4 ** lower[k] for k in rest]
+    filling = (0, -len(rest) % 3 if rest else 3)
+    shifts = [2 * lower[k] for k in rest]
     steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
     codes, wrong = _NO_TABLES.codes, _NO_TABLES.wrong
     if path != loops.OUTCOMES:
@@ -149,7 +149,7 @@ def _derive(switch: TabulatedSwitch, path: int) -> Tables:
         codes=codes,
         wrong=wrong,
         **_outcome_arrays(switch),
-        parts=np.pad(np.array(parts, np.float32), filling),
+        shifts=np.pad(np.array(shifts, np.int32), filling),
         steps=np.pad(np.array(steps, np.int32), filling),
     )
 

@@ -1,4 +1,4 @@
-"""Error feedback and rotation around the quantiser, the same for virtual and real servers."""
+"""Error feedback, rotation and clipping before the quantiser, for virtual and real servers."""
 
 # Shape suffixes: N servers held by this process, P gradient values, B blocks.
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
@@ -22,16 +23,19 @@ Rotation = Literal["none", "hadamard"]
 class Senders:
     """What the servers in this process do beside quantising.
 
-    Before the block scales are taken, :meth:`prepare` adds the errors of earlier reductions and
-    rotates; then come scales, codes, switch and decoding; :meth:`restore` rotates the result back,
-    and :meth:`settle` keeps what was not sent. All of them take any part of the gradient that holds
-    whole parameters. :meth:`commit` ends a reduction in which every part has arrived and all values
-    were finite.
+    Before the block scales are taken, :meth:`prepare` adds the errors of earlier reductions,
+    rotates and clips; then come scales, codes, switch and decoding; :meth:`restore` rotates the
+    result back, and :meth:`settle` keeps what was not sent. All of them take any part of the
+    gradient that holds whole parameters. :meth:`commit` ends a reduction in which every part has
+    arrived and all values were finite.
 
     Args:
         quantizer: Float gradients <-> codes.
         error_feedback: Whether servers add what they could not send to their next gradient.
         rotation: Whether whole blocks are rotated, see :mod:`optinc.signal.rotation`.
+        clip: Root mean squares of a server's block beyond which its values are clipped; None does
+            not. Few codes then reach values that are frequent, and not the largest of all: three
+            codes do best with 1.22 for normal values (Max, IRE Trans. Inf. Theory 6, 1960, p. 7).
 
     Attributes:
         errors: The errors that are fed back; None without feedback.
@@ -47,13 +51,20 @@ class Senders:
         *,
         error_feedback: bool = False,
         rotation: Rotation = "none",
+        clip: float | None = None,
     ) -> None:
         if rotation not in get_args(Rotation):
             raise ConfigurationError(
                 f"optinc.quantization.rotation must be {' | '.join(get_args(Rotation))}, "
                 f"got {rotation!r}"
             )
+        if clip is not None and not clip > 0:
+            raise ConfigurationError(
+                "optinc.quantization.clip must be null or above 0, in root mean squares, got "
+                f"{clip}"
+            )
         self._quantizer = quantizer
+        self.clip = clip
         self.errors = ErrorFeedback() if error_feedback else None
         self.rotation = (
             BlockRotation(quantizer.block_size, seed=quantizer.seed)
@@ -64,13 +75,14 @@ class Senders:
     @property
     def active(self) -> bool:
         """Whether they do anything beside quantising."""
-        return self.errors is not None or self.rotation is not None
+        return not (self.errors is None and self.rotation is None and self.clip is None)
 
-    def identity(self) -> dict[str, bool]:
+    def identity(self) -> dict[str, bool | float | None]:
         """Return the settings that all servers must agree on."""
         return {
             "error_feedback": self.errors is not None,
             "rotation": self.rotation is not None,
+            "clip": self.clip,
         }
 
     def prepare(
@@ -97,6 +109,8 @@ class Senders:
             for piece in self._pieces(layout, first, rows_NP.shape[1]):
                 place = first + piece.start
                 self.rotation.rotate(rows_NP[:, piece], reduction=reduction, first=place)
+        if self.clip is not None:
+            self._clip(rows_NP, layout, reduction=reduction, first=first)
 
     def restore(
         self, reduced: Tensor, layout: GradientLayout | None, *, reduction: int, first: int = 0
@@ -143,6 +157,24 @@ class Senders:
         self.restore(rows_NP, layout, reduction=reduction, first=first)
         self.errors.settle(rows_NP, first=first)
 
+    def _clip(
+        self, rows_NP: Tensor, layout: GradientLayout | None, *, reduction: int, first: int
+    ) -> None:
+        """Clip the blocks of each server, in place; what is cut off is not sent."""
+        assert self.clip is not None
+        whole_NP = rows_NP.clone()
+        for piece in self._pieces(layout, first, rows_NP.shape[1]):
+            part_NP = rows_NP[:, piece]
+            limits_NP = self.clip * _root_mean_squares(part_NP, self._quantizer.block_size)
+            # Blocks that are not finite stay as they are, and are found by their scale.
+            limits_NP.nan_to_num_(nan=torch.inf, posinf=torch.inf)
+            beyond_NP = part_NP.abs() > limits_NP
+            part_NP.copy_(limits_NP.copysign(part_NP).where(beyond_NP, part_NP))
+        if self.errors is not None:
+            cut_NP = whole_NP.sub_(rows_NP)
+            self.restore(cut_NP, layout, reduction=reduction, first=first)
+            self.errors.settle(cut_NP, first=first)
+
     def commit(self) -> None:
         """Let the errors noted by :meth:`settle` count."""
         if self.errors is not None:
@@ -162,6 +194,23 @@ class Senders:
             yield run
             run = place
         yield run
+
+
+def _root_mean_squares(rows_NP: Tensor, block_size: int) -> Tensor:
+    """Return the root mean square of each value's block [N, P].
+
+    Sums are taken in a fixed order, whatever lies beside a block.
+    """
+    values = rows_NP.shape[1]
+    padded = torch.nn.functional.pad(rows_NP, (0, -values % block_size))
+    blocks = padded.view(len(rows_NP), -1, block_size).square()
+    counts_B = torch.full((blocks.shape[1], 1), float(block_size), device=rows_NP.device)
+    counts_B[values // block_size :] = values % block_size or block_size
+    while blocks.shape[-1] > 1:
+        blocks = torch.nn.functional.pad(blocks, (0, blocks.shape[-1] % 2))
+        blocks = blocks[..., 0::2] + blocks[..., 1::2]
+    roots = (blocks / counts_B).sqrt()
+    return roots.expand(-1, -1, block_size).flatten(1)[:, :values]
 
 
 def _within(layout: GradientLayout | None, first: int, length: int) -> Iterator[slice]:

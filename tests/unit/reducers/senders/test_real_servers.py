@@ -29,7 +29,7 @@ VALUES = sum(SIZES)
 PARTS = [[4, 1], [5, 2, 3], [0]]
 """Parameters in the buckets of a backward pass."""
 
-ALL = {"error_feedback": True, "rotation": "hadamard", "rounding": "stochastic"}
+ALL = {"error_feedback": True, "rotation": "hadamard", "rounding": "stochastic", "clip": 1.2}
 
 
 def optinc(
@@ -88,6 +88,7 @@ def whole(reducer: PartwiseReducer, gradient_V: Tensor, group: ThreadedServers) 
         (optinc, {"error_feedback": True}),
         (optinc, {"rotation": "hadamard"}),
         (optinc, {"rounding": "stochastic"}),
+        (optinc, {"clip": 1.2}),
         (optinc, ALL),
         (mixed, {}),
         (mixed, ALL),

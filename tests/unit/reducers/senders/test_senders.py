@@ -55,14 +55,14 @@ def errors_of(found: OptINCReducer) -> Tensor:
 
 @pytest.mark.parametrize("rotation", ["none", "hadamard"])
 @pytest.mark.parametrize("rounding", ["half_even", "stochastic"])
+@pytest.mark.parametrize("clip", [None, 1.2])
 @pytest.mark.parametrize(("fan_in", "servers"), [(4, 4), (4, 3), (2, 1)])
 def test_all_that_was_sent_and_kept_adds_up_to_all_gradients(
-    rotation: str, rounding: str, fan_in: int, servers: int
+    rotation: str, rounding: str, clip: float | None, fan_in: int, servers: int
 ) -> None:
     """Sum of reduced = sum of means - mean of the errors that are left, with the sum sent back."""
-    found = reducer(
-        fan_in=fan_in, servers=servers, rounding=rounding, rotation=rotation, error_feedback=True
-    )
+    options = {"rounding": rounding, "rotation": rotation, "clip": clip}
+    found = reducer(fan_in=fan_in, servers=servers, error_feedback=True, **options)
     reduced, mean = torch.zeros(VALUES).double(), torch.zeros(VALUES).double()
     for step in range(12):
         rows = gradients(servers, VALUES, seed=step)
@@ -106,6 +106,34 @@ def test_a_rotation_helps_where_single_values_are_large() -> None:
     assert errors["hadamard"] < errors["none"]
 
 
+def test_values_beyond_the_clip_are_cut_to_it() -> None:
+    rows = gradients(2, 40)
+    rows[1, 16:32] = 0.0
+    senders = Senders(BlockQuantizer(bits=4, block_size=16), clip=1.5)
+    clipped = rows.clone()
+    senders.prepare(clipped, None, reduction=0)
+    for part in (slice(0, 16), slice(16, 32), slice(32, 40)):
+        limit = 1.5 * rows[:, part].double().square().mean(1, keepdim=True).sqrt()
+        expected = rows[:, part].double().clamp(-limit, limit)
+        assert torch.allclose(clipped[:, part].double(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("clip", "expected"), [(1.224, 0.1902), (None, 0.5)])
+def test_three_codes_err_least_where_normal_values_are_clipped(
+    clip: float | None, expected: float
+) -> None:
+    """Max's quantiser of three levels: 0.1902 of the variance; by the largest of 16, far more."""
+    rows = gradients(1, 1 << 16)
+    scenario = make_scenario(bits=2, servers=1, onn_inputs="auto", rounding="half_even")
+    found = OptINCReducer(
+        quantizer=BlockQuantizer(bits=2, block_size=1 << 12),
+        switch=IdealSwitch(scenario),
+        clip=clip,
+    )
+    error = (found(rows) - rows[0]).square().mean().item()
+    assert error == pytest.approx(expected, rel=0.02) if clip else error > expected
+
+
 def test_the_accounted_error_is_that_of_the_gradients_under_rotation() -> None:
     rows = gradients(4, VALUES)
     found = reducer(bits=4, rotation="hadamard")
@@ -115,7 +143,7 @@ def test_the_accounted_error_is_that_of_the_gradients_under_rotation() -> None:
 
 @pytest.mark.parametrize("rotation", ["none", "hadamard"])
 def test_a_state_goes_on_bit_for_bit(rotation: str) -> None:
-    options = {"error_feedback": True, "rotation": rotation, "rounding": "stochastic"}
+    options = {"error_feedback": True, "rotation": rotation, "rounding": "stochastic", "clip": 1.5}
     whole, first, second = (reducer(**options) for _ in range(3))
     rows = [gradients(4, VALUES, seed=step) for step in range(4)]
     expected = [whole(each.clone()) for each in rows]
@@ -129,7 +157,7 @@ def test_a_state_goes_on_bit_for_bit(rotation: str) -> None:
 
 @pytest.mark.parametrize("policy", ["raise", "skip_step", "propagate"])
 def test_a_gradient_that_is_not_finite_leaves_the_errors_as_they_were(policy: str) -> None:
-    found = reducer(error_feedback=True, rotation="hadamard", nonfinite=policy)
+    found = reducer(error_feedback=True, rotation="hadamard", clip=1.2, nonfinite=policy)
     found(gradients(4, VALUES))
     before = errors_of(found).clone()
     bad = gradients(4, VALUES, seed=1)
@@ -239,6 +267,8 @@ def test_a_real_server_cannot_replay_the_errors_of_others() -> None:
 def test_illegal_settings_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"rotation must be none \| hadamard, got 'qr'"):
         reducer(rotation="qr")
+    with pytest.raises(ConfigurationError, match="clip must be null or above 0, .* got 0"):
+        reducer(clip=0.0)
     with pytest.raises(ConfigurationError, match="block_size to be a power of two"):
         Senders(BlockQuantizer(bits=8, block_size=100), rotation="hadamard")
     with pytest.raises(ConfigurationError, match=r"fused has no kernel .*rounding=stochastic"):
@@ -246,6 +276,6 @@ def test_illegal_settings_are_refused() -> None:
 
 
 def test_servers_must_agree_on_what_they_do() -> None:
-    settings = [{}, {"error_feedback": True}, {"rotation": "hadamard"}]
+    settings = [{}, {"error_feedback": True}, {"rotation": "hadamard"}, {"clip": 1.2}]
     identities = [str(reducer(**each).identity()) for each in settings]
-    assert len(set(identities)) == 3
+    assert len(set(identities)) == 4
