@@ -146,7 +146,10 @@ class BucketExchange:
             )
         given = Bucket(
             buffer=buffer,
-            gradients=bucket.gradients(),
+            gradients=[
+                _as_laid_out(gradient, parameter)
+                for gradient, parameter in zip(bucket.gradients(), bucket.parameters(), strict=True)
+            ],
             slices=[self._slices[id(parameter)] for parameter in bucket.parameters()],
             future=Future(devices=[buffer.device] if buffer.is_cuda else []),
             ready=torch.cuda.current_stream().record_event() if buffer.is_cuda else None,
@@ -291,6 +294,28 @@ class BucketExchange:
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _as_laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Return the gradient of a parameter as DDP has laid it out in its buffer.
+
+    A buffer holds dense parameters in their order of memory (channels_last), although DDP's own
+    views of it have the parameters' shapes in the usual order.
+    """
+    if parameter.is_contiguous() or not _is_dense(parameter):
+        return gradient
+    return gradient.as_strided(parameter.shape, parameter.stride())
+
+
+def _is_dense(parameter: Tensor) -> bool:
+    """Return whether the values fill their memory without gaps or overlaps, in whatever order."""
+    sizes = zip(parameter.stride(), parameter.shape, strict=True)
+    expected = 1
+    for stride, size in sorted((stride, size) for stride, size in sizes if size > 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _flat(bucket: Bucket) -> Tensor:
