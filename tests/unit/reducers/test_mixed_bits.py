@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import make_scenario
 from optinc.switches.single import IdealSwitch
+from optinc.tasks.config import validate
+from optinc.tasks.instantiate import instantiate
+from tests.hydra_jobs import composed
 from tests.unit.reducers.gradients import gradients
 
 NAMES = ["embed.weight", "norm.weight", "layer.weight", "layer.bias", "gain.weight"]
@@ -166,6 +170,24 @@ def test_dark_inputs_are_those_of_both() -> None:
 def test_what_cannot_work_is_refused(build: object, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         build()
+
+
+@pytest.mark.parametrize("option", ["mixed_bits", "mixed_bits_onn"])
+def test_the_configurations_build_both_switches(option: str, tmp_path: Path) -> None:
+    feedback = ["optinc.quantization.error_feedback=true", "optinc.quantization.clip=1.2"]
+    switches = ["optinc.bits=4", "optinc/fidelity=table", "onn=b4_n4_decimal_smallest"]
+    more = ["optinc.downlink=decimal", "reducer.coarse.servers=2", f"paths.cache_dir={tmp_path}"]
+    cfg = composed(tmp_path, f"reducer={option}", *feedback, *switches, *more)
+    validate(cfg)
+    found = instantiate(cfg.reducer)
+    assert isinstance(found, MixedBitsReducer)
+    assert (found.servers, found.coarse.servers, found.fine.servers) == (2, 2, 2)
+    assert (found.coarse.quantizer.bits, found.fine.quantizer.bits) == (4, 8)
+    assert (found.coarse.senders.clip, found.fine.senders.clip) == (1.2, None)
+    assert found.coarse.feeds_back
+    assert found.fine.feeds_back
+    fidelity = {"mixed_bits": "ideal", "mixed_bits_onn": "table"}[option]
+    assert (found.coarse.switch.fidelity, found.fine.switch.fidelity) == ("table", fidelity)
 
 
 def test_it_says_what_both_are() -> None:
