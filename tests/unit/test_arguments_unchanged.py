@@ -80,6 +80,9 @@ from optinc.reducers.kernels import cpu, reference
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
+from optinc.reducers.partwise import Part
+from optinc.reducers.senders import parts as sender_parts
+from optinc.reducers.senders.senders import Senders
 from optinc.reducers.wire import packing
 from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal import outputs, pam4, preprocessing, randomness, rotation, rounding
@@ -647,6 +650,13 @@ def reducer_calls() -> Iterator[Call]:
         yield call(kernel.play, sent, torch.zeros(4).byte(), runs, plan)
         yield call(kernel.receive, packed.clone(), found.clone(), table, torch.empty(9), plan)
     yield call(packing.pack, torch.arange(8), bits=4)
+    part = Part(torch.randn(9), table)
+    sending = Senders(quantizer, error_feedback=True, rotation="hadamard")
+    prepared = sender_parts.prepared(sending, part, None, reduction=0)
+    yield call(sender_parts.prepared, sending, part, None, reduction=0)
+    yield call(sender_parts.settle, sending, prepared, scales, part, None, reduction=0, server=0)
+    keeps = {"reduction": 0, "keeps_nonfinite": True}
+    yield call(sender_parts.give_back, sending, prepared.clone(), part, None, **keeps)
     yield call(packing.unpack, torch.arange(8).byte(), bits=4)
     yield call(error.add_error, Accounting(), gradients, gradients[0].clone())
     yield call(error.sample, gradients[0], distance=1)

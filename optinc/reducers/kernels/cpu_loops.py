@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Floats, Integers = NDArray[np.float32], NDArray[np.int32]
 Places, Bytes = NDArray[np.int64], NDArray[np.uint8]
 
-TILE = 1024
-"""Most values handled at once: all scratch memory fits the first-level cache."""
+TILE = 256
+"""Most values handled at once: those of four servers, and scratch memory, fill half the cache."""
 
 GROUP = 4
 """Codes packed together, as in :mod:`optinc.reducers.wire.packing`."""
@@ -101,11 +101,14 @@ def part(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function that other compiled functions call; it is kept with them.
 
     Parts allocate nothing, so they do without reference counts (``_nrt``), whose atomic additions
-    for every slice took a third of the time. ``forceinline`` saves their arguments: those of a call
-    that passes :class:`Tables` take as long as dozens of values.
+    for every slice took a third of the time.
     """
-    options = {"nogil": True, "error_model": "numpy", "forceinline": True, **options}
-    return numba.njit(_nrt=False, **options)(function)
+    return numba.njit(nogil=True, error_model="numpy", _nrt=False, **options)(function)
+
+
+def joined(function: Callable[..., Any]) -> Any:
+    """Compile a part into every caller: a call that passes tables takes as long as 100 values."""
+    return part(function, forceinline=True)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -146,7 +149,7 @@ def prefetch(_typing: Any, array: Any, _index: Any) -> Any:
     return types.none(array, types.intp), generate
 
 
-@part
+@joined
 def fetch(values_V: Floats, first: int, stride: int, length: int, servers: int) -> None:
     """Ask for a tile of every server, so that it arrives while another is reduced."""
     for n in range(servers):
@@ -154,7 +157,7 @@ def fetch(values_V: Floats, first: int, stride: int, length: int, servers: int) 
             prefetch(values_V, first + n * stride + i)
 
 
-@part
+@joined
 def quotient(value: np.float32, by: np.float32, inverse: np.float32) -> np.float32:
     """Return ``value / by`` as division rounds it, with ``inverse`` = 1 / ``by`` rounded.
 
@@ -178,7 +181,7 @@ def largest_bits(bits_P: Integers) -> np.int32:
     return largest
 
 
-@part
+@joined
 def block_bits(bits_V: Integers, stride: int, length: int, numbers: Numbers) -> np.int32:
     """Return the bit pattern of the largest magnitude of a block of all servers."""
     bits = np.int32(0)
@@ -187,20 +190,20 @@ def block_bits(bits_V: Integers, stride: int, length: int, numbers: Numbers) -> 
     return bits
 
 
-@part
+@joined
 def nearest(value: np.float32) -> np.float32:
     """Round to the nearest integer, ties to even."""
     return (value + MAGIC) - MAGIC
 
 
-@part
+@joined
 def floor(value: np.float32) -> np.float32:
     """Round down."""
     near = nearest(value)
     return near - (ONE if near > value else ZERO)
 
 
-@part
+@joined
 def half_up(value: np.float32) -> np.float32:
     """Round to the nearest integer, ties towards +inf."""
     low = floor(value)
@@ -222,7 +225,7 @@ def scale_and_round(values_T: Floats, factor: np.float32, rounding: int) -> None
             values_T[i] = half_up(values_T[i] * factor)
 
 
-@part
+@joined
 def average(total_T: Floats, received_T: Floats, numbers: Numbers) -> None:
     """Apply eq. (3) to sums of codes.
 
@@ -235,7 +238,7 @@ def average(total_T: Floats, received_T: Floats, numbers: Numbers) -> None:
     scale_and_round(received_T, ONE, numbers.average_rounding)
 
 
-@part
+@joined
 def apply_corrections(
     index_T: Integers, received_T: Floats, found_T: Integers, tables: Tables
 ) -> int:
@@ -256,14 +259,14 @@ def apply_corrections(
     return np.int64(count)
 
 
-@part
+@joined
 def look_up(index_T: Integers, codes: NDArray[np.uint16]) -> None:
     """Replace indices by table entries: alone in its loop, a load costs least."""
     for i in range(len(index_T)):
         index_T[i] = np.int32(codes[np.uint32(index_T[i])])
 
 
-@part
+@joined
 def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
     """Replace ideal codes, and indices, by table entries; return the number of wrong codes."""
     look_up(index_T, tables.codes)
@@ -275,7 +278,7 @@ def gather(index_T: Integers, received_T: Floats, tables: Tables) -> int:
     return np.int64(count)
 
 
-@part
+@joined
 def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
     """Look codes up in a table that marks wrong entries; return the number of wrong codes.
 
@@ -289,7 +292,7 @@ def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
     return np.int64(count)
 
 
-@part
+@joined
 def receive_codes(
     total_T: Floats, index_T: Integers, received_T: Floats, numbers: Numbers, tables: Tables
 ) -> int:
@@ -408,7 +411,7 @@ def draw_codes(
     return np.int64(wrong) + change, np.int64(expected)
 
 
-@part
+@joined
 def decode(received_T: Floats, out_T: Floats, scale: np.float32, numbers: Numbers) -> None:
     """Turn codes into gradients ``out_T``, and in place into units of the scale."""
     by, inverse = numbers.decode_divisor, ONE / numbers.decode_divisor
@@ -431,7 +434,7 @@ def squares(sum_T: Floats, reduced_T: Floats, share: np.float32) -> tuple[np.flo
     return error, mean
 
 
-@part
+@joined
 def add_index(value_T: Floats, index_T: Integers, zero: np.int32, tables: Tables) -> None:
     """Add the mixed-radix index of the codes ``value + zero``, less the codes."""
     shifts, steps = tables.shifts, tables.steps
@@ -448,13 +451,13 @@ def add_index(value_T: Floats, index_T: Integers, zero: np.int32, tables: Tables
             )
 
 
-@part
+@joined
 def divisor(bits: np.int32, scale: np.float32) -> np.float32:
     """Return the divisor of a block: its scale, or infinity, which gives 0, if that is unusable."""
     return scale if np.int32(0) < bits < INFINITE else INFINITY
 
 
-@part
+@joined
 def quantised(
     value: np.float32, by: np.float32, inverse: np.float32, qmax: np.float32
 ) -> tuple[np.float32, np.float32]:
@@ -498,10 +501,10 @@ def sum_of_four(*, indexed: bool) -> Any:
                     + np.int32(step_2 * sum_of_floors(a, b, c, d, shift_2))
                 )
 
-    return part(add)
+    return joined(add)
 
 
-@part
+@joined
 def sum_of_floors(a: np.int32, b: np.int32, c: np.int32, d: np.int32, shift: np.int32) -> np.int32:
     """Return the sum of four codes, each divided by ``2^shift`` and rounded down."""
     return np.int32(
@@ -510,7 +513,7 @@ def sum_of_floors(a: np.int32, b: np.int32, c: np.int32, d: np.int32, shift: np.
     )
 
 
-@part
+@joined
 def shifted(value: np.int32, shift: np.int32) -> np.int32:
     """Shift to the right; the mask tells LLVM that 32 bits are enough."""
     return np.int32(value >> np.int32(shift & np.int32(31)))
@@ -519,7 +522,7 @@ def shifted(value: np.int32, shift: np.int32) -> np.int32:
 add_four, add_and_index_four = sum_of_four(indexed=False), sum_of_four(indexed=True)
 
 
-@part
+@joined
 def add_one(
     row_T: Floats,
     by: np.float32,
@@ -544,7 +547,7 @@ def add_one(
         total_T[i] += value_T[i]
 
 
-@part
+@joined
 def sum_servers(
     values_V: Floats,
     stride: int,
@@ -628,7 +631,7 @@ def draw_zeros(
         totals_5[4] += expected
 
 
-@part
+@joined
 def reduce_block(
     values_V: Floats,
     stride: int,
@@ -667,7 +670,7 @@ def reduce_block(
         totals_5[3] += square * mean
 
 
-@part
+@joined
 def reduce_range(
     values_V: Floats,
     bits_V: Integers,

