@@ -25,11 +25,18 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import groupby
 from pathlib import Path
 
 from benchmarks.record import publish
-from benchmarks.wire.cases import LOOPBACK, Case, all_cases, code_hash, quick_cases, selected
+from benchmarks.wire.cases import (
+    LOOPBACK,
+    Case,
+    all_cases,
+    code_hash,
+    quick_cases,
+    selected,
+    served_together,
+)
 from benchmarks.wire.links import Place, loopback, star
 from benchmarks.wire.table import COLUMNS, TITLE, WIDTH, draw, notes, read_rows, rows_of
 from benchmarks.wire.worker import Task, append
@@ -126,7 +133,7 @@ def measure(cases: list[Case], lines: Path, *, code: str, seconds: float, deadli
         if time.time() > deadline:
             note(f"{len(left)} cases are left; run the same command again to go on")
             return
-        group = next(list(group) for _, group in groupby(left, lambda c: (c.link, c.servers)))
+        group = served_together(left)
         note(f"{group[0].name}, and {len(group) - 1} more")
         task = Task(group, lines, seconds=seconds, most=20, deadline=deadline, code=code)
         problem, finished = serve(task), _done(lines, code)

@@ -19,6 +19,26 @@ LOOPBACK = "loopback"
 BATCHES = {"resnet50": 32, "llama": 4, "mlp": 32}
 """Samples of a server and step, by network."""
 
+MEMORY_OF_A_PROCESS = 0.5e9
+"""Bytes that a process takes for itself, without gradients."""
+
+MEMORY_OF_A_VALUE = {"int8 blocks": 28, "torch PowerSGD, rank 4": 20}
+"""Bytes of a server for a value of a flat gradient: the parameter, its gradient, DDP's bucket and
+what the arm adds. The peak of a process at 400 MB less the above, rounded up: 25, 17 and at most 13
+for the others."""
+
+MOST_MEMORY_OF_A_VALUE = 16
+"""The same of all other arms."""
+
+NETWORK_SIZES = {"resnet50": 23_528_522, "llama": 14_358_912, "mlp": 20_981_760}
+"""Values of the networks' gradients."""
+
+MOST_LEFT_BEHIND = 10e9
+"""Bytes that cases may leave in the memory of all servers before these are started anew."""
+
+LEFT_BEHIND_OF_A_VALUE = 12
+"""Bytes of a value that an attached reducer keeps after its model is gone (10 were measured)."""
+
 QUICK_BATCHES = {"resnet50": 8}
 
 SIZES = {
@@ -72,6 +92,12 @@ class Case:
         link = self.link if self.link == LOOPBACK else f"{self.link} Gb/s"
         return f"{link}, {self.servers} servers, {self.gradient}, {self.arm}"
 
+    @property
+    def memory(self) -> float:
+        """Bytes that all servers take together, for a flat gradient."""
+        of_a_value = MEMORY_OF_A_VALUE.get(self.arm, MOST_MEMORY_OF_A_VALUE)
+        return self.servers * (MEMORY_OF_A_PROCESS + of_a_value * self.values)
+
     def row(self) -> dict[str, Any]:
         """Return the fields, from which the case can be built again."""
         return asdict(self)
@@ -93,6 +119,20 @@ def quick_cases(links: Sequence[str]) -> Iterator[Case]:
     for link, count in chosen or [(links[0], 2)]:
         yield from _swept(link, count, QUICK_SIZES)
         yield from _trained(link, count, QUICK_BATCHES, QUICK_ARMS)
+
+
+def served_together(cases: Sequence[Case]) -> list[Case]:
+    """Return the first cases, as many as the same processes may serve: at least one."""
+    first, left_behind = cases[0], 0.0
+    chosen: list[Case] = []
+    for case in cases:
+        size = case.values or NETWORK_SIZES[case.gradient]
+        left_behind += case.servers * size * LEFT_BEHIND_OF_A_VALUE
+        same = (case.link, case.servers) == (first.link, first.servers)
+        if chosen and (not same or left_behind > MOST_LEFT_BEHIND):
+            break
+        chosen.append(case)
+    return chosen
 
 
 def selected(cases: Iterator[Case], only: str | None) -> list[Case]:

@@ -29,15 +29,12 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.arms import ARMS
 from benchmarks.sockets import counted
 from benchmarks.turns import Job, Turns, median_difference, take_turns
-from benchmarks.wire.cases import Case
+from benchmarks.wire.cases import MEMORY_OF_A_PROCESS, Case
 from benchmarks.wire.links import sent_through_cable
 from benchmarks.workloads import Gradients, flat_shapes, network
 
 WARM_UP = 3
 """Steps before those that count: DDP lays out its buckets anew, PowerSGD begins in the third."""
-
-BYTES_A_VALUE = 24
-"""Memory of a server for every value: parameter, gradient, bucket and what the arms add."""
 
 TIMEOUT = timedelta(minutes=5)
 """Time for one exchange."""
@@ -160,9 +157,9 @@ def measure(case: Case, task: Task) -> dict[str, Any]:
     """Measure one case; return its row."""
     row: dict[str, Any] = {}
     shapes = flat_shapes(case.values)
-    needed = case.servers * BYTES_A_VALUE * case.values
-    if needed > decided(available_memory()):
-        return {"skipped": f"needs {needed / 1e9:.0f} GB of memory"}
+    # The servers of this case are there already.
+    if case.memory > decided(available_memory()) + case.servers * MEMORY_OF_A_PROCESS:
+        return {"skipped": f"needs {case.memory / 1e9:.0f} GB of memory"}
     if case.batch:
         row, shapes = train(case, task)
         gc.collect()

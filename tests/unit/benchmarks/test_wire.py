@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from benchmarks.arms import ARMS, OPTINC_8, TORCH
+from benchmarks.gradients import shapes_of
 from benchmarks.wire import __main__ as wire
-from benchmarks.wire.cases import Case, all_cases, quick_cases, selected
+from benchmarks.wire.cases import (
+    MEMORY_OF_A_VALUE,
+    NETWORK_SIZES,
+    Case,
+    all_cases,
+    quick_cases,
+    selected,
+    served_together,
+)
 from benchmarks.wire.table import derived, draw, read_rows, rows_of
 from benchmarks.wire.worker import Task, append
 from optinc.errors import ConfigurationError
@@ -67,6 +76,30 @@ def test_cases_are_told_apart_and_selected_by_name() -> None:
     quick = list(quick_cases(["1", "10", "loopback"]))
     assert {case.arm for case in quick} == set(ARMS)
     assert {case.link for case in quick_cases(["loopback"])} == {"loopback"}
+
+
+def test_memory_grows_with_servers_and_values_and_names_are_those_of_arms() -> None:
+    assert set(MEMORY_OF_A_VALUE) < set(ARMS)
+    flat = {"batch": 0, "values": 10**8}
+    assert network_case(TORCH, servers=8, **flat).memory == 8 * (0.5e9 + 1.6e9)
+    assert network_case("int8 blocks", servers=2, **flat).memory == 2 * (0.5e9 + 2.8e9)
+
+
+def test_processes_are_started_anew_before_their_memory_is_full() -> None:
+    flat = {"batch": 0, "values": 10**8, "servers": 8}
+    large = [network_case(arm, **flat) for arm in ARMS]
+    assert served_together(large) == large[:1]
+    other = [network_case(TORCH, link="10"), network_case(OPTINC_8, link="10")]
+    small = [network_case(arm) for arm in ARMS]
+    assert served_together([*small, *other]) == small[:9]  # 9 * 4 servers * 252 MB
+    assert served_together([*small[:2], *other]) == small[:2]
+
+
+def test_sizes_of_networks_are_right() -> None:
+    found = {
+        name: sum(shape.numel() for shape in shapes_of(name)) for name in ("resnet50", "llama")
+    }
+    assert {**found, "mlp": 5 * 2048 * 2049} == NETWORK_SIZES
 
 
 def test_tasks_survive_writing(tmp_path: Path) -> None:
