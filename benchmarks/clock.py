@@ -1,4 +1,4 @@
-"""Callback that times every step of a training in which two reducers take turns."""
+"""Callback that times every step of virtual servers whose two reducers take turns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 
 from optinc.reducers.base import Reducer
-from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.virtual_servers import VirtualServersStrategy
 
 STEPS_FILE = "steps.json"
@@ -32,18 +31,14 @@ class TakingTurns(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Connect the baseline to the servers of the strategy's own reducer."""
-        assert isinstance(trainer.strategy, OptINCDDPStrategy | VirtualServersStrategy)
+        assert isinstance(trainer.strategy, VirtualServersStrategy)
         self.own = trainer.strategy.reducer
         self.baseline.connect(self.own.servers)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Switch to the other reducer, and start the clock."""
-        reducer = self.own if len(self.seconds) % 2 else self.baseline
-        if isinstance(trainer.strategy, VirtualServersStrategy):
-            trainer.strategy.reducer = reducer
-        elif isinstance(trainer.strategy, OptINCDDPStrategy):
-            assert trainer.strategy._exchange is not None
-            trainer.strategy._exchange.reducer = reducer
+        assert isinstance(trainer.strategy, VirtualServersStrategy)
+        trainer.strategy.reducer = self.own if len(self.seconds) % 2 else self.baseline
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, *_: Any) -> None:

@@ -22,6 +22,8 @@ def publish(
     rows: list[Row],
     draw: Callable[[list[Row], Path], None],
     keep: bool,
+    notes: str = "",
+    width: int | None = None,
 ) -> None:
     """Print a table, and keep it on request.
 
@@ -32,12 +34,15 @@ def publish(
         rows: Rows of the table.
         draw: Draws the rows into a file.
         keep: Write ``results/NAME.md``, ``.csv`` and ``.png``.
+        notes: What a reader needs to judge the numbers, in Markdown.
+        width: Characters of a line on the console; None for the default.
     """
-    show(title, columns, rows)
+    show(title, columns, rows, caption=notes or None, width=width)
     if not keep:
         return
     RESULTS.mkdir(exist_ok=True)
     lines = [f"# {title}", "", f"`{command_line(f'benchmarks.{name}')}`, {conditions()}.", ""]
+    lines += [notes, ""] if notes else []
     lines += [*markdown(columns, rows), "", f"![plot]({name}.png)"]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     keys = [column.key for column in columns]

@@ -80,8 +80,8 @@ def unit_t(scenario: Scenario) -> Segment:
     """Return unit T behind modulators of its own, where the last layer ends in currents."""
     return Segment(
         name=UNIT_T,
-        inputs=scenario.symbols,
-        outputs=scenario.servers * scenario.symbols,
+        inputs=scenario.received_symbols,
+        outputs=scenario.servers * scenario.received_symbols,
         columns=0,
         receivers=scenario.servers,
         intensity=True,

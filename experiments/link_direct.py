@@ -65,8 +65,8 @@ def direct_segments(scenario: Scenario, settings: ChipSettings) -> list[Segment]
     """Return the segments of light: servers to receivers, and back to the servers."""
     back = Segment(
         name="back",
-        inputs=scenario.symbols,
-        outputs=scenario.servers * scenario.symbols,
+        inputs=scenario.received_symbols,
+        outputs=scenario.servers * scenario.received_symbols,
         columns=0,
         receivers=scenario.servers,
     )

@@ -55,7 +55,14 @@ def construct_onn_command(settings: Iterable[str], *, folder: str) -> str:
 
 
 def scenario_overrides(
-    *, bits: int, servers: int, onn_inputs: int, rounding: str, level: int, keeps_decimal: bool
+    *,
+    bits: int,
+    servers: int,
+    onn_inputs: int,
+    rounding: str,
+    level: int,
+    keeps_decimal: bool,
+    downlink: str = "quantised",
 ) -> list[str]:
     """Return the overrides that choose the scenario of a switch.
 
@@ -66,8 +73,11 @@ def scenario_overrides(
         rounding: Rounding Q of the switch.
         level: 1-based level in a cascade, 1 for a switch that stands alone.
         keeps_decimal: Whether the switch stands below the top of a cascade (eq. 10), which rounds.
+        downlink: What the switch sends back to servers; only ``quantised`` rounds.
     """
     rounds = [] if keeps_decimal else [f"optinc.rounding={rounding}"]
+    if downlink != "quantised":
+        rounds = [f"optinc.downlink={downlink}"]
     inputs = f"optinc.preprocessing.inputs={onn_inputs}"
     if level == 1 and not keeps_decimal:
         return [f"optinc.bits={bits}", f"optinc.servers={servers}", *rounds, inputs]

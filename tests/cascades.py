@@ -11,6 +11,7 @@ from optinc.onn.construction.smallest import construct
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.signal.rounding import Rounding
+from optinc.signal.scenario import Downlink
 from optinc.signal.tree import Tree, make_tree
 
 
@@ -22,6 +23,7 @@ def tree_of(
     depth: int = 2,
     rounding: Rounding = "half_even",
     quantize: str = "top",
+    downlink: Downlink = "quantised",
 ) -> Tree:
     """Describe a cascade."""
     tree = make_tree(
@@ -33,6 +35,7 @@ def tree_of(
         depth=depth,
         quantize=quantize,  # type: ignore[arg-type]
         analog_levels=4096,
+        downlink=downlink,
     )
     assert isinstance(tree, Tree)
     return tree

@@ -16,7 +16,7 @@ from optinc.attachments.backward import EndOfBackward, clear_gradients, in_backw
 from optinc.attachments.servers import Servers, check_parameters
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.bucket_exchange import BucketExchange, exchange_groups
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.trainable import listed
 
@@ -60,11 +60,12 @@ class DDPAttachment:
         )
         self._servers, self.reducer = servers, servers.reducer
         self._layout = FlatParameters(model.module, alignment=self.reducer.alignment)
-        self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
+        shapes = [parameter.shape for parameter in self._layout.parameters]
+        self.reducer.lay_out(shapes, self._layout.names)
         self._exchange = BucketExchange(
             self.reducer,
             self._layout,
-            group=servers.group,
+            **exchange_groups(servers.group, device),
             attendance=servers.attendance,
             device=device,
         )

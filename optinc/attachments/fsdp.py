@@ -25,7 +25,6 @@ from optinc.attachments.servers import Servers, check_parameters
 from optinc.attachments.sharded_units import Piece, pieces_of, shard_mesh, units_of
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
-from optinc.reducers.peers.powersgd import PowerSGDReducer
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.trainable import listed
 
@@ -55,10 +54,10 @@ class FSDPAttachment:
         if any(isinstance(m, FSDPModule) and m in _attached for m in model.modules()):
             raise ConfigurationError("optinc.attach: a reducer is attached to this sharded model")
         shards = shard_mesh(model)
-        if isinstance(reducer, PowerSGDReducer):
+        if reducer is not None and reducer.feeds_back:
             raise ConfigurationError(
-                "reducer=powersgd keeps an error of the whole gradient, which FSDP never holds; "
-                "use another reducer, or DistributedDataParallel"
+                f"{type(reducer).__name__} feeds errors of the whole gradient back, which FSDP "
+                "never holds; use a reducer without error feedback, or DistributedDataParallel"
             )
         mesh = _checked_mesh(shards, replicas)
         self._servers = Servers(

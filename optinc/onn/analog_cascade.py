@@ -93,7 +93,7 @@ class AnalogCascade:
 def respond(network: nn.Module, scenario: Scenario) -> Tensor:
     """Return the analog outputs for all possible inputs, by index: float32 [combinations, M]."""
     device = next(network.parameters()).device
-    responses = torch.empty(scenario.combinations, scenario.symbols, device=device)
+    responses = torch.empty(scenario.combinations, scenario.received_symbols, device=device)
     for index in index_batches(scenario.combinations, device=device, progress=None):
         responses[index] = network(samples_of_index(index, scenario).averages_PK)
     return responses
@@ -152,7 +152,7 @@ def evaluate_cascade(
     ):
         amplitudes_PM = cascade(codes_NP).cpu()
         code_P = outputs.ideal_average(codes_NP, tree.whole)
-        symbols_PM = pam4.encode(code_P, symbols=tree.symbols)
+        symbols_PM = pam4.encode(code_P, symbols=tree.whole.received_symbols)
         margin_P = outputs.threshold_margin(amplitudes_PM, symbols_PM, tree.levels[-1]).amin(-1)
         if on_batch is not None:
             on_batch(codes_NP, margin_P)

@@ -23,7 +23,7 @@ from optinc.onn.hardware import hardware_name
 from optinc.onn.network import OpticalNetwork
 from optinc.photonics import area
 from optinc.signal.rounding import Rounding
-from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
+from optinc.signal.scenario import MAX_TABLE_ENTRIES, Downlink, Scenario
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ class ONNCard:
         weights_sha256: SHA-256 of ``model.safetensors``.
         level: 1-based level in a cascade, 1 where there is none.
         keeps_decimal: Whether the decimal part is kept, below the top of a cascade (eq. 10).
+        downlink: What goes back to the servers: the average ``quantised`` by Q, or with its
+            ``decimal`` part, as the PAM4 symbols of the sum of all codes.
     """
 
     bits: int
@@ -96,6 +98,7 @@ class ONNCard:
     weights_sha256: str
     level: int = 1
     keeps_decimal: bool = False
+    downlink: Downlink = "quantised"
 
     @property
     def scenario(self) -> Scenario:
@@ -107,6 +110,7 @@ class ONNCard:
             rounding=self.rounding,
             level=self.level,
             keeps_decimal=self.keeps_decimal,
+            downlink=self.downlink,
         )
 
     @property
@@ -166,10 +170,10 @@ class ONNCard:
                 f"evaluated_inputs is {self.evaluated_inputs}, but all {self.exhaustive_inputs} "
                 "inputs can be evaluated"
             )
-        if (self.structure[0], self.structure[-1]) != (self.inputs, self.symbols):
+        if (self.structure[0], self.structure[-1]) != (self.inputs, scenario.received_symbols):
             raise ConfigurationError(
                 f"structure {self.structure} does not map {self.inputs} inputs to "
-                f"{self.symbols} symbols"
+                f"{scenario.received_symbols} symbols"
             )
         layers = self.approximated_layers
         if list(layers) != sorted(set(layers) & set(range(1, len(self.structure)))):
@@ -383,6 +387,7 @@ def _design_fields(design: ONNDesign) -> dict[str, Any]:
         "rounding": scenario.rounding,
         "level": scenario.level,
         "keeps_decimal": scenario.keeps_decimal,
+        "downlink": scenario.downlink,
         "structure": structure,
         "approximated_layers": layers,
         **_area_fields(scenario, structure, layers),
@@ -396,9 +401,14 @@ def _area_fields(
     return {
         "mzi_count": area.network_mzis(structure, layers),
         "interface_mzi_count": area.interface_mzis(
-            servers=scenario.servers, symbols=scenario.symbols, onn_inputs=scenario.onn_inputs
+            servers=scenario.servers,
+            symbols=scenario.symbols,
+            onn_inputs=scenario.onn_inputs,
+            received_symbols=scenario.received_symbols,
         ),
-        "area_ratio": area.area_ratio(structure, layers, servers=scenario.servers),
+        "area_ratio": area.area_ratio(
+            structure, layers, servers=scenario.servers, symbols=scenario.symbols
+        ),
     }
 
 

@@ -69,7 +69,8 @@ class ONNDesign:
             ConfigurationError: If Table I has no row for the scenario, or a width or layer is
                 illegal; names the setting and the legal values.
         """
-        structure = (scenario.onn_inputs, *_hidden_widths(scenario, hidden), scenario.symbols)
+        widths = _hidden_widths(scenario, hidden)
+        structure = (scenario.onn_inputs, *widths, scenario.received_symbols)
         chosen = _approximated_layers(scenario, layers, count=len(structure) - 1)
         return cls(scenario=scenario, structure=structure, approximated_layers=chosen)
 
@@ -166,6 +167,7 @@ def settings_of(scenario: Scenario) -> list[str]:
         rounding=scenario.rounding,
         level=scenario.level,
         keeps_decimal=scenario.keeps_decimal,
+        downlink=scenario.downlink,
     )
 
 

@@ -59,8 +59,8 @@ class OutcomeTable:
 
     Attributes:
         scenario: The switch.
-        keys: Index of a combination times 2^``value_bits``, plus a code, or a value with a decimal
-            part, that was received: int64, ascending.
+        keys: Index of a combination times 2^``received_bits``, plus a code, or a value with a
+            decimal part, that was received: int64, ascending.
         counts: How often: int64, as many as ``keys``; those of a combination add up to
             ``repetitions``.
         repetitions: How often each combination was sent; 1 for a chip without noise.
@@ -74,7 +74,7 @@ class OutcomeTable:
     @cached_property
     def _ordered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Index, code and count, by index and then from the most to the least frequent code."""
-        bits = self.scenario.value_bits
+        bits = self.scenario.received_bits
         index, code = self.keys >> bits, self.keys & (2**bits - 1)
         order = (index * (self.repetitions + 1) + self.repetitions - self.counts).sort(stable=True)
         index, code, counts = (each[order.indices] for each in (index, code, self.counts))
@@ -178,7 +178,7 @@ def tabulate_outcomes(
     def count(first: int) -> tuple[Tensor, Tensor]:
         index_P = torch.arange(first, min(first + step, size)).repeat_interleave(repetitions)
         code_P = _send(chip, index_P, generator_of(seed, reduction=0, place=first))
-        keys, counts = (index_P << chip.scenario.value_bits | code_P).unique(  # type: ignore[no-untyped-call]
+        keys, counts = (index_P << chip.scenario.received_bits | code_P).unique(  # type: ignore[no-untyped-call]
             return_counts=True
         )
         return keys, counts

@@ -73,22 +73,42 @@ def optical_depth(structure: Sequence[int], approximated_layers: Collection[int]
     )
 
 
-def interface_mzis(*, servers: int, symbols: int, onn_inputs: int) -> int:
-    """Count the MZIs of unit P, a K x NM matrix, and unit T, an NM x M matrix, in SVD form."""
-    return svd_mzis(onn_inputs, servers * symbols) + svd_mzis(servers * symbols, symbols)
+def interface_mzis(
+    *, servers: int, symbols: int, onn_inputs: int, received_symbols: int | None = None
+) -> int:
+    """Count the MZIs of unit P, a K x NM matrix, and unit T, an NM x M matrix, in SVD form.
+
+    Args:
+        servers: Number of servers N.
+        symbols: PAM4 symbols M of a code.
+        onn_inputs: ONN inputs K.
+        received_symbols: Symbols that go back to each server through unit T; None for M.
+    """
+    back = symbols if received_symbols is None else received_symbols
+    return svd_mzis(onn_inputs, servers * symbols) + svd_mzis(servers * back, back)
 
 
 def area_ratio(
-    structure: Sequence[int], approximated_layers: Collection[int], *, servers: int
+    structure: Sequence[int],
+    approximated_layers: Collection[int],
+    *,
+    servers: int,
+    symbols: int | None = None,
 ) -> float:
     """Return the area of a switch relative to the unapproximated switch (Tables I and II).
 
     Args:
-        structure: Widths of all layers, from K ONN inputs to M outputs.
+        structure: Widths of all layers, from K ONN inputs to the outputs.
         approximated_layers: 1-based indices of the layers in Sigma U form.
         servers: Number of servers N.
+        symbols: PAM4 symbols that a server sends; None for as many as it receives.
     """
-    interface = interface_mzis(servers=servers, symbols=structure[-1], onn_inputs=structure[0])
+    interface = interface_mzis(
+        servers=servers,
+        symbols=structure[-1] if symbols is None else symbols,
+        onn_inputs=structure[0],
+        received_symbols=structure[-1],
+    )
     approximated = network_mzis(structure, approximated_layers) + interface
     return approximated / (network_mzis(structure) + interface)
 

@@ -18,7 +18,11 @@ from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.layout import GradientLayout
 from optinc.reducers.measures.accounting import Accounting
+from optinc.reducers.measures.error import mean_of_samples, sample_distance, sampled_error
 from optinc.reducers.measures.signal_terms import Signal
+
+ERROR_EVERY = 50
+"""Reductions from one measurement of the error to the next, where samples have to be sent."""
 
 
 class Observer(Protocol):
@@ -50,6 +54,8 @@ class Reducer(nn.Module, ABC):
     Attributes:
         accounting: Totals over all reductions.
         observer: Watches every reduction while it is set; None by default.
+        error_every: Real servers measure the error of every so many reductions, on a sample that
+            they send as floats; 0 measures none. Virtual servers measure every reduction.
         layout: Places of the parameters in the gradient; None before :meth:`lay_out`.
 
     Args:
@@ -64,6 +70,7 @@ class Reducer(nn.Module, ABC):
         self.accounting = Accounting()
         self.observer: Observer | None = None
         self.layout: GradientLayout | None = None
+        self.error_every = ERROR_EVERY
         check_at_least_one(servers)
         self.servers = servers
 
@@ -71,6 +78,11 @@ class Reducer(nn.Module, ABC):
     def propagates_nonfinite(self) -> bool:
         """Whether NaN and infinity reach the reduced gradient, as loss scaling needs."""
         return True
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether errors of the whole gradient are kept and added to the next one."""
+        return False
 
     def connect(self, servers: int) -> None:
         """Set the number of servers that send gradients.
@@ -97,13 +109,13 @@ class Reducer(nn.Module, ABC):
         """
         return 1
 
-    def lay_out(self, shapes: Sequence[torch.Size]) -> None:
-        """Learn the shapes of the parameters whose gradients make up [P], in flat order.
+    def lay_out(self, shapes: Sequence[torch.Size], names: Sequence[str] = ()) -> None:
+        """Learn shapes and names of the parameters whose gradients make up [P], in flat order.
 
         Without it a gradient is one flat tensor. With it, gradients hold the values of these
         parameters: either one after the other, or, which saves copies, with the padding of
         :attr:`layout`. Strategies call it before the first reduction; reducers that compress every
-        matrix on its own need it.
+        matrix on its own need it. Names are needed by reducers that choose parameters by them.
         """
         self.layout = GradientLayout([prod(shape) for shape in shapes], alignment=self.alignment)
 
@@ -137,8 +149,10 @@ class Reducer(nn.Module, ABC):
             )
         _check_float(gradients_NP)
         out_P = torch.empty_like(gradients_NP[0]) if out is None else out
+        before = self.accounting.reductions
         with self._padded(gradients_NP, out_P) as (rows_NP, row_P):
             self._observed(lambda: self._reduce(rows_NP, row_P), rows_NP, row_P, None)
+        self.accounting.measured += self.accounting.reductions - before
         return out_P
 
     def all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> Tensor:
@@ -237,6 +251,25 @@ class Reducer(nn.Module, ABC):
         """
         self._reduce(group.all_gather(gradient_P), gradient_P)
 
+    def _sample(self, gradient_P: Tensor, group: ServerGroup) -> Tensor | None:
+        """Return the exact mean of a sample of this reduction; None where none is measured."""
+        if not self.error_every or self.accounting.reductions % self.error_every:
+            return None
+        return mean_of_samples(gradient_P, group, distance=self._distance(gradient_P))
+
+    def _add_sampled_error(self, mean: Tensor | None, reduced_P: Tensor) -> None:
+        """Account for the error of a reduction that :meth:`_sample` has begun to measure."""
+        if mean is not None:
+            error, square = sampled_error(
+                mean, reduced_P, distance=self._distance(reduced_P)
+            ).tolist()
+            self.accounting.measured += 1
+            self.accounting.squared_error += error
+            self.accounting.squared_mean += square
+
+    def _distance(self, gradient_P: Tensor) -> int:
+        return sample_distance(len(gradient_P) if self.layout is None else self.layout.values)
+
     def _values_without_padding(self, size: int) -> int:
         """Return how many of ``size`` values are values of parameters."""
         return size if self.layout is None else min(size, self.layout.values)
@@ -258,16 +291,28 @@ class Reducer(nn.Module, ABC):
                 f"the shapes given to lay_out have {layout.values} values ({layout.size} with "
                 f"padding), the gradient {size}"
             )
-        try:
-            if size == layout.size:
+        with self._indexed():
+            if size == layout.size or not self._needs_padding(gradients, out):
                 yield gradients, out
             else:
                 padded = layout.pad(gradients)
                 out_P = padded if gradients is out else padded.new_empty(layout.size)
                 yield padded, out_P
                 layout.unpad(out_P, out)
+
+    def _needs_padding(self, gradients: Tensor, out: Tensor) -> bool:
+        """Whether :meth:`_padded` must lay gradients out anew."""
+        return True
+
+    @contextmanager
+    def _indexed(self) -> Iterator[None]:
+        """Give errors the position among the parameters' values in place of that with padding."""
+        try:
+            yield
         except NonFiniteGradientError as error:
-            raise error.at(layout.index(error.position)) from None
+            if self.layout is None:
+                raise
+            raise error.at(self.layout.index(error.position)) from None
 
     def _metered(self, gradient_P: Tensor, group: ServerGroup) -> None:
         """Reduce, and account for the collectives."""
@@ -275,6 +320,7 @@ class Reducer(nn.Module, ABC):
         try:
             self._all_reduce(gradient_P, group)
         finally:
+            group.meter.settle()
             self.accounting.seconds_waiting += group.meter.seconds - seconds
             self.accounting.bytes_collectives += group.meter.bytes - sent
 

@@ -39,12 +39,16 @@ def scales_of(scale_bits_B: Tensor) -> Tensor:
     return scale_bits_B.view(torch.float32)
 
 
-def quantized_signals(gradients_NP: Tensor, quantizer: BlockQuantizer) -> Iterator[Signal]:
+def quantized_signals(
+    gradients_NP: Tensor, quantizer: BlockQuantizer, *, reduction: int = 0, first: int = 0
+) -> Iterator[Signal]:
     """Quantise gradients chunk by chunk, as a reduction does; fused kernels keep no codes.
 
     Args:
         gradients_NP: Float tensor [N, P], whole blocks of all servers.
         quantizer: The quantiser of the reduction.
+        reduction: Number of the reduction, on which stochastic rounding depends.
+        first: Position of the first value in the whole gradient.
 
     Returns:
         One signal for each chunk of :data:`CHUNK_BLOCKS` blocks.
@@ -54,7 +58,12 @@ def quantized_signals(gradients_NP: Tensor, quantizer: BlockQuantizer) -> Iterat
         usable_B = torch.isfinite(scales_B[block])
         yield Signal(
             place=slice(value.start, min(value.stop, values)),
-            codes_NP=quantizer.encode(gradients_NP[:, value], scales_B[block]),
+            codes_NP=quantizer.encode(
+                gradients_NP[:, value],
+                scales_B[block],
+                reduction=reduction,
+                first=first + value.start,
+            ),
             usable_P=usable_B.repeat_interleave(quantizer.block_size)[: values - value.start],
             zero=quantizer.zero,
             qmax=quantizer.qmax,

@@ -1,13 +1,11 @@
 """The optical reduction: scale -> quantise -> encode -> P -> f -> receive -> decode (Fig. 3)."""
 
-# Shape suffixes: N servers, P gradient values, B blocks, W words.
+# Shape suffixes: N servers, P gradient values, V values of a part, B blocks, S bytes of a share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,26 +14,38 @@ from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.onn import zoo
-from optinc.reducers.base import Reducer, check_at_least_one
-from optinc.reducers.blocks import chunk_values, chunks, quantized_signals, scales_of
+from optinc.reducers.base import check_at_least_one
+from optinc.reducers.blocks import CHUNK_BLOCKS, chunk_values, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import reference
+from optinc.reducers.kernels.choice import fused_kernels
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import sampled_error
 from optinc.reducers.measures.signal_terms import Signal
-from optinc.reducers.measures.traffic import code_bytes, ring_bytes
-from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
+from optinc.reducers.measures.traffic import (
+    code_bytes,
+    exchange_bytes,
+    ring_bytes,
+    sum_bytes,
+)
+from optinc.reducers.nonfinite import first_nonfinite, refuses
+from optinc.reducers.partwise import GroupwiseReducer, Part, sizes_of
+from optinc.reducers.senders.parts import give_back, prepared, settle
+from optinc.reducers.senders.senders import Rotation, Senders
+from optinc.reducers.wire.memory import Memory
+from optinc.reducers.wire.packing import GROUP, group_bytes
+from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
 from optinc.signal.rounding import Rounding
-from optinc.signal.scenario import DEFAULT_ROUNDING, make_scenario
+from optinc.signal.scenario import DEFAULT_ROUNDING, Downlink, Scenario, make_scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import TableSwitch
 
 BackendName = Literal["auto", "eager", "fused"]
 
 
-class OptINCReducer(Reducer):
+class OptINCReducer(GroupwiseReducer):
     """Averages the gradients of N servers through an optical switch.
 
     Args:
@@ -44,9 +54,17 @@ class OptINCReducer(Reducer):
         servers: Servers that send, at most the fan-in N of the switch; None for all inputs, or all
             servers connected to a cascade. Inputs without a server are dark: the switch emits
             Q(sum / N), and decoding multiplies by N / servers, so that the result is the mean over
-            the servers in steps N / servers times as coarse.
+            the servers in steps N / servers times as coarse. Where the whole sum comes back
+            (``downlink=decimal``), the result is their exact mean, whatever their number.
         backend: ``fused`` kernels (numba on a CPU, Triton on CUDA), ``eager`` torch, which they
             equal bit for bit, or ``auto``: fused where there is a kernel.
+        error_feedback: Whether servers add what their codes left out to their next gradient. The
+            accounting then compares with the mean of what they meant to send.
+        rotation: ``hadamard`` rotates whole blocks before they are quantised, or ``none``.
+        clip: Root mean squares of its block beyond which a server clips a value; None does not.
+
+    Attributes:
+        senders: What the servers do beside quantising.
 
     Raises:
         ConfigurationError: If quantiser and switch disagree on the bits, or the switch has too few
@@ -60,6 +78,9 @@ class OptINCReducer(Reducer):
         switch: OpticalSwitch,
         servers: int | None = None,
         backend: BackendName = "auto",
+        error_feedback: bool = False,
+        rotation: Rotation = "none",
+        clip: float | None = None,
     ) -> None:
         if quantizer.bits != switch.scenario.bits:
             raise ConfigurationError(
@@ -70,13 +91,19 @@ class OptINCReducer(Reducer):
                 f"reducer.backend must be auto | eager | fused, got {backend!r}"
             )
         connected = switch.servers if servers is None else servers
-        _check_connected(connected, fan_in=switch.scenario.servers, zero=quantizer.zero)
+        _check_connected(connected, switch.scenario, zero=quantizer.zero)
         switch.check_servers(connected)
         super().__init__(servers=connected)
         self.quantizer = quantizer
         self.switch = switch
         self.backend = backend
-        self._kept_words: Tensor | None = None
+        self.senders = Senders(
+            quantizer, error_feedback=error_feedback, rotation=rotation, clip=clip
+        )
+        self._memory = Memory()
+        self._rows_totals, self._rows_values = Totals(), 0
+        self._found: NonFiniteGradientError | None = None
+        self._counts_5 = torch.zeros(5, dtype=torch.float64)
 
     @property
     def propagates_nonfinite(self) -> bool:
@@ -95,8 +122,7 @@ class OptINCReducer(Reducer):
             ConfigurationError: If the switch has fewer inputs, or Q(zero * servers / N) is not
                 exact: zeros would then be averaged to something else.
         """
-        fan_in = self.switch.scenario.servers
-        _check_connected(servers, fan_in=fan_in, zero=self.quantizer.zero)
+        _check_connected(servers, self.switch.scenario, zero=self.quantizer.zero)
         self.switch.check_servers(servers)
 
     @classmethod
@@ -107,6 +133,7 @@ class OptINCReducer(Reducer):
         servers: int,
         onn_inputs: int | Literal["auto"] = "auto",
         rounding: Rounding = DEFAULT_ROUNDING,
+        downlink: Downlink = "quantised",
         approximation: Literal["none", "all", "table1"] = "all",
         onn: Path | str | None = None,
         cache: Path | str | None = None,
@@ -117,7 +144,8 @@ class OptINCReducer(Reducer):
             bits: Bits B of a code.
             servers: Number of servers N.
             onn_inputs: ONN inputs K, ``auto`` for the paper's 4 or the nearest legal value below.
-            rounding: The function Q of eq. (3).
+            rounding: The function Q of eq. (3); unused with the downlink ``decimal``.
+            downlink: What comes back: the average ``quantised`` by Q, or with its ``decimal`` part.
             approximation: Layers in Sigma U form.
             onn: Name of another shipped ONN, or an artifact folder.
             cache: Folder for the truth table; None keeps it nowhere.
@@ -127,7 +155,11 @@ class OptINCReducer(Reducer):
             MissingONNError: If no such ONN is shipped; names the command that trains it.
         """
         scenario = make_scenario(
-            bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding
+            bits=bits,
+            servers=servers,
+            onn_inputs=onn_inputs,
+            rounding=rounding,
+            downlink=downlink,
         )
         trained = zoo.load(onn, scenario=scenario, hidden="table1", layers=approximation)
         return cls(quantizer=BlockQuantizer(bits=bits), switch=TableSwitch(trained, cache=cache))
@@ -147,13 +179,33 @@ class OptINCReducer(Reducer):
             **super().identity(),
             **self.switch.identity(),
             "quantizer": str(self.quantizer),
+            **self.senders.identity(),
         }
+
+    @property
+    def feeds_back(self) -> bool:
+        """See :meth:`Reducer.feeds_back`."""
+        return self.senders.errors is not None
+
+    def forget_parameters(self) -> None:
+        """Forget the errors that are fed back."""
+        if self.senders.errors is not None:
+            self.senders.errors.forget()
+
+    def server_state(self) -> dict[str, Tensor]:
+        """Return the errors that are fed back, ``error`` [servers held, P], once there are some."""
+        return {} if self.senders.errors is None else self.senders.errors.state()
+
+    def load_server_state(self, state: dict[str, Tensor]) -> None:
+        """See :meth:`Reducer.load_server_state`; without error feedback, there is nothing to do."""
+        if self.senders.errors is not None:
+            self.senders.errors.load(state)
 
     @property
     def symbols(self) -> int:
         """See :meth:`Reducer.symbols`; 0 for an exact switch without an ONN, which cannot err."""
         cannot_be_wrong = self.switch.exact and not self.switch.cards
-        return 0 if cannot_be_wrong else self.switch.scenario.symbols
+        return 0 if cannot_be_wrong else self.switch.scenario.received_symbols
 
     @property
     def replay_chunk(self) -> int:
@@ -161,9 +213,22 @@ class OptINCReducer(Reducer):
         return chunk_values(self.quantizer.block_size)
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
-        """See :meth:`Reducer.replay`."""
+        """See :meth:`Reducer.replay`.
+
+        Raises:
+            ConfigurationError: If the errors of other processes' servers would be needed.
+        """
         switch, reduction = self.switch, self.accounting.reductions
-        for signal in quantized_signals(gradients_NP, self.quantizer):
+        if self.senders.active:
+            if self.senders.errors is not None and self.senders.errors.held == 1 < self.servers:
+                raise ConfigurationError(
+                    "callbacks=signal_statistics with optinc.quantization.error_feedback=true "
+                    "needs strategy=virtual_servers: a real server knows its own errors alone"
+                )
+            gradients_NP = gradients_NP.to(torch.float32, copy=True)
+            self.senders.prepare(gradients_NP, self.layout, reduction=reduction, first=first)
+        signals = quantized_signals(gradients_NP, self.quantizer, reduction=reduction, first=first)
+        for signal in signals:
             if not self.symbols:
                 yield signal
                 continue
@@ -185,11 +250,12 @@ class OptINCReducer(Reducer):
         Raises:
             ConfigurationError: If ``fused`` was asked for and no kernel supports the switch.
         """
-        fused = None if self.backend == "eager" else _fused(gradients.device.type, self.plan)
+        fused = None if self.backend == "eager" else fused_kernels(gradients.device.type, self.plan)
         if fused is None and self.backend == "fused":
             raise ConfigurationError(
                 f"reducer.backend=fused has no kernel for optinc/fidelity={self.switch.fidelity} "
-                f"on {gradients.device.type}; use reducer.backend=auto"
+                f"with optinc.quantization.rounding={self.quantizer.rounding} on "
+                f"{gradients.device.type}; use reducer.backend=auto"
             )
         return reference if fused is None else fused
 
@@ -200,20 +266,90 @@ class OptINCReducer(Reducer):
             NonFiniteGradientError: If a value is NaN or infinite (policy ``raise``).
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
-        backend, number = self._backend(gradients_NP), self.accounting.reductions
-        totals = backend.reduce(gradients_NP, out_P, self.plan, reduction=number)
+        totals = self.play(gradients_NP, out_P)
+        self.conclude(out_P.numel(), totals, finite=not totals.nonfinite_blocks)
+        self.accounting.reductions += 1
+
+    def play(self, gradients_NP: Tensor, out_P: Tensor) -> Totals:
+        """Run one reduction, of which nothing counts before :meth:`conclude`.
+
+        Args:
+            gradients_NP: Float tensor [N, P], with the padding of the layout.
+            out_P: Float tensor [P] of the same dtype, written; may be a row of ``gradients_NP``,
+                which is then overwritten.
+
+        Returns:
+            The totals for :meth:`conclude`.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: As :meth:`forward`.
+        """
+        number, senders = self.accounting.reductions, self.senders
+        rows_NP, reduced_P = gradients_NP, out_P
+        if senders.active:
+            rows_NP = gradients_NP.to(torch.float32, copy=True)
+            senders.prepare(rows_NP, self.layout, reduction=number)
+            reduced_P = rows_NP.new_empty(len(out_P))
+        backend = self._backend(rows_NP)
+        totals = backend.reduce(rows_NP, reduced_P, self.plan, reduction=number)
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
-            server, position, value = first_nonfinite(gradients_NP)
+            # Finite gradients may exceed float32 once errors are added, or rotated.
+            finite = bool(torch.isfinite(gradients_NP.to(torch.float32)).all())
+            server, position, value = first_nonfinite(rows_NP if finite else gradients_NP)
             raise NonFiniteGradientError(server=server, position=position, value=value)
-        self._account(out_P.numel(), totals)
+        if senders.active:
+            senders.restore(reduced_P, self.layout, reduction=number)
+            out_P.copy_(reduced_P)
+            if not totals.nonfinite_blocks:
+                scales_B = self.quantizer.scales(rows_NP)
+                senders.settle(rows_NP, scales_B, self.layout, reduction=number)
+        return totals
 
-    def _account(self, values: int, totals: Totals) -> None:
+    def conclude(
+        self, values: int, totals: Totals, *, finite: bool, blocks: int | None = None
+    ) -> None:
+        """Add a reduction to the accounting, whose number of reductions the caller counts.
+
+        Args:
+            values: Values of the gradient.
+            totals: What :meth:`play` returned.
+            finite: Whether the whole gradient was; otherwise the errors that are fed back stay as
+                they were, as the step will change nothing.
+            blocks: Its blocks; None where all but the last are full.
+        """
+        if finite:
+            self.senders.commit()
+        self._account(values, totals, blocks=blocks)
+
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        backend, number = self._backend(rows_NG), self.accounting.reductions
+        totals = backend.reduce(rows_NG, out_G, self.plan, reduction=number, first=first)
+        if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise" and not self._found:
+            server, position, value = first_nonfinite(rows_NG)
+            self._found = NonFiniteGradientError(
+                server=server, position=position + first, value=value
+            )
+        self._rows_totals += totals
+        self._rows_values += len(out_G)
+
+    def _end_rows(self) -> None:
+        totals, self._rows_totals = self._rows_totals, Totals()
+        values, self._rows_values = self._rows_values, 0
+        found, self._found = self._found, None
+        self.accounting.nonfinite_blocks += totals.nonfinite_blocks
+        if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
+            assert found is not None
+            raise found
+        self._account(values, totals)
+        self.accounting.reductions += 1
+
+    def _account(self, values: int, totals: Totals, *, blocks: int | None = None) -> None:
         """Add up values, blocks, errors and traffic."""
         accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
-        blocks = -(-values // self.quantizer.block_size)
+        if blocks is None:
+            blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks)
-        accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
         accounting.onn_errors += totals.wrong_codes
@@ -224,6 +360,9 @@ class OptINCReducer(Reducer):
         accounting.squared_mean += totals.squared_mean
         accounting.bytes_sent += sent
         accounting.bytes_optinc += sent
+        accounting.bytes_optinc_received += code_bytes(
+            values=values, bits=self.switch.scenario.received_bits, blocks=blocks
+        )
         accounting.bytes_ring += ring_bytes(
             values=self._values_without_padding(values), servers=servers, bytes_per_value=4
         )
@@ -231,123 +370,161 @@ class OptINCReducer(Reducer):
             values=values, servers=servers, bytes_per_value=sent / values if values else 0
         )
 
-    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
-        """Exchange block scales, then one integer sum, as the fibres would.
+    @property
+    def by_parts(self) -> bool:
+        """See :attr:`PartwiseReducer.by_parts`; blocks must end at the borders of parameters.
+
+        Nor may the switch draw numbers for whole chunks of the gradient.
+        """
+        return self.quantizer.blocks == "parameter" and self.switch.by_position
+
+    @property
+    def by_groups(self) -> bool:
+        """See :attr:`GroupwiseReducer.by_groups`; rotations and feedback take whole parameters."""
+        return self.by_parts and not self.senders.active
+
+    def describe_exchange(self, servers: int) -> str:
+        """See :meth:`PartwiseReducer.describe_exchange`."""
+        bits, received_bits = self.plan.bits, self.plan.received_bits
+        blocks = 1 / self.quantizer.block_size
+        packed = exchange_bytes(
+            values=1, servers=servers, bits=bits, received_bits=received_bits, blocks=blocks
+        )
+        summed = sum_bytes(values=1, servers=servers, bits=bits, blocks=blocks)
+        floats = ring_bytes(values=1, servers=servers, bytes_per_value=4)
+        when = "bucket by bucket" if self.by_parts else "once all gradients are known"
+        return (
+            f"each of {servers} servers sends {packed:.4g} bytes a value, {when}: codes of {bits} "
+            f"bits by all-to-all, {received_bits} bits back by all-gather (sums of codes would "
+            f"take {summed:.4g}, float32 {floats:.4g})"
+        )
+
+    def table_of(self, places: Sequence[Place]) -> BlockTable:
+        """See :meth:`PartwiseReducer.table_of`."""
+        size = self.quantizer.block_size
+        # A share of whole chunks, each of which draws its numbers at once.
+        unit = GROUP if self.switch.by_position else CHUNK_BLOCKS * -(-size // GROUP) * GROUP
+        return BlockTable(places, block_size=size, unit=unit)
+
+    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
+        """Exchange block scales, then codes: every server plays the switch for its share."""
+        table, plan, number = part.table, self.plan, self.accounting.reductions
+        senders, layout, buffer_V = self.senders, self.layout, part.buffer_V
+        if senders.active:
+            buffer_V = prepared(senders, part, layout, reduction=number)
+        backend, memory = self._backend(buffer_V), self._memory
+        scale_bits_B = backend.scale_bits(buffer_V, table, plan)
+        group.maximum(scale_bits_B)
+        mean = self._sample(buffer_V, group)
+        groups = table.share_groups(group.size)
+        sent, back = groups * group_bytes(plan.bits), groups * group_bytes(plan.received_bits)
+        packed_NS = memory.take("packed", (group.size, sent), buffer_V.device)
+        backend.pack(
+            buffer_V,
+            scale_bits_B,
+            table,
+            packed_NS.view(-1),
+            plan,
+            reduction=number,
+            server=group.rank,
+        )
+        scales_B = scales_of(scale_bits_B)
+        settle(senders, buffer_V, scales_B, part, layout, reduction=number, server=group.rank)
+        codes_NS = group.all_to_all(
+            packed_NS, out=memory.take("codes", (group.size, sent), buffer_V.device)
+        )
+        share_S = memory.take("share", (back,), buffer_V.device)
+        runs = table.runs(group.rank, group.size)
+        counts_2 = backend.play(codes_NS, share_S, runs, plan, reduction=number)
+        # What was sent is not needed any more.
+        received_NS = memory.take("packed", (group.size, back), buffer_V.device)
+        group.all_gather(share_S, out=received_NS)
+        backend.receive(received_NS.view(-1), scale_bits_B, table, buffer_V, plan)
+        self._counts_5 = self._counts_5.to(buffer_V.device)
+        self._counts_5[:2] += counts_2
+        self._counts_5[2] += (~torch.isfinite(scales_B)).sum()
+        if mean is not None:
+            distance = self._distance(buffer_V)
+            self._counts_5[3:] += sampled_error(mean, buffer_V, distance=distance)
+        if senders.active:
+            keeps = not self.propagates_nonfinite
+            give_back(senders, buffer_V, part, layout, reduction=number, keeps_nonfinite=keeps)
+
+    def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
+        totals = self.gather(parts, group)
+        measured = self.error_every and not self.accounting.reductions % self.error_every
+        self.accounting.measured += bool(measured)
+        values, blocks = sizes_of(parts)
+        self.conclude(values, totals, blocks=blocks, finite=not totals.nonfinite_blocks)
+        self.accounting.reductions += 1
+
+    def gather(self, parts: Sequence[Part], group: ServerGroup) -> Totals:
+        """Add up what the servers have counted in the parts of a reduction.
+
+        Returns:
+            The totals for :meth:`conclude`.
 
         Raises:
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
-        backend, plan = self._backend(gradient_P), self.plan
-        scale_bits_B = backend.scale_bits(gradient_P, plan)
-        group.maximum(scale_bits_B)
-        nonfinite = int((~torch.isfinite(scales_of(scale_bits_B))).sum())
-        self.accounting.nonfinite_blocks += nonfinite
-        if refuses(nonfinite, self.quantizer.nonfinite):
-            raise first_nonfinite_of(gradient_P, group)
-        sample_NS = group.all_gather(sample(gradient_P))
-        if self.switch.sum_code is not None:
-            words_W = self._words(plan.words(len(scale_bits_B)), gradient_P.device)
-            backend.contribute(gradient_P, scale_bits_B, words_W, plan)
-            group.sum(words_W)
-            number = self.accounting.reductions
-            totals = backend.receive(words_W, scale_bits_B, gradient_P, plan, reduction=number)
-        else:
-            wrong = self._play_in_turn(gradient_P, scale_bits_B, group)
-            totals = Totals(0, wrong, 0.0, 0.0)
-        add_error(self.accounting, sample_NS, sample(gradient_P))
-        self._account(gradient_P.numel(), replace(totals, nonfinite_blocks=nonfinite))
+        counts_5, self._counts_5 = self._counts_5, torch.zeros(5, dtype=torch.float64)
+        # Only codes are counted by shares; all servers know the same of the rest.
+        if group.rank:
+            counts_5[2:] = 0.0
+        group.sum(counts_5)
+        wrong, expected, nonfinite, error, mean = counts_5.tolist()
+        group.meter.settle()
+        self.accounting.nonfinite_blocks += int(nonfinite)
+        if refuses(int(nonfinite), self.quantizer.nonfinite):
+            raise self._first_nonfinite(parts, group)
+        return Totals(
+            int(nonfinite),
+            int(wrong),
+            error,
+            mean,
+            expected if self.plan.path == "outcomes" else None,
+        )
 
-    def _words(self, length: int, device: torch.device) -> Tensor:
-        """Return the buffer of the words, int32 [W], kept from step to step.
+    def forget_parts(self) -> None:
+        """See :meth:`PartwiseReducer.forget_parts`."""
+        super().forget_parts()
+        self._counts_5 = torch.zeros(5, dtype=torch.float64)
 
-        Allocating fresh pages of this size takes as long as the kernel that fills them.
+    def _first_nonfinite(self, parts: Sequence[Part], group: ServerGroup) -> NonFiniteGradientError:
+        """Return the error for the first value that is not finite; equal on all servers.
+
+        Blocks with such a value have stayed as this server had them.
         """
-        words_W = self._kept_words
-        if words_W is None or len(words_W) != length or words_W.device != device:
-            words_W = torch.empty(length, dtype=torch.int32, device=device)
-            self._kept_words = words_W
-        return words_W
-
-    def _play_in_turn(self, gradient_P: Tensor, scale_bits_B: Tensor, group: ServerGroup) -> int:
-        """Run a switch without a sum code, every server for its share of the chunks.
-
-        The shares are whole chunks of the whole gradient, on which device noise depends, so that
-        the result equals the virtual-server result.
-
-        Returns:
-            Number of received codes that differ from the ideal quantised average.
-        """
-        plan, scales_B = self.plan, scales_of(scale_bits_B)
-        chunk = chunk_values(self.quantizer.block_size)
-        share = -(-len(gradient_P) // (chunk * group.size)) * chunk
-        codes_NS = gradient_P.new_zeros(group.size * share, dtype=torch.int32)
-        for block, value in chunks(len(scales_B), self.quantizer.block_size):
-            part_P = gradient_P[value]
-            codes_NS[value][: len(part_P)] = self.quantizer.encode(part_P[None], scales_B[block])[0]
-        codes_NS = group.all_to_all(codes_NS.view(group.size, share))
-        first = group.rank * share
-        length = min(max(len(gradient_P) - first, 0), share)
-        received_S, wrong = codes_NS.new_zeros(share), 0
-        for start in range(0, length, chunk):
-            stop = min(start + chunk, length)
-            codes = codes_NS[:, start:stop]
-            received = self.switch(codes, reduction=self.accounting.reductions, first=first + start)
-            wrong += self.switch.count_errors(codes, received)
-            received_S[start:stop] = received
-        received_P = group.all_gather(received_S).flatten()
-        counts = torch.tensor([wrong], device=gradient_P.device)
-        group.sum(counts)
-        for block, value in chunks(len(scales_B), self.quantizer.block_size):
-            part_P = gradient_P[value]
-            part_P.copy_(
-                self.quantizer.decode(
-                    received_P[value][: len(part_P)],
-                    scales_B[block],
-                    fan_in=plan.fan_in,
-                    servers=plan.servers,
-                )
-            )
-        return int(counts)
+        found = [
+            (place.position + int(index), float(values[index]))
+            for part in parts
+            for place in part.table.places
+            for values in (part.buffer_V[place.start : place.start + place.size],)
+            for index in (~torch.isfinite(values.to(torch.float32))).nonzero()[:1].flatten()
+        ]
+        for server, place in enumerate(group.gather_objects(min(found, default=None))):
+            if place is not None:
+                return NonFiniteGradientError(server=server, position=place[0], value=place[1])
+        raise AssertionError("a block scale is not finite although every gradient value is")
 
 
-def _check_connected(servers: int, *, fan_in: int, zero: int) -> None:
+def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:
     """Refuse servers that the inputs N of a switch do not fit, or whose zeros average to no code.
 
     Raises:
         ConfigurationError: Names the legal numbers of servers.
     """
+    fan_in = scenario.servers
     if servers > fan_in:
         raise ConfigurationError(
             f"{servers} servers do not fit a switch with optinc.servers={fan_in} inputs; "
             f"use an ONN with optinc.servers={servers}"
         )
     check_at_least_one(servers)
-    if zero * servers % fan_in:
+    if zero * servers % scenario.average_divisor:
         legal = [n for n in range(1, fan_in + 1) if not zero * n % fan_in]
         raise ConfigurationError(
             f"{servers} servers on a switch with optinc.servers={fan_in} inputs: the average of "
             f"zeros, {zero} * {servers} / {fan_in}, is no integer code; legal numbers of servers: "
-            f"{legal}"
+            f"{legal}, or any with optinc.downlink=decimal"
         )
-
-
-def _fused(device: str, plan: ReductionPlan) -> Backend | None:
-    """Return the fused kernels for a device and plan, None where there are none."""
-    # Compilers are not imported before they are needed: they take a while.
-    kernels = None if plan.path is None else _kernels(device)
-    return kernels if kernels is not None and kernels.supports(plan) else None
-
-
-@lru_cache
-def _kernels(device: str) -> Backend | None:
-    """Import the kernels for a device, None where there are none or their compiler is missing."""
-    if device == "cpu" and find_spec("numba") is not None:
-        from optinc.reducers.kernels import cpu  # noqa: PLC0415  (imports numba)
-
-        return cpu
-    # torch brings Triton on Linux only.
-    if device == "cuda" and find_spec("triton") is not None:
-        from optinc.reducers.kernels import cuda  # noqa: PLC0415  (imports Triton)
-
-        return cuda
-    return None

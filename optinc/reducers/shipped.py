@@ -18,6 +18,7 @@ def default_reducer(servers: int) -> OptINCReducer:
         ConfigurationError: If no shipped ONN has a sufficient fan-in.
     """
     cards = [card for card in map(zoo.card, zoo.names()) if not in_cascade(card.scenario)]
+    cards = [card for card in cards if not card.scenario.returns_sum]
     fan_ins = sorted({card.servers for card in cards if card.bits == DEFAULT_BITS})
     fitting = [fan_in for fan_in in fan_ins if fan_in >= servers]
     if not fitting:
@@ -29,9 +30,13 @@ def default_reducer(servers: int) -> OptINCReducer:
 
 
 def dark_inputs(reducer: OptINCReducer) -> str | None:
-    """Return a warning if fewer servers are connected than the switch has inputs, None if not."""
+    """Return a warning if dark inputs make averages coarser, None if not.
+
+    They do where fewer servers are connected than the switch has inputs, unless the whole sum comes
+    back.
+    """
     fan_in, servers = reducer.switch.scenario.servers, reducer.servers
-    if fan_in == servers:
+    if fan_in == servers or reducer.switch.scenario.returns_sum:
         return None
     return (
         f"{servers} servers on a switch with optinc.servers={fan_in} inputs: the other inputs are "

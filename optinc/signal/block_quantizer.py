@@ -22,7 +22,13 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.signal.rounding import Rounding, check_rounding, round_to_integer
+from optinc.signal.randomness import WORD, uniforms
+from optinc.signal.rounding import (
+    SenderRounding,
+    check_sender_rounding,
+    round_at_random,
+    round_to_integer,
+)
 
 NonFinitePolicy = Literal["raise", "skip_step", "propagate"]
 BlockBorders = Literal["parameter", "flat"]
@@ -35,11 +41,13 @@ class BlockQuantizer:
     Args:
         bits: Bits B of a code; even, 2 to 16.
         block_size: Gradient values that share a scale.
-        rounding: How a server rounds a value to a code (not Q of eq. (3), the switch's rounding).
+        rounding: How a server rounds a value to a code (not Q of eq. (3), the switch's rounding);
+            ``stochastic`` rounds up with the probability of the fraction.
         nonfinite: What a reducer does about NaN or infinity: ``raise`` an error, ``skip_step``,
             or ``propagate`` (the block, and only it, becomes NaN).
         blocks: Where blocks end in a gradient whose parameters a reducer knows: at the borders of
             every ``parameter``, or only after ``block_size`` values (``flat``).
+        seed: Seed of stochastic rounding, 0 to 2^32 - 1.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -47,9 +55,10 @@ class BlockQuantizer:
 
     bits: int
     block_size: int = 256
-    rounding: Rounding = "half_even"
+    rounding: SenderRounding = "half_even"
     nonfinite: NonFinitePolicy = "raise"
     blocks: BlockBorders = "parameter"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.bits not in range(2, 17, 2):
@@ -58,7 +67,7 @@ class BlockQuantizer:
             raise ConfigurationError(
                 f"optinc.quantization.block_size must be at least 1, got {self.block_size}"
             )
-        check_rounding(self.rounding, setting="optinc.quantization.rounding")
+        check_sender_rounding(self.rounding, setting="optinc.quantization.rounding")
         policies = get_args(NonFinitePolicy)
         if self.nonfinite not in policies:
             raise ConfigurationError(
@@ -66,6 +75,7 @@ class BlockQuantizer:
                 f"got {self.nonfinite!r}"
             )
         check_borders(self.blocks)
+        check_seed(self.seed, setting="optinc.quantization.seed")
 
     @property
     def alignment(self) -> int:
@@ -107,16 +117,32 @@ class BlockQuantizer:
         # Zeros may be negative, and decoding would hand their sign on.
         return torch.cat(scales).to(torch.float32).abs_()
 
-    def encode(self, gradients_NP: Tensor, scales_B: Tensor) -> Tensor:
-        """Quantise the gradients of all servers.
+    def encode(
+        self,
+        gradients_NP: Tensor,
+        scales_B: Tensor,
+        *,
+        reduction: int | None = None,
+        first: int | Tensor = 0,
+        server: int = 0,
+    ) -> Tensor:
+        """Quantise gradients of consecutive servers.
 
         Args:
-            gradients_NP: Float tensor [N, P].
+            gradients_NP: Float tensor [N, P], a row a server.
             scales_B: float32 tensor [ceil(P / block_size)] from :meth:`scales`.
+            reduction: Number of the reduction; stochastic rounding needs it, and depends on it and
+                on the next two.
+            first: Position of the first value in the whole gradient; of whole blocks, those of
+                the first value of each of them, int64 tensor [B] on the CPU.
+            server: Rank of the server whose gradient is the first row.
 
         Returns:
             int32 tensor [N, P], codes 1 to 2^B - 1. Blocks whose scale is not finite hold ``zero``,
             as an integer cast of NaN is undefined.
+
+        Raises:
+            ValueError: If stochastic rounding is not told the number of the reduction.
         """
         usable_B = torch.isfinite(scales_B) & (scales_B > 0)
         divisor_P = self._expand(scales_B.where(usable_B, torch.inf), gradients_NP.shape[1])
@@ -124,7 +150,11 @@ class BlockQuantizer:
         if not usable_B.all():
             # A non-finite value over an infinite divisor is NaN; a finite one is zero.
             values_NP.nan_to_num_(nan=0.0)
-        values_NP = round_to_integer(values_NP, self.rounding)
+        if self.rounding == "stochastic":
+            drawn = self._uniforms(values_NP, reduction=reduction, first=first, server=server)
+            values_NP = round_at_random(values_NP, drawn)
+        else:
+            values_NP = round_to_integer(values_NP, self.rounding)
         return values_NP.add_(self.zero).to(torch.int32)
 
     def decode(
@@ -151,6 +181,24 @@ class BlockQuantizer:
         divisor = torch.tensor(self.qmax * servers, dtype=torch.float32, device=steps_P.device)
         return steps_P.div_(divisor).mul_(self._expand(scales_B, codes_P.shape[0]))
 
+    def _uniforms(
+        self, values_NP: Tensor, *, reduction: int | None, first: int | Tensor, server: int
+    ) -> Tensor:
+        """Return a uniform number for each value, independent from server to server: [N, P]."""
+        if reduction is None:
+            raise ValueError("stochastic rounding depends on the reduction: give its number")
+        servers, values = values_NP.shape
+        firsts_B, length = (
+            (first, self.block_size)
+            if isinstance(first, Tensor)
+            else (torch.tensor([first]), values)
+        )
+        rows = [
+            uniforms(firsts_B, length, seed=self.seed, reduction=reduction, stream=stream).flatten()
+            for stream in range(server + 1, server + 1 + servers)
+        ]
+        return torch.stack(rows).to(values_NP.device)
+
     def _expand(self, scales_B: Tensor, values: int) -> Tensor:
         """Repeat each block's scale for its values: [B] -> [P]."""
         return scales_B.repeat_interleave(self.block_size)[:values]
@@ -167,3 +215,13 @@ def check_borders(blocks: str) -> None:
             f"optinc.quantization.blocks must be {' | '.join(get_args(BlockBorders))}, "
             f"got {blocks!r}"
         )
+
+
+def check_seed(seed: int, *, setting: str) -> None:
+    """Refuse a seed that is no 32-bit word of a key.
+
+    Raises:
+        ConfigurationError: Names the setting and the legal values.
+    """
+    if not 0 <= seed <= WORD:
+        raise ConfigurationError(f"{setting} must be 0 to 2^32 - 1, got {seed}")

@@ -1,10 +1,12 @@
 """Outputs of an ONN: PAM4 symbols, the last with a decimal part below the top (eqs. 3, 10).
 
 Outputs are counted in their ``output_steps``: a PAM4 amplitude has one step, except that of a last
-output with decimal part, which has N^l.
+output with decimal part, which has N^l. Where the whole sum goes back to the servers
+(``downlink=decimal``), the outputs are its PAM4 symbols, M + log4(N^l) rounded up. With N^l a power
+of four these are the M symbols of the average rounded down, then those of its decimal part.
 """
 
-# Shape suffixes: M symbols.
+# Shape suffixes: M symbols, as many as the switch emits.
 
 from __future__ import annotations
 
@@ -17,12 +19,24 @@ from optinc.signal.scenario import Scenario
 
 
 def ideal_average(codes_NP: Tensor, scenario: Scenario) -> Tensor:
-    """Return eq. (3) in integer arithmetic: int32 [servers, P] -> int32 [P].
+    """Return eq. (3) in integer arithmetic, or the whole sum: int32 [servers, P] -> int32 [P].
 
     Divides by the N inputs of the scenario; those without a server are dark.
     """
-    total_P = codes_NP.sum(0, dtype=torch.int32)
-    return quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
+    return average_of_total(codes_NP.sum(0, dtype=torch.int32), scenario)
+
+
+def average_of_total(total: Tensor, scenario: Scenario) -> Tensor:
+    """Return the value that servers should receive for a total over them (eq. 3).
+
+    Args:
+        total: Integer tensor [...], not negative.
+        scenario: The switch: divisor N^l, Q, and what goes back.
+
+    Returns:
+        Integer tensor [...] of the same dtype: Q(total / N^l), or the total itself.
+    """
+    return quantized_average(total, servers=scenario.average_divisor, rounding=scenario.rounding)
 
 
 def outputs_of_total(total: Tensor, scenario: Scenario) -> Tensor:
@@ -38,9 +52,9 @@ def outputs_of_total(total: Tensor, scenario: Scenario) -> Tensor:
     Returns:
         Integer tensor [..., M] in ``output_steps``.
     """
-    code = quantized_average(total, servers=scenario.divisor, rounding=scenario.rounding)
-    code = code.clamp(max=2**scenario.bits - 1)
-    outputs = pam4.encode(code, symbols=scenario.symbols)
+    symbols = scenario.received_symbols
+    code = average_of_total(total, scenario).clamp(max=4**symbols - 1)
+    outputs = pam4.encode(code, symbols=symbols)
     if scenario.keeps_decimal:
         decimal = total - code * scenario.divisor
         outputs[..., -1] = outputs[..., -1] * scenario.divisor + decimal
@@ -48,7 +62,7 @@ def outputs_of_total(total: Tensor, scenario: Scenario) -> Tensor:
 
 
 def value_of_outputs(outputs: Tensor, scenario: Scenario) -> Tensor:
-    """Decode outputs to a code, or to a code with its decimal part.
+    """Decode outputs to a code, a code with its decimal part, or the sum of the codes.
 
     Args:
         outputs: Integer tensor [..., M] in ``output_steps``.

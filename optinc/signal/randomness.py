@@ -1,6 +1,6 @@
 """Random numbers by seed, reduction and position, independent of earlier draws."""
 
-# Shape suffixes: P positions.
+# Shape suffixes: P positions, B blocks of positions, T positions of a block, W words.
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ LOW_HALF = 1 << 31
 """Set in the second counter word of the blocks that hold the low halves of :func:`random_bits`."""
 
 WORD = 0xFFFFFFFF
+
+WORDS = 4
+"""Words of 32 bits in a block of Philox."""
+
+UNIFORM_BITS = 24
+"""Bits of a uniform number: float32 tells no more values of equal spacing in [0, 1) apart."""
+
+SIGNS = WORD
+"""Stream of random signs that all servers share; streams of single servers count up from 1."""
 
 
 def generator_of(
@@ -87,6 +96,68 @@ def random_bits(position_P: Tensor, *, seed: int, reduction: int) -> Tensor:
     return _half(position_P, 0, seed, reduction) << 16 | _half(
         position_P, LOW_HALF, seed, reduction
     )
+
+
+def uniforms(first_B: Tensor, length: int, *, seed: int, reduction: int, stream: int) -> Tensor:
+    """Return uniform numbers in [0, 1) for blocks of neighbouring positions.
+
+    The number of a position is a function of seed, reduction, stream and position alone: it is the
+    same however a gradient is cut into parts.
+
+    Args:
+        first_B: First position of each block in the whole gradient, int64 tensor [B] on the CPU.
+        length: Positions T of a block.
+        seed: First word of the key, below 2^32.
+        reduction: Number of the reduction.
+        stream: Second word of the key, 1 to 2^32 - 1; different streams are independent of each
+            other and of :func:`random_bits`.
+
+    Returns:
+        float32 tensor [B, T], multiples of 2^-24: the upper bits of word ``position % 4`` of the
+        block ``position // 4`` of Philox.
+    """
+    words_BT = _words(first_B, length, seed=seed, reduction=reduction, stream=stream)
+    return (words_BT >> 32 - UNIFORM_BITS).to(torch.float32).mul_(2.0**-UNIFORM_BITS)
+
+
+def signs(first: int, count: int, *, seed: int, reduction: int) -> Tensor:
+    """Return a random sign for ``count`` positions from ``first`` on, shared by all servers.
+
+    Args:
+        first: First position in the whole gradient.
+        count: Number of positions.
+        seed: The key, below 2^32.
+        reduction: Number of the reduction.
+
+    Returns:
+        float32 tensor [count], 1 and -1: bit ``position % 32`` of word ``position // 32``.
+    """
+    word, start = first // 32, first % 32
+    length = -(-(start + count) // 32)
+    words_1W = _words(torch.tensor([word]), length, seed=seed, reduction=reduction, stream=SIGNS)
+    bits_P = (words_1W[0].unsqueeze(1) >> torch.arange(32) & 1).flatten()[start : start + count]
+    return 1.0 - 2.0 * bits_P.to(torch.float32)
+
+
+def _words(first_B: Tensor, length: int, *, seed: int, reduction: int, stream: int) -> Tensor:
+    """Return words ``first`` to ``first + length - 1`` for each first one, int64 [B, length].
+
+    Word n is word ``n % 4`` of block ``n // 4`` of Philox.
+    """
+    skipped_B1 = (first_B % WORDS).unsqueeze(1)
+    span = -(-(int(skipped_B1.max()) + length) // WORDS) if len(first_B) else 0
+    counted = (first_B // WORDS).unsqueeze(1) + torch.arange(span)
+    low, high = words_of(reduction)
+    counter = (
+        counted & WORD,
+        counted >> 32,
+        torch.full_like(counted, low),
+        torch.full_like(counted, high),
+    )
+    words = torch.stack(philox(counter, (seed & WORD, stream)), -1).flatten(1)
+    if not skipped_B1.any():
+        return words[:, :length]
+    return words.gather(1, skipped_B1 + torch.arange(length))
 
 
 def _half(position_P: Tensor, flag: int, seed: int, reduction: int) -> Tensor:

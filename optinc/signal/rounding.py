@@ -1,4 +1,4 @@
-"""The rounding function Q of eq. (3), in exact integer arithmetic."""
+"""The rounding function Q of eq. (3), in exact integer arithmetic, and that of the servers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,37 @@ from optinc.errors import ConfigurationError
 Rounding = Literal["floor", "half_up", "half_even"]
 ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
+SenderRounding = Literal["floor", "half_up", "half_even", "stochastic"]
+"""How a server rounds; a switch has no random numbers, so Q is none of them at random."""
+
 
 def check_rounding(rounding: str, *, setting: str) -> None:
     """Raise :class:`ConfigurationError` naming ``setting`` unless ``rounding`` is legal."""
     if rounding not in ROUNDINGS:
         raise ConfigurationError(f"{setting} must be {' | '.join(ROUNDINGS)}, got {rounding!r}")
+
+
+def check_sender_rounding(rounding: str, *, setting: str) -> None:
+    """Raise :class:`ConfigurationError` naming ``setting`` unless a server can round like this."""
+    legal = get_args(SenderRounding)
+    if rounding not in legal:
+        raise ConfigurationError(f"{setting} must be {' | '.join(legal)}, got {rounding!r}")
+
+
+def round_at_random(values: Tensor, uniforms: Tensor) -> Tensor:
+    """Round floats up with the probability of their fraction, so that the mean is right.
+
+    Integers stay as they are.
+
+    Args:
+        values: Float tensor of any shape.
+        uniforms: Uniform numbers in [0, 1) of that shape, or broadcast to it.
+
+    Returns:
+        Float tensor of the same shape and dtype.
+    """
+    floor = values.floor()
+    return floor + (uniforms < values - floor).to(values.dtype)
 
 
 def round_to_integer(values: Tensor, rounding: Rounding) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import ceil, prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from optinc.errors import ConfigurationError
 from optinc.signal.rounding import Rounding, check_rounding
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 DEFAULT_ROUNDING: Rounding = "half_even"
 """Q is not given in the paper; half_even is the only one of the three without bias."""
+
+Downlink = Literal["quantised", "decimal"]
+DOWNLINKS: tuple[Downlink, ...] = get_args(Downlink)
 
 PAPER_INPUTS = 4
 """ONN inputs K in all experiments of the paper."""
@@ -36,6 +39,9 @@ class Scenario:
     the top a switch rounds down and keeps the decimal part in its last output, in steps of 1/N^l
     (eq. 10).
 
+    With the downlink ``decimal`` the top too keeps the decimal part, but in PAM4 symbols of its
+    own: the servers receive the whole sum of their codes, N^l times the average, in base 4.
+
     Args:
         bits: Bits B of a code; even, 2 to 16.
         servers: Number of servers N, at least 1; of a switch in a cascade, its fan-in.
@@ -43,6 +49,8 @@ class Scenario:
         rounding: The function Q of eq. (3).
         level: 1-based level l in a cascade, 1 being next to the servers.
         keeps_decimal: Whether it stands below the top and keeps the decimal part.
+        downlink: What it sends back to the servers: the average ``quantised`` by Q (eq. 3), or with
+            its ``decimal`` part.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -54,6 +62,7 @@ class Scenario:
     rounding: Rounding
     level: int = 1
     keeps_decimal: bool = False
+    downlink: Downlink = "quantised"
 
     def __post_init__(self) -> None:
         if self.bits not in range(2, 17, 2):
@@ -71,7 +80,15 @@ class Scenario:
         check_rounding(self.rounding, setting="optinc.rounding")
         if self.level < 1:
             raise ConfigurationError(f"the level must be at least 1, got {self.level}")
-        if self.keeps_decimal and self.rounding != "floor":
+        if self.downlink not in DOWNLINKS:
+            raise ConfigurationError(
+                f"optinc.downlink must be {' | '.join(DOWNLINKS)}, got {self.downlink!r}"
+            )
+        if self.keeps_decimal and self.returns_sum:
+            raise ConfigurationError(
+                "a switch below the top sends nothing to servers; its downlink is quantised"
+            )
+        if (self.keeps_decimal or self.returns_sum) and self.rounding != "floor":
             raise ConfigurationError(
                 f"a switch that keeps the decimal part rounds with floor, got {self.rounding}"
             )
@@ -80,6 +97,32 @@ class Scenario:
     def symbols(self) -> int:
         """Number M of PAM4 symbols a code has, eq. (2)."""
         return self.bits // 2
+
+    @property
+    def returns_sum(self) -> bool:
+        """Whether the servers receive the whole sum of their codes (``downlink=decimal``)."""
+        return self.downlink == "decimal"
+
+    @property
+    def received_symbols(self) -> int:
+        """Number of outputs: M, and with the whole sum log4(N^l) more, rounded up."""
+        return -(-self.received_bits // 2) if self.returns_sum else self.symbols
+
+    @property
+    def received_bits(self) -> int:
+        """Bits of what the switch emits: B, and log2(N^l) more with a decimal part, rounded up.
+
+        To servers it emits whole PAM4 symbols, so that the number is even.
+        """
+        if not (self.keeps_decimal or self.returns_sum):
+            return self.bits
+        bits = int(2**self.bits * self.divisor - 1).bit_length()
+        return bits + bits % 2 if self.returns_sum else bits
+
+    @property
+    def average_divisor(self) -> int:
+        """By what the total over the servers is divided before Q: N^l, 1 for the whole sum."""
+        return 1 if self.returns_sum else self.divisor
 
     @property
     def group(self) -> int:
@@ -130,14 +173,8 @@ class Scenario:
 
     @cached_property
     def output_steps(self) -> tuple[int, ...]:
-        """Steps of each output [M] per PAM4 amplitude: 1, and N^l of one with decimal part."""
-        return (1,) * (self.symbols - 1) + (self.divisor if self.keeps_decimal else 1,)
-
-    @property
-    def value_bits(self) -> int:
-        """Bits of what the switch emits: those of a code, and more with a decimal part."""
-        values = 2**self.bits * (self.divisor if self.keeps_decimal else 1)
-        return int(values - 1).bit_length()
+        """Steps of each output per PAM4 amplitude: 1, and N^l of one with decimal part."""
+        return (1,) * (self.received_symbols - 1) + (self.divisor if self.keeps_decimal else 1,)
 
     @cached_property
     def radices(self) -> tuple[int, ...]:
@@ -171,7 +208,12 @@ def settings_text(described: DataclassInstance) -> str:
 
 
 def make_scenario(
-    *, bits: int, servers: int, onn_inputs: int | Literal["auto"], rounding: Rounding
+    *,
+    bits: int,
+    servers: int,
+    onn_inputs: int | Literal["auto"],
+    rounding: Rounding,
+    downlink: Downlink = "quantised",
 ) -> Scenario:
     """Build a scenario, choosing the number of ONN inputs where it is ``auto``.
 
@@ -179,16 +221,30 @@ def make_scenario(
         bits: See :class:`Scenario`.
         servers: See :class:`Scenario`.
         onn_inputs: ONN inputs K; ``auto`` is the paper's 4, or the largest legal value below.
-        rounding: See :class:`Scenario`.
+        rounding: See :class:`Scenario`; nothing is rounded with the downlink ``decimal``.
+        downlink: See :class:`Scenario`.
 
     Raises:
         ConfigurationError: See :class:`Scenario`.
     """
+    check_rounding(rounding, setting="optinc.rounding")
     if isinstance(onn_inputs, int):
-        return Scenario(bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding)
-    if onn_inputs != "auto":
+        inputs = onn_inputs
+    elif onn_inputs == "auto":
+        inputs = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
+    else:
         raise ConfigurationError(
             f"optinc.preprocessing.inputs must be auto or an integer, got {onn_inputs!r}"
         )
-    nearest = max(k for k in legal_inputs(max(bits // 2, 1)) if k <= PAPER_INPUTS)
-    return Scenario(bits=bits, servers=servers, onn_inputs=nearest, rounding=rounding)
+    return Scenario(
+        bits=bits,
+        servers=servers,
+        onn_inputs=inputs,
+        rounding=rounding_of(rounding, downlink),
+        downlink=downlink,
+    )
+
+
+def rounding_of(rounding: Rounding, downlink: Downlink) -> Rounding:
+    """Return the top's Q: ``rounding``, or ``floor`` where the decimal part goes back as well."""
+    return "floor" if downlink == "decimal" else rounding

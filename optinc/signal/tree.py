@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from optinc.errors import ConfigurationError
 from optinc.signal.rounding import Rounding
-from optinc.signal.scenario import Scenario, make_scenario, settings_text
+from optinc.signal.scenario import Downlink, Scenario, make_scenario, settings_text
 
 Quantize = Literal["top", "every_level"]
 QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
@@ -39,6 +39,7 @@ class Tree:
         quantize: ``top``: levels below the top keep the decimal part (eq. 10). ``every_level``:
             they quantise too (eq. 9), which loses it.
         analog_levels: Levels that can be told apart on a link between switches.
+        downlink: What the top sends back, see :class:`Scenario`.
 
     Raises:
         ConfigurationError: If no tree fits, or its steps are finer than float32 or
@@ -53,6 +54,7 @@ class Tree:
     leaves: int = 16
     quantize: Quantize = "top"
     analog_levels: int = ANALOG_LEVELS
+    downlink: Downlink = "quantised"
 
     def __post_init__(self) -> None:
         if self.fan_in < 2 or self.depth < 1:
@@ -63,6 +65,12 @@ class Tree:
         if self.quantize not in QUANTIZE:
             raise ConfigurationError(
                 f"optinc.topology.quantize must be {' | '.join(QUANTIZE)}, got {self.quantize!r}"
+            )
+        if self.downlink == "decimal" and not self.keeps_all:
+            raise ConfigurationError(
+                "optinc.downlink=decimal sends back the whole sum of the codes, of which "
+                "optinc.topology.quantize=every_level loses a part below the top; use "
+                "optinc.topology.quantize=top"
             )
         self._check_depth()
         self._check_steps()
@@ -100,6 +108,7 @@ class Tree:
             servers=self.fan_in**self.depth,
             onn_inputs=self.onn_inputs,
             rounding=self.rounding,
+            downlink=self.downlink,
         )
 
     @property
@@ -111,6 +120,11 @@ class Tree:
     def connected(self) -> int:
         """Servers that are connected; inputs beyond are dark."""
         return self.leaves
+
+    @property
+    def received_bits(self) -> int:
+        """Bits of what the top sends back, see :class:`Scenario`."""
+        return self.whole.received_bits
 
     @property
     def keeps_all(self) -> bool:
@@ -131,6 +145,7 @@ class Tree:
             rounding=self.rounding if quantizes else "floor",
             level=level if self.quantize == "top" else 1,
             keeps_decimal=not quantizes,
+            downlink=self.downlink if level == self.depth else "quantised",
         )
 
     @property
@@ -153,6 +168,7 @@ def make_tree(
     quantize: Quantize,
     analog_levels: int,
     level: int | None = None,
+    downlink: Downlink = "quantised",
 ) -> Tree | Scenario:
     """Build the tree of a cascade, or the scenario of the switches of one of its levels.
 
@@ -166,20 +182,24 @@ def make_tree(
         quantize: See :class:`Tree`.
         analog_levels: See :class:`Tree`.
         level: 1-based level, whose ONN is to be built; None for the whole cascade.
+        downlink: See :class:`Tree`.
 
     Raises:
         ConfigurationError: See :class:`Tree`.
     """
-    whole = make_scenario(bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding)
+    whole = make_scenario(
+        bits=bits, servers=servers, onn_inputs=onn_inputs, rounding=rounding, downlink=downlink
+    )
     tree = Tree(
         bits=bits,
         onn_inputs=whole.onn_inputs,
-        rounding=rounding,
+        rounding=whole.rounding,
         fan_in=fan_in,
         depth=depth,
         leaves=servers,
         quantize=quantize,
         analog_levels=analog_levels,
+        downlink=downlink,
     )
     if level is None:
         return tree

@@ -1,10 +1,15 @@
-"""Communication hook of DistributedDataParallel that reduces the whole gradient at once."""
+"""Communication hook of DistributedDataParallel that reduces buckets while backward runs."""
 
-# Shape suffixes: P gradient values.
+# Shape suffixes: P gradient values, V values of a bucket.
 
 # Without `from __future__ import annotations`: DDP checks the annotations of the hook itself.
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future as Result
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -14,28 +19,55 @@ from torch.futures import Future
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
+from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.wire.table import BlockTable, Place
 from optinc.strategies.agreement import call_roll
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.trainable import listed, parameters_of
 
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The gradients of some parameters, as DDP hands them over.
+
+    Attributes:
+        buffer: All of them, one after the other.
+        gradients: Views of the buffer, in the order of the parameters.
+        slices: Places of the parameters in the whole gradient.
+        future: Completed with the buffer.
+        ready: On CUDA, when the gradients are there.
+    """
+
+    buffer: Tensor
+    gradients: Sequence[Tensor]
+    slices: Sequence[slice]
+    future: Future[Tensor]
+    ready: torch.cuda.Event | None
+
 
 class BucketExchange:
-    """Collects the buckets of a backward pass in flat parameter order, and reduces them together.
+    """Reduces the buckets of a backward pass, each as soon as DDP hands it over.
 
-    DDP's buckets change from step to step (one at first, several in reverse order later). The
-    blocks of the quantiser may not change with them, or results would depend on bucket size and
-    step. The price is that nothing is sent before the last gradient is known.
+    DDP's buckets change from step to step (one at first, several in reverse order later). Blocks
+    end at the borders of parameters, so that each lies inside one bucket, and noise depends on
+    positions in the whole gradient: neither size nor order of the buckets changes a bit. A thread
+    of its own exchanges them, with process groups of its own, while autograd goes on; on CUDA it
+    launches kernels and collectives on a stream of their own. A reducer that needs the whole
+    gradient, or is observed, gets all buckets together in flat order after the last one.
 
     An exception inside a hook would be lost in autograd's own error; it is kept until
     :meth:`finish`. A bucket that does not come, because a parameter in it has no gradient, would
-    leave the other servers waiting; so they call the roll before each reduction, and all of them
+    leave the other servers waiting; so they call the roll before each bucket, and all of them
     raise the error of any one.
 
     Args:
         reducer: Averages the gradients of the servers.
         layout: Flat order of the parameters.
-        group: The servers.
+        group: The servers, in a process group that nobody else uses meanwhile.
+        roll: The same, for calling the roll without waiting for CUDA; None takes ``group``.
         attendance: Progress of the servers, noted before each reduction.
         device: Device of the gradients.
 
@@ -51,26 +83,31 @@ class BucketExchange:
         layout: FlatParameters,
         *,
         group: ServerGroup,
+        roll: ServerGroup | None = None,
         attendance: Attendance,
         device: torch.device,
     ) -> None:
         self.reducer = reducer
         self.group = group
+        self.roll = group if roll is None else roll
         self.attendance = attendance
         self.calls = 0
         self.stopping = False
         self.all_stop = False
         self._device = device
         self._layout = layout
-        self._gradient_P = torch.zeros(layout.size, dtype=layout.dtype, device=device)
+        self._gradient_P: Tensor | None = None
         self._slices = {
             id(parameter): part
             for parameter, part in zip(layout.parameters, layout.slices, strict=True)
         }
-        self._waiting: list[tuple[list[tuple[Tensor, slice]], Tensor, Future[Tensor]]] = []
-        self._error: Exception | None = None
-        self._complete = False
-        self._problem: str | None = None
+        self._tables: dict[tuple[int, ...], BlockTable] = {}
+        self._stream = _stream(device) if device.type == "cuda" else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="optinc-exchange")
+        self._running: list[Result[None]] = []
+        if group.rank == 0 and isinstance(reducer, PartwiseReducer):
+            logger.info(reducer.describe_exchange(group.size))
+        self.begin()
 
     def begin(self, problem: str | None = None) -> None:
         """Begin a backward pass that ends in a reduction.
@@ -78,20 +115,28 @@ class BucketExchange:
         Args:
             problem: Why this server cannot reduce; all servers raise it in :meth:`finish`.
         """
-        self._waiting = []
-        self._complete = False
         self._problem = problem
+        self._waiting: list[Bucket] = []
+        self._arrived: set[int] = set()
+        self._error: Exception | None = None
+        self._complete = False
+        partwise = isinstance(self.reducer, PartwiseReducer) and self.reducer.by_parts
+        self._by_parts = partwise and self.reducer.observer is None
+        if isinstance(self.reducer, PartwiseReducer):
+            self.reducer.forget_parts()
 
     def hook(
         self,
         _state: object,
         bucket: dist.GradBucket,  # type: ignore[name-defined]
     ) -> Future[Tensor]:
-        """Collect one bucket; after the last one, reduce and complete all of them.
+        """Reduce one bucket, or collect it until the last one is there.
 
         Raises:
             ConfigurationError: If its gradient is sparse; names the parameter.
         """
+        if self._complete:
+            self.begin()
         self.calls += 1
         buffer = bucket.buffer()
         if buffer.layout != torch.strided:
@@ -99,21 +144,26 @@ class BucketExchange:
                 f"{listed(self._names(bucket.parameters()))} has a sparse gradient, "
                 "which cannot be sent as symbols; build its layer with sparse=False"
             )
-        devices = [buffer.device] if buffer.is_cuda else []
-        future: Future[Tensor] = Future(devices=devices)
-        views = [
-            (gradient, self._slices[id(parameter)])
-            for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True)
-        ]
-        for gradient, part in views:
-            self._gradient_P[part].view(gradient.shape).copy_(gradient)
-        self._waiting.append((views, buffer, future))
-        if bucket.is_last():
-            self._reduce()
-        return future
+        given = Bucket(
+            buffer=buffer,
+            gradients=bucket.gradients(),
+            slices=[self._slices[id(parameter)] for parameter in bucket.parameters()],
+            future=Future(devices=[buffer.device] if buffer.is_cuda else []),
+            ready=torch.cuda.current_stream().record_event() if buffer.is_cuda else None,
+        )
+        first = not self._arrived
+        self._arrived.update(id(parameter) for parameter in bucket.parameters())
+        self._complete = bucket.is_last()
+        if self._by_parts:
+            self._start(self._reduce_bucket, given, first=first, last=bucket.is_last())
+        else:
+            self._waiting.append(given)
+            if bucket.is_last():
+                self._start(self._reduce_whole)
+        return given.future
 
     def finish(self, loss: Tensor | None = None) -> None:
-        """Raise the error of this backward pass's reduction, if there was one.
+        """Wait for this backward pass's reduction, and raise its error, if there was one.
 
         Args:
             loss: What the pass began with; its graph tells which parameters it did not use.
@@ -123,11 +173,17 @@ class BucketExchange:
                 server and parameters.
             Exception: The error that the reducer raised.
         """
-        if not self._complete:
+        running, self._running = self._running, []
+        for each in running:
+            each.result()
+        if not self._complete and self._error is None:
             self._answer(self._problem or self._missing(loss))
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def _start(self, work: Callable[..., None], *arguments: object, **options: object) -> None:
+        self._running.append(self._thread.submit(work, *arguments, **options))
 
     def _names(self, parameters: Iterable[Tensor]) -> list[str]:
         """Return the names of parameters, in flat order."""
@@ -137,12 +193,11 @@ class BucketExchange:
 
     def _missing(self, loss: Tensor | None) -> str:
         """Say what did not arrive in this pass."""
-        arrived = {id(part) for views, _, _ in self._waiting for _, part in views}
         used = set() if loss is None else parameters_of(loss)
         unused = self._names(
             parameter
             for parameter in self._layout.parameters
-            if id(self._slices[id(parameter)]) not in arrived and id(parameter) not in used
+            if id(parameter) not in self._arrived and id(parameter) not in used
         )
         if not unused:
             return "DDP did not call the reducer for all gradients of this backward pass"
@@ -156,25 +211,105 @@ class BucketExchange:
     def _answer(self, problem: str | None) -> None:
         """Call the roll, and keep its error, or that of the communication."""
         try:
-            self.all_stop = call_roll(
-                self.group, self._device, problem=problem, stopping=self.stopping
-            )
+            device = torch.device("cpu") if self.roll is not self.group else self._device
+            self.all_stop = call_roll(self.roll, device, problem=problem, stopping=self.stopping)
         except Exception as error:  # raised by finish
             self._error = error
 
-    def _reduce(self) -> None:
-        self._complete = True
-        self.attendance.sign()
-        # A switch that errs may have written something there in the last reduction.
-        self._layout.clear_padding(self._gradient_P)
-        self._answer(self._problem)
+    def _reduce_bucket(self, bucket: Bucket, *, first: bool, last: bool) -> None:
+        """Reduce one bucket, in the thread of the exchange."""
+        assert isinstance(self.reducer, PartwiseReducer)
+        if first:
+            self.attendance.sign()
         if self._error is None:
+            self._answer(self._problem)
+        with self._completing([bucket]):
+            if self._error is None:
+                table = self._table_of(bucket)
+                # Gradients in another order of memory, such as channels_last, are sent in flat
+                # order as by virtual servers.
+                direct = all(gradient.is_contiguous() for gradient in bucket.gradients)
+                buffer_V = bucket.buffer if direct else _flat(bucket)
+                self.reducer.reduce_part(Part(buffer_V, table), self.group)
+                if not direct:
+                    _give_back(bucket, buffer_V)
+        if last and self._error is None:
+            with self._completing([]):
+                self.reducer.end(self.group)
+
+    def _reduce_whole(self) -> None:
+        """Reduce all buckets together, in the thread of the exchange."""
+        self.attendance.sign()
+        self._answer(self._problem)
+        waiting, self._waiting = self._waiting, []
+        with self._completing(waiting):
+            if self._error is not None:
+                return
+            if self._gradient_P is None:
+                layout = self._layout
+                self._gradient_P = torch.zeros(layout.size, dtype=layout.dtype, device=self._device)
+            gradient_P = self._gradient_P
+            for bucket in waiting:
+                for gradient, part in zip(bucket.gradients, bucket.slices, strict=True):
+                    gradient_P[part].view(gradient.shape).copy_(gradient)
+            # A switch that errs may have written something there in the last reduction.
+            self._layout.clear_padding(gradient_P)
+            self.reducer.all_reduce(gradient_P, self.group)
+            for bucket in waiting:
+                for gradient, part in zip(bucket.gradients, bucket.slices, strict=True):
+                    gradient.copy_(gradient_P[part].view(gradient.shape))
+
+    @contextmanager
+    def _completing(self, buckets: Sequence[Bucket]) -> Iterator[None]:
+        """Complete buckets whatever happens inside, on the stream of the exchange."""
+        on_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with on_stream, torch.no_grad():
             try:
-                self.reducer.all_reduce(self._gradient_P, self.group)
+                for bucket in buckets:
+                    if self._stream is not None and bucket.ready is not None:
+                        self._stream.wait_event(bucket.ready)
+                yield
             except Exception as error:  # raised by finish
                 self._error = error
-        waiting, self._waiting = self._waiting, []
-        for views, buffer, future in waiting:
-            for gradient, part in views:
-                gradient.copy_(self._gradient_P[part].view(gradient.shape))
-            future.set_result(buffer)
+            finally:
+                for bucket in buckets:
+                    bucket.future.set_result(bucket.buffer)
+
+    def _table_of(self, bucket: Bucket) -> BlockTable:
+        """Return the table of a bucket; DDP keeps few buckets, and keeps them for long."""
+        assert isinstance(self.reducer, PartwiseReducer)
+        key = (id(self.reducer), *(part.start for part in bucket.slices))
+        if key not in self._tables:
+            places, start = [], 0
+            for part in bucket.slices:
+                size = part.stop - part.start
+                places.append(Place(start, part.start, size))
+                start += size
+            self._tables[key] = self.reducer.table_of(places)
+        return self._tables[key]
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _flat(bucket: Bucket) -> Tensor:
+    """Copy the gradients of a bucket, one after the other, each in the order of its indices."""
+    return torch.cat([gradient.reshape(-1) for gradient in bucket.gradients])
+
+
+def _give_back(bucket: Bucket, buffer_V: Tensor) -> None:
+    parts = torch.split(buffer_V, [gradient.numel() for gradient in bucket.gradients])
+    for gradient, part in zip(bucket.gradients, parts, strict=True):
+        gradient.copy_(part.view(gradient.shape))
+
+
+def exchange_groups(group: ServerGroup, device: torch.device) -> dict[str, ServerGroup]:
+    """Return the groups that an exchange between servers needs, by the names of its arguments.
+
+    A collective. Only CUDA needs a second one: who calls the roll must read the answer.
+    """
+    groups = {"group": group.twin()}
+    if device.type == "cuda":
+        groups["roll"] = group.twin(backend="gloo")
+    return groups

@@ -17,12 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
-from optinc.reducers.base import Reducer
+from optinc.reducers.base import ERROR_EVERY, Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.shipped import dark_inputs, default_reducer
 from optinc.strategies.agreement import agree, any_server
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.bucket_exchange import BucketExchange, exchange_groups
 from optinc.strategies.checkpoints import (
     CHECKPOINT_KEY,
     AtomicCheckpointIO,
@@ -74,6 +74,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         timeout_seconds: Seconds without an answer of a server after which the training ends with an
             error.
         most_skipped_steps: Consecutive steps that the policy ``skip_step`` may skip.
+        error_every: Reductions from one measurement of the quantisation error to the next, for
+            which servers send a sample of their gradients as floats; 0 measures none.
         process_group_backend: ``gloo`` or ``nccl``; None chooses by device.
         checkpoint_io: How checkpoints are written; None replaces files atomically.
         **kwargs: Of :class:`~pytorch_lightning.strategies.DDPStrategy`.
@@ -90,6 +92,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         *,
         timeout_seconds: float = 120.0,
         most_skipped_steps: int = 10,
+        error_every: int = ERROR_EVERY,
         process_group_backend: Literal["gloo", "nccl"] | None = None,
         checkpoint_io: CheckpointIO | None = None,
         **kwargs: Any,
@@ -97,6 +100,10 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         if timeout_seconds <= 0:
             raise ConfigurationError(
                 f"strategy.timeout_seconds must be positive, got {timeout_seconds}"
+            )
+        if error_every < 0:
+            raise ConfigurationError(
+                f"strategy.error_every must be 0 (measure none) or more, got {error_every}"
             )
         for name in ("ddp_comm_hook", "ddp_comm_state", "ddp_comm_wrapper"):
             if kwargs.get(name) is not None:
@@ -111,9 +118,11 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         )
         self._reducer = reducer
         self.timeout_seconds = timeout_seconds
+        self.error_every = error_every
         self._guard = StepGuard(most_skipped_steps)
         self._exchange: BucketExchange | None = None
         self._attendance: Attendance | None = None
+        self._groups: dict[str, ServerGroup] | None = None
         self._stopping = False
         # The parameters of the gradients that wait for a later batch, None where none do.
         self._accumulated: FlatParameters | None = None
@@ -147,6 +156,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         if self._reducer is None:
             self._reducer = default_reducer(self.world_size)
         self.reducer.connect(self.world_size)
+        self.reducer.error_every = self.error_every
         if isinstance(self.reducer, OptINCReducer) and (warning := dark_inputs(self.reducer)):
             rank_zero_warn(warning)
 
@@ -185,17 +195,26 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         self.reducer.to(self.root_device)
         if self._exchange is not None and self._exchange.calls:
             self.reducer.forget_parameters()
-        self.reducer.lay_out([parameter.shape for parameter in self._layout.parameters])
+        shapes = [parameter.shape for parameter in self._layout.parameters]
+        self.reducer.lay_out(shapes, self._layout.names)
         self._attendance = Attendance(_get_default_store(), rank=group.rank, size=group.size)
         self.barrier()
         self._exchange = BucketExchange(
             self.reducer,
             self._layout,
-            group=group,
+            **self._exchange_groups(group),
             attendance=self._attendance,
             device=self.root_device,
         )
         super().configure_ddp()
+
+    def _exchange_groups(self, group: ServerGroup) -> dict[str, ServerGroup]:
+        """Return the groups of the exchange, kept where parameters come or go."""
+        if self._groups is None:
+            self._groups = exchange_groups(group, self.root_device)
+            for each in self._groups.values():
+                each.set_timeout(timedelta(seconds=self.timeout_seconds))
+        return self._groups
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Run the training step, in which DDP synchronises buffers.

@@ -71,25 +71,34 @@ class FlatParameters:
             ConfigurationError: If a gradient is sparse.
         """
         self.clear_padding(row_P)
+        self.refuse_sparse()
         present = []
-        for name, parameter, part in zip(self.names, self.parameters, self.slices, strict=True):
+        for parameter, part in zip(self.parameters, self.slices, strict=True):
             gradient, parameter.grad = parameter.grad, None
             present.append(gradient is not None)
             if gradient is None:
                 if not add:
                     row_P[part].zero_()
                 continue
-            if gradient.layout != torch.strided:
-                raise ConfigurationError(
-                    f"parameter '{name}' has a sparse gradient, which cannot be sent as symbols; "
-                    "build its layer with sparse=False"
-                )
             view = row_P[part].view_as(gradient)
             if add:
                 view.add_(gradient)
             else:
                 view.copy_(gradient)
         return present
+
+    def refuse_sparse(self) -> None:
+        """Refuse gradients that are sparse.
+
+        Raises:
+            ConfigurationError: Names the parameter.
+        """
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if parameter.grad is not None and parameter.grad.layout != torch.strided:
+                raise ConfigurationError(
+                    f"parameter '{name}' has a sparse gradient, which cannot be sent as symbols; "
+                    "build its layer with sparse=False"
+                )
 
     def set_gradients(self, reduced_P: Tensor, present: list[bool]) -> None:
         """Give each parameter its part of the reduced gradient, None where none was present."""

@@ -35,6 +35,12 @@ from optinc.strategies.lightning_package import (
     pl,
     reset_seed,
 )
+from optinc.strategies.server_gradients import (
+    Groups,
+    ServerGradients,
+    groups_are_possible,
+    server_gradients,
+)
 from optinc.strategies.server_states import ServerStates, TrainedWeights
 from optinc.strategies.sharding import check_shards, loader_rows, split_batch
 from optinc.strategies.single_rows import SingleRows, explained
@@ -78,8 +84,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         self._guard = StepGuard(most_skipped_steps)
         self._losses: list[Tensor] = []
         self._layout: FlatParameters | None = None
-        self._gradients_NP: Tensor | None = None
-        self._present: list[bool] | None = None
+        self._gradients: ServerGradients | None = None
 
     @property
     def servers(self) -> int:
@@ -170,8 +175,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         self._broadcast_buffers = self._first_step = True
         # The first backward pass lays out the gradients: hooks may yet freeze parameters.
         self._layout = None
-        self._gradients_NP = None
-        self._present = None
+        self._gradients = None
 
     def training_step(self, batch: Any, *args: Any, **kwargs: Any) -> Tensor | dict[str, Any]:
         """Run the training step of every server on its shard of the batch.
@@ -216,9 +220,7 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
         # Accumulation and loss scaling have multiplied the loss; the factor applies to each server.
         factors = torch.autograd.grad(closure_loss, self._losses)
-        rows_NP = self._gradient_rows(layout)
-        present = self._present or self._present_before(layout, rows_NP)
-        adding = any(present)
+        gradients = self._begin_gradients(layout)
         self._states.begin()
         for server in reversed(range(self.servers)):
             for parameter in layout.parameters:
@@ -226,12 +228,10 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             with self._server(server):  # activations may be computed again
                 loss = self._losses[server] * factors[server]
                 self.precision_plugin.backward(loss, module, optimizer, *args, **kwargs)
-            found = layout.take_gradients(rows_NP[server], add=adding)
-            present = [a or b for a, b in zip(present, found, strict=True)]
+            gradients.take(server)
         self._losses = []
-        self._present = present
         if not is_accumulating(module.trainer):
-            self._reduce(layout, rows_NP)
+            self._reduce(gradients)
         closure_loss = self.precision_plugin.post_backward(closure_loss, module)
         self.post_backward(closure_loss)
         return closure_loss
@@ -308,43 +308,38 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             changed = layout.differences(self._layout)
             if not changed:
                 return self._layout
-            if self._present is not None:
+            if self._accumulating:
                 raise ConfigurationError(
                     f"requires_grad of parameter '{changed[0]}' changed while gradients were being "
                     "accumulated; strategy=virtual_servers follows changes between optimiser steps"
                 )
             self.reducer.forget_parameters()
-        self.reducer.lay_out([parameter.shape for parameter in layout.parameters])
-        self._layout, self._gradients_NP = layout, None
+        self.reducer.lay_out([parameter.shape for parameter in layout.parameters], layout.names)
+        self._layout, self._gradients = layout, None
         return layout
 
-    def _gradient_rows(self, layout: FlatParameters) -> Tensor:
-        """Return memory for the gradients of all servers [N, P], kept from step to step."""
-        if self._gradients_NP is None:
-            self._gradients_NP = torch.empty(
-                self.servers, layout.size, dtype=layout.dtype, device=self.root_device
-            )
-        return self._gradients_NP
+    @property
+    def _accumulating(self) -> bool:
+        """Whether gradients wait for a later micro-batch."""
+        return self._gradients is not None and self._gradients.present is not None
 
-    def _present_before(self, layout: FlatParameters, rows_NP: Tensor) -> list[bool]:
-        """Begin the rows with gradients that nobody has zeroed since the last reduction.
+    def _begin_gradients(self, layout: FlatParameters) -> ServerGradients:
+        """Return memory for the gradients of all servers, kept while its form stays right."""
+        gradients = self._gradients
+        grouped = isinstance(gradients, Groups)
+        if gradients is None or not (
+            self._accumulating or grouped == groups_are_possible(layout, self.reducer)
+        ):
+            gradients = server_gradients(layout, self.reducer, device=self.root_device)
+        self._gradients = gradients
+        gradients.begin()
+        return gradients
 
-        As under DDP, where autograd adds to ``grad``; Lightning zeroes it unless it is told not to.
-        """
-        present = [parameter.grad is not None for parameter in layout.parameters]
-        if any(present):
-            layout.take_gradients(rows_NP[0], add=False)
-            rows_NP[1:] = rows_NP[0]
-        return present
-
-    def _reduce(self, layout: FlatParameters, rows_NP: Tensor) -> None:
-        """Replace the gradients of all servers [N, P] by their reduction."""
-        assert self._present is not None
-        present, self._present = self._present, None
-        skipped = False
+    def _reduce(self, gradients: ServerGradients) -> None:
+        """Replace the gradients of all servers by their reduction."""
+        layout, skipped = gradients.layout, False
         try:
-            # Into the first row: another tensor would add a fifth to the memory of 4 servers.
-            layout.set_gradients(self.reducer(rows_NP, out=rows_NP[0]), present)
+            gradients.reduce(self.reducer)
         except SkipStep:
             # Without gradients the optimiser changes nothing, not even its own state.
             skipped = True

@@ -77,6 +77,14 @@ class OpticalSwitch(nn.Module, ABC):
         """
 
     @property
+    def by_position(self) -> bool:
+        """Whether a received code depends on codes, reduction and position of its value alone.
+
+        Otherwise whole chunks are played at once, for which noise is drawn.
+        """
+        return True
+
+    @property
     @abstractmethod
     def sum_code(self) -> SumCode | None:
         """The integer sum that real servers exchange; None where one process must see all codes."""

@@ -28,7 +28,7 @@ from optinc.onn.artifact import ONNArtifact
 from optinc.onn.truth_table import TruthTable
 from optinc.onn.zoo.families import CascadeONNs
 from optinc.signal import pam4, preprocessing
-from optinc.signal.rounding import quantized_average
+from optinc.signal.outputs import average_of_total
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
@@ -70,7 +70,7 @@ class IdealCascade(OpticalSwitch):
         total_P = values_NP.sum(0, dtype=torch.int32)
         if scenario.keeps_decimal:
             return total_P
-        return quantized_average(total_P, servers=scenario.divisor, rounding=scenario.rounding)
+        return average_of_total(total_P, scenario)
 
 
 class TableCascade(OpticalSwitch):

@@ -240,6 +240,11 @@ class ChipSwitch(OpticalSwitch):
         return {**super().identity(), **identity(self.settings, self.seed)}
 
     @property
+    def by_position(self) -> bool:
+        """See :attr:`OpticalSwitch.by_position`; noise is drawn for a chunk."""
+        return not self.chip.dynamic
+
+    @property
     def sum_code(self) -> SumCode | None:
         """See :meth:`OpticalSwitch.sum_code`; None, as light depends on every server's symbols."""
         return None

@@ -155,6 +155,11 @@ class DirectCascade(OpticalSwitch):
                     switch.check_servers(min(below, self.tree.fan_in))
 
     @property
+    def by_position(self) -> bool:
+        """See :attr:`OpticalSwitch.by_position`; that of its switches."""
+        return all(each.by_position for level in self.switches for each in level)
+
+    @property
     def sum_code(self) -> SumCode | None:
         """See :meth:`OpticalSwitch.sum_code`; None where switches of several levels decide."""
         return CodeSums(self.scenario) if self.exact else None

@@ -20,8 +20,8 @@ from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.sum_code import CodeSums, SumCode
 
-MOST_BITS = 16
-"""Bits of the longest code."""
+MOST_BITS = 24
+"""Bits of the longest code that comes back: the whole sum over 256 servers of 16 bits each."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class ErrorDistribution:
         """
         if not 0 <= bit < MOST_BITS:
             raise ConfigurationError(
-                f"optinc.errors.bit must be 0 (the last place) to optinc.bits - 1, got {bit}"
+                "optinc.errors.bit must be 0 (the last place) to the bits that come back less 1, "
+                f"got {bit}"
             )
         return cls(rate=rate, values={1 << bit: 1.0}, flipped=True)
 
@@ -154,6 +155,9 @@ class ErrorInjectionSwitch(OpticalSwitch):
     servers. A receiver emits no code outside 0 to 2^B - 1: errors that lead there are cut. Where
     the distribution is one of wrong bits, they are flipped in the average.
 
+    With ``optinc.downlink=decimal`` errors are in units of the last place of the sum that comes
+    back, 1/N of a code, and B is the number of its bits.
+
     Args:
         scenario: Bits, servers and rounding.
         errors: Distribution of the errors.
@@ -171,15 +175,20 @@ class ErrorInjectionSwitch(OpticalSwitch):
                 "optinc/fidelity=error_injection adds errors to the exact average; with it "
                 "optinc.topology.quantize must be top"
             )
-        largest = 2**scenario.bits - 1
+        self._largest = largest = 2**scenario.received_bits - 1
         beyond = [error for error in errors.values if abs(error) > largest]
         if beyond:
             raise ConfigurationError(
                 f"optinc.errors.values holds {beyond}, but codes of optinc.bits={scenario.bits} "
-                f"are 0 to {largest}"
+                f"are received as 0 to {largest}"
             )
         self.errors = errors
         self.seed = seed
+
+    @property
+    def by_position(self) -> bool:
+        """See :attr:`OpticalSwitch.by_position`; errors are drawn for a chunk."""
+        return self.exact
 
     @property
     def sum_code(self) -> SumCode | None:
@@ -199,5 +208,5 @@ class ErrorInjectionSwitch(OpticalSwitch):
             positions, errors = positions.to(codes_NP.device), errors.to(codes_NP.device)
             right = received_P[positions]
             wrong = right ^ errors if self.errors.flipped else right + errors
-            received_P[positions] = wrong.clamp(0, 2**self.scenario.bits - 1)
+            received_P[positions] = wrong.clamp(0, self._largest)
         return received_P

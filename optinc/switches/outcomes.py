@@ -41,7 +41,7 @@ class Outcomes(nn.Module):
     def __init__(self, table: OutcomeTable, *, seed: int) -> None:
         super().__init__()
         self.seed = seed
-        self.bits = table.scenario.value_bits
+        self.bits = table.scenario.received_bits
         ideal_C, thresholds_D = ideal_codes(table.scenario), table.thresholds
         rows_C2 = torch.stack([table.rows[:-1], table.rows[1:]], -1)
         index_D = torch.arange(len(ideal_C)).repeat_interleave(table.rows.diff())

@@ -159,6 +159,11 @@ class ONNSwitch(OpticalSwitch):
         return {**super().identity(), "noise": str(self.noise), "noise_seed": str(self.seed)}
 
     @property
+    def by_position(self) -> bool:
+        """See :attr:`OpticalSwitch.by_position`; noise is drawn for a chunk."""
+        return not self.noise
+
+    @property
     def sum_code(self) -> SumCode | None:
         """See :meth:`OpticalSwitch.sum_code`; None with noise, which no sum determines."""
         summable = self.noise == 0 and self.scenario.tabulable

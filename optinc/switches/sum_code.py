@@ -16,7 +16,7 @@ from typing import final
 from torch import Tensor
 
 from optinc.signal import preprocessing
-from optinc.signal.rounding import quantized_average
+from optinc.signal.outputs import average_of_total
 from optinc.signal.scenario import Scenario
 
 
@@ -76,9 +76,7 @@ class CodeSums(SumCode):
 
     def receive(self, sums_P: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`SumCode.receive`; Q of eq. (3)."""
-        return quantized_average(
-            sums_P, servers=self.scenario.servers, rounding=self.scenario.rounding
-        )
+        return average_of_total(sums_P, self.scenario)
 
     def count_errors(self, sums_P: Tensor, received_P: Tensor) -> int:
         """See :meth:`SumCode.count_errors`."""
@@ -138,4 +136,4 @@ class IndexSums(SumCode):
 def ideal_of_index(index_P: Tensor, scenario: Scenario) -> Tensor:
     """Return eq. (3) for mixed-radix indices: int64 [P] -> int64 [P]."""
     total_P = preprocessing.code_total(preprocessing.sums_of_index(index_P, scenario), scenario)
-    return quantized_average(total_P, servers=scenario.servers, rounding=scenario.rounding)
+    return average_of_total(total_P, scenario)

@@ -36,6 +36,10 @@ class QuantizationConfig:
     rounding: str = MISSING
     nonfinite: str = MISSING
     blocks: str = MISSING
+    error_feedback: bool = MISSING
+    rotation: str = MISSING
+    clip: float | None = MISSING
+    seed: int = MISSING
 
 
 @dataclass
@@ -59,6 +63,7 @@ class OptINCConfig:
     bits: int = MISSING
     servers: int = MISSING
     rounding: str = MISSING
+    downlink: str = MISSING
     topology: Any = MISSING
     mesh: MeshConfig = field(default_factory=MeshConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
@@ -147,6 +152,7 @@ def validate_training(cfg: DictConfig) -> None:
             "construct_onn and evaluate_onn; it must be null for task=train"
         )
     _check_chip_is_played(cfg)
+    _check_senders(cfg)
     check_accelerator(cfg.trainer.accelerator)
     check_trainer(cfg.trainer)
     check_accelerator(cfg.trainer.accelerator)
@@ -181,6 +187,29 @@ def _check_chip_is_played(cfg: DictConfig) -> None:
                 f"optinc/fidelity={cfg.choices.get('optinc/fidelity')}; optinc/chip=ideal has no "
                 "errors"
             )
+
+
+def _check_senders(cfg: DictConfig) -> None:
+    """Refuse what servers would not do before they quantise, as the reducer is another.
+
+    Raises:
+        ConfigurationError: Names the setting and the reducers that read it.
+    """
+    read, quantization = training_settings(cfg), cfg.optinc.quantization
+    off = {"error_feedback": False, "rotation": "none", "clip": None}
+    for name, value in off.items():
+        setting = f"optinc.quantization.{name}"
+        if quantization[name] != value and setting not in read:
+            raise ConfigurationError(
+                f"{setting}={quantization[name]} is read by reducer=optinc and mixed_bits, not by "
+                f"reducer={cfg.choices.reducer}"
+            )
+    rounding = "optinc.quantization.rounding"
+    if quantization.rounding == "stochastic" and rounding not in read:
+        raise ConfigurationError(
+            f"{rounding}=stochastic is read by reducer=optinc, mixed_bits and int8_blocks, not by "
+            f"reducer={cfg.choices.reducer}"
+        )
 
 
 def _servers(cfg: DictConfig) -> int:

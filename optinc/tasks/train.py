@@ -23,6 +23,7 @@ from optinc.callbacks.training_settings import TrainingSettings
 from optinc.callbacks.validation_history import ValidationHistory
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
+from optinc.reducers.mixed_bits import MixedBitsReducer
 from optinc.reducers.optinc import OptINCReducer
 from optinc.runs.differing_settings import training_settings
 from optinc.runs.resume import check_resume
@@ -168,7 +169,10 @@ def _trainer(
 
 def _log_cards(cfg: DictConfig, reducer: Reducer, loggers: Sequence[Logger]) -> None:
     """Write the cards of the ONNs in use into the run's folder, and log them."""
-    cards = reducer.switch.cards if isinstance(reducer, OptINCReducer) else ()
+    switches = [reducer.switch] if isinstance(reducer, OptINCReducer) else []
+    if isinstance(reducer, MixedBitsReducer):
+        switches = [reducer.coarse.switch, reducer.fine.switch]
+    cards = [card for switch in switches for card in switch.cards]
     if getattr(rank_zero_only, "rank", 0) != 0:
         return
     for number, card in enumerate(cards, start=1):

@@ -149,7 +149,9 @@ def train_case(mode: str, servers: int, case: dict[str, Any]) -> tuple[dict[str,
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
         settings["plugins"] = [MixedPrecision("16-mixed", device="cpu", scaler=scaler)]
     if mode == "ddp":
-        strategy: Any = OptINCDDPStrategy(reducer, timeout_seconds=60, **case.get("ddp", {}))
+        strategy: Any = OptINCDDPStrategy(
+            reducer, timeout_seconds=60, error_every=1, **case.get("ddp", {})
+        )
     else:
         reducer.connect(servers)
         strategy = VirtualServersStrategy(reducer)

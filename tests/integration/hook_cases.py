@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.ring import RingReducer
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.bucket_exchange import BucketExchange, exchange_groups
 from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.flat_parameters import FlatParameters
 from optinc.strategies.lost_servers import Attendance
@@ -55,7 +55,7 @@ def hooked(module: nn.Module, **ddp: Any) -> tuple[DistributedDataParallel, Buck
     exchange = BucketExchange(
         RingReducer(servers=servers.size),
         FlatParameters(module),
-        group=servers,
+        **exchange_groups(servers, torch.device("cpu")),
         attendance=Attendance(_get_default_store(), rank=servers.rank, size=servers.size),
         device=torch.device("cpu"),
     )

@@ -23,6 +23,7 @@ from optinc.reducers.peers.half_precision import HalfPrecisionReducer
 from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
 from optinc.reducers.peers.powersgd import PowerSGDReducer
 from optinc.reducers.peers.qsgd import QSGDReducer
+from optinc.reducers.peers.thc import THCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from tests.integration.servers import one_server
 
@@ -42,6 +43,8 @@ def peers(servers: int) -> dict[str, Reducer]:
         ),
         "qsgd": QSGDReducer(servers=servers),
         "qsgd_fine": QSGDReducer(servers=servers, levels=1000, bucket_size=100, seed=3),
+        "thc": THCReducer(servers=servers, block_size=256),
+        "thc_2": THCReducer(servers=servers, bits=2, block_size=64, seed=2, blocks="flat"),
         "powersgd": PowerSGDReducer(servers=servers, rank=4, start_iteration=2),
         "powersgd_rank1": PowerSGDReducer(servers=servers, rank=1, start_iteration=2),
     }

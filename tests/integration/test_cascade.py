@@ -58,6 +58,17 @@ def test_a_cascade_trains_as_one_ideal_switch_would(tmp_path: Path) -> None:
     assert [json.loads(path.read_text())["keeps_decimal"] for path in cards] == [True, False]
 
 
+def test_a_cascade_that_sends_the_whole_sum_back_trains_as_one_ideal_switch(tmp_path: Path) -> None:
+    decimal = ["optinc.downlink=decimal", "optinc.servers=16"]
+    table, _ = job(tmp_path / "table", *TRAINED, *decimal, CASCADE[0])
+    ideal, _ = job(tmp_path / "ideal", *TRAINED, *decimal, "optinc/fidelity=ideal")
+    assert table["weights_sha256"] == ideal["weights_sha256"]
+    assert table["onn_error_rate"] == 0
+    # log2(16) bits more come back than were sent, 8 and a scale of 32 for 256 values.
+    sent, received = table["bytes_optinc"], table["bytes_optinc_received"]
+    assert received / sent == pytest.approx((12 + 32 / 256) / (8 + 32 / 256))
+
+
 def test_quantising_at_every_level_trains_otherwise(tmp_path: Path) -> None:
     lossy = ["optinc.topology.quantize=every_level", "optinc/fidelity=ideal"]
     basic, _ = job(tmp_path / "basic", *TRAINED, *CASCADE, *lossy)

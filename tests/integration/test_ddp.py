@@ -125,11 +125,16 @@ def test_wrong_tables_and_noise_do_change_something(results: Results) -> None:
 
 @pytest.mark.slow
 def test_real_servers_account_like_virtual_ones(results: Results) -> None:
+    # Padding, of which virtual servers take notice, passes their switch and may be received wrong.
+    padded = {"values", "bytes_sent", "bytes_optinc", "bytes_optinc_received"}
+    padded |= {"bytes_ring_same_bits", "onn_errors", "onn_errors_expected"}
+    measured = {"seconds", "seconds_waiting", "bytes_collectives"}
     for name, virtual in results.notes["virtual-0"].items():
         real = results.notes["ddp-0"][name]
-        measured = {"seconds", "seconds_waiting", "bytes_collectives"}
-        for key in set(virtual) - measured - {"squared_error", "squared_mean"}:
+        for key in set(virtual) - padded - measured - {"squared_error", "squared_mean"}:
             assert real[key] == virtual[key], (name, key)
+        for key in padded & set(virtual):
+            assert 0.9 * virtual[key] <= real[key] <= virtual[key], (name, key)
         assert real["bytes_collectives"] > 0 == virtual["bytes_collectives"]
         if name != "ring":
             # So few blocks are all in the sample.
@@ -353,6 +358,7 @@ def test_the_mean_of_whole_numbers_is_not_cut_off(monkeypatch: pytest.MonkeyPatc
     [
         ({"timeout_seconds": 0}, "strategy.timeout_seconds must be positive"),
         ({"most_skipped_steps": 0}, "strategy.most_skipped_steps must be at least 1"),
+        ({"error_every": -1}, "strategy.error_every must be 0"),
         ({"ddp_comm_hook": print}, "strategy.ddp_comm_hook cannot be set"),
     ],
 )
@@ -411,7 +417,8 @@ def test_run_py_with_both_strategies_ends_in_identical_weights(
 ) -> None:
     steps = [*TINY, "trainer.max_steps=6", f"optinc.servers={inputs}"]
     folder = f"hydra.run.dir={tmp_path / 'ddp'}"
-    launcher("run.py", *steps, "strategy=ddp", *devices, folder)
+    measured = "strategy.error_every=1"
+    launcher("run.py", *steps, "strategy=ddp", measured, *devices, folder)
     real = json.loads((tmp_path / "ddp" / "summary.json").read_text())
     virtual, _ = job(tmp_path / "virtual", *steps, "reducer.servers=2")
     assert real["weights_sha256"] == virtual["weights_sha256"]

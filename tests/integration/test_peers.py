@@ -9,7 +9,7 @@ from tests.integration.peers import SHAPES, STEPS, gradients, peers
 from tests.processes import torchrun
 
 NAMES = list(peers(2))
-EXACT = {"int8_blocks", "int4_propagate", "qsgd", "qsgd_fine"}
+EXACT = {"int8_blocks", "int4_propagate", "qsgd", "qsgd_fine", "thc", "thc_2"}
 """Peers whose result does not depend on the order in which a group adds floats."""
 
 

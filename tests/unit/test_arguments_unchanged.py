@@ -80,7 +80,12 @@ from optinc.reducers.kernels import cpu, reference
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
-from optinc.signal import outputs, pam4, preprocessing, randomness, rounding
+from optinc.reducers.partwise import Part
+from optinc.reducers.senders import parts as sender_parts
+from optinc.reducers.senders.senders import Senders
+from optinc.reducers.wire import packing
+from optinc.reducers.wire.table import BlockTable, Place
+from optinc.signal import outputs, pam4, preprocessing, randomness, rotation, rounding
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.signal.tree import Tree, make_tree
@@ -97,7 +102,12 @@ WRITTEN = re.compile(
 )
 """Words by which a docstring says that an argument is written to."""
 
-KERNELS = {"reduce": {"out_P"}, "contribute": {"words_W"}, "receive": {"out_P"}}
+KERNELS = {
+    "reduce": {"out_P"},
+    "pack": {"packed_G"},
+    "play": {"received_S"},
+    "receive": {"buffer_V"},
+}
 """Results of the kernels, which ``Backend`` describes."""
 
 LEFT_OUT = {
@@ -203,9 +213,16 @@ def signal_calls() -> Iterator[Call]:
     yield call(BlockQuantizer.encode, quantizer, gradients, scales)
     yield call(BlockQuantizer.decode, quantizer, codes[0], scales)
     yield call(outputs.ideal_average, codes, scenario())
+    yield call(outputs.average_of_total, codes.sum(0), scenario())
     words = torch.arange(5)
     yield call(randomness.philox, (words, words, words, words), (1, 2))
     yield call(randomness.random_bits, words, seed=1, reduction=2)
+    values, drawn = torch.randn(2, 9), torch.rand(9)
+    yield call(rounding.round_at_random, values, drawn)
+    yield call(rotation.hadamard, torch.randn(3, 8))
+    turned = rotation.BlockRotation(4)
+    yield call(rotation.BlockRotation.rotate, turned, values.clone(), reduction=1, first=4)
+    yield call(rotation.BlockRotation.undo, turned, values.clone(), reduction=1, first=4)
     yield call(outputs.outputs_of_total, codes.sum(0), scenario())
     yield call(outputs.value_of_outputs, symbols, scenario())
     yield call(outputs.steps_of, scenario(), like=amplitudes)
@@ -624,14 +641,26 @@ def reducer_calls() -> Iterator[Call]:
     yield call(exact.squared_norms, gradients, gradients[0].clone(), finite=True)
     yield call(exact.exact_mean, gradients)
     for kernel in (cpu, reference):
-        words = torch.zeros(plan.words(3), dtype=torch.int32)
-        found = reference.scale_bits(gradients[0], plan)
+        table, packed = BlockTable([Place(0, 0, 9)], block_size=4), torch.zeros(12).byte()
+        found = reference.scale_bits(gradients[0], table, plan)
         yield call(kernel.reduce, gradients, torch.empty(9), plan)
-        yield call(kernel.scale_bits, gradients[0], plan)
-        yield call(kernel.contribute, gradients[0], found, words, plan)
-        yield call(kernel.receive, words.clone(), found.clone(), torch.empty(9), plan)
+        yield call(kernel.scale_bits, gradients[0], table, plan)
+        yield call(kernel.pack, gradients[0], found, table, packed, plan)
+        sent, runs = torch.zeros(4, 4).byte(), table.runs(0, 4)
+        yield call(kernel.play, sent, torch.zeros(4).byte(), runs, plan)
+        yield call(kernel.receive, packed.clone(), found.clone(), table, torch.empty(9), plan)
+    yield call(packing.pack, torch.arange(8), bits=4)
+    part = Part(torch.randn(9), table)
+    sending = Senders(quantizer, error_feedback=True, rotation="hadamard")
+    prepared = sender_parts.prepared(sending, part, None, reduction=0)
+    yield call(sender_parts.prepared, sending, part, None, reduction=0)
+    yield call(sender_parts.settle, sending, prepared, scales, part, None, reduction=0, server=0)
+    keeps = {"reduction": 0, "keeps_nonfinite": True}
+    yield call(sender_parts.give_back, sending, prepared.clone(), part, None, **keeps)
+    yield call(packing.unpack, torch.arange(8).byte(), bits=4)
     yield call(error.add_error, Accounting(), gradients, gradients[0].clone())
-    yield call(error.sample, gradients[0])
+    yield call(error.sample, gradients[0], distance=1)
+    yield call(error.sampled_error, gradients[1][None], gradients[0], distance=1)
     yield call(signal_terms.error_terms, gradients[0], gradients[1])
     terms = signal_terms.error_terms(gradients[0], gradients[1])
     totals = torch.zeros(1, len(terms), dtype=torch.float64)
@@ -640,6 +669,8 @@ def reducer_calls() -> Iterator[Call]:
     bad[2, 3] = torch.nan
     yield call(nonfinite.first_nonfinite, bad)
     group = mock.create_autospec(ServerGroup, instance=True)
+    group.size = 4
+    yield call(error.mean_of_samples, gradients[0], group, distance=1)
     group.gather_objects.side_effect = lambda found: [found]
     yield call(nonfinite.first_nonfinite_of, bad[2], group)
 

@@ -45,6 +45,8 @@ SCENARIOS = [
     make_scenario(bits=16, servers=4, onn_inputs=4, rounding="half_even"),
     *switches_of_cascade(2),
     *switches_of_cascade(3)[1:],
+    Scenario(bits=2, servers=4, onn_inputs=1, rounding="floor", downlink="decimal"),
+    Scenario(bits=4, servers=4, onn_inputs=2, rounding="floor", level=2, downlink="decimal"),
 ]
 
 

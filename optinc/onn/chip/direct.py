@@ -9,7 +9,7 @@ The code goes back as PAM4 symbols of light. Both ways have the noise that a lay
 its inputs, and both receivers theirs; meshes, references and ReLUs there are none.
 """
 
-# Shape suffixes: C chips, N servers, P inputs, K ONN inputs, M symbols, L amplitudes.
+# Shape suffixes: C chips, N servers, P inputs, K ONN inputs, M symbols sent back, L amplitudes.
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class DirectReceivers(ChipsBehindServers):
         steps_K = torch.tensor(scenario.input_steps)
         full_scale_K = (torch.tensor(scenario.radices) - 1) / steps_K
         random_CK = draws.standard("gain_error", "receivers", (scenario.onn_inputs,))
-        level_ML, top_M = symbol_levels(scenario.symbols, refinement=max(scenario.output_steps))
+        level_ML, top_M = symbol_levels(
+            scenario.received_symbols, refinement=scenario.output_steps[-1]
+        )
         random_CML = draws.standard("level_error", "return", level_ML.shape)
         modulator = Modulator(
             extinction=settings.modulator_extinction, level_error=settings.level_error

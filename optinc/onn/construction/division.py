@@ -11,6 +11,10 @@ N^(l-1) times larger, since the last ONN input of level l has that many steps pe
    shift by whole bits does the same without a remainder between the digits.
 
 Rounding to nearest adds half of N^l before the division.
+
+Where the whole sum goes back (``downlink=decimal``) nothing is divided: the outputs are the digits
+of the total, cut into PAM4 symbols. In a cascade of switches whose N is no power of two,
+:func:`align_sums` first brings all sums to the unit of the last, so that bases are powers of 4.
 """
 
 from __future__ import annotations
@@ -68,20 +72,42 @@ def divide_digits(network: HoldsValues, scenario: Scenario, *, divide: DivideDig
         divide(k, divisor)
 
 
+def align_sums(network: HoldsValues, scenario: Scenario) -> None:
+    """Multiply the held sums but the last by N^(l-1) where digits need it, see the module."""
+    if _aligned(scenario):
+        for k in range(1, scenario.onn_inputs):
+            network.values[f"S{k}"] = network.values[f"S{k}"].times(scenario.refinement)
+
+
 def digit_base(scenario: Scenario, k: int) -> int:
     """Number of values that digit k, from 1 to K, takes once carries are passed on."""
     base: int = 4 ** scenario.group_sizes[k - 1]
-    return base * scenario.refinement if k == scenario.onn_inputs else base
+    refined = k == scenario.onn_inputs and not _aligned(scenario)
+    return base * scenario.refinement if refined else base
 
 
 def digit_bits(scenario: Scenario, k: int) -> int:
-    """Bits of digit k, from 1 to K, where N is a power of two."""
+    """Bits of digit k, from 1 to K, where the division is a shift."""
     return digit_base(scenario, k).bit_length() - 1
 
 
 def lowest_bit(scenario: Scenario, k: int) -> int:
-    """Place of the lowest bit of digit k in the total, where N is a power of two."""
+    """Place of the lowest bit of digit k in the total, where the division is a shift."""
     return sum(digit_bits(scenario, j) for j in range(k + 1, scenario.onn_inputs + 1))
+
+
+def is_shift(scenario: Scenario) -> bool:
+    """Whether the division drops whole bits: N is a power of two, or nothing is divided."""
+    return scenario.returns_sum or is_power_of_two(scenario.servers)
+
+
+def dropped_bits(scenario: Scenario) -> int:
+    """Lowest bits of the total that are the remainder, where the division is a shift."""
+    return int(scenario.average_divisor).bit_length() - 1
+
+
+def _aligned(scenario: Scenario) -> bool:
+    return scenario.returns_sum and not is_power_of_two(scenario.servers)
 
 
 def is_power_of_two(number: int) -> bool:

@@ -25,6 +25,7 @@ from optinc.onn.construction.division import (
     add_value,
     digit_base,
     digit_bits,
+    dropped_bits,
     lowest_bit,
     may_overflow,
 )
@@ -60,7 +61,7 @@ class Lookahead:
     steps [digit k >= t] before it gets its carry; ``V<k>``; and ``u``, the highest carry known.
 
     Args:
-        scenario: The switch to be built; its number of servers is a power of two.
+        scenario: The switch to be built, whose division is a shift.
         stages: Hold the sums S1 to SK, half a divisor already added where Q rounds to nearest.
         reach: Digits, or groups of digits, whose carries are added in one stage, at least 1.
     """
@@ -236,7 +237,7 @@ class Lookahead:
 
     def _most(self) -> int:
         """Return the largest value of digit 0 in a code."""
-        bits = self.scenario.divisor.bit_length() - 1 + 2 * self.scenario.symbols
+        bits = dropped_bits(self.scenario) + 2 * self.scenario.received_symbols
         return (1 << (bits - lowest_bit(self.scenario, 1) - digit_bits(self.scenario, 1))) - 1
 
     def _functions(self, k: int, digit: Function = lambda x: x) -> dict[str, Function]:

@@ -11,6 +11,8 @@ product adds, so a network of K inputs falls apart at its stages:
 2. Every symbol is computed for all values of the integers that reach it, and compared with that of
    eq. (3). Its margin is that of the worst value, rounding included.
 
+Where the whole sum goes back (``downlink=decimal``) its symbols are all digits, the lowest too.
+
 That the integers are those of the average is the addition of numbers digit by digit: with half of N
 added to S_K, X_K = S_K and X_k = S_k + floor(X_(k+1) / 4), the total is 4^(K-1) X_1 + sum over
 k > 1 of 4^(K-k) (X_k mod 4); and S_k = 4 floor(S_k / 4) + S_k mod 4.
@@ -125,7 +127,7 @@ def prove(network: OpticalNetwork, scenario: Scenario, *, lookahead: bool) -> Ev
         layer = cut.layer
     margin = min(
         _margin(network, held, start=layer, symbol=i, expected=find.symbol)
-        for i in range(1, scenario.symbols + 1)
+        for i in range(1, scenario.received_symbols + 1)
     )
     return Evaluation(
         combinations=scenario.combinations,
@@ -150,6 +152,7 @@ class _Ripple:
         self.inputs, self.ties = scenario.onn_inputs, has_ties(scenario)
         self.half = half_divisor(scenario)
         self.radix = scenario.radices[0]
+        self.lowest = scenario.received_symbols - 1
 
     def cuts(self) -> list[Cut]:
         """Return the stages."""
@@ -161,7 +164,7 @@ class _Ripple:
         most = self.radix - 1 + (self.half if now == last else (self.radix + self.half) // BASE)
         sources = (f"S{now}",) if now == last else (f"S{now}", f"X{now + 1}")
         found[f"X{now}"] = Integer(sources, self._digit(now), most + 1)
-        for k in range(now + 1, last):
+        for k in range(now + 1, self.lowest + 1):
             name = f"D{k}"
             found[name] = (
                 _same(name, BASE) if k > now + 1 else Integer((f"X{k}",), _modulo(f"X{k}"), BASE)
@@ -183,7 +186,7 @@ class _Ripple:
         return ((values["N"] == 0) & (values[f"X{self.inputs - 1}"] % 2 == 1)).long()
 
     def symbol(self, i: int, values: Values) -> Tensor:
-        """Return symbol i of eq. (3)."""
+        """Return symbol i of eq. (3), or of the whole sum, whose last is the lowest digit."""
         if i == 1:
             return values["X1"] // BASE
         digit = values["X1"] % BASE if i == 2 else values[f"D{i - 1}"]
@@ -197,6 +200,7 @@ class _Lookahead:
         self.inputs, self.ties = scenario.onn_inputs, has_ties(scenario)
         self.half = half_divisor(scenario)
         self.radix = scenario.radices[0]
+        self.whole = scenario.returns_sum
 
     def cuts(self) -> list[Cut]:
         """Return the two stages before carries are looked for."""
@@ -208,6 +212,8 @@ class _Lookahead:
         }
         top = Integer(("S1",), lambda v: v["S1"] // BASE, (self.radix - 1) // BASE + 1)
         sums["top"] = top
+        if self.whole:
+            sums["D"] = Integer((f"S{last}",), _modulo(f"S{last}"), BASE)
         if self.ties:
             sums["N"] = Integer((f"S{last}",), lambda v: (self._sum(last, v) % BASE != 0).long(), 2)
         return [Cut(3, read), Cut(6, sums)]
@@ -220,6 +226,8 @@ class _Lookahead:
 
     def symbol(self, i: int, values: Values) -> Tensor:
         """Return symbol i of eq. (3): a digit of the average is a digit of the sums, one lower."""
+        if i > self.inputs:
+            return values["D"]
         carry = torch.zeros((), dtype=torch.int64)
         for k in range(self.inputs - 1, max(i - 1, 1) - 1, -1):
             digit = values[f"T{k}"] + carry

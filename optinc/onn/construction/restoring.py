@@ -25,7 +25,7 @@ from typing import Literal, get_args
 
 from optinc.errors import ConfigurationError
 from optinc.onn.construction.base import Construction
-from optinc.onn.construction.division import is_power_of_two
+from optinc.onn.construction.division import is_shift
 from optinc.onn.construction.lookahead import run_lookahead
 from optinc.onn.construction.proof import provable, prove
 from optinc.onn.construction.ramps import RAMPS, Step, StepForm
@@ -149,7 +149,7 @@ def _check(
             raise ConfigurationError(f"construction.{name} must be at least 1, got {count}")
     if not 0 < ramp < 0.5:
         raise ConfigurationError(f"construction.ramp must be above 0 and below 0.5, got {ramp}")
-    if carries == "lookahead" and not is_power_of_two(scenario.servers):
+    if carries == "lookahead" and not is_shift(scenario):
         raise ConfigurationError(
             "construction.carries=lookahead divides by shifts: optinc.servers must be a power of "
             f"two, got {scenario.servers}; or choose construction.carries=ripple"

@@ -27,12 +27,15 @@ from optinc.errors import ConfigurationError
 from optinc.onn.construction.base import Construction
 from optinc.onn.construction.division import (
     add_value,
+    align_sums,
     carry_sums,
     digit_bits,
     divide_digits,
+    dropped_bits,
     half_divisor,
     has_ties,
     is_power_of_two,
+    is_shift,
     lowest_bit,
     may_overflow,
 )
@@ -208,13 +211,14 @@ def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> None:
     last = scenario.onn_inputs
     keep_rest = has_ties(scenario) or scenario.keeps_decimal
     circuit.values[f"S{last}"] = circuit.values[f"S{last}"].plus(half_divisor(scenario))
-    if is_power_of_two(scenario.servers):
-        shift = scenario.divisor.bit_length() - 1
+    align_sums(circuit, scenario)
+    if is_shift(scenario):
+        shift = dropped_bits(scenario)
         digits = _carry(circuit, scenario, dropped_bits=0 if keep_rest else shift)
     else:
         shift = 0
         digits = _long_division(circuit, scenario, keep_rest=keep_rest)
-    cuts = range(shift, shift + 2 * scenario.symbols, 2)
+    cuts = range(shift, shift + 2 * scenario.received_symbols, 2)
     pieces: list[tuple[int, str]] = []
     # The lowest digits first: what is dropped need not be passed on.
     for name, low in reversed(digits):
@@ -231,7 +235,7 @@ def _divide_by_servers(circuit: Circuit, scenario: Scenario) -> None:
 
 
 def _carry(circuit: Circuit, scenario: Scenario, *, dropped_bits: int) -> list[tuple[str, int]]:
-    """Turn the sums into digits where N is a power of two.
+    """Turn the sums into digits where the division is a shift.
 
     Args:
         circuit: Holds the sums S1 to SK.
@@ -314,12 +318,14 @@ def _assemble(
 ) -> None:
     """Add up the pieces of every symbol, and leave them as ``d1`` to ``dM``."""
     values = [(bit, circuit.pop(name)) for bit, name in pieces]
-    for i in range(1, scenario.symbols + 1):
-        place = shift + 2 * (scenario.symbols - i)
-        parts = [value.times(2 ** (bit - place)) for bit, value in values if 0 <= bit - place < 2]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
+    symbols = scenario.received_symbols
+    for i in range(1, symbols + 1):
+        place = shift + 2 * (symbols - i)
+        # The first symbol of a sum may stay dark: that of 5 servers, say, which send 3 at most.
+        total = Value(torch.zeros_like(values[0][1].weights), 0.0, 0)
+        for bit, value in values:
+            if 0 <= bit - place < 2:
+                total = total + value.times(2 ** (bit - place))
         circuit.values[f"d{i}"] = total
 
 
@@ -352,7 +358,7 @@ def _saturate(circuit: Circuit, scenario: Scenario) -> None:
 
 def _symbols(circuit: Circuit, scenario: Scenario) -> tuple[Tensor, Tensor]:
     """Return the last layer, which emits the symbols."""
-    symbols = [circuit.values[f"d{i}"] for i in range(1, scenario.symbols + 1)]
+    symbols = [circuit.values[f"d{i}"] for i in range(1, scenario.received_symbols + 1)]
     if scenario.keeps_decimal:
         symbols[-1] = decimal_readout(symbols[-1], circuit.values["rest"], scenario=scenario)
     offsets = torch.tensor([symbol.offset for symbol in symbols], dtype=torch.float64)

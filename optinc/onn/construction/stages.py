@@ -18,12 +18,14 @@ from torch import Tensor
 from optinc.errors import ConfigurationError
 from optinc.onn.construction.division import (
     add_value,
+    align_sums,
     carry_sums,
     digit_bits,
     divide_digits,
+    dropped_bits,
     half_divisor,
     has_ties,
-    is_power_of_two,
+    is_shift,
     lowest_bit,
     may_overflow,
 )
@@ -138,7 +140,7 @@ class Digits:
 
     def _shift_digit(self, k: int, *, shift: int) -> None:
         """Run the stage of digit k of a shift: its part of the symbols, and what it carries."""
-        symbols, low = self.scenario.symbols, lowest_bit(self.scenario, k)
+        symbols, low = self.scenario.received_symbols, lowest_bit(self.scenario, k)
         width = digit_bits(self.scenario, k)
         most = (1 << (shift + 2 * symbols - low)) - 1
         # The first digit is not reduced: nothing is left to carry to.
@@ -215,7 +217,7 @@ def shifted_functions(
     """Return what the division of the total by 2^shift = N^l needs of one of its digits.
 
     Args:
-        scenario: The switch to be built; its number of servers is a power of two.
+        scenario: The switch to be built, whose division is a shift.
         digit: The digit, as a function of the value that the stage reads.
         low: Place of its lowest bit in the total.
         width: Bits of the digit; None for the most significant one, which has all bits from there.
@@ -225,10 +227,10 @@ def shifted_functions(
         By name: its part of the symbols ``d<i>``; of what is left over (:func:`left_over`); and
         ``even``, whether the code is, of the digit that holds its lowest bit.
     """
-    shift = scenario.divisor.bit_length() - 1
+    shift, symbols = dropped_bits(scenario), scenario.received_symbols
     functions: dict[str, Function] = {}
-    for i in range(1, scenario.symbols + 1):
-        bit = shift + 2 * (scenario.symbols - i) - low
+    for i in range(1, symbols + 1):
+        bit = shift + 2 * (symbols - i) - low
         if bit > -2 and (width is None or bit < width):
             functions[f"d{i}"] = _bits(digit, bit)
     if low < shift:
@@ -305,8 +307,8 @@ def check_sums(scenario: Scenario) -> None:
 def run_digits(stages: Stages, scenario: Scenario) -> None:
     """Run the stages one digit after the other: the carry ripples through them."""
     digits = Digits(scenario, stages)
-    if is_power_of_two(scenario.servers):
-        digits.shift(scenario.divisor.bit_length() - 1)
+    if is_shift(scenario):
+        digits.shift(dropped_bits(scenario))
     else:
         digits.divide()
 
@@ -334,9 +336,10 @@ def run_stages(
         steps = scenario.input_steps[int(name[1:]) - 1] // scenario.servers
         half = half_divisor(scenario) if name == f"S{scenario.onn_inputs}" else 0
         stages.values[name] = value.shifted(-input_offset * steps).plus(half)
+    align_sums(stages, scenario)
     divide(stages, scenario)
     values = stages.values
-    symbols = [values.pop(f"d{i}") for i in range(1, scenario.symbols + 1)]
+    symbols = [values.pop(f"d{i}") for i in range(1, scenario.received_symbols + 1)]
     if has_ties(scenario):
         # An odd symbol gives 1 back without borrowing.
         symbols[-1] = symbols[-1].minus(values.pop("tie"), largest=pam4.AMPLITUDES - 1)

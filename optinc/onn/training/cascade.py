@@ -218,7 +218,7 @@ class CascadeTraining(pl.LightningModule):
     def _loss(self, batch: Tensor) -> Tensor:
         """Return the loss of the cascade on a batch, plus those of its levels on random inputs."""
         code_P = outputs.ideal_average(batch, self.tree.whole)
-        symbols_PM = pam4.encode(code_P, symbols=self.tree.symbols)
+        symbols_PM = pam4.encode(code_P, symbols=self.tree.whole.received_symbols)
         scenarios = self.tree.levels[self.first :]
         (amplitudes_PM,) = propagate(self._trained, scenarios, self._below.signals(batch))
         loss = self.loss(amplitudes_PM, symbols_PM, epoch=self.current_epoch)

@@ -4,12 +4,13 @@ Importing this module imports numba. Its loops release Python's lock, so plain t
 blocks: numba's own threads would clash with torch's OpenMP, and survive no fork.
 """
 
-# Shape suffixes: N servers, P gradient values, V values in memory, B blocks, W words, R ranges.
+# Shape suffixes: N servers, P gradient values, V values in memory, B blocks, R ranges or runs,
+# G bytes on the wire, S bytes of a share.
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -23,10 +24,17 @@ from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 from optinc.reducers.kernels.cpu_plan import draws_of, numbers_of, tables_of
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
+from optinc.reducers.wire.table import BlockTable, Runs
 from optinc.switches.outcomes import RATE_BITS
 
 MOST_INPUTS = 128
 """Largest fan-in at which float32 holds every sum of codes and rounds averages rightly."""
+
+MOST_BITS = 22
+"""Most bits of a received sum at which float32 rounds it rightly, see :data:`.cpu_loops.MAGIC`."""
+
+TABLE_BITS = 16
+"""Most bits of an entry in the tables of received codes."""
 
 LEAST_SHARED = 1 << 16
 """Values of all servers below which waking threads takes longer than the work."""
@@ -34,17 +42,32 @@ LEAST_SHARED = 1 << 16
 SHARES = 4
 """Pieces of work per thread, so that a thread held up by other programs delays little."""
 
+PLAYED_CODES = 1 << 14
+"""Most codes of a share that one thread takes at once."""
+
 CONVERTED_VALUES = 1 << 18
 """Values of other dtypes or strides that are copied to float32 at once."""
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128."""
-    return plan.path is not None and plan.fan_in <= MOST_INPUTS
+    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
+
+    Sums of codes that come back whole must fit the loops' numbers too, and servers that round at
+    random are left to eager torch.
+    """
+    tables = plan.path in ("corrections", "gather")
+    bits = TABLE_BITS if tables else MOST_BITS
+    inputs = plan.switch.scenario.servers
+    return plan.fused and inputs <= MOST_INPUTS and plan.received_bits <= bits
 
 
 def reduce(
-    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+    gradients_NP: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    first: int = 0,
 ) -> Totals:
     """See :meth:`Backend.reduce`."""
     if not len(out_P):
@@ -55,14 +78,14 @@ def reduce(
         and _unit_stride(gradients_NP[0])
         and _unit_stride(out_P)
     ):
-        draws = draws_of(plan, reduction=reduction)
+        draws = draws_of(plan, reduction=reduction, first=first)
         totals_5 = _reduce(gradients_NP, out_P, numbers, tables, draws).sum(0)
     else:
         totals_5 = np.zeros(5)
         for value in _portions(len(out_P), unit=plan.quantizer.block_size):
             rows_NP = gradients_NP[:, value].to(torch.float32).contiguous()
             reduced_P = torch.empty_like(rows_NP[0])
-            draws = draws_of(plan, reduction=reduction, first=value.start)
+            draws = draws_of(plan, reduction=reduction, first=first + value.start)
             part_5 = _reduce(rows_NP, reduced_P, numbers, tables, draws).sum(0)
             if numbers.propagate or not part_5[0]:
                 out_P[value] = reduced_P
@@ -98,101 +121,116 @@ def _reduce(
     return totals_R5
 
 
-def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
+def scale_bits(buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:
     """See :meth:`Backend.scale_bits`."""
-    size = plan.quantizer.block_size
-    if gradient_P.dtype == torch.float32 and _unit_stride(gradient_P):
-        return _scale_bits(gradient_P, size)
-    parts = [
-        _scale_bits(gradient_P[value].to(torch.float32).contiguous(), size)
-        for value in _portions(len(gradient_P), unit=size)
-    ]
-    return torch.cat([torch.empty(0, dtype=torch.int32), *parts])
-
-
-def _scale_bits(gradient_P: Tensor, block_size: int) -> Tensor:
-    """Fast path of :func:`scale_bits`: contiguous float32."""
-    bits_P = _array(gradient_P).view(np.int32)
-    out_B = np.empty(-(-len(bits_P) // block_size), np.int32)
+    bits_V = _array(buffer_V.to(torch.float32)).view(np.int32)
+    starts_B, lengths_B, _, _ = _places(table)
+    out_B = np.empty(table.blocks, np.int32)
     _share(
-        lambda first, last: loops.scale_bits(bits_P, out_B, block_size, first, last),
+        lambda first, last: loops.scale_bits(bits_V, starts_B, lengths_B, out_B, first, last),
         len(out_B),
-        values=len(bits_P),
+        values=table.values,
     )
     return torch.from_numpy(out_B)
 
 
-def contribute(
-    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
-) -> None:
-    """See :meth:`Backend.contribute`."""
-    if gradient_P.dtype == torch.float32 and _unit_stride(gradient_P):
-        _contribute(gradient_P, scale_bits_B, words_W, plan)
-        return
-    for word, values, blocks in _word_portions(len(words_W), plan):
-        values_P = torch.cat([gradient_P[value] for value in values]).to(torch.float32)
-        bits_B = torch.cat([scale_bits_B[block] for block in blocks])
-        _contribute(values_P, bits_B, words_W[word], plan)
-
-
-def _contribute(
-    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
-) -> None:
-    """Fast path of :func:`contribute`: contiguous float32."""
-    numbers, tables = numbers_of(plan), tables_of(plan)
-    values_P, bits_B, sent_W = _array(gradient_P), _array(scale_bits_B), _array(words_W)
-    _share(
-        lambda first, last: loops.contribute(
-            values_P, bits_B, sent_W, numbers, tables, first, last
-        ),
-        len(sent_W) // plan.quantizer.block_size,
-        values=len(values_P),
-    )
-
-
-def receive(
-    words_W: Tensor,
+def pack(
+    buffer_V: Tensor,
     scale_bits_B: Tensor,
-    out_P: Tensor,
+    table: BlockTable,
+    packed_G: Tensor,
     plan: ReductionPlan,
     *,
     reduction: int = 0,
-) -> Totals:
+    server: int = 0,
+) -> None:
+    """See :meth:`Backend.pack`."""
+    numbers, values_V = numbers_of(plan), _array(buffer_V.to(torch.float32))
+    bits_B, bytes_G = _array(scale_bits_B), _array(packed_G)
+    starts_B, lengths_B, _, groups_B = _places(table)
+    _share(
+        lambda first, last: loops.pack(
+            values_V, bits_B, starts_B, lengths_B, groups_B, bytes_G, numbers, first, last
+        ),
+        table.blocks,
+        values=table.values,
+    )
+
+
+def play(
+    sent_NS: Tensor,
+    received_S: Tensor,
+    runs: Runs,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+) -> Tensor:
+    """See :meth:`Backend.play`."""
+    numbers, tables, draws = numbers_of(plan), tables_of(plan), draws_of(plan, reduction=reduction)
+    codes_NS, codes_S = _array(sent_NS), _array(received_S)
+    slots_R, lengths_R, positions_R = (
+        each.numpy() for each in runs.cut(PLAYED_CODES, sent_NS.device)
+    )
+    wrong_R2 = np.empty((len(slots_R), 2), np.int64)
+    _share(
+        lambda first, last: loops.play(
+            codes_NS,
+            codes_S,
+            slots_R,
+            lengths_R,
+            positions_R,
+            numbers,
+            tables,
+            draws,
+            wrong_R2,
+            first,
+            last,
+        ),
+        len(wrong_R2),
+        values=int(lengths_R.sum()),
+    )
+    wrong, expected = wrong_R2.sum(0).tolist()
+    return torch.tensor([wrong, expected / 2.0**RATE_BITS], dtype=torch.float64)
+
+
+def receive(
+    received_G: Tensor,
+    scale_bits_B: Tensor,
+    table: BlockTable,
+    buffer_V: Tensor,
+    plan: ReductionPlan,
+) -> None:
     """See :meth:`Backend.receive`."""
-    stride = len(words_W)
-    wrong_2 = np.zeros(2, np.int64)
-    if out_P.dtype == torch.float32 and _unit_stride(out_P):
-        draws = draws_of(plan, reduction=reduction, stride=stride)
-        wrong_2 += _receive(words_W, scale_bits_B, out_P, plan, draws)
-    else:
-        for word, values, blocks in _word_portions(len(words_W), plan):
-            parts = [out_P[value] for value in values]
-            bits_B = torch.cat([scale_bits_B[block] for block in blocks])
-            received_P = torch.empty(sum(map(len, parts)))
-            draws = draws_of(plan, reduction=reduction, first=word.start, stride=stride)
-            wrong_2 += _receive(words_W[word], bits_B, received_P, plan, draws)
-            split = torch.split(received_P, [*map(len, parts)])
-            for part_P, part in zip(parts, split, strict=True):
-                part_P.copy_(part)
-    return Totals(0, int(wrong_2[0]), 0.0, 0.0, _expectation(plan, int(wrong_2[1])))
-
-
-def _receive(
-    words_W: Tensor, scale_bits_B: Tensor, out_P: Tensor, plan: ReductionPlan, draws: Draws
-) -> NDArray[np.int64]:
-    """Fast path of :func:`receive`, contiguous float32: wrong codes and their expectation [2]."""
-    numbers, tables = numbers_of(plan), tables_of(plan)
-    sums_W, bits_B, reduced_P = _array(words_W), _array(scale_bits_B), _array(out_P)
-    wrong_B2 = np.empty((len(sums_W) // plan.quantizer.block_size, 2), np.int64)
+    numbers, bits_B, bytes_G = numbers_of(plan), _array(scale_bits_B), _array(received_G)
+    starts_B, lengths_B, _, groups_B = _places(table)
+    direct = buffer_V.dtype == torch.float32 and _unit_stride(buffer_V)
+    values_V = _array(buffer_V if direct else torch.empty(len(buffer_V)))
     _share(
         lambda first, last: loops.receive(
-            sums_W, bits_B, reduced_P, numbers, tables, draws, wrong_B2, first, last
+            bytes_G, bits_B, starts_B, lengths_B, groups_B, values_V, numbers, first, last
         ),
-        len(wrong_B2),
-        values=len(reduced_P),
+        table.blocks,
+        values=table.values,
     )
-    total_2: NDArray[np.int64] = wrong_B2.sum(0)
-    return total_2
+    if not direct:
+        unchanged = [] if numbers.propagate else _nonfinite_blocks(scale_bits_B, table)
+        kept = [buffer_V[block].clone() for block in unchanged]
+        buffer_V.copy_(torch.from_numpy(values_V))
+        for block, values in zip(unchanged, kept, strict=True):
+            buffer_V[block] = values
+
+
+def _nonfinite_blocks(scale_bits_B: Tensor, table: BlockTable) -> list[slice]:
+    """Return the places of the blocks whose scale is not finite."""
+    blocks = (~torch.isfinite(scale_bits_B.view(torch.float32))).nonzero().flatten()
+    starts = table.starts_B[blocks]
+    stops = starts + table.lengths_B[blocks]
+    return [slice(*each) for each in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def _places(table: BlockTable) -> list[NDArray[np.int64]]:
+    """Return starts, lengths, positions and groups of the blocks."""
+    return [each.numpy() for each in table.on(torch.device("cpu"))]
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
@@ -208,17 +246,6 @@ def _portions(length: int, *, unit: int) -> list[slice]:
     """Cut a length into portions of whole ``unit``, each converted to float32 on its own."""
     step = max(1, CONVERTED_VALUES // unit) * unit
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
-
-
-def _word_portions(
-    words: int, plan: ReductionPlan
-) -> Iterator[tuple[slice, list[slice], list[slice]]]:
-    """Cut words into portions; yield each with the values and blocks of all its fields."""
-    size = plan.quantizer.block_size
-    for word in _portions(words, unit=size):
-        starts = [field * words for field in range(plan.fields)]
-        values = [slice(start + word.start, start + word.stop) for start in starts]
-        yield word, values, [slice(value.start // size, value.stop // size) for value in values]
 
 
 def _share(work: Callable[[int, int], None], count: int, *, values: int) -> None:

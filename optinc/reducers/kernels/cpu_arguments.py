@@ -27,8 +27,8 @@ class Numbers(NamedTuple):
         propagate: 1 where blocks with a non-finite value become NaN, 0 where they stay.
         wrong_zero: 1 where the switch averages ``zero`` of all servers, the codes of a non-finite
             block, wrongly.
-        field_bits: Bits of a field of a word.
-        fields: Fields of a word.
+        bits: Bits of a code that is sent.
+        received_bits: Bits that a received code takes on the wire.
     """
 
     block_size: np.int64
@@ -45,8 +45,8 @@ class Numbers(NamedTuple):
     decode_divisor: np.float32
     propagate: np.int64
     wrong_zero: np.int64
-    field_bits: np.int32
-    fields: np.int64
+    bits: np.int64
+    received_bits: np.int64
 
 
 class Tables(NamedTuple):
@@ -58,11 +58,9 @@ class Tables(NamedTuple):
         wrong: uint8 [combinations / 8]: on the path ``corrections``, a bitmap of the codes that
             differ from the ideal average.
         shifts: int32 [K - 1]: log2 of the weight of each ONN input but the last in a code.
-            This and the following arrays are padded with zeros to a multiple of three, at least
+            This and the following array are padded with zeros to a multiple of three, at least
             three.
         steps: int32 [K - 1]: ``index = code + sum_k steps_k * (code >> shifts_k)``.
-        inverse_strides: float64 [K - 1]: 1 / stride of each ONN input but the last in the index.
-        weights: int32 [K - 1]: ``sum of codes = index - sum_k weights_k * (index // stride_k)``.
         entries: uint64 [combinations]; this and the following arrays on the path ``outcomes``,
             of :class:`optinc.switches.outcomes.Outcomes`. The second word is the upper half.
         rows: int32 [combinations, 2].
@@ -73,8 +71,6 @@ class Tables(NamedTuple):
     wrong: NDArray[np.uint8]
     shifts: NDArray[np.int32]
     steps: NDArray[np.int32]
-    inverse_strides: NDArray[np.float64]
-    weights: NDArray[np.int32]
     entries: NDArray[np.uint64]
     rows: NDArray[np.int32]
     deviations: NDArray[np.uint32]
@@ -87,7 +83,6 @@ class Draws(NamedTuple):
         key_low, key_high: The seed.
         reduction_low, reduction_high: Number of the reduction.
         first: Position in the whole gradient of the first value that a loop sees.
-        stride: Positions from one field of the words to the next.
         zero_index: Index of ``zero`` of all servers, the codes of a non-finite block.
         code_bits: Bits B of a code.
         screen_shift: Bits of the upper half that an entry does not hold.
@@ -98,7 +93,6 @@ class Draws(NamedTuple):
     reduction_low: np.uint32
     reduction_high: np.uint32
     first: np.int64
-    stride: np.int64
     zero_index: np.int32
     code_bits: np.uint32
     screen_shift: np.uint32

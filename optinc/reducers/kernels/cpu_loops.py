@@ -5,7 +5,8 @@ below 2^24 are kept in float32, where their sums and products are exact. Nothing
 may be reassociated or contracted.
 """
 
-# Shape suffixes: N servers, P gradient values, B blocks, W words, T values of a tile, R ranges.
+# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, T values of a
+# tile, R ranges or runs, G bytes on the wire, S bytes of a share.
 
 from __future__ import annotations
 
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
     from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 
 Floats, Integers = NDArray[np.float32], NDArray[np.int32]
+Places, Bytes = NDArray[np.int64], NDArray[np.uint8]
 
 TILE = 256
 """Most values handled at once: those of four servers, and scratch memory, fill half the cache."""
+
+GROUP = 4
+"""Codes packed together, as in :mod:`optinc.reducers.wire.packing`."""
 
 FLOOR, HALF_UP, HALF_EVEN = 0, 1, 2
 INTEGER, CORRECTIONS, GATHER, GATHER_MARKED, OUTCOMES = 0, 1, 2, 3, 4
@@ -447,27 +452,6 @@ def add_index(value_T: Floats, index_T: Integers, zero: np.int32, tables: Tables
 
 
 @joined
-def total_of_index(index_T: Integers, rest_T: Integers, total_T: Floats, tables: Tables) -> None:
-    """Find the sums of codes behind sums of indices; ``rest_T`` is scratch memory."""
-    inverses, weights = tables.inverse_strides, tables.weights
-    for i in range(len(index_T)):
-        rest_T[i] = index_T[i]
-    for k in range(0, len(weights), 3):
-        inverse_0, inverse_1, inverse_2 = inverses[k], inverses[k + 1], inverses[k + 2]
-        weight_0, weight_1, weight_2 = weights[k], weights[k + 1], weights[k + 2]
-        for i in range(len(index_T)):
-            # One half keeps the products further from integers than their rounding errors.
-            index = index_T[i] + 0.5
-            rest_T[i] -= np.int32(
-                np.int32(np.int32(index * inverse_0) * weight_0)
-                + np.int32(np.int32(index * inverse_1) * weight_1)
-                + np.int32(np.int32(index * inverse_2) * weight_2)
-            )
-    for i in range(len(index_T)):
-        total_T[i] = np.float32(rest_T[i])
-
-
-@joined
 def divisor(bits: np.int32, scale: np.float32) -> np.float32:
     """Return the divisor of a block: its scale, or infinity, which gives 0, if that is unusable."""
     return scale if np.int32(0) < bits < INFINITE else INFINITY
@@ -767,107 +751,194 @@ def reduce(
         )
 
 
-@compiled
-def scale_bits(bits_P: Integers, out_B: Integers, block_size: int, first: int, last: int) -> None:
-    """Write the bit pattern of the largest magnitude of blocks ``first`` to ``last``."""
-    for block in range(first, last):
-        out_B[block] = largest_bits(bits_P[block * block_size : (block + 1) * block_size])
+@part
+def load_codes(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> None:
+    """Unpack the codes from ``slot`` on, the first of a group."""
+    length = len(codes_T)
+    if bits == 8:
+        for i in range(length):
+            codes_T[i] = np.float32(packed[slot + i])
+    elif bits == 16:
+        words = packed.view(np.uint16)
+        for i in range(length):
+            codes_T[i] = np.float32(words[slot + i])
+    else:
+        size, pair, mask = bits // 2, 2 * bits, np.uint64((1 << bits) - 1)
+        first = slot // GROUP * size
+        for group in range(-(-length // GROUP)):
+            # Four codes may have more than 64 bits, a pair has not.
+            low, high = np.uint64(0), np.uint64(0)
+            for k in range(size):
+                byte = np.uint64(packed[first + group * size + k])
+                if 8 * k >= pair:
+                    high |= byte << np.uint64(8 * k - pair)
+                else:
+                    low |= byte << np.uint64(8 * k)
+                    high |= byte >> np.uint64(pair - 8 * k)
+            for j in range(min(GROUP, length - group * GROUP)):
+                word = low if j < 2 else high
+                code = np.uint64(word >> np.uint64(bits * (j % 2))) & mask
+                codes_T[group * GROUP + j] = np.float32(code)
+
+
+@part
+def store_codes(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> None:
+    """Pack codes from ``slot`` on, the first of a group; what fills up the last group is 0."""
+    length = len(codes_T)
+    filled = -(-length // GROUP) * GROUP
+    if bits == 8:
+        for i in range(length):
+            packed[slot + i] = np.uint8(codes_T[i])
+        packed[slot + length : slot + filled] = np.uint8(0)
+    elif bits == 16:
+        words = packed.view(np.uint16)
+        for i in range(length):
+            words[slot + i] = np.uint16(codes_T[i])
+        words[slot + length : slot + filled] = np.uint16(0)
+    else:
+        size, pair = bits // 2, 2 * bits
+        first = slot // GROUP * size
+        for group in range(filled // GROUP):
+            low, high = np.uint64(0), np.uint64(0)
+            for j in range(min(GROUP, length - group * GROUP)):
+                code = np.uint64(codes_T[group * GROUP + j]) << np.uint64(bits * (j % 2))
+                if j < 2:
+                    low |= code
+                else:
+                    high |= code
+            for k in range(size):
+                if 8 * k >= pair:
+                    byte = high >> np.uint64(8 * k - pair)
+                else:
+                    byte = low >> np.uint64(8 * k) | high << np.uint64(pair - 8 * k)
+                packed[first + group * size + k] = np.uint8(byte)
 
 
 @compiled
-def contribute(
-    values_P: Floats,
-    scale_bits_B: Integers,
-    words_W: Integers,
-    numbers: Numbers,
-    tables: Tables,
+def scale_bits(
+    bits_V: Integers,
+    starts_B: Places,
+    lengths_B: Places,
+    out_B: Integers,
     first: int,
     last: int,
 ) -> None:
-    """Write blocks ``first`` to ``last`` of the words that one server adds to the sum."""
-    scales_B = scale_bits_B.view(np.float32)
-    tile = min(numbers.block_size, TILE)
-    scratch_T, integers_T = np.empty(tile, np.float32), np.empty(tile, np.int32)
+    """Write the bit pattern of the largest magnitude of blocks ``first`` to ``last``."""
     for block in range(first, last):
-        start = block * numbers.block_size
-        for begin in range(start, start + numbers.block_size, TILE):
-            word_T = words_W[begin : min(begin + TILE, start + numbers.block_size)]
-            word_T[:] = 0
-            for field in range(numbers.fields):
-                offset = field * len(words_W)
-                row_T = values_P[offset + begin : offset + begin + len(word_T)]
-                length = len(row_T)
-                if length == 0:
-                    break
-                value_T, index_T = scratch_T[:length], integers_T[:length]
-                own = (offset + start) // numbers.block_size
-                by = divisor(scale_bits_B[own], scales_B[own])
-                finite = scale_bits_B[own] < INFINITE
+        start = starts_B[block]
+        out_B[block] = largest_bits(bits_V[start : start + lengths_B[block]])
+
+
+@compiled
+def pack(
+    values_V: Floats,
+    scale_bits_B: Integers,
+    starts_B: Places,
+    lengths_B: Places,
+    groups_B: Places,
+    packed_G: Bytes,
+    numbers: Numbers,
+    first: int,
+    last: int,
+) -> None:
+    """Write the codes of blocks ``first`` to ``last``, as one server sends them."""
+    scales_B = scale_bits_B.view(np.float32)
+    scratch_T = np.empty(min(numbers.block_size, TILE), np.float32)
+    zero = np.float32(numbers.zero)
+    for block in range(first, last):
+        by = divisor(scale_bits_B[block], scales_B[block])
+        finite = scale_bits_B[block] < INFINITE
+        for begin in range(0, lengths_B[block], TILE):
+            start = starts_B[block] + begin
+            row_T = values_V[start : start + min(TILE, lengths_B[block] - begin)]
+            value_T = scratch_T[: len(row_T)]
+            for i in range(len(row_T)):
+                value_T[i] = row_T[i] / by if finite else ZERO
+            scale_and_round(value_T, numbers.qmax, numbers.rounding)
+            for i in range(len(row_T)):
+                value_T[i] += zero
+            store_codes(value_T, packed_G, groups_B[block] * GROUP + begin, numbers.bits)
+
+
+@compiled
+def play(
+    sent_NS: NDArray[np.uint8],
+    received_S: Bytes,
+    slots_R: Places,
+    lengths_R: Places,
+    positions_R: Places,
+    numbers: Numbers,
+    tables: Tables,
+    draws: Draws,
+    wrong_R2: NDArray[np.int64],
+    first: int,
+    last: int,
+) -> None:
+    """Pass the codes of runs ``first`` to ``last`` of all servers through the switch.
+
+    ``wrong_R2`` becomes the number of wrong codes of each run, and its expectation.
+    """
+    scratch_3T, integers_T = np.empty((3, TILE), np.float32), np.empty(TILE, np.int32)
+    words_H, found_T = np.empty(RANDOM_WORDS, np.uint32), np.empty(TILE, np.int32)
+    for run in range(first, last):
+        wrong_R2[run] = 0
+        for begin in range(0, lengths_R[run], TILE):
+            length, slot = min(TILE, lengths_R[run] - begin), slots_R[run] + begin
+            code_T, total_T = scratch_3T[0, :length], scratch_3T[1, :length]
+            received_T, index_T = scratch_3T[2, :length], integers_T[:length]
+            total_T[:] = ZERO
+            if numbers.path != INTEGER:
+                index_T[:] = 0
+            for n in range(len(sent_NS)):
+                load_codes(sent_NS[n], slot, code_T, numbers.bits)
                 for i in range(length):
-                    value_T[i] = row_T[i] / by if finite else ZERO
-                scale_and_round(value_T, numbers.qmax, numbers.rounding)
+                    total_T[i] += code_T[i]
+                if numbers.path != INTEGER:
+                    add_index(code_T, index_T, np.int32(0), tables)
+            if numbers.path != INTEGER:
                 for i in range(length):
-                    index_T[i] = np.int32(value_T[i]) + numbers.zero
-                add_index(value_T, index_T, numbers.zero, tables)
-                shift = np.int32(field * numbers.field_bits)
-                for i in range(length):
-                    word_T[i] |= np.int32(index_T[i] << shift)
+                    index_T[i] += np.int32(total_T[i])
+            if numbers.path == OUTCOMES:
+                wrong, expected = draw_codes(
+                    index_T,
+                    received_T,
+                    words_H,
+                    found_T,
+                    positions_R[run] + begin,
+                    draws,
+                    tables,
+                )
+                wrong_R2[run, 0] += wrong
+                wrong_R2[run, 1] += expected
+            else:
+                wrong_R2[run, 0] += receive_codes(total_T, index_T, received_T, numbers, tables)
+            store_codes(received_T, received_S, slot, numbers.received_bits)
 
 
 @compiled
 def receive(
-    words_W: Integers,
+    received_G: Bytes,
     scale_bits_B: Integers,
-    out_P: Floats,
+    starts_B: Places,
+    lengths_B: Places,
+    groups_B: Places,
+    out_V: Floats,
     numbers: Numbers,
-    tables: Tables,
-    draws: Draws,
-    wrong_B2: NDArray[np.int64],
     first: int,
     last: int,
 ) -> None:
-    """Turn the blocks ``first`` to ``last`` of summed words into gradients.
-
-    ``wrong_B2`` becomes the number of wrong codes of each block of words, and its expectation.
-    """
+    """Turn the received codes of blocks ``first`` to ``last`` into gradients."""
     scales_B = scale_bits_B.view(np.float32)
-    tile = min(numbers.block_size, TILE)
-    scratch_2T = np.empty((2, tile), np.float32)
-    integers_2T = np.empty((2, tile), np.int32)
-    words_H, found_T = np.empty(RANDOM_WORDS, np.uint32), np.empty(tile, np.int32)
-    mask = np.int32((1 << numbers.field_bits) - 1)
+    scratch_T = np.empty(min(numbers.block_size, TILE), np.float32)
     for block in range(first, last):
-        start = block * numbers.block_size
-        wrong_B2[block] = 0
-        for begin in range(start, start + numbers.block_size, TILE):
-            word_T = words_W[begin : min(begin + TILE, start + numbers.block_size)]
-            for field in range(numbers.fields):
-                offset = field * len(words_W)
-                part_T = out_P[offset + begin : offset + begin + len(word_T)]
-                length = len(part_T)
-                if length == 0:
-                    break
-                total_T, received_T = scratch_2T[0, :length], scratch_2T[1, :length]
-                index_T, rest_T = integers_2T[0, :length], integers_2T[1, :length]
-                shift = np.int32(field * numbers.field_bits)
-                if numbers.path == INTEGER:
-                    for i in range(length):
-                        total_T[i] = np.float32(np.int32(word_T[i] >> shift) & mask)
-                else:
-                    for i in range(length):
-                        index_T[i] = np.int32(word_T[i] >> shift) & mask
-                if numbers.path in (CORRECTIONS, GATHER):
-                    total_of_index(index_T, rest_T, total_T, tables)
-                if numbers.path == OUTCOMES:
-                    position = draws.first + field * draws.stride + begin
-                    wrong, expected = draw_codes(
-                        index_T, received_T, words_H, found_T, position, draws, tables
-                    )
-                    wrong_B2[block, 0] += wrong
-                    wrong_B2[block, 1] += expected
-                else:
-                    wrong = receive_codes(total_T, index_T, received_T, numbers, tables)
-                    wrong_B2[block, 0] += wrong
-                own = (offset + start) // numbers.block_size
-                scale = scales_B[own] if scale_bits_B[own] < INFINITE else NAN
-                decode(received_T, part_T, scale, numbers)
+        finite = scale_bits_B[block] < INFINITE
+        if not (finite or numbers.propagate):
+            continue
+        scale = scales_B[block] if finite else NAN
+        for begin in range(0, lengths_B[block], TILE):
+            start = starts_B[block] + begin
+            part_T = out_V[start : start + min(TILE, lengths_B[block] - begin)]
+            received_T = scratch_T[: len(part_T)]
+            slot = groups_B[block] * GROUP + begin
+            load_codes(received_G, slot, received_T, numbers.received_bits)
+            decode(received_T, part_T, scale, numbers)

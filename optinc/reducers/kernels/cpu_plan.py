@@ -13,8 +13,9 @@ from torch import Tensor
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.reducers.wire.packing import whole_bits
+from optinc.signal.outputs import average_of_total
 from optinc.signal.randomness import words_of
-from optinc.signal.rounding import quantized_average
 from optinc.switches.outcomes import SCREEN_BITS
 from optinc.switches.single import TabulatedSwitch
 
@@ -52,19 +53,18 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
         decode_divisor=np.float32(quantizer.qmax * servers),
         propagate=np.int64(quantizer.nonfinite == "propagate"),
         wrong_zero=np.int64(_wrong_zero(plan)),
-        field_bits=np.int32(plan.field_bits),
-        fields=np.int64(plan.fields),
+        bits=np.int64(plan.bits),
+        received_bits=np.int64(whole_bits(plan.received_bits)),
     )
 
 
-def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0, stride: int = 0) -> Draws:
+def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0) -> Draws:
     """Convert the seed of a noisy chip, and a place in a reduction, to the types of the loops.
 
     Args:
         plan: The plan.
         reduction: Number of the reduction.
         first: Position in the whole gradient of the first value that the loop sees.
-        stride: Positions from one field of the words to the next.
     """
     switch, seed, shift, zero_index = plan.switch, 0, 0, 0
     if isinstance(switch, TabulatedSwitch) and switch.outcomes is not None:
@@ -78,9 +78,8 @@ def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0, stride: int
         reduction_low=np.uint32(reduction_low),
         reduction_high=np.uint32(reduction_high),
         first=np.int64(first),
-        stride=np.int64(stride),
         zero_index=np.int32(zero_index),
-        code_bits=np.uint32(plan.quantizer.bits),
+        code_bits=np.uint32(plan.received_bits),
         screen_shift=np.uint32(shift),
     )
 
@@ -88,7 +87,7 @@ def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0, stride: int
 def _path(plan: ReductionPlan) -> int:
     """Return the loops' constant for the way from sums to received codes."""
     assert plan.path is not None
-    if plan.path == "gather" and plan.quantizer.bits < 16:
+    if plan.path == "gather" and plan.received_bits < 16:
         return loops.GATHER_MARKED
     return _PATHS[plan.path]
 
@@ -122,8 +121,6 @@ _NO_TABLES = Tables(
     wrong=np.empty(0, np.uint8),
     shifts=np.empty(0, np.int32),
     steps=np.empty(0, np.int32),
-    inverse_strides=np.empty(0, np.float64),
-    weights=np.empty(0, np.int32),
     entries=np.empty(0, np.uint64),
     rows=np.empty((0, 2), np.int32),
     deviations=np.empty((0, 2), np.uint32),
@@ -136,12 +133,11 @@ def _derive(switch: TabulatedSwitch, path: int) -> Tables:
     sizes, strides = scenario.group_sizes, scenario.strides
     lower = [sum(sizes[k + 1 :]) for k in range(scenario.onn_inputs)]
     # With h_k = floor(code / weight_k), input k of a code is h_k - 4^size_k h_(k-1), and its index
-    # is linear in the inputs; the sum of codes follows from q_k = index // stride_k alike.
+    # is linear in the inputs.
     rest = range(scenario.onn_inputs - 1)
     filling = (0, -len(rest) % 3 if rest else 3)
     shifts = [2 * lower[k] for k in rest]
     steps = [strides[k] - 4 ** sizes[k + 1] * strides[k + 1] for k in rest]
-    weights = [4 ** lower[k + 1] * scenario.radices[k + 1] - 4 ** lower[k] for k in rest]
     codes, wrong = _NO_TABLES.codes, _NO_TABLES.wrong
     if path != loops.OUTCOMES:
         codes = switch.codes.numpy().astype(np.uint16)
@@ -155,8 +151,6 @@ def _derive(switch: TabulatedSwitch, path: int) -> Tables:
         **_outcome_arrays(switch),
         shifts=np.pad(np.array(shifts, np.int32), filling),
         steps=np.pad(np.array(steps, np.int32), filling),
-        inverse_strides=np.pad(np.array([1 / strides[k] for k in rest]), filling),
-        weights=np.pad(np.array(weights, np.int32), filling),
     )
 
 
@@ -187,7 +181,7 @@ def _wrong_entries(switch: TabulatedSwitch) -> NDArray[np.bool_]:
     wrong = np.empty(len(switch.codes), np.bool_)
     for start in range(0, len(upper), rows):
         total = torch.from_numpy(np.add.outer(upper[start : start + rows], lower).ravel())
-        ideal = quantized_average(total, servers=scenario.servers, rounding=scenario.rounding)
+        ideal = average_of_total(total, scenario)
         entry = slice(start * len(lower), start * len(lower) + len(total))
         wrong[entry] = ideal != switch.codes[entry]
     return wrong

@@ -3,7 +3,8 @@
 Triton comes with torch on Linux, and is imported at the first launch.
 """
 
-# Shape suffixes: N servers, P gradient values, B blocks, W words, K ONN inputs.
+# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, R runs,
+# G bytes on the wire, S bytes of a share.
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
+from optinc.reducers.wire.packing import GROUP, whole_bits
+from optinc.reducers.wire.table import BlockTable, Runs
 from optinc.signal.randomness import words_of
 from optinc.switches.outcomes import RATE_BITS, Outcomes
 from optinc.switches.single import TabulatedSwitch
@@ -23,16 +26,27 @@ MOST_INPUTS = 128
 MOST_TILE = 1024
 """Most values that one program handles at once; larger blocks take several turns."""
 
+PLAYED_CODES, PLAYED_TILE = 1 << 13, 1 << 10
+"""Most codes of a share that one program takes, and that it handles at once."""
+
 _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 
 
 def supports(plan: ReductionPlan) -> bool:
-    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128."""
-    return plan.path is not None and plan.fan_in <= MOST_INPUTS
+    """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
+
+    Servers that round at random are left to eager torch.
+    """
+    return plan.fused and plan.switch.scenario.servers <= MOST_INPUTS
 
 
 def reduce(
-    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+    gradients_NP: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    first: int = 0,
 ) -> Totals:
     """See :meth:`Backend.reduce`."""
     values = len(out_P)
@@ -56,6 +70,7 @@ def reduce(
         *_random_words(plan, reduction),
         totals_5B,
         values,
+        first,
         servers=plan.servers,
         propagate=quantizer.nonfinite == "propagate",
         **_drawing(plan),
@@ -71,87 +86,125 @@ def reduce(
     return Totals(int(nonfinite), int(wrong), error, mean, _expectation(plan, expected))
 
 
-def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
+def scale_bits(buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:
     """See :meth:`Backend.scale_bits`."""
-    values, size = len(gradient_P), plan.quantizer.block_size
-    bits_B = gradient_P.new_empty(_blocks(values, plan), dtype=torch.int32)
-    if values:
+    bits_B = buffer_V.new_empty(table.blocks, dtype=torch.int32)
+    if table.blocks:
+        starts_B, lengths_B, _, _ = table.on(buffer_V.device)
         _launch(
             "scale_bits",
-            len(bits_B),
-            gradient_P,
-            gradient_P.contiguous(),
+            table.blocks,
+            buffer_V,
+            buffer_V.contiguous(),
+            starts_B,
+            lengths_B,
             bits_B,
-            values,
-            size,
             TILE=_tile(plan),
         )
     return bits_B
 
 
-def contribute(
-    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
-) -> None:
-    """See :meth:`Backend.contribute`."""
-    word_blocks = len(words_W) // plan.quantizer.block_size
-    if word_blocks:
-        _launch(
-            "contribute",
-            word_blocks,
-            gradient_P,
-            gradient_P.contiguous(),
-            scale_bits_B,
-            words_W,
-            _tables(plan, gradient_P)[0],
-            len(gradient_P),
-            len(scale_bits_B),
-            fields=plan.fields,
-            field_bits=plan.field_bits,
-            **_encoding(plan),
-            **_common(plan),
-        )
-
-
-def receive(
-    words_W: Tensor,
+def pack(
+    buffer_V: Tensor,
     scale_bits_B: Tensor,
-    out_P: Tensor,
+    table: BlockTable,
+    packed_G: Tensor,
     plan: ReductionPlan,
     *,
     reduction: int = 0,
-) -> Totals:
+    server: int = 0,
+) -> None:
+    """See :meth:`Backend.pack`."""
+    if table.blocks:
+        starts_B, lengths_B, _, groups_B = table.on(buffer_V.device)
+        _launch(
+            "pack",
+            table.blocks,
+            buffer_V,
+            buffer_V.contiguous(),
+            scale_bits_B,
+            starts_B,
+            lengths_B,
+            groups_B,
+            packed_G,
+            sent_bits=plan.bits,
+            TILE=_packing_tile(plan),
+            **_encoding(plan),
+        )
+
+
+def play(
+    sent_NS: Tensor,
+    received_S: Tensor,
+    runs: Runs,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+) -> Tensor:
+    """See :meth:`Backend.play`."""
+    slots_R, lengths_R, positions_R = runs.cut(PLAYED_CODES, sent_NS.device)
+    if not len(slots_R):
+        return sent_NS.new_zeros(2, dtype=torch.float64)
+    index_of_code, table = _tables(plan, sent_NS)
+    wrong_2R = sent_NS.new_empty((2, len(slots_R)), dtype=torch.int64)
+    _launch(
+        "play",
+        len(slots_R),
+        sent_NS,
+        sent_NS,
+        sent_NS.stride(0),
+        received_S,
+        slots_R,
+        lengths_R,
+        positions_R,
+        index_of_code,
+        table,
+        *_outcome_tables(plan, sent_NS),
+        *_random_words(plan, reduction),
+        wrong_2R,
+        servers=plan.servers,
+        fan_in=plan.fan_in,
+        average_rounding=_ROUNDINGS[plan.rounding],
+        gathers=plan.path != "integer",
+        sent_bits=plan.bits,
+        received_bits=whole_bits(plan.received_bits),
+        TILE=PLAYED_TILE,
+        **_drawing(plan),
+    )
+    unit_2 = torch.tensor([1.0, 2.0**-RATE_BITS], dtype=torch.float64, device=sent_NS.device)
+    return wrong_2R.sum(1) * unit_2
+
+
+def receive(
+    received_G: Tensor,
+    scale_bits_B: Tensor,
+    table: BlockTable,
+    buffer_V: Tensor,
+    plan: ReductionPlan,
+) -> None:
     """See :meth:`Backend.receive`."""
-    blocks, scenario = len(scale_bits_B), plan.switch.scenario
-    if not blocks:
-        return Totals(0, 0, 0.0, 0.0)
-    weights = [4 ** sum(scenario.group_sizes[k + 1 :]) for k in range(scenario.onn_inputs)]
-    inputs = (scenario.strides, scenario.radices, weights)
-    reduced_P = out_P if _unit_stride(out_P) else out_P.contiguous()
-    wrong_2B = out_P.new_empty((2, blocks), dtype=torch.int64)
+    if not table.blocks:
+        return
+    starts_B, lengths_B, _, groups_B = table.on(buffer_V.device)
+    decoding = _decoding(plan)
+    reduced_V = buffer_V if _unit_stride(buffer_V) else buffer_V.contiguous()
     _launch(
         "receive",
-        blocks,
-        out_P,
-        words_W,
+        table.blocks,
+        buffer_V,
+        received_G,
         scale_bits_B,
-        reduced_P,
-        _tables(plan, out_P)[1],
-        *_outcome_tables(plan, out_P),
-        *_random_words(plan, reduction),
-        torch.tensor(inputs, dtype=torch.int32, device=out_P.device),
-        wrong_2B,
-        len(out_P),
-        len(words_W) // plan.quantizer.block_size,
-        field_bits=plan.field_bits,
-        onn_inputs=scenario.onn_inputs,
-        **_drawing(plan),
-        **_decoding(plan),
-        **_common(plan),
+        starts_B,
+        lengths_B,
+        groups_B,
+        reduced_V,
+        received_bits=whole_bits(plan.received_bits),
+        propagate=plan.quantizer.nonfinite == "propagate",
+        TILE=_packing_tile(plan),
+        **{name: decoding[name] for name in ("decode_fan_in", "decode_zero", "decode_divisor")},
     )
-    if reduced_P is not out_P:
-        out_P.copy_(reduced_P)
-    wrong, expected = wrong_2B.sum(1).tolist()
-    return Totals(0, wrong, 0.0, 0.0, _expectation(plan, expected))
+    if reduced_V is not buffer_V:
+        buffer_V.copy_(reduced_V)
 
 
 def _launch(name: str, count: int, like: Tensor, *arguments: Any, **settings: Any) -> None:
@@ -174,6 +227,11 @@ def _blocks(values: int, plan: ReductionPlan) -> int:
 def _tile(plan: ReductionPlan) -> int:
     """Return the values that a program handles at once, a power of two."""
     return min(1 << (plan.quantizer.block_size - 1).bit_length(), MOST_TILE)
+
+
+def _packing_tile(plan: ReductionPlan) -> int:
+    """Return the values that a program packs at once: at least a group."""
+    return max(_tile(plan), GROUP)
 
 
 def _tables(plan: ReductionPlan, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,7 +263,7 @@ def _random_words(plan: ReductionPlan, reduction: int) -> list[int]:
 
 def _drawing(plan: ReductionPlan) -> dict[str, Any]:
     """Return the arguments of programs that draw codes."""
-    return {"draws": plan.path == "outcomes", "code_bits": plan.quantizer.bits}
+    return {"draws": plan.path == "outcomes", "code_bits": plan.received_bits}
 
 
 def _expectation(plan: ReductionPlan, expected: float) -> float | None:

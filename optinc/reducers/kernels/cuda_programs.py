@@ -1,10 +1,11 @@
-"""Triton programs of the CUDA kernels: each handles one block of values, or of words.
+"""Triton programs of the CUDA kernels: each handles one block of values, or one run of codes.
 
 Divisions are IEEE (``div_rn``), as plain ones are approximate on a GPU, and every launch must
 forbid the fusion of multiplications with additions: both would change bits.
 """
 
-# Shape suffixes: N servers, P gradient values, B blocks, W words, T values of a tile.
+# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, R runs,
+# T values of a tile, G groups of codes or their bytes on the wire, S bytes of a share.
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ INFINITE: Any = tl.constexpr(0x7F800000)
 MAGIC: Any = tl.constexpr(1.5 * 2**23)
 ROUNDS: Any = tl.constexpr(10)
 LANES: Any = tl.constexpr(8)
+GROUP: Any = tl.constexpr(4)
 UPPER_HALF: Any = tl.constexpr(0)
 LOWER_HALF: Any = tl.constexpr(1 << 31)
 
@@ -100,19 +102,6 @@ def sum_servers(
         if gathers:
             index_T += tl.load(index_of_code + step_T + zero)
     return total_T, index_T, sum_T
-
-
-@triton.jit
-def total_of_index(index_T, inputs_3K, onn_inputs: tl.constexpr):
-    """Return the sums of codes behind sums of indices.
-
-    ``inputs_3K`` holds stride, radix and weight of every ONN input.
-    """
-    total_T = tl.zeros_like(index_T)
-    for k in range(onn_inputs):
-        digit_T = (index_T // tl.load(inputs_3K + k)) % tl.load(inputs_3K + onn_inputs + k)
-        total_T += digit_T * tl.load(inputs_3K + 2 * onn_inputs + k)
-    return total_T
 
 
 @triton.jit
@@ -216,6 +205,7 @@ def reduce(
     reduction_high,
     totals_5B,
     values,
+    first,
     block_size,
     zero,
     qmax,
@@ -251,7 +241,7 @@ def reduce(
             received_T, wrong_in_tile, expected_in_tile = draw_codes(
                 index_T,
                 inside_T,
-                start + offset + lane_T,
+                first + start + offset + lane_T,
                 entries,
                 rows,
                 deviations,
@@ -284,56 +274,90 @@ def reduce(
 
 
 @triton.jit
-def scale_bits(gradient_P, bits_B, values, block_size, TILE: tl.constexpr):
+def load_codes(packed, group_T, inside_T, bits: tl.constexpr):
+    """Unpack the codes of neighbouring groups: four lanes of ``group_T`` share a group."""
+    lane_T = tl.arange(0, group_T.shape[0]) % GROUP
+    # Four codes may have more than 64 bits, a pair has not.
+    low_T, high_T = tl.zeros_like(group_T), tl.zeros_like(group_T)
+    size: tl.constexpr = bits // 2
+    pair: tl.constexpr = 2 * bits
+    for k in tl.static_range(size):
+        byte_T = tl.load(packed + group_T * size + k, mask=inside_T, other=0).to(tl.int64)
+        if 8 * k >= pair:
+            high_T |= byte_T << (8 * k - pair)
+        else:
+            low_T |= byte_T << (8 * k)
+            high_T |= byte_T >> (pair - 8 * k)
+    word_T = tl.where(lane_T < 2, low_T, high_T)
+    return ((word_T >> (lane_T % 2 * bits)) & ((1 << bits) - 1)).to(tl.int32)
+
+
+@triton.jit
+def store_codes(code_T, packed, first_group, groups, bits: tl.constexpr):
+    """Pack codes, four a group, from ``first_group`` on."""
+    lanes: tl.constexpr = code_T.shape[0] // GROUP
+    code_G4 = tl.reshape(code_T.to(tl.int64), [lanes, GROUP])
+    lane_14 = tl.arange(0, GROUP)[None, :]
+    word_G4 = code_G4 << (lane_14 % 2 * bits)
+    low_G = tl.sum(tl.where(lane_14 < 2, word_G4, 0), 1)
+    high_G = tl.sum(tl.where(lane_14 >= 2, word_G4, 0), 1)
+    group_G = tl.arange(0, lanes)
+    size: tl.constexpr = bits // 2
+    pair: tl.constexpr = 2 * bits
+    for k in tl.static_range(size):
+        if 8 * k >= pair:
+            byte_G = high_G >> (8 * k - pair)
+        else:
+            byte_G = (low_G >> (8 * k)) | (high_G << (pair - 8 * k))
+        place_G = packed + (first_group + group_G) * size + k
+        tl.store(place_G, (byte_G & 0xFF).to(tl.uint8), mask=group_G < groups)
+
+
+@triton.jit
+def scale_bits(buffer_V, starts_B, lengths_B, bits_B, TILE: tl.constexpr):
     """Write the bit pattern of the largest magnitude of one block."""
     block = tl.program_id(0).to(tl.int64)
-    start = block * block_size
-    length = tl.minimum(block_size, values - start)
-    tl.store(bits_B + block, largest_bits(gradient_P + start, length, TILE))
+    values = buffer_V + tl.load(starts_B + block)
+    tl.store(bits_B + block, largest_bits(values, tl.load(lengths_B + block), TILE))
 
 
 @triton.jit
-def contribute(
-    gradient_P,
+def pack(
+    buffer_V,
     bits_B,
-    words_W,
-    index_of_code,
-    values,
-    blocks,
-    block_size,
+    starts_B,
+    lengths_B,
+    groups_B,
+    packed_G,
     zero,
     qmax,
-    fields,
-    field_bits,
+    sent_bits: tl.constexpr,
     rounding: tl.constexpr,
-    gathers: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Write one block of the words that one server adds to the sum."""
+    """Write the codes of one block."""
     block = tl.program_id(0).to(tl.int64)
     lane_T = tl.arange(0, TILE)
-    for offset in range(0, block_size, TILE):
-        word_T = tl.zeros([TILE], tl.int32)
-        inside_T = offset + lane_T < block_size
-        for field in range(fields):
-            own = field * tl.num_programs(0).to(tl.int64) + block
-            position_T = own * block_size + offset + lane_T
-            sent_T = inside_T & (position_T < values)
-            bits = tl.load(bits_B + own, mask=own < blocks, other=0)
-            value_T = tl.load(gradient_P + position_T, mask=sent_T, other=0.0)
-            _, step_T = quantize(value_T, bits, qmax, rounding)
-            code_T = step_T + zero
-            if gathers:
-                code_T = tl.load(index_of_code + code_T)
-            word_T |= tl.where(sent_T, code_T << (field * field_bits), 0)
-        tl.store(words_W + block * block_size + offset + lane_T, word_T, mask=inside_T)
+    start, length = tl.load(starts_B + block), tl.load(lengths_B + block)
+    first, bits = tl.load(groups_B + block), tl.load(bits_B + block)
+    for offset in range(0, length, TILE):
+        inside_T = offset + lane_T < length
+        value_T = tl.load(buffer_V + start + offset + lane_T, mask=inside_T, other=0.0)
+        _, step_T = quantize(value_T, bits, qmax, rounding)
+        code_T = tl.where(inside_T, step_T + zero, 0)
+        groups = (tl.minimum(length - offset, TILE) + GROUP - 1) // GROUP
+        store_codes(code_T, packed_G, first + offset // GROUP, groups, sent_bits)
 
 
 @triton.jit
-def receive(
-    words_W,
-    bits_B,
-    out_P,
+def play(
+    sent_NS,
+    stride,
+    received_S,
+    slots_R,
+    lengths_R,
+    positions_R,
+    index_of_code,
     table,
     entries,
     rows,
@@ -342,41 +366,37 @@ def receive(
     seed_high,
     reduction_low,
     reduction_high,
-    inputs_3K,
-    wrong_2B,
-    values,
-    word_blocks,
-    block_size,
+    wrong_2R,
+    servers,
     fan_in,
-    decode_fan_in,
-    decode_zero,
-    decode_divisor,
-    field_bits,
     average_rounding: tl.constexpr,
     gathers: tl.constexpr,
     draws: tl.constexpr,
     code_bits: tl.constexpr,
-    onn_inputs: tl.constexpr,
+    sent_bits: tl.constexpr,
+    received_bits: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Turn the fields of one block of values into gradients; write how many codes are wrong."""
-    block = tl.program_id(0).to(tl.int64)
+    """Pass the codes of one run of all servers through the switch; write how many are wrong."""
+    run = tl.program_id(0).to(tl.int64)
     lane_T = tl.arange(0, TILE)
-    shift = ((block // word_blocks) * field_bits).to(tl.int32)
-    words = words_W + (block % word_blocks) * block_size
-    bits = tl.load(bits_B + block)
+    slot, length = tl.load(slots_R + run), tl.load(lengths_R + run)
+    position = tl.load(positions_R + run)
     wrong, expected = tl.zeros([], tl.int32), tl.zeros([], tl.int64)
-    start = block * block_size
-    length = tl.minimum(block_size, values - start)
     for offset in range(0, length, TILE):
         inside_T = offset + lane_T < length
-        sum_T = tl.load(words + offset + lane_T, mask=inside_T, other=0) >> shift
-        sum_T &= ((tl.full([], 1, tl.int64) << field_bits) - 1).to(tl.int32)
+        group_T = (slot + offset + lane_T) // GROUP
+        total_T, index_T = tl.zeros([TILE], tl.int32), tl.zeros([TILE], tl.int32)
+        for n in range(servers):
+            code_T = load_codes(sent_NS + n * stride, group_T, inside_T, sent_bits)
+            total_T += code_T
+            if gathers:
+                index_T += tl.load(index_of_code + code_T)
         if draws:
             received_T, wrong_in_tile, expected_in_tile = draw_codes(
-                sum_T,
+                index_T,
                 inside_T,
-                start + offset + lane_T,
+                position + offset + lane_T,
                 entries,
                 rows,
                 deviations,
@@ -388,15 +408,42 @@ def receive(
             )
             expected += expected_in_tile
         else:
-            total_T = sum_T
-            if gathers:
-                total_T = total_of_index(sum_T, inputs_3K, onn_inputs)
             received_T, wrong_in_tile = receive_codes(
-                total_T, sum_T, inside_T, table, fan_in, average_rounding, gathers
+                total_T, index_T, inside_T, table, fan_in, average_rounding, gathers
             )
         wrong += wrong_in_tile
+        groups = (tl.minimum(length - offset, TILE) + GROUP - 1) // GROUP
+        received_T = tl.where(inside_T, received_T, 0)
+        store_codes(received_T, received_S, (slot + offset) // GROUP, groups, received_bits)
+    runs = tl.num_programs(0).to(tl.int64)
+    tl.store(wrong_2R + run, wrong.to(tl.int64))
+    tl.store(wrong_2R + runs + run, expected)
+
+
+@triton.jit
+def receive(
+    received_G,
+    bits_B,
+    starts_B,
+    lengths_B,
+    groups_B,
+    out_V,
+    decode_fan_in,
+    decode_zero,
+    decode_divisor,
+    received_bits: tl.constexpr,
+    propagate: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Turn the received codes of one block into gradients."""
+    block = tl.program_id(0).to(tl.int64)
+    lane_T = tl.arange(0, TILE)
+    start, length = tl.load(starts_B + block), tl.load(lengths_B + block)
+    first, bits = tl.load(groups_B + block), tl.load(bits_B + block)
+    written = (bits < INFINITE) | propagate
+    for offset in range(0, length, TILE):
+        inside_T = offset + lane_T < length
+        group_T = first + (offset + lane_T) // GROUP
+        received_T = load_codes(received_G, group_T, inside_T, received_bits)
         reduced_T, _ = decode(received_T, bits, decode_fan_in, decode_zero, decode_divisor)
-        tl.store(out_P + start + offset + lane_T, reduced_T, mask=inside_T)
-    blocks = tl.num_programs(0).to(tl.int64)
-    tl.store(wrong_2B + block, wrong.to(tl.int64))
-    tl.store(wrong_2B + blocks + block, expected)
+        tl.store(out_V + start + offset + lane_T, reduced_T, mask=inside_T & written)

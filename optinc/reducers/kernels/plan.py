@@ -9,11 +9,11 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from optinc.reducers.wire.table import BlockTable, Runs
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import TabulatedSwitch
-from optinc.switches.sum_code import SumCode
 
 MOST_CORRECTIONS = 0.01
 """Share of wrong inputs up to which integer arithmetic and a bitmap of them beat the gather."""
@@ -30,7 +30,7 @@ class ReductionPlan:
 
     Attributes:
         quantizer: Float gradients <-> codes.
-        switch: The switch; kernels other than the reference need one with a sum code.
+        switch: The switch; kernels other than the reference need one with a :attr:`path`.
         servers: Servers that send; at most the fan-in of the switch.
     """
 
@@ -40,20 +40,23 @@ class ReductionPlan:
 
     @property
     def fan_in(self) -> int:
-        """Inputs N of the switch, by which it divides."""
-        return self.switch.scenario.servers
+        """Inputs N of the switch, by which it divides; 1 where it returns the sum undivided."""
+        return self.switch.scenario.average_divisor
+
+    @property
+    def received_bits(self) -> int:
+        """Bits of a received code: those sent, or more where the whole sum comes back."""
+        return self.switch.scenario.received_bits
 
     @property
     def rounding(self) -> Rounding:
         """The switch's Q."""
         return self.switch.scenario.rounding
 
-    @cached_property
-    def sum_code(self) -> SumCode:
-        """The integer sum that real servers exchange; the switch must have one."""
-        sum_code = self.switch.sum_code
-        assert sum_code is not None, f"fidelity {self.switch.fidelity} has no sum code"
-        return sum_code
+    @property
+    def bits(self) -> int:
+        """Bits of a code that a server sends."""
+        return self.quantizer.bits
 
     @cached_property
     def path(self) -> Path | None:
@@ -74,24 +77,15 @@ class ReductionPlan:
         return "corrections" if few and entries > CACHED_ENTRIES else "gather"
 
     @property
+    def fused(self) -> bool:
+        """Whether fused kernels know the switch and the servers' rounding."""
+        return self.path is not None and self.quantizer.rounding != "stochastic"
+
+    @property
     def decode_ratio(self) -> tuple[int, int]:
         """(fan_in, servers) in lowest terms, see :meth:`BlockQuantizer.decode`."""
         shared = gcd(self.fan_in, self.servers)
         return self.fan_in // shared, self.servers // shared
-
-    @property
-    def field_bits(self) -> int:
-        """Bits that hold any sum of contributions."""
-        return self.sum_code.largest_sum.bit_length()
-
-    @property
-    def fields(self) -> int:
-        """Contributions packed into the 31 bits of one positive int32, so that sums never carry."""
-        return max(1, 31 // self.field_bits)
-
-    def words(self, blocks: int) -> int:
-        """Return the words that carry ``blocks`` blocks of contributions."""
-        return -(-blocks // self.fields) * self.quantizer.block_size
 
 
 @dataclass(frozen=True)
@@ -107,26 +101,42 @@ class Totals:
             None for switches other than a tabulated chip.
     """
 
-    nonfinite_blocks: int
-    wrong_codes: int
-    squared_error: float
-    squared_mean: float
+    nonfinite_blocks: int = 0
+    wrong_codes: int = 0
+    squared_error: float = 0.0
+    squared_mean: float = 0.0
     expected_wrong: float | None = None
+
+    def __add__(self, other: Totals) -> Totals:
+        """Add the totals of another part of the gradient."""
+        known = [x for x in (self.expected_wrong, other.expected_wrong) if x is not None]
+        return Totals(
+            self.nonfinite_blocks + other.nonfinite_blocks,
+            self.wrong_codes + other.wrong_codes,
+            self.squared_error + other.squared_error,
+            self.squared_mean + other.squared_mean,
+            sum(known) if known else None,
+        )
 
 
 class Backend(Protocol):
     """The operations of a module of kernels; all backends return equal bits.
 
-    Words: contributions travel as int32 words of ``plan.fields`` fields of ``plan.field_bits`` bits
-    each. With W words (a whole number of blocks), field f of word w is the contribution of value
-    ``f * W + w``; fields beyond the last value are 0.
+    Between real servers a buffer of gradients travels as a :class:`BlockTable` says: scales, codes
+    packed to their bits by :mod:`~optinc.reducers.wire.packing`, and received codes.
     """
 
     def supports(self, plan: ReductionPlan) -> bool:
         """Return whether these kernels can run a reduction."""
 
     def reduce(
-        self, gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+        self,
+        gradients_NP: Tensor,
+        out_P: Tensor,
+        plan: ReductionPlan,
+        *,
+        reduction: int = 0,
+        first: int = 0,
     ) -> Totals:
         """Reduce the gradients of all servers to one.
 
@@ -138,33 +148,66 @@ class Backend(Protocol):
                 those policies a non-finite value leaves ``out_P`` unusable.
             plan: Quantiser, switch and servers.
             reduction: Number of this reduction; device noise and drawn errors depend on it.
+            first: Position of the first value in the whole gradient; they depend on it too.
         """
 
-    def scale_bits(self, gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
-        """Return the bit pattern of each block's largest absolute value: float [P] -> int32 [B].
+    def scale_bits(self, buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:
+        """Return the bit pattern of each block's largest absolute value: float [V] -> int32 [B].
 
         As integers the patterns order like the values, infinity and then NaN above all others.
         """
 
-    def contribute(
-        self, gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
+    def pack(
+        self,
+        buffer_V: Tensor,
+        scale_bits_B: Tensor,
+        table: BlockTable,
+        packed_G: Tensor,
+        plan: ReductionPlan,
+        *,
+        reduction: int = 0,
+        server: int = 0,
     ) -> None:
-        """Write the words that one server adds to the sum: float [P] -> int32 [W].
+        """Write the codes of one server: float [V] -> uint8 [groups * bits / 2].
 
-        Blocks whose scale is not finite contribute the code of zero.
+        Blocks whose scale is not finite send the code of zero; codes that only fill up a group are
+        0. Stochastic rounding depends on the number of the reduction and the rank of the server.
+        """
+
+    def play(
+        self,
+        sent_NS: Tensor,
+        received_S: Tensor,
+        runs: Runs,
+        plan: ReductionPlan,
+        *,
+        reduction: int = 0,
+    ) -> Tensor:
+        """Pass a share of the codes of all servers through the switch.
+
+        Args:
+            sent_NS: uint8 tensor [servers, S], packed codes.
+            received_S: uint8 tensor of as many groups, for the received codes; groups without a
+                run stay unchanged.
+            runs: Where codes lie in the share.
+            plan: Quantiser, switch and servers.
+            reduction: Number of this reduction; device noise and drawn errors depend on it.
+
+        Returns:
+            float64 tensor [2]: the wrong codes, and how many a chip's noise leads to on average, 0
+            without a chip. It stays on the device, so that nobody has to wait for it.
         """
 
     def receive(
         self,
-        words_W: Tensor,
+        received_G: Tensor,
         scale_bits_B: Tensor,
-        out_P: Tensor,
+        table: BlockTable,
+        buffer_V: Tensor,
         plan: ReductionPlan,
-        *,
-        reduction: int = 0,
-    ) -> Totals:
-        """Turn summed words into gradients: int32 [W] -> float [P]; NaN where a scale is not.
+    ) -> None:
+        """Turn received codes into gradients: uint8 [groups * received_bits / 2] -> float [V].
 
-        Returns:
-            Totals of which only the wrong codes, and how many were expected, are known here.
+        Blocks whose scale is not finite become NaN under the policy ``propagate`` and stay
+        unchanged under the others.
         """

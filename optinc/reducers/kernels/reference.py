@@ -1,15 +1,22 @@
 """The reduction in plain torch operations, on any device: the oracle of the fused kernels."""
 
-# Shape suffixes: N servers, P gradient values, B blocks, W words.
+# Shape suffixes: N servers, P gradient values, V values of a buffer, B blocks, T values of a block,
+# G bytes of all groups on the wire, S bytes of a share.
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from optinc.reducers.blocks import bits_of, chunks, scales_of
+from optinc.reducers.blocks import bits_of, chunk_values, chunks, scales_of
 from optinc.reducers.exact import squared_norms
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
+from optinc.reducers.wire import packing
+from optinc.reducers.wire.packing import GROUP, group_bytes
+from optinc.reducers.wire.table import BlockTable, Runs
 
 
 def supports(plan: ReductionPlan) -> bool:
@@ -18,7 +25,12 @@ def supports(plan: ReductionPlan) -> bool:
 
 
 def reduce(
-    gradients_NP: Tensor, out_P: Tensor, plan: ReductionPlan, *, reduction: int = 0
+    gradients_NP: Tensor,
+    out_P: Tensor,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+    first: int = 0,
 ) -> Totals:
     """See :meth:`Backend.reduce`; the optical reduction in six lines."""
     quantizer, switch = plan.quantizer, plan.switch
@@ -30,8 +42,9 @@ def reduce(
         return Totals(nonfinite, 0, 0.0, 0.0)
     for block, value in chunks(len(scales_B), quantizer.block_size):
         rows_NP = gradients_NP[:, value]
-        codes_NP = quantizer.encode(rows_NP, scales_B[block])
-        received_P = switch(codes_NP, reduction=reduction, first=value.start)
+        place = first + value.start
+        codes_NP = quantizer.encode(rows_NP, scales_B[block], reduction=reduction, first=place)
+        received_P = switch(codes_NP, reduction=reduction, first=place)
         reduced_P = quantizer.decode(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )
@@ -43,55 +56,130 @@ def reduce(
     return Totals(nonfinite, wrong, squared_error, squared_mean, _sum(expected))
 
 
-def scale_bits(gradient_P: Tensor, plan: ReductionPlan) -> Tensor:
+def scale_bits(buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:
     """See :meth:`Backend.scale_bits`."""
-    return bits_of(plan.quantizer.scales(gradient_P.unsqueeze(0)))
+    bits = [torch.empty(0, dtype=torch.int32, device=buffer_V.device)]
+    for part in _parts(table, buffer_V.device):
+        padded_BT = torch.where(part.inside_BT, buffer_V[part.values_BT], 0.0)
+        bits.append(bits_of(plan.quantizer.scales(padded_BT.flatten().unsqueeze(0))))
+    return torch.cat(bits)
 
 
-def contribute(
-    gradient_P: Tensor, scale_bits_B: Tensor, words_W: Tensor, plan: ReductionPlan
-) -> None:
-    """See :meth:`Backend.contribute`."""
-    scales_B, words = scales_of(scale_bits_B), len(words_W)
-    fields = torch.zeros(plan.fields * words, dtype=torch.int32, device=gradient_P.device)
-    for block, value in chunks(len(scales_B), plan.quantizer.block_size):
-        codes_P = plan.quantizer.encode(gradient_P[None, value], scales_B[block])[0]
-        fields[value][: len(codes_P)] = plan.sum_code.contribution(codes_P)
-    fields_FW = fields.view(plan.fields, words)
-    shifts_F1 = torch.arange(plan.fields, device=fields.device).unsqueeze(1) * plan.field_bits
-    torch.sum(fields_FW << shifts_F1, 0, dtype=torch.int32, out=words_W)
-
-
-def receive(
-    words_W: Tensor,
+def pack(
+    buffer_V: Tensor,
     scale_bits_B: Tensor,
-    out_P: Tensor,
+    table: BlockTable,
+    packed_G: Tensor,
     plan: ReductionPlan,
     *,
     reduction: int = 0,
-) -> Totals:
+    server: int = 0,
+) -> None:
+    """See :meth:`Backend.pack`."""
+    quantizer, scales_B = plan.quantizer, scales_of(scale_bits_B)
+    size = group_bytes(quantizer.bits)
+    for part in _parts(table, buffer_V.device):
+        padded_BT = torch.where(part.inside_BT, buffer_V[part.values_BT], 0.0)
+        codes = quantizer.encode(
+            padded_BT.flatten().unsqueeze(0),
+            scales_B[part.block],
+            reduction=reduction,
+            first=table.positions_B[part.block],
+            server=server,
+        )
+        slots = torch.zeros(part.groups * GROUP, dtype=torch.int32, device=buffer_V.device)
+        slots[part.slots_BT[part.inside_BT]] = codes.view_as(part.inside_BT)[part.inside_BT]
+        first = part.first_group * size
+        packed_G[first : first + part.groups * size] = packing.pack(slots, bits=quantizer.bits)
+
+
+def play(
+    sent_NS: Tensor,
+    received_S: Tensor,
+    runs: Runs,
+    plan: ReductionPlan,
+    *,
+    reduction: int = 0,
+) -> Tensor:
+    """See :meth:`Backend.play`; runs any switch, chunk by chunk."""
+    switch, sent, back = plan.switch, group_bytes(plan.bits), group_bytes(plan.received_bits)
+    wrong, expected = 0, 0.0
+    for first, places in runs.pieces(chunk_values(plan.quantizer.block_size)):
+        slots = places.to(sent_NS.device)
+        low, high = int(slots[0]) // GROUP, int(slots[-1]) // GROUP + 1
+        codes = packing.unpack(sent_NS[:, low * sent : high * sent], bits=plan.bits)
+        codes_NP = codes.index_select(1, slots - low * GROUP)
+        received_P = switch(codes_NP, reduction=reduction, first=first)
+        wrong += switch.count_errors(codes_NP, received_P)
+        expected += switch.expected_errors(codes_NP) or 0.0
+        codes = codes.new_zeros((high - low) * GROUP)
+        codes[slots - low * GROUP] = received_P
+        received_S[low * back : high * back] = packing.pack(codes, bits=plan.received_bits)
+    return torch.tensor([wrong, expected], dtype=torch.float64, device=sent_NS.device)
+
+
+def receive(
+    received_G: Tensor,
+    scale_bits_B: Tensor,
+    table: BlockTable,
+    buffer_V: Tensor,
+    plan: ReductionPlan,
+) -> None:
     """See :meth:`Backend.receive`."""
-    scales_B = scales_of(scale_bits_B)
-    words, mask, wrong = len(words_W), (1 << plan.field_bits) - 1, 0
-    expected: list[float | None] = []
-    for field in range(plan.fields):
-        part_P = out_P[field * words : (field + 1) * words]
-        first = field * words // plan.quantizer.block_size
-        blocks = -(-len(part_P) // plan.quantizer.block_size)
-        for block, value in chunks(blocks, plan.quantizer.block_size):
-            length = len(part_P[value])
-            sums_P = (words_W[value][:length] >> (field * plan.field_bits)) & mask
-            place = field * words + value.start
-            received_P = plan.sum_code.receive(sums_P, reduction=reduction, first=place)
-            part_P[value] = plan.quantizer.decode(
-                received_P,
-                scales_B[first + block.start : first + block.stop],
-                fan_in=plan.fan_in,
-                servers=plan.servers,
-            )
-            wrong += plan.sum_code.count_errors(sums_P, received_P)
-            expected.append(plan.sum_code.expected_errors(sums_P))
-    return Totals(0, wrong, 0.0, 0.0, _sum(expected))
+    scales_B, size = scales_of(scale_bits_B), group_bytes(plan.received_bits)
+    for part in _parts(table, buffer_V.device):
+        first = part.first_group * size
+        codes = packing.unpack(
+            received_G[first : first + part.groups * size], bits=plan.received_bits
+        )
+        codes_BT = codes[part.slots_BT.clamp(max=len(codes) - 1)]
+        decoded = plan.quantizer.decode(
+            codes_BT.flatten(), scales_B[part.block], fan_in=plan.fan_in, servers=plan.servers
+        )
+        written_BT = part.inside_BT
+        if plan.quantizer.nonfinite != "propagate":
+            written_BT = written_BT & torch.isfinite(scales_B[part.block]).unsqueeze(1)
+        reduced = decoded.view_as(written_BT)[written_BT].to(buffer_V.dtype)
+        buffer_V[part.values_BT[written_BT]] = reduced
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some blocks of a table, as rows of a whole block's length T.
+
+    Attributes:
+        block: The blocks.
+        values_BT: Place of every value in the buffer.
+        inside_BT: Whether there is such a value, as the last block of a parameter is shorter.
+        slots_BT: Place of its code among those of these blocks.
+        first_group: Their first group on the wire.
+        groups: Number of their groups.
+    """
+
+    block: slice
+    values_BT: Tensor
+    inside_BT: Tensor
+    slots_BT: Tensor
+    first_group: int
+    groups: int
+
+
+def _parts(table: BlockTable, device: torch.device) -> Iterator[_Part]:
+    starts_B, lengths_B, _, groups_B = table.on(device)
+    lane_T = torch.arange(table.block_size, device=device)
+    for block, _ in chunks(table.blocks, table.block_size):
+        inside_BT = lane_T < lengths_B[block].unsqueeze(1)
+        first = int(table.groups_B[block.start])
+        last = min(block.stop, table.blocks)
+        end = int(table.groups_B[last]) if last < table.blocks else table.groups
+        yield _Part(
+            block=slice(block.start, last),
+            values_BT=(starts_B[block].unsqueeze(1) + lane_T).where(inside_BT, 0),
+            inside_BT=inside_BT,
+            slots_BT=((groups_B[block] - first) * GROUP).unsqueeze(1) + lane_T,
+            first_group=first,
+            groups=end - first,
+        )
 
 
 def _sum(expected: list[float | None]) -> float | None:

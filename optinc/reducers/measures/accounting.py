@@ -12,23 +12,28 @@ class Accounting:
 
     Attributes:
         reductions: Calls of the reducer.
-        values: Gradient values reduced, per server, with the padding at the borders of parameters.
+        values: Gradient values reduced, per server; of virtual servers with the padding at the
+            borders of parameters, which passes their switch too.
         blocks: Quantiser blocks reduced.
         nonfinite_blocks: Blocks in which some server sent NaN or infinity.
         onn_errors: Values whose received code differs from the ideal quantised average.
         onn_errors_expected: How many of them a tabulated chip makes on average of the inputs that
             it met; None without such a chip.
-        squared_error: Sum of (reduced - exact mean)^2 over all finite blocks.
-        squared_mean: Sum of (exact mean)^2 over all finite blocks.
+        measured: Reductions whose error was measured: all of virtual servers, every 50th of real
+            ones (``strategy.error_every``), which have to send samples for it.
+        squared_error: Sum of (reduced - exact mean)^2 over the finite blocks of these, for large
+            gradients of real servers over evenly spaced ones.
+        squared_mean: Sum of (exact mean)^2 over the same.
         bytes_sent: Bytes one server sends with the reducer in use, by :mod:`.traffic`.
         bytes_optinc: Bytes one server sends through the switch: codes and block scales.
+        bytes_optinc_received: Bytes one server receives from the switch: as many as it sends, or
+            more where decimal parts come back. 0 for other reducers.
         bytes_ring: Bytes one server sends in a ring all-reduce of float32 gradients, 2(N-1)/N.
         bytes_ring_same_bits: Bytes one server sends in a ring all-reduce of OptINC's B-bit codes
             and scales (Fig. 6).
-        bytes_collectives: Bytes of the tensors that this server gave to collectives, in place of
-            light: what gloo or NCCL really had to send. Contains the samples that measure the
-            error, not what torch's own hooks (fp16, bf16, powersgd) exchange. 0 for virtual
-            servers.
+        bytes_collectives: Bytes that this server sent to others by collectives, in place of light.
+            Contains the samples that measure the error, not what torch's own hooks (fp16, bf16,
+            powersgd) exchange. 0 for virtual servers.
         seconds: Wall time spent inside the reducer.
         seconds_waiting: The part of it inside these collectives: waiting for other servers, and
             sending. The rest is work.
@@ -40,13 +45,15 @@ class Accounting:
     nonfinite_blocks: int = 0
     onn_errors: int = 0
     onn_errors_expected: float | None = None
+    measured: int = 0
     squared_error: float = 0.0
     squared_mean: float = 0.0
     bytes_sent: float = 0.0
     bytes_optinc: float = 0.0
+    bytes_optinc_received: float = 0.0
     bytes_ring: float = 0.0
     bytes_ring_same_bits: float = 0.0
-    bytes_collectives: int = 0
+    bytes_collectives: float = 0.0
     seconds: float = 0.0
     seconds_waiting: float = 0.0
 
@@ -82,6 +89,7 @@ class Accounting:
             "bytes_collectives": self.bytes_collectives,
             "reducer_seconds_waiting": self.seconds_waiting,
             "bytes_optinc": self.bytes_optinc,
+            "bytes_optinc_received": self.bytes_optinc_received,
             "bytes_ring": self.bytes_ring,
             "bytes_ring_same_bits": self.bytes_ring_same_bits,
         }
@@ -89,11 +97,16 @@ class Accounting:
             totals = {name: value or None for name, value in totals.items()}
         return {
             "reducer_seconds": self.seconds,
-            "quantization_error": self.quantization_error if self.reductions else None,
+            "quantization_error": self.quantization_error if self._was_measured else None,
             "onn_error_rate": self.onn_error_rate if self.reductions else None,
             **self._expectation(),
             **totals,
         }
+
+    @property
+    def _was_measured(self) -> bool:
+        # A checkpoint from before measurements were counted holds their sums alone.
+        return self.measured > 0 or self.squared_mean > 0
 
     def _expectation(self) -> dict[str, float | None]:
         """Return the rate that a chip's noise leads to, and how far a run may be from it."""

@@ -25,6 +25,41 @@ def code_bytes(*, values: int, bits: int, blocks: int, scale_bytes: float = 4) -
     return values * bits / 8 + blocks * scale_bytes
 
 
+def exchange_bytes(
+    *, values: float, servers: int, bits: int, received_bits: int, blocks: float
+) -> float:
+    """Return the bytes that one of the real servers sends instead of light.
+
+    Codes go out by all-to-all and come back by all-gather, each packed to its bits and sent to
+    (N-1)/N of the servers or from there; float32 scales are compared by a ring all-reduce. Sums of
+    codes in whole words, which could be added on the way, take more: see :func:`sum_bytes`.
+    """
+    share = (servers - 1) / servers
+    return share * (values * (bits + received_bits + received_bits % 2) / 8 + 2 * blocks * 4)
+
+
+def sum_bytes(*, values: float, servers: int, bits: int, blocks: float) -> float:
+    """Return the bytes of a ring all-reduce of sums of codes, as many as fit an int32 together."""
+    largest: int = servers * (2**bits - 1)
+    fields = 31 // largest.bit_length()
+    return ring_bytes(values=1, servers=servers, bytes_per_value=4) * (values / fields + blocks)
+
+
+def thc_bytes(*, values: int, bits: int, blocks: int) -> float:
+    """Return the bytes of THC: a code a value, and a norm of 4 bytes a block before it.
+
+    THC (Li et al., NSDI 2024, arXiv:2302.08545, Algorithm 3) sends the number of a grid point in b
+    bits. The switch answers with the sum of the points, which takes the bits of N g: 7 of the
+    paper's g = 30 with 4 servers, 8 with up to 8.
+
+    Args:
+        values: Values, with the zeros that fill the blocks.
+        bits: Bits b of a code.
+        blocks: Blocks, each with its own norm.
+    """
+    return values * bits / 8 + blocks * 4
+
+
 def qsgd_bytes(*, values: int, servers: int, quantisation_levels: int, buckets: int) -> float:
     """Return the bytes of QSGD: an all-gather of one integer a value and one norm a bucket.
 

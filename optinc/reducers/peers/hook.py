@@ -27,7 +27,7 @@ from torch.futures import Future
 
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import add_error
 from optinc.reducers.measures.traffic import ring_bytes
 from optinc.reducers.peers.threaded_group import run_servers
 
@@ -115,11 +115,11 @@ class HookReducer(Reducer):
 
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
         (state,) = self._begin(gradient_P, 1)
-        sample_NS = group.all_gather(sample(gradient_P))
+        mean = self._sample(gradient_P, group)
         with self._surroundings(gradient_P.device):
             reduced_P = self._call(state, group.process_group, gradient_P)
         gradient_P.copy_(reduced_P)
-        add_error(self.accounting, sample_NS, sample(gradient_P))
+        self._add_sampled_error(mean, gradient_P)
         self._account(gradient_P.numel(), self._end([state], gradient_P))
 
     def _account(self, values: int, sent: float) -> None:

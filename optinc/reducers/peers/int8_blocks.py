@@ -14,7 +14,7 @@ from optinc.errors import NonFiniteGradientError
 from optinc.reducers.base import Reducer
 from optinc.reducers.blocks import bits_of, chunk_values, chunks, quantized_signals, scales_of
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import add_error
 from optinc.reducers.measures.signal_terms import Signal
 from optinc.reducers.measures.traffic import code_bytes, ring_bytes
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
@@ -61,7 +61,8 @@ class Int8BlocksReducer(Reducer):
 
     def replay(self, gradients_NP: Tensor, *, first: int = 0) -> Iterator[Signal]:
         """See :meth:`Reducer.replay`."""
-        return quantized_signals(gradients_NP, self.quantizer)
+        number = self.accounting.reductions
+        return quantized_signals(gradients_NP, self.quantizer, reduction=number, first=first)
 
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         """Reduce chunk by chunk.
@@ -75,7 +76,12 @@ class Int8BlocksReducer(Reducer):
             server, position, value = first_nonfinite(gradients_NP)
             raise NonFiniteGradientError(server=server, position=position, value=value)
         for block, part in chunks(len(scales_B), self.quantizer.block_size):
-            codes_NP = self.quantizer.encode(gradients_NP[:, part], scales_B[block])
+            codes_NP = self.quantizer.encode(
+                gradients_NP[:, part],
+                scales_B[block],
+                reduction=self.accounting.reductions,
+                first=part.start,
+            )
             reduced_P = self._mean(codes_NP.sum(0, dtype=torch.int32), scales_B[block])
             add_error(self.accounting, gradients_NP[:, part], reduced_P)
             out_P[part] = reduced_P
@@ -92,15 +98,21 @@ class Int8BlocksReducer(Reducer):
         scales_B = scales_of(bits_B)
         if self._refuses(scales_B):
             raise first_nonfinite_of(gradient_P, group)
-        sample_NS = group.all_gather(sample(gradient_P))
+        mean = self._sample(gradient_P, group)
         codes_P = torch.empty_like(gradient_P, dtype=torch.int32)
         parts = chunks(len(scales_B), self.quantizer.block_size)
         for block, part in parts:
-            codes_P[part] = self.quantizer.encode(gradient_P[None, part], scales_B[block])[0]
+            codes_P[part] = self.quantizer.encode(
+                gradient_P[None, part],
+                scales_B[block],
+                reduction=self.accounting.reductions,
+                first=part.start,
+                server=group.rank,
+            )[0]
         group.sum(codes_P)
         for block, part in parts:
             gradient_P[part] = self._mean(codes_P[part], scales_B[block])
-        add_error(self.accounting, sample_NS, sample(gradient_P))
+        self._add_sampled_error(mean, gradient_P)
         self._account(gradient_P.numel(), len(scales_B))
 
     def _mean(self, sums_P: Tensor, scales_B: Tensor) -> Tensor:

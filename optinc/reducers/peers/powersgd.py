@@ -73,9 +73,14 @@ class PowerSGDReducer(HookReducer):
         self._errors: list[Tensor] = []
         self._factors: tuple[Tensor, Tensor] | None = None
 
-    def lay_out(self, shapes: Sequence[torch.Size]) -> None:
+    @property
+    def feeds_back(self) -> bool:
+        """See :meth:`Reducer.feeds_back`."""
+        return True
+
+    def lay_out(self, shapes: Sequence[torch.Size], names: Sequence[str] = ()) -> None:
         """See :meth:`Reducer.lay_out`."""
-        super().lay_out(shapes)
+        super().lay_out(shapes, names)
         self._shapes = [torch.Size(shape) for shape in shapes]
 
     def forget_parameters(self) -> None:

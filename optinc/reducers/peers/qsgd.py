@@ -12,7 +12,7 @@ from torch import Tensor
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import add_error
 from optinc.reducers.measures.traffic import qsgd_bytes, ring_bytes
 from optinc.signal.block_quantizer import BlockBorders, check_borders
 from optinc.signal.randomness import generator_of
@@ -128,14 +128,14 @@ class QSGDReducer(Reducer):
         self._account(out_P.numel())
 
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
-        sample_NS = group.all_gather(sample(gradient_P))
+        mean = self._sample(gradient_P, group)
         number = self.accounting.reductions
         rounded_P, norms_B = self.encode(gradient_P, server=group.rank, reduction=number)
         # As bytes: gloo and NCCL know no int16.
         rounded_NP = group.all_gather(rounded_P.view(torch.uint8)).view(rounded_P.dtype)
         norms_NB = group.all_gather(norms_B)
         gradient_P.copy_(self._mean(list(zip(rounded_NP, norms_NB, strict=True))))
-        add_error(self.accounting, sample_NS, sample(gradient_P))
+        self._add_sampled_error(mean, gradient_P)
         self._account(gradient_P.numel())
 
     def _mean(self, messages: list[tuple[Tensor, Tensor]]) -> Tensor:

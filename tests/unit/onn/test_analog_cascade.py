@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,10 @@ from tests.cascades import tree_of
 
 
 @pytest.mark.parametrize("fan_in", [2, 3, 4])
-@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("rounding", [*ROUNDINGS, "decimal"])
 def test_constructed_levels_compose_without_a_receiver_between(fan_in: int, rounding: str) -> None:
-    tree = tree_of(bits=6, servers=fan_in**2, fan_in=fan_in, rounding=rounding)
+    kept: Any = {"downlink": "decimal"} if rounding == "decimal" else {"rounding": rounding}
+    tree = tree_of(bits=6, servers=fan_in**2, fan_in=fan_in, **kept)
     cascade = AnalogCascade([construct(level) for level in tree.levels], tree)
     total = count_carry_chains(tree)
     chains = evaluate_cascade(cascade, carry_chains(tree), total=total)

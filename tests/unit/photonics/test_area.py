@@ -45,6 +45,16 @@ def test_scenario_1_has_41664_mzis_after_approximation() -> None:
     assert area.interface_mzis(servers=4, symbols=4, onn_inputs=4) == 272
 
 
+def test_symbols_that_come_back_enlarge_unit_t_alone() -> None:
+    # P is a 4 x 16 matrix as ever, T a 20 x 5 one.
+    more = area.interface_mzis(servers=4, symbols=4, onn_inputs=4, received_symbols=5)
+    assert more == area.svd_mzis(4, 16) + area.svd_mzis(20, 5) == 350
+    structure = (4, *TABLE1_HIDDEN[8, 4], 5)
+    ratio = area.area_ratio(structure, range(1, 7), servers=4, symbols=4)
+    ours = (area.network_mzis(structure, range(1, 7)) + 350) / (area.network_mzis(structure) + 350)
+    assert ratio == pytest.approx(ours)
+
+
 def test_optical_depth_counts_meshes_and_attenuators() -> None:
     assert area.optical_depth([4, 8]) == 4 + 1 + 8
     assert area.optical_depth([4, 8, 2], {1}) == (4 + 1) + (8 + 1 + 1)

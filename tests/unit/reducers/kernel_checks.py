@@ -14,15 +14,17 @@ from torch import Tensor
 
 from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan
+from optinc.reducers.wire import packing
+from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
-from optinc.signal.rounding import ROUNDINGS
+from optinc.signal.rounding import ROUNDINGS, quantized_average
 from optinc.signal.scenario import make_scenario
 from optinc.switches.single import IdealSwitch
 from tests.unit.reducers.kernel_cases import (
     Case,
     assert_same,
+    check_exchange,
     check_reduce,
-    check_sums,
     draw,
     ideal_plan,
     on_device,
@@ -43,7 +45,7 @@ def check_drawn(backend: Backend, device: torch.device, *, seed: int) -> None:
     """Compare one drawn case."""
     case = draw(seed)
     check_reduce(backend, case, device=device)
-    check_sums(backend, case, device=device)
+    check_exchange(backend, case, device=device)
 
 
 def check_large(
@@ -57,7 +59,7 @@ def check_large(
     """Compare a gradient of many blocks."""
     case = Case(table_plan(bits=bits, wrong_share=wrong_share), torch.randn(4, values))
     check_reduce(backend, case, device=device)
-    check_sums(backend, case, device=device)
+    check_exchange(backend, case, device=device)
 
 
 def check_error(
@@ -110,22 +112,27 @@ def check_strides(backend: Backend, device: torch.device) -> None:
 
 
 def check_averages(
-    backend: Backend, device: torch.device, *, servers: int, rounding: str, sums: int = 2**20
+    backend: Backend, device: torch.device, *, servers: int, rounding: str, sums: int = 2**17
 ) -> None:
     """Compare the average of the smallest and of the largest sums of codes of 16 bits."""
     scenario = make_scenario(bits=16, servers=servers, onn_inputs="auto", rounding=rounding)
-    quantizer = BlockQuantizer(bits=16, block_size=2**20)
+    quantizer = BlockQuantizer(bits=16, block_size=1024)
     plan = ReductionPlan(quantizer, IdealSwitch(scenario), servers)
-    every = torch.arange(plan.sum_code.largest_sum + 1, dtype=torch.int32)
+    largest = 2**16 - 1
+    every = torch.arange(servers * largest + 1, dtype=torch.int32)
     # The upper end is where float32 is coarsest; the lower end covers every remainder.
     chosen = torch.cat([every[:2000], every[-sums + 2000 :]])[:sums]
-    words = torch.zeros(plan.words(1), dtype=torch.int32)
-    words[: len(chosen)] = chosen
-    bits = torch.ones(1).view(torch.int32)
-    own, expected = torch.empty(len(chosen), device=device), torch.empty(len(chosen))
-    backend.receive(words.to(device), bits.to(device), own, plan)
-    reference.receive(words, bits, expected, plan)
-    assert_same(own.cpu(), expected)
+    below = torch.arange(servers, dtype=torch.int32).unsqueeze(1) * largest
+    sent = packing.pack(_whole_groups((chosen - below).clamp(0, largest)), bits=16)
+    table = BlockTable([Place(0, 0, len(chosen))], block_size=1024)
+    received = sent.new_zeros(sent.shape[1], device=device)
+    backend.play(sent.to(device), received, table.runs(0, 1), plan)
+    own = packing.unpack(received.cpu(), bits=16)[: len(chosen)]
+    assert torch.equal(own, quantized_average(chosen, servers=servers, rounding=rounding))
+
+
+def _whole_groups(codes: Tensor) -> Tensor:
+    return torch.nn.functional.pad(codes, (0, -codes.shape[-1] % packing.GROUP))
 
 
 def fixed_checks() -> dict[str, Check]:

@@ -20,7 +20,7 @@ from optinc.reducers import blocks as blocks_module
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
-from optinc.signal.scenario import make_scenario
+from optinc.signal.scenario import Downlink, make_scenario
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
 
 
@@ -32,10 +32,16 @@ def ideal_reducer(
     block_size: int = 256,
     nonfinite: str = "raise",
     backend: str = "auto",
+    downlink: Downlink = "quantised",
+    connected: int | None = None,
 ) -> OptINCReducer:
-    scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding=rounding)
+    scenario = make_scenario(
+        bits=bits, servers=servers, onn_inputs="auto", rounding=rounding, downlink=downlink
+    )
     quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
-    return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario), backend=backend)
+    return OptINCReducer(
+        quantizer=quantizer, switch=IdealSwitch(scenario), servers=connected, backend=backend
+    )
 
 
 def gradients(*shape: int, seed: int = 0) -> Tensor:
@@ -81,6 +87,53 @@ def test_the_error_is_bounded_by_the_steps_of_codes_and_average(
     step = rows.abs().max().item() / reducer.quantizer.qmax if values else 0.0
     limit = step * (1.5 if rounding == "floor" else 1.0) * (1 + 1e-4)
     assert ((reduced - rows.mean(0)).abs() <= limit).all()
+
+
+@given(
+    bits=st.sampled_from([2, 4, 8, 16]),
+    servers=st.integers(1, 9),
+    dark=st.integers(0, 8),
+    backend=st.sampled_from(["auto", "eager"]),
+    seed=st.integers(0, 100),
+)
+def test_with_decimal_parts_the_gradient_is_the_exact_mean_of_the_servers_codes(
+    bits: int, servers: int, dark: int, backend: str, seed: int
+) -> None:
+    connected = max(servers - dark, 1)
+    reducer = ideal_reducer(
+        bits=bits, servers=servers, connected=connected, downlink="decimal", backend=backend
+    )
+    rows = gradients(connected, 700, seed=seed)
+    scales = reducer.quantizer.scales(rows)
+    codes = reducer.quantizer.encode(rows, scales).double()
+    steps = (codes - reducer.quantizer.zero).sum(0)
+    scale = scales.double().repeat_interleave(256)[:700]
+    expected = steps / (connected * reducer.quantizer.qmax) * scale
+    # Rounded to float32 twice, at the quotient and at the product.
+    error = (reducer(rows).double() - expected).abs()
+    assert (error <= 2**-23 * expected.abs()).all()
+    assert reducer(torch.zeros_like(rows)).count_nonzero() == 0
+
+
+def test_decimal_parts_lift_the_limit_on_dark_inputs() -> None:
+    # Of 5 inputs 3 are lit: zeros average to 128 * 3 / 5 codes.
+    with pytest.raises(ConfigurationError, match=r"or any with optinc\.downlink=decimal"):
+        ideal_reducer(servers=5, connected=3)
+    rows = gradients(3, 1000)
+    reduced = ideal_reducer(servers=5, connected=3, downlink="decimal")(rows)
+    assert (reduced - rows.mean(0)).abs().max() <= 0.501 * rows.abs().max() / 127
+
+
+@pytest.mark.parametrize(
+    "name", ["b2_n4_decimal_smallest", "b4_n4_decimal_robust", "b8_n4_decimal_all_layers"]
+)
+def test_shipped_onns_with_decimal_parts_equal_the_ideal_switch(name: str) -> None:
+    bits = ONNArtifact.load(zoo.ZOO / name).card.bits
+    reducer = OptINCReducer.from_zoo(bits=bits, servers=4, downlink="decimal", onn=name)
+    rows = gradients(4, 5000)
+    assert torch.equal(reducer(rows), ideal_reducer(bits=bits, downlink="decimal")(rows))
+    assert reducer.accounting.onn_errors == 0
+    assert "downlink=decimal" in reducer.identity()["scenario"]
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
@@ -193,6 +246,18 @@ def test_traffic_is_that_of_fig_6_and_scales_are_counted() -> None:
     accounting = reducer.accounting
     assert accounting.bytes_optinc / (256 * 100 * 2) == pytest.approx(1 + 2 / 256)
     assert accounting.bytes_ring_same_bits / accounting.bytes_optinc == pytest.approx(1.5)
+
+
+def test_what_comes_back_is_counted_apart() -> None:
+    plain, decimal = ideal_reducer(bits=2), ideal_reducer(bits=2, downlink="decimal")
+    for reducer in (plain, decimal):
+        reducer(gradients(4, 256 * 100))
+    sent, scales = 256 * 100 * 2 / 8, 100 * 4
+    assert plain.accounting.bytes_optinc == decimal.accounting.bytes_optinc == sent + scales
+    assert plain.accounting.bytes_optinc_received == sent + scales
+    # log2(4) bits more.
+    assert decimal.accounting.bytes_optinc_received == 2 * sent + scales
+    assert decimal.accounting.summary()["bytes_optinc_received"] == 2 * sent + scales
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sys
 import torch
 
 from optinc.reducers.kernels import cuda
-from tests.unit.reducers.kernel_cases import check_reduce, check_sums, draw
+from tests.unit.reducers.kernel_cases import check_exchange, check_reduce, draw
 
 VALUES, BLOCK_SIZES = (0, 1, 9, 40), (3, 8, 16)
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.float16)
@@ -22,11 +22,11 @@ def main(cases: int) -> None:
         case = draw(seed, values=VALUES, block_sizes=BLOCK_SIZES, dtypes=DTYPES)
         assert cuda.supports(case.plan)
         check_reduce(cuda, case)
-        check_sums(cuda, case)
+        check_exchange(cuda, case)
     # Several tiles for each block.
     large = draw(0, values=(1600,), block_sizes=(1500,), dtypes=DTYPES[:1])
     check_reduce(cuda, large)
-    check_sums(cuda, large)
+    check_exchange(cuda, large)
     print("equal")
 
 

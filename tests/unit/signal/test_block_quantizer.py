@@ -117,3 +117,42 @@ def test_half_precision_gradients_are_quantised_in_float32() -> None:
 def test_illegal_settings_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         BlockQuantizer(**({"bits": 8} | settings))
+
+
+def test_stochastic_codes_are_right_on_average_and_legal() -> None:
+    quantizer = BlockQuantizer(bits=2, block_size=8, rounding="stochastic", seed=3)
+    gradients = torch.tensor([[0.3, -0.7, 0.0, 1.0, -1.0, 0.05, 0.5, -0.2]])
+    scales = quantizer.scales(gradients)
+    draws = 4_000
+    codes = torch.stack([quantizer.encode(gradients, scales, reduction=k)[0] for k in range(draws)])
+    assert ((codes >= 1) & (codes <= 3)).all()
+    mean = codes.double().mean(0) - quantizer.zero
+    # A code is one of two neighbours: its standard deviation is at most half a step.
+    assert ((mean - gradients[0]).abs() <= 5 * 0.5 / draws**0.5).all()
+    assert codes[:, [2, 3, 4]].unique(dim=0).tolist() == [[2, 3, 1]]
+
+
+def test_stochastic_codes_depend_on_reduction_server_and_position_alone() -> None:
+    quantizer = BlockQuantizer(bits=4, block_size=8, rounding="stochastic", seed=3)
+    gradients = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    scales = quantizer.scales(gradients)
+    codes = quantizer.encode(gradients, scales, reduction=5)
+    for server in range(3):
+        part = quantizer.encode(
+            gradients[server : server + 1, 24:], scales[3:], reduction=5, first=24, server=server
+        )
+        assert torch.equal(part[0], codes[server, 24:])
+    order = torch.tensor([40, 0, 24])
+    moved = torch.cat([gradients[1:2, first : first + 8] for first in order.tolist()], 1)
+    part = quantizer.encode(moved, scales[order // 8], reduction=5, first=order, server=1)
+    assert torch.equal(part[0], torch.cat([codes[1, k : k + 8] for k in order.tolist()]))
+    assert not torch.equal(quantizer.encode(gradients, scales, reduction=6), codes)
+    equal_rows = quantizer.encode(gradients[:1].expand(2, -1), scales, reduction=5)
+    assert not torch.equal(equal_rows[0], equal_rows[1])
+    with pytest.raises(ValueError, match="give its number"):
+        quantizer.encode(gradients, scales)
+
+
+def test_an_illegal_seed_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"optinc\.quantization\.seed must be 0 to 2"):
+        BlockQuantizer(bits=4, seed=2**32)

@@ -18,6 +18,40 @@ def test_the_decimal_part_is_merged_into_the_last_symbol() -> None:
     assert (emitted / torch.tensor(BELOW.output_steps)).tolist() == [[3.0, 2.0, 1.0, 0.75]]
 
 
+def test_the_decimal_part_goes_back_as_a_symbol_of_its_own() -> None:
+    scenario = Scenario(bits=8, servers=4, onn_inputs=4, rounding="floor", downlink="decimal")
+    # The codes 228, 229, 229 and 229: average 228.75.
+    codes = torch.tensor([[228], [229], [229], [229]], dtype=torch.int32)
+    assert outputs.ideal_average(codes, scenario).tolist() == [4 * 228 + 3]
+    emitted = outputs.outputs_of_total(torch.tensor([4 * 228 + 3]), scenario)
+    assert emitted.tolist() == [[3, 2, 1, 0, 3]]
+    assert scenario.output_steps == (1,) * 5
+
+
+@settings(deadline=None)
+@given(
+    bits=st.sampled_from([2, 4, 8, 16]),
+    servers=st.integers(1, 17),
+    level=st.integers(1, 2),
+    seed=st.integers(0, 100),
+)
+def test_whole_sums_come_back_through_noisy_light(
+    bits: int, servers: int, level: int, seed: int
+) -> None:
+    scenario = Scenario(bits, servers, 1, "floor", level=level, downlink="decimal")
+    generator = torch.Generator().manual_seed(seed)
+    # The data set of a cascade's top holds more than codes of servers add up to.
+    largest = servers * (2**bits * scenario.refinement - 1)
+    total = torch.randint(largest + 1, (200,), generator=generator)
+    total[0] = largest
+    emitted = outputs.outputs_of_total(total, scenario)
+    assert emitted.shape == (200, scenario.received_symbols)
+    light = emitted + 0.98 * (torch.rand(emitted.shape, generator=generator) - 0.5)
+    received = outputs.receive(light, scenario)
+    assert torch.equal(outputs.value_of_outputs(received.long(), scenario), total)
+    assert int(total.max()) < 2**scenario.received_bits
+
+
 def test_averages_beyond_the_largest_code_saturate() -> None:
     # 16 * 255.75 can come only from a level below that is wrong.
     assert outputs.outputs_of_total(torch.tensor([4092]), TOP).tolist() == [[3, 3, 3, 3]]

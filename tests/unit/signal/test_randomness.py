@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from optinc.signal.randomness import WORD, generator_of, philox, random_bits
+from optinc.signal.randomness import (
+    SIGNS,
+    WORD,
+    generator_of,
+    philox,
+    random_bits,
+    signs,
+    uniforms,
+)
 
 
 def draw(**place: int) -> Tensor:
@@ -75,3 +83,43 @@ def test_bits_are_uniform_and_independent_of_how_they_are_asked_for() -> None:
         random_bits(positions, seed=2, reduction=0),
     ]
     assert all(int((bits == other).sum()) < 3 for other in others)
+
+
+def words_at(block: int, *, seed: int, reduction: int, stream: int) -> list[int]:
+    """The four words of a block of Philox, whose own answers are published."""
+    words = [block % 2**32, block // 2**32, reduction % 2**32, reduction // 2**32]
+    c0, c1, c2, c3 = (torch.tensor([word]) for word in words)
+    return [int(word) for word in philox((c0, c1, c2, c3), (seed, stream))]
+
+
+@pytest.mark.parametrize("first", [0, 3, 4 * 2**32 - 2])
+def test_uniforms_are_the_upper_bits_of_words_of_philox(first: int) -> None:
+    seed, reduction, stream = 7, (2 << 32) + 3, 5
+    firsts = torch.tensor([first, first + 17])
+    drawn = uniforms(firsts, 9, seed=seed, reduction=reduction, stream=stream)
+    positions = [*range(first, first + 9), *range(first + 17, first + 26)]
+    for position, found in zip(positions, drawn.flatten().tolist(), strict=True):
+        words = words_at(position // 4, seed=seed, reduction=reduction, stream=stream)
+        assert found == (words[position % 4] >> 8) / 2**24
+
+
+@pytest.mark.parametrize("first", [0, 31, 130])
+def test_signs_are_bits_of_words_of_philox(first: int) -> None:
+    drawn = signs(first, 70, seed=9, reduction=4)
+    for position, found in zip(range(first, first + 70), drawn.tolist(), strict=True):
+        words = words_at(position // 128, seed=9, reduction=4, stream=SIGNS)
+        bit = words[position // 32 % 4] >> position % 32 & 1
+        assert found == 1 - 2 * bit
+
+
+def test_uniforms_are_uniform_and_streams_independent() -> None:
+    count = 200_000
+    first = torch.tensor([0])
+    one, two = (uniforms(first, count, seed=1, reduction=2, stream=s)[0].double() for s in (1, 2))
+    deviation = (1 / 12 / count) ** 0.5
+    for drawn in (one, two):
+        assert drawn.min() >= 0
+        assert drawn.max() < 1
+        assert abs(drawn.mean() - 0.5) < 5 * deviation
+    correlation = ((one - 0.5) * (two - 0.5)).mean() * 12
+    assert abs(correlation) < 5 / count**0.5

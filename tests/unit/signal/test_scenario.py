@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from optinc.errors import ConfigurationError
@@ -42,6 +44,34 @@ def test_only_the_most_significant_group_may_be_smaller() -> None:
 
 
 @pytest.mark.parametrize(
+    ("bits", "servers", "symbols", "received_bits"),
+    [(8, 4, 5, 10), (2, 4, 2, 4), (16, 16, 10, 20), (8, 2, 5, 10), (8, 8, 6, 12), (8, 1, 4, 8)],
+)
+def test_decimal_parts_come_back_in_whole_symbols(
+    bits: int, servers: int, symbols: int, received_bits: int
+) -> None:
+    settings: Any = {"bits": bits, "servers": servers, "onn_inputs": "auto"}
+    plain = make_scenario(**settings, rounding="half_even")
+    decimal = make_scenario(**settings, rounding="half_even", downlink="decimal")
+    assert (plain.received_bits, plain.received_symbols) == (bits, bits // 2)
+    assert (decimal.received_bits, decimal.received_symbols) == (received_bits, symbols)
+    # What is sent, and with it the data set, stays.
+    assert (decimal.symbols, decimal.radices) == (plain.symbols, plain.radices)
+    # Q is not played.
+    assert decimal == make_scenario(**settings, rounding="floor", downlink="decimal")
+    assert "downlink" not in str(plain)
+
+
+def test_only_the_top_sends_back() -> None:
+    with pytest.raises(ConfigurationError, match="sends nothing to servers"):
+        Scenario(8, 4, 4, "floor", keeps_decimal=True, downlink="decimal")
+    with pytest.raises(ConfigurationError, match="rounds with floor"):
+        Scenario(8, 4, 4, "half_up", downlink="decimal")
+    below = Scenario(8, 4, 4, "floor", keeps_decimal=True)
+    assert (below.received_bits, below.received_symbols) == (10, 4)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"bits": 7}, r"optinc.bits must be even, 2 to 16 .* got 7"),
@@ -50,6 +80,8 @@ def test_only_the_most_significant_group_may_be_smaller() -> None:
         ({"onn_inputs": 3}, r"optinc.preprocessing.inputs=3 .* legal values: \[1, 2, 4\]"),
         ({"onn_inputs": "many"}, r"optinc.preprocessing.inputs must be auto or an integer"),
         ({"rounding": "up"}, r"optinc.rounding must be"),
+        ({"rounding": "up", "downlink": "decimal"}, r"optinc.rounding must be"),
+        ({"downlink": "all"}, r"optinc.downlink must be quantised \| decimal, got 'all'"),
     ],
 )
 def test_illegal_settings_are_named(settings: dict[str, object], message: str) -> None:

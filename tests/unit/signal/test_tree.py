@@ -43,6 +43,16 @@ def test_with_every_level_quantising_all_switches_are_alike() -> None:
     assert set(tree(quantize="every_level").levels) == {Scenario(8, 4, 4, "half_even")}
 
 
+def test_only_the_top_sends_the_whole_sum_back() -> None:
+    decimal = tree(downlink="decimal")
+    below, top = decimal.levels
+    assert below == tree().levels[0]
+    assert top == Scenario(8, 4, 4, "floor", level=2, downlink="decimal")
+    assert decimal.whole == Scenario(8, 16, 4, "floor", downlink="decimal")
+    assert decimal.received_bits == top.received_bits == 12
+    assert tree().received_bits == 8
+
+
 def test_a_level_can_be_asked_for() -> None:
     assert make_tree(**LEGAL, level=2) == tree().levels[1]
 
@@ -55,6 +65,10 @@ def test_a_level_can_be_asked_for() -> None:
         ({"fan_in": 1}, r"optinc.topology.fan_in must be at least 2"),
         ({"depth": 0}, r"optinc.topology.depth at least 1, got 4 and 0"),
         ({"quantize": "never"}, r"optinc.topology.quantize must be top \| every_level"),
+        (
+            {"downlink": "decimal", "quantize": "every_level"},
+            r"optinc.downlink=decimal .* use optinc.topology.quantize=top",
+        ),
         ({"level": 3}, r"optinc.topology.level must be null or 1 to 2, got 3"),
         ({"analog_levels": 60}, r"has 61 levels, more than optinc.topology.analog_levels=60"),
         (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from optinc.errors import ConfigurationError, SkipStep
-from optinc.reducers.group import ServerGroup
+from optinc.reducers.group import Meter, ServerGroup
 from optinc.reducers.optinc import OptINCReducer
+from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.wire.table import BlockTable, Place
 from optinc.strategies.bucket_exchange import BucketExchange
 from optinc.strategies.flat_parameters import FlatParameters
 
@@ -60,6 +63,8 @@ class Signed:
 class Alone:
     """A group of this server, and perhaps another one with a problem of its own."""
 
+    rank, size = 0, 1
+
     def __init__(self, problem: str | None = None, *, stopping: bool = False) -> None:
         self.flags, self.problem = [problem is not None, stopping], problem
         self.calls = 0
@@ -103,11 +108,11 @@ def test_buckets_of_any_order_are_reduced_together_in_flat_order() -> None:
     assert not waiting.done()
     assert reducer.received == []
     (done,) = give(exchange, early)
+    exchange.finish()
     assert reducer.received == [[21.0, 22.0, 20.0, 11.0, 10.0]]
     assert waiting.value().tolist() == late.buffer().tolist() == [-10.0, -11.0]
     assert done.value().tolist() == [-20.0, -21.0, -22.0]
     assert (exchange.calls, attendance.count) == (2, 1)
-    exchange.finish()
 
 
 def test_another_layout_of_buckets_gives_the_same_reduction() -> None:
@@ -116,11 +121,13 @@ def test_another_layout_of_buckets_gives_the_same_reduction() -> None:
     reducer = Negating()
     exchange, _ = exchange_of(module, reducer)
     give(exchange, Bucket([weight, bias], last=True, start=1.0))
+    exchange.finish()
     give(
         exchange,
         Bucket([bias], last=False, start=3.0),
         Bucket([weight], last=True, start=1.0),
     )
+    exchange.finish()
     assert reducer.received == [[1.0, 2.0, 3.0]] * 2
 
 
@@ -128,9 +135,9 @@ def test_an_error_of_the_reducer_is_raised_by_finish_once_and_leaves_no_bucket_w
     module = nn.Linear(2, 1)
     exchange, _ = exchange_of(module, Negating(SkipStep()))
     (future,) = give(exchange, Bucket(list(module.parameters()), last=True, start=0.0))
-    assert future.done()
     with pytest.raises(SkipStep):
         exchange.finish()
+    assert future.done()
     exchange.finish()
 
 
@@ -171,6 +178,120 @@ def test_the_size_of_buckets_changes_no_bit(one_server: ServerGroup) -> None:
     assert len(set(calls)) == 2  # 25 MB and 1000 MB hold all parameters
     for first, *others in zip(*gradients, strict=True):
         assert all(torch.equal(first, other) for other in others)
+
+
+class Doubling(PartwiseReducer):
+    """Notes parts and their ends, and doubles each; may fail at one."""
+
+    def __init__(self, *, fails_at: int | None = None, refuses: Exception | None = None) -> None:
+        super().__init__(servers=1)
+        self.log: list[Any] = []
+        self.fails_at, self.refuses = fails_at, refuses
+        self.together = False
+
+    @property
+    def by_parts(self) -> bool:
+        return not self.together
+
+    def describe_exchange(self, servers: int) -> str:
+        return "floats"
+
+    def table_of(self, places: Sequence[Place]) -> BlockTable:
+        return BlockTable(places, block_size=4)
+
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        raise AssertionError("this server is a real one")
+
+    def _end_rows(self) -> None:
+        raise AssertionError("this server is a real one")
+
+    def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
+        raise AssertionError("this server is a real one")
+
+    def _reduce_part(self, part: Part, group: Any) -> None:
+        if self.fails_at == len(self.log):
+            raise RuntimeError("gloo: connection closed by peer")
+        places = [(place.start, place.position, place.size) for place in part.table.places]
+        self.log.append((part.buffer_V.tolist(), places))
+        part.buffer_V.mul_(2.0)
+
+    def _end(self, parts: Sequence[Part], group: Any) -> None:
+        self.log.append(len(parts))
+        if self.refuses is not None:
+            raise self.refuses
+
+
+class Metered(Alone):
+    def __init__(self, problem: str | None = None) -> None:
+        super().__init__(problem)
+        self.meter = Meter()
+
+
+def test_buckets_are_reduced_one_by_one_as_they_come() -> None:
+    module, late, early = two_layers()
+    reducer = Doubling()
+    exchange, attendance = exchange_of(module, reducer, Metered())
+    exchange.begin()
+    (first,) = give(exchange, late)
+    # Nothing else has arrived: a reduction that waited for it would not end.
+    assert first.wait().tolist() == [20.0, 22.0]
+    assert reducer.log == [([10.0, 11.0], [(0, 4, 1), (1, 3, 1)])]
+    give(exchange, early)
+    exchange.finish()
+    assert early.buffer().tolist() == [40.0, 42.0, 44.0]
+    assert reducer.log[1:] == [([20.0, 21.0, 22.0], [(0, 2, 1), (1, 0, 2)]), 2]
+    assert (exchange.calls, attendance.count) == (2, 1)
+
+
+def test_an_observed_reduction_sees_the_whole_gradient() -> None:
+    module, late, early = two_layers()
+    reducer = Doubling()
+    reducer.together = True
+    exchange, _ = exchange_of(module, reducer, Metered())
+    exchange.begin()
+    give(exchange, late, early)
+    exchange.finish()
+    assert reducer.log == [([21.0, 22.0, 20.0, 11.0, 10.0], [(0, 0, 5)]), 1]
+    assert late.buffer().tolist() == [20.0, 22.0]
+
+
+def test_after_an_error_nothing_more_is_sent_and_no_bucket_waits() -> None:
+    for reducer, error, reduced in (
+        (Doubling(fails_at=0), RuntimeError, 0),
+        (Doubling(fails_at=1), RuntimeError, 1),
+        (Doubling(refuses=SkipStep()), SkipStep, 3),
+    ):
+        module, late, early = two_layers()
+        exchange, _ = exchange_of(module, reducer, Metered())
+        exchange.begin()
+        futures = give(exchange, late, early)
+        with pytest.raises(error):
+            exchange.finish()
+        assert all(future.done() for future in futures), "autograd waits for them"
+        assert len(reducer.log) == reduced
+        reducer.fails_at = reducer.refuses = None
+        exchange.begin()
+        give(exchange, late, early)
+        exchange.finish()
+        assert reducer.log[-1] == 2, "parts of a failed reduction do not count"
+
+
+def test_gradients_in_another_order_of_memory_travel_in_flat_order() -> None:
+    module = nn.Conv2d(2, 1, 2, bias=False)
+    values = torch.arange(8.0).view(1, 2, 2, 2)
+    given = Bucket([module.weight], last=True, start=0.0)
+    channels_last = torch.empty(8).as_strided((1, 2, 2, 2), (8, 1, 4, 2))
+    given._buffer = channels_last.as_strided((8,), (1,))
+    given.gradients = lambda: [channels_last]  # type: ignore[method-assign]
+    channels_last.copy_(values)
+    assert given.buffer().tolist() != values.flatten().tolist()
+    reducer = Doubling()
+    exchange, _ = exchange_of(module, reducer, Metered())
+    exchange.begin()
+    give(exchange, given)
+    exchange.finish()
+    assert reducer.log[0] == (values.flatten().tolist(), [(0, 0, 8)])
+    assert torch.equal(channels_last, 2 * values)
 
 
 def two_layers() -> tuple[nn.Sequential, Bucket, Bucket]:
@@ -219,10 +340,10 @@ def test_nothing_is_reduced_where_another_server_has_a_problem() -> None:
     exchange, _ = exchange_of(module, reducer, Alone("out of paper"))
     exchange.begin()
     futures = give(exchange, late, early)
-    assert all(future.done() for future in futures), "autograd waits for them"
-    assert reducer.received == []
     with pytest.raises(ConfigurationError, match="server 1: out of paper"):
         exchange.finish()
+    assert all(future.done() for future in futures), "autograd waits for them"
+    assert reducer.received == []
 
 
 def test_a_problem_of_this_server_is_told_before_the_reduction_or_after_the_pass() -> None:
@@ -242,6 +363,7 @@ def test_servers_hear_that_any_of_them_is_stopping() -> None:
     for stopping in (False, True):
         exchange, _ = exchange_of(module, Negating(), Alone(stopping=stopping))
         give(exchange, late, early)
+        exchange.finish()
         assert exchange.all_stop == stopping
 
 

@@ -54,6 +54,48 @@ def test_a_cascade_with_decimal_parts_is_one_switch_over_all_servers(
     assert torch.equal(switch(codes), IdealSwitch(tree)(codes))
 
 
+@settings(deadline=None)
+@given(
+    bits=st.sampled_from([2, 4, 8, 16]),
+    fan_in=st.integers(2, 5),
+    depth=st.integers(1, 3),
+    data=st.data(),
+)
+def test_a_cascade_sends_back_the_sum_over_all_servers(
+    bits: int, fan_in: int, depth: int, data: st.DataObject
+) -> None:
+    least = fan_in ** (depth - 1) + 1 if depth > 1 else 1
+    servers = data.draw(st.integers(least, fan_in**depth))
+    tree = tree_of(bits=bits, servers=servers, fan_in=fan_in, depth=depth, downlink="decimal")
+    codes = codes_of(tree, values=50, seed=data.draw(st.integers(0, 100)))
+    total = codes.sum(0, dtype=torch.int32)
+    assert torch.equal(IdealCascade(tree)(codes), total)
+    assert torch.equal(IdealSwitch(tree)(codes), total)
+    assert int(total.max()) < 2**tree.received_bits
+
+
+def test_tables_and_light_of_a_cascade_send_the_sum_back(tmp_path: Path) -> None:
+    tree = tree_of(bits=4, servers=7, fan_in=2, depth=3, downlink="decimal")
+    save_constructed(tree, tmp_path)
+    onns = load_onns(onns=str(tmp_path), scenario=tree)
+    codes = codes_of(tree)
+    table = TableCascade(onns)
+    assert table.exact
+    assert torch.equal(table(codes), codes.sum(0, dtype=torch.int32))
+    assert torch.equal(ONNCascade(onns)(codes), table(codes))
+    # Only the top differs from a cascade that rounds.
+    rounding = tree_of(bits=4, servers=7, fan_in=2, depth=3).levels
+    assert rounding[:-1] == tree.levels[:-1]
+
+
+def test_a_shipped_cascade_sends_the_sum_back() -> None:
+    tree = tree_of(servers=16, downlink="decimal")
+    onns = load_onns(onns="smallest", scenario=tree)
+    codes = codes_of(tree, values=2000)
+    for switch in (TableCascade(onns), ONNCascade(onns)):
+        assert torch.equal(switch(codes), codes.sum(0, dtype=torch.int32))
+
+
 def test_quantising_at_every_level_loses_the_remainders_of_eq_9() -> None:
     tree = tree_of(servers=16, quantize="every_level", rounding="floor")
     switch = IdealCascade(tree)

@@ -47,6 +47,23 @@ def test_an_ideal_chip_of_a_right_onn_is_exact() -> None:
     assert switch.describe() == {"chip_error_rate": 0.0, "chip_error_rate_standard_error": 0.0}
 
 
+def test_a_chip_sends_the_whole_sum_back() -> None:
+    onn = ONNArtifact.load(zoo.ZOO / "b4_n4_decimal_robust")
+    switch = chip_switch(onn, chip=ChipSettings())
+    codes = codes_of(onn)
+    assert switch.exact
+    assert torch.equal(switch(codes), codes.sum(0, dtype=torch.int32))
+    # A noisy one is drawn alike by fused and plain kernels, whose codes have more bits.
+    noisy = chip_switch(onn, chip=ChipSettings(receiver_noise=0.1))
+    gradients = torch.randn(4, 20_000)
+    fused, eager = (
+        OptINCReducer(quantizer=BlockQuantizer(bits=4), switch=noisy, backend=backend)
+        for backend in ("fused", "eager")
+    )
+    assert torch.equal(fused(gradients), eager(gradients))
+    assert fused.accounting.onn_errors == eager.accounting.onn_errors > 0
+
+
 @pytest.mark.parametrize("errors", [{}, {"phase_error": 0.05, "gain_error": 0.05}])
 def test_a_chip_without_noise_is_tabulated_as_it_runs(
     small_onn: ONNArtifact, errors: dict[str, float], caplog: pytest.LogCaptureFixture

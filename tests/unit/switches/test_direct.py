@@ -50,6 +50,20 @@ def test_without_errors_it_is_the_ideal_switch_and_needs_no_onn() -> None:
     assert (described["fidelity"], described["onn_sha256"]) == ("direct", None)
 
 
+def test_without_errors_it_sends_the_whole_sum_back() -> None:
+    scenario = make_scenario(
+        bits=8, servers=4, onn_inputs="auto", rounding="floor", downlink="decimal"
+    )
+    codes = codes_of_all_inputs(4)
+    switches = [direct_switch(scenario, chip=ChipSettings(), play=play) for play in PLAYS]
+    for switch in switches:
+        assert torch.equal(switch(codes), codes.sum(0, dtype=torch.int32))
+    assert switches[0].exact
+    tree = tree_of(bits=4, servers=7, fan_in=4, downlink="decimal")
+    cascade, codes = direct_switch(tree, chip=ChipSettings()), codes_of(tree)
+    assert torch.equal(cascade(codes), codes.sum(0, dtype=torch.int32))
+
+
 def test_inputs_without_a_server_are_dark() -> None:
     codes = codes_of(SCENARIO)[:2]
     for play in PLAYS:

@@ -96,6 +96,18 @@ def test_a_wrong_bit_is_flipped_and_no_other(bit: int) -> None:
     assert within(int((flipped != 0).sum()), trials=200_000, share=0.02)
 
 
+def test_errors_of_a_whole_sum_are_in_its_last_place_and_cut_at_its_ends() -> None:
+    scenario = make_scenario(
+        bits=2, servers=4, onn_inputs="auto", rounding="floor", downlink="decimal"
+    )
+    errors = ErrorDistribution(rate=1.0, values={-15: 0.5, 3: 0.5})
+    switch = ErrorInjectionSwitch(scenario, errors=errors, seed=1)
+    codes = torch.full((4, 1000), 2, dtype=torch.int32)
+    assert set(switch(codes).tolist()) == {0, 11}
+    codes[:] = 3
+    assert set(switch(codes).tolist()) == {0, 15}
+
+
 def test_bits_that_no_code_has_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"optinc\.errors\.bit must be 0 .* got -1"):
         ErrorDistribution.of_bit(rate=0.1, bit=-1)

@@ -51,6 +51,22 @@ def test_an_imperfect_onn_errs_alike_in_table_and_onn(small_onn: ONNArtifact) ->
     assert network.count_errors(codes, received) == errors
 
 
+@pytest.mark.parametrize("name", [name for name in zoo.names() if "_n4_decimal_" in name])
+def test_every_fidelity_sends_back_the_same_sum_on_all_inputs(name: str) -> None:
+    onn = ONNArtifact.load(zoo.ZOO / name)
+    scenario = onn.card.scenario
+    assert scenario.downlink == "decimal"
+    sums = preprocessing.sums_of_index(torch.arange(scenario.combinations), scenario)
+    codes = torch.stack(
+        [pam4.decode((sums - 3 * server).clamp(0, 3)).to(torch.int32) for server in range(4)]
+    )
+    table = TableSwitch(onn)
+    assert table.exact
+    assert torch.equal(table(codes), codes.sum(0, dtype=torch.int32))
+    assert torch.equal(ONNSwitch(onn)(codes), table(codes))
+    assert torch.equal(IdealSwitch(scenario)(codes), table(codes))
+
+
 @given(
     bits=st.sampled_from([2, 6, 8, 16]),
     servers=st.integers(1, 16),

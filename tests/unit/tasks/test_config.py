@@ -81,6 +81,15 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
         (["optinc.servers=0"], "optinc.servers must be at least 1"),
         (["optinc.preprocessing.inputs=3"], r"optinc.preprocessing.inputs=3 .* \[1, 2, 4\]"),
         (["optinc.rounding=up"], r"optinc.rounding must be floor \| half_up \| half_even"),
+        (["optinc.downlink=sum"], r"optinc.downlink must be quantised \| decimal, got 'sum'"),
+        (
+            ["optinc.downlink=decimal", "optinc.servers=8"],
+            r"run.py task=train_onn .*optinc.bits=8 optinc.servers=8 optinc.downlink=decimal",
+        ),
+        (
+            ["optinc.downlink=decimal", "onn=b8_n4_half_even_dense"],
+            r"serves another scenario .*rounding=half_even.* requested .*downlink=decimal",
+        ),
         (["optinc.quantization.nonfinite=ignore"], "optinc.quantization.nonfinite must be"),
         (["optinc.servers=5"], r"python run.py task=train_onn optinc.bits=8 optinc.servers=5"),
         (

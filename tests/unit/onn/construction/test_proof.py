@@ -20,11 +20,14 @@ FORMS = (
 
 
 def case(inputs: int, rounding: str = "half_even") -> Scenario:
+    """A switch that rounds, or sends the whole sum back (``decimal``)."""
+    if rounding == "decimal":
+        return Scenario(2 * inputs, 4, inputs, "floor", downlink="decimal")
     return Scenario(bits=2 * inputs, servers=4, onn_inputs=inputs, rounding=rounding)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("rounding", [*ROUNDINGS, "decimal"])
 @pytest.mark.parametrize("inputs", [3, 4])
 def test_a_proof_says_what_sending_all_inputs_says(
     form: Restoring, rounding: str, inputs: int
@@ -45,9 +48,10 @@ def changed(network: OpticalNetwork, *, layer: int, row: int, bias: float) -> Op
     return network
 
 
+@pytest.mark.parametrize("rounding", ["half_even", "decimal"])
 @pytest.mark.parametrize("lookahead", [False, True])
-def test_every_threshold_that_moves_is_found(lookahead: bool) -> None:
-    scenario = case(3)
+def test_every_threshold_that_moves_is_found(lookahead: bool, rounding: str) -> None:
+    scenario = case(3, rounding)
     carries = "lookahead" if lookahead else "ripple"
     count = len(construct_restoring(scenario, carries=carries).linears)
     for layer in range(count):

@@ -36,13 +36,16 @@ def recompute(folder: Path, *, every: int = 1) -> tuple[int, int]:
     card = json.loads((folder / "card.json").read_text())
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     n, k, g = card["servers"], card["inputs"], card["group"]
-    # In a cascade the last input is finer, and below the top the last output too.
+    # In a cascade the last input is finer, and below the top the last output too. The whole sum
+    # comes back in more symbols.
     level, decimal = card.get("level", 1), card.get("keeps_decimal", False)
     steps = np.array([n] * (k - 1) + [n**level])
     radices = np.array([n * (4**g - 1) + 1] * (k - 1) + [4**g * n**level - n + 1])
     strides = np.append(np.cumprod(radices[:0:-1])[::-1], 1)
-    output_steps = np.array([1] * (card["symbols"] - 1) + [n**level if decimal else 1])
-    place = 4.0 ** np.arange(card["symbols"] - 1, -1, -1)
+    whole = card.get("downlink", "quantised") == "decimal"
+    symbols = card["structure"][-1]
+    output_steps = np.array([1] * (symbols - 1) + [n**level if decimal else 1])
+    place = 4.0 ** np.arange(symbols - 1, -1, -1)
     depth, wrong = len(card["structure"]) - 1, 0
     chosen = np.arange(0, radices.prod(), every)
     for index in np.array_split(chosen, -(-len(chosen) // 20_000)):
@@ -57,6 +60,7 @@ def recompute(folder: Path, *, every: int = 1) -> tuple[int, int]:
         mean = averages @ 4.0 ** (g * np.arange(k - 1, -1, -1))
         q = {"floor": np.floor(mean), "half_up": np.floor(mean + 0.5), "half_even": np.round(mean)}
         ideal = mean if decimal else np.minimum(q[card["rounding"]], 2 ** card["bits"] - 1)
+        ideal = mean * n**level if whole else ideal
         wrong += int((received @ place != ideal).sum())
     return wrong, len(chosen)
 
@@ -97,6 +101,9 @@ def test_the_cards_tell_the_truth(name: str) -> None:
         ("b8_n4_floor_smallest", 340),
         ("b8_n4_half_up_smallest", 340),
         ("b8_n4_half_even_smallest", 500),
+        ("b2_n4_decimal_smallest", 24),
+        ("b4_n4_decimal_smallest", 120),
+        ("b8_n4_decimal_smallest", 402),
         ("b8_n8_half_even_smallest", 1000),
         ("b8_n16_half_even_smallest", 1000),
         ("b16_n4_half_even_smallest", 1500),
@@ -124,6 +131,18 @@ def test_every_row_of_table_1_and_all_layers_are_shipped_at_100_percent(
     scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
     card = zoo.load(None, scenario=scenario, hidden="table1", layers=layers).card  # type: ignore[arg-type]
     assert (card.wrong_inputs, card.evaluated_inputs) == (0, scenario.combinations)
+
+
+@pytest.mark.parametrize("layers", ["none", "all"])
+def test_the_whole_sum_has_onns_of_table_1_s_structure_too(layers: str) -> None:
+    scenario = make_scenario(
+        bits=8, servers=4, onn_inputs="auto", rounding="half_even", downlink="decimal"
+    )
+    card = zoo.load(None, scenario=scenario, hidden="table1", layers=layers).card  # type: ignore[arg-type]
+    assert (card.wrong_inputs, card.evaluated_inputs) == (0, 28_561)
+    # One symbol more leaves the last layer and unit T, and nothing else, larger.
+    assert card.structure == (4, *TABLE1_HIDDEN[8, 4], 5)
+    assert card.interface_mzi_count == (4 * 5 + 16 * 15) // 2 + (20 * 21 + 5 * 4) // 2
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.kernels import cpu, cpu_loops, reference
 from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.switches.single import ONNSwitch, TableSwitch
@@ -26,10 +27,10 @@ from tests.unit.reducers.kernel_cases import (
     Case,
     assert_same,
     cache_of,
+    check_exchange,
     check_reduce,
-    check_sums,
-    contribution,
     draw,
+    exchange,
     ideal_plan,
     outcomes_plan,
     table_plan,
@@ -63,14 +64,35 @@ EVERY_SIZE = pytest.mark.parametrize("cached_entries", [0, plan_module.CACHED_EN
 @given(SEEDS)
 def test_reduce_equals_eager(cached_entries: int, seed: int) -> None:
     with cache_of(cached_entries):
-        check_reduce(cpu, draw(seed))
+        case = draw(seed)
+        assume(cpu.supports(case.plan))
+        check_reduce(cpu, case)
+
+
+@pytest.mark.parametrize(("bits", "servers"), [(2, 3), (8, 4), (16, 7), (16, 64), (8, 128)])
+def test_whole_sums_equal_eager(bits: int, servers: int) -> None:
+    plan = ideal_plan(bits=bits, servers=servers, downlink="decimal")
+    assert cpu.supports(plan)
+    # The largest sums there are, too.
+    gradients = torch.randn(servers, 1500)
+    gradients[:, ::2] = gradients[:, ::2].abs().amax()
+    check_reduce(cpu, Case(plan, gradients))
+    check_exchange(cpu, Case(plan, gradients))
+
+
+def test_sums_that_the_loops_numbers_do_not_hold_are_left_to_torch() -> None:
+    assert not cpu.supports(ideal_plan(bits=16, servers=65, downlink="decimal"))
+    assert cpu.supports(table_plan(bits=14, wrong_share=0.3, servers=2, downlink="decimal"))
+    assert not cpu.supports(table_plan(bits=16, wrong_share=0.3, servers=2, downlink="decimal"))
 
 
 @EVERY_SIZE
 @given(SEEDS)
 def test_sums_of_contributions_equal_eager_and_reduce(cached_entries: int, seed: int) -> None:
     with cache_of(cached_entries):
-        check_sums(cpu, draw(seed))
+        case = draw(seed)
+        assume(cpu.supports(case.plan))
+        check_exchange(cpu, case)
 
 
 @EVERY_SIZE
@@ -90,12 +112,13 @@ def test_a_noisy_chip_on_large_gradients_is_shared_by_threads() -> None:
     assert plan.path == "outcomes"
     case = Case(plan, torch.randn(4, 150_001), reduction=5)
     check_reduce(cpu, case)
-    check_sums(cpu, case)
+    check_exchange(cpu, case)
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
     gradients = torch.randn(4, 200_003)
+    table = BlockTable([Place(0, 0, 200_003)], block_size=256)
     for plan in (
         ideal_plan(),
         table_plan(bits=8, wrong_share=0.3),
@@ -106,9 +129,8 @@ def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
             torch.set_num_threads(threads)
             out = torch.empty(200_003)
             totals = cpu.reduce(gradients, out, plan)
-            bits = cpu.scale_bits(gradients[0], plan)
-            words = contribution(cpu, gradients[0], bits, plan)
-            results.append((totals, out, bits, words))
+            own = exchange(cpu, Case(plan, gradients), table)
+            results.append((totals, out, own.packed_NG, own.received_G, own.counts_2))
         for totals, *tensors in results[1:]:
             assert totals == results[0][0]
             assert all(map(torch.equal, tensors, results[0][1:]))
@@ -132,7 +154,7 @@ def test_an_onn_that_is_often_wrong(small_onn: ONNArtifact) -> None:
     assert plan.path == "gather"
     case = Case(plan, torch.randn(2, 5000))
     check_reduce(cpu, case)
-    check_sums(cpu, case)
+    check_exchange(cpu, case)
 
 
 def test_rows_may_be_strided_and_overlap() -> None:
@@ -192,12 +214,14 @@ def test_a_forked_process_has_a_pool_of_its_own() -> None:
     code = """
 import os, torch
 from optinc.reducers.kernels import cpu
+from optinc.reducers.wire.table import BlockTable, Place
 from tests.unit.reducers.kernel_cases import ideal_plan
 plan, gradient = ideal_plan(), torch.randn(100_000)
-bits = cpu.scale_bits(gradient, plan)
+table = BlockTable([Place(0, 0, 100_000)], block_size=256)
+bits = cpu.scale_bits(gradient, table, plan)
 child = os.fork()
 if not child:
-    os._exit(0 if torch.equal(cpu.scale_bits(gradient, plan), bits) else 1)
+    os._exit(0 if torch.equal(cpu.scale_bits(gradient, table, plan), bits) else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
     run_python("-c", code)

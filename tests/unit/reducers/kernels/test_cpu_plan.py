@@ -8,6 +8,7 @@ from hypothesis import given
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels import cpu_plan
 from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
+from optinc.signal import preprocessing
 from optinc.signal.scenario import Scenario
 from optinc.switches.sum_code import ideal_of_index
 from tests.scenarios import scenarios
@@ -73,9 +74,11 @@ def test_a_noisy_chip_is_looked_up_by_seed_reduction_and_place() -> None:
     assert np.array_equal(tables.entries.view(np.int32).reshape(-1, 2), outcomes.entries)
     assert len(tables.codes) == 0
     outcomes.seed = (5 << 32) + 7
-    draws = cpu_plan.draws_of(plan, reduction=2**33 + 3, first=512, stride=1024)
+    draws = cpu_plan.draws_of(plan, reduction=2**33 + 3, first=512)
     assert (draws.key_low, draws.key_high) == (7, 5)
     assert (draws.reduction_low, draws.reduction_high) == (3, 2)
-    assert (draws.first, draws.stride, draws.code_bits) == (512, 1024, 8)
+    assert (draws.first, draws.code_bits) == (512, 8)
     zeros = torch.full((4, 1), plan.quantizer.zero, dtype=torch.int32)
-    assert draws.zero_index == plan.switch.sum_code.contribution(zeros).sum()
+    sums = preprocessing.preprocess(zeros, plan.switch.scenario)[0] * 4
+    places = torch.tensor(plan.switch.scenario.strides, dtype=sums.dtype)
+    assert draws.zero_index == (sums * places).sum()

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from optinc.reducers.kernels import cuda
-from tests.unit.reducers.kernel_cases import Case, draw, ideal_plan, outcomes_plan, table_plan
+from optinc.reducers.wire.table import BlockTable, Place
+from tests.unit.reducers.kernel_cases import (
+    Case,
+    draw,
+    exchange,
+    ideal_plan,
+    outcomes_plan,
+    table_plan,
+)
 
 triton = pytest.importorskip("triton")
 
@@ -53,10 +61,9 @@ def launch_all(case: Case) -> None:
     """Call every kernel as a reduction does."""
     plan, rows = case.plan, case.gradients
     cuda.reduce(rows, torch.empty_like(rows[0]), plan)
-    bits = cuda.scale_bits(rows[0], plan)
-    words = torch.zeros(plan.words(len(bits)), dtype=torch.int32)
-    cuda.contribute(rows[0], bits, words, plan)
-    cuda.receive(words, bits, torch.empty_like(rows[0]), plan)
+    values = rows.shape[1]
+    table = BlockTable([Place(0, 0, values)], block_size=plan.quantizer.block_size)
+    exchange(cuda, case, table)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +88,12 @@ def test_kernels_compile_and_round_as_eager_torch(
     case: Case, compiled: dict[str, list[str]]
 ) -> None:
     launch_all(case)
-    assert set(compiled) == {"reduce", "scale_bits", "contribute", "receive"}
+    assert set(compiled) == {"reduce", "scale_bits", "pack", "play", "receive"}
     for name, texts in compiled.items():
         for text in texts:
             # A fused operation rounds once, an approximate division otherwise, and denormals stay.
             assert not [each for each in ("fma.rn.f", "div.approx", ".ftz") if each in text]
             # The kernel's own estimate of the exact mean is not compared bit for bit.
             assert ("div.full" in text) <= (name == "reduce")
-        if name != "scale_bits":
+        if name not in ("scale_bits", "play"):
             assert all("div.rn.f32" in text for text in texts)

@@ -9,11 +9,11 @@ from math import floor
 import pytest
 import torch
 
-from optinc.reducers.blocks import bits_of
 from optinc.reducers.kernels import reference
+from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.rounding import ROUNDINGS
 from tests.unit.reducers.gradients import gradients
-from tests.unit.reducers.kernel_cases import contribution, ideal_plan, table_plan
+from tests.unit.reducers.kernel_cases import ideal_plan, table_plan
 
 
 def rounded(value: Fraction, rounding: str) -> int:
@@ -51,18 +51,20 @@ def test_the_reduction_is_scale_code_average_and_decoded_mean(
     assert totals.squared_error == pytest.approx(error, rel=1e-4)
 
 
-def test_words_hold_the_contributions_of_several_blocks() -> None:
-    plan = ideal_plan(bits=4, servers=4, block_size=4)
-    assert (plan.field_bits, plan.fields) == (6, 5)
-    row = gradients(1, 4 * 7 - 1)
-    bits = reference.scale_bits(row[0], plan)
-    assert torch.equal(bits, bits_of(plan.quantizer.scales(row)))
-    words = contribution(reference, row[0], bits, plan).tolist()
-    codes = plan.quantizer.encode(row, plan.quantizer.scales(row))[0].tolist()
-    assert len(words) == 8
-    for place, code in enumerate([*codes, *[0] * (5 * 8 - len(codes))]):
-        field, word = divmod(place, 8)
-        assert words[word] >> (6 * field) & 63 == code
+def test_codes_travel_packed_block_by_block() -> None:
+    plan = ideal_plan(bits=4, servers=4, block_size=8)
+    row = gradients(1, 21)
+    # Two parameters, of 13 and 8 values; the first takes two blocks, of 2 and 2 groups.
+    table = BlockTable([Place(0, 0, 13), Place(13, 16, 8)], block_size=8)
+    bits = reference.scale_bits(row[0], table, plan)
+    expected = [row[0, part].abs().max().item() for part in (slice(8), slice(8, 13), slice(13, 21))]
+    assert bits.view(torch.float32).tolist() == expected
+    packed = torch.full((12,), 255, dtype=torch.uint8)
+    reference.pack(row[0], bits, table, packed, plan)
+    padded = torch.cat([row[:, :13], torch.zeros(1, 3), row[:, 13:]], 1)
+    codes = plan.quantizer.encode(padded, bits.view(torch.float32))[0].tolist()
+    codes[13:16] = [0, 0, 0]
+    assert packed.tolist() == [codes[i] | codes[i + 1] << 4 for i in range(0, 24, 2)]
 
 
 def test_wrong_codes_are_counted() -> None:

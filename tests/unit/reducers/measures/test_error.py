@@ -5,9 +5,16 @@ import math
 import pytest
 import torch
 
+from optinc.reducers.group import ServerGroup
 from optinc.reducers.measures import error as error_module
 from optinc.reducers.measures.accounting import Accounting
-from optinc.reducers.measures.error import add_error, sample
+from optinc.reducers.measures.error import (
+    add_error,
+    mean_of_samples,
+    sample,
+    sample_distance,
+    sampled_error,
+)
 from tests.unit.reducers.gradients import gradients
 
 
@@ -33,10 +40,26 @@ def test_values_that_are_not_finite_are_left_out() -> None:
 
 
 def test_large_gradients_are_sampled_evenly_and_small_ones_in_full() -> None:
-    assert len(sample(torch.zeros(0))) == 0
-    assert torch.equal(sample(torch.arange(300.0)), torch.arange(300.0))
+    assert sample_distance(0) == sample_distance(256 * 1024 * 2 - 1) == 1
+    assert sample_distance(256 * 1024 * 4) == 4
+    assert sample_distance(10**9) == 64
+    assert sample(torch.zeros(0), distance=1).numel() == 0
+    assert torch.equal(sample(torch.arange(300.0), distance=1), torch.arange(300.0)[None])
     values = torch.arange(2**20 + 100)
-    picked = sample(values)
-    assert torch.equal(picked[:512], torch.cat([values[:256], values[1024:1280]]))
-    assert len(picked) == 2**18 + 100
-    assert len(sample(torch.zeros(256 * 1024 * 128))) == 256 * 1024 * 2
+    picked = sample(values, distance=4)
+    assert torch.equal(picked[:2], torch.stack([values[:256], values[1024:1280]]))
+    assert picked.shape == (1024, 256)
+    assert picked.data_ptr() == values.data_ptr(), "a view"
+    assert sample(values[:1000], distance=4).numel() == 0
+
+
+def test_the_error_of_a_sample_is_that_of_its_values(one_server: ServerGroup) -> None:
+    row, reduced = gradients(5000), gradients(5000, seed=1)
+    reduced[3] = math.nan
+    mean = mean_of_samples(row, one_server, distance=4)
+    assert torch.equal(mean, sample(row, distance=4))
+    accounting, known = Accounting(), sample(reduced, distance=4)
+    add_error(accounting, mean.reshape(1, -1), known.reshape(-1))
+    error, square = sampled_error(mean, reduced, distance=4).tolist()
+    assert error == pytest.approx(accounting.squared_error, rel=1e-6)
+    assert square == pytest.approx(accounting.squared_mean, rel=1e-6)

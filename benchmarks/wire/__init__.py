@@ -1,0 +1,1 @@
+"""Gradients between processes whose links are as fast as told: ``python -m benchmarks.wire``."""

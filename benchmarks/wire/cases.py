@@ -1,0 +1,123 @@
+"""Cases of :mod:`benchmarks.wire`: links, servers, what is trained, and how it is averaged."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arms import ARMS, OPTINC_8, TORCH
+
+ROOT = Path(__file__).parents[2]
+
+LOOPBACK = "loopback"
+"""Link without a speed of its own."""
+
+BATCHES = {"resnet50": 32, "llama": 4, "mlp": 32}
+"""Samples of a server and step, by network."""
+
+QUICK_BATCHES = {"resnet50": 8}
+
+SIZES = {
+    "1 KB": 250,
+    "10 KB": 2_500,
+    "100 KB": 25_000,
+    "1 MB": 250_000,
+    "10 MB": 2_500_000,
+    "100 MB": 25_000_000,
+    "400 MB": 100_000_000,
+}
+"""Values of flat float32 gradients, by their bytes."""
+
+QUICK_SIZES = {"100 KB": 25_000, "10 MB": 2_500_000}
+
+QUICK_ARMS = (TORCH, "torch fp16 hook", OPTINC_8, "optinc 2 bits")
+"""What trains networks in ``--quick``; flat gradients are averaged in all ways."""
+
+QUICK_LINKS = (("1", 4), ("10", 2))
+"""Links and servers of ``--quick``."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        link: Gb/s of a link, or ``loopback``.
+        servers: Number of servers.
+        gradient: Name of a network, or bytes of a flat gradient.
+        arm: How gradients are averaged, a key of ``ARMS``.
+        batch: Samples of a server; 0 for a flat gradient.
+        values: Values of a flat gradient; 0 for a network.
+    """
+
+    link: str
+    servers: int
+    gradient: str
+    arm: str
+    batch: int = 0
+    values: int = 0
+
+    @property
+    def gigabits(self) -> float | None:
+        """Speed of a link in Gb/s; None on loopback."""
+        return None if self.link == LOOPBACK else float(self.link)
+
+    @property
+    def name(self) -> str:
+        """What ``--only`` is compared with."""
+        link = self.link if self.link == LOOPBACK else f"{self.link} Gb/s"
+        return f"{link}, {self.servers} servers, {self.gradient}, {self.arm}"
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields, from which the case can be built again."""
+        return asdict(self)
+
+
+def all_cases(*, links: Sequence[str], servers: Sequence[int]) -> Iterator[Case]:
+    """Yield the cases, the networks of all links before the sweeps of sizes."""
+    for link in links:
+        for count in servers:
+            yield from _trained(link, count, BATCHES, tuple(ARMS))
+    for link in links:
+        for count in servers:
+            yield from _swept(link, count, SIZES)
+
+
+def quick_cases(links: Sequence[str]) -> Iterator[Case]:
+    """Yield a few cases, on loopback where no other link is wanted."""
+    chosen = [(link, count) for link, count in QUICK_LINKS if link in links]
+    for link, count in chosen or [(links[0], 2)]:
+        yield from _swept(link, count, QUICK_SIZES)
+        yield from _trained(link, count, QUICK_BATCHES, QUICK_ARMS)
+
+
+def selected(cases: Iterator[Case], only: str | None) -> list[Case]:
+    """Return the cases in whose name a regular expression is found; all without one."""
+    return [case for case in cases if only is None or re.search(only, case.name)]
+
+
+def _trained(
+    link: str, servers: int, batches: dict[str, int], arms: Sequence[str]
+) -> Iterator[Case]:
+    for gradient, batch in batches.items():
+        for arm in arms:
+            yield Case(link, servers, gradient, arm, batch=batch)
+
+
+def _swept(link: str, servers: int, sizes: dict[str, int]) -> Iterator[Case]:
+    for gradient, values in sizes.items():
+        for arm in ARMS:
+            yield Case(link, servers, gradient, arm, values=values)
+
+
+def code_hash() -> str:
+    """Return a hash of the code that is measured: results of other code do not count as done."""
+    digest = hashlib.sha256()
+    own = [*(ROOT / "benchmarks" / "wire").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    for path in sorted([*(ROOT / "optinc").rglob("*.py"), *own]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

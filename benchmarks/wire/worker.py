@@ -1,0 +1,222 @@
+"""One server of :mod:`benchmarks.wire`: measures case after case.
+
+    python -m benchmarks.wire.worker TASK.json
+
+Rank 0 appends a line of JSON for every case to the file that the task names.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.arms import ARMS
+from benchmarks.sockets import counted
+from benchmarks.turns import Job, Turns, median_difference, take_turns
+from benchmarks.wire.cases import Case
+from benchmarks.wire.links import sent_through_cable
+from benchmarks.workloads import Gradients, flat_shapes, network
+
+WARM_UP = 3
+"""Steps before those that count: DDP lays out its buckets anew, PowerSGD begins in the third."""
+
+BYTES_A_VALUE = 24
+"""Memory of a server for every value: parameter, gradient, bucket and what the arms add."""
+
+TIMEOUT = timedelta(minutes=5)
+"""Time for one exchange."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a group of servers is to measure.
+
+    Attributes:
+        cases: The cases, all on one link with one number of servers.
+        results: File to which lines are appended.
+        seconds: Time for the rounds of one measurement.
+        most: Most rounds.
+        deadline: Unix time after which no case begins.
+        code: Hash of the code, noted in each line.
+    """
+
+    cases: list[Case]
+    results: Path
+    seconds: float
+    most: int
+    deadline: float
+    code: str
+
+    @classmethod
+    def read(cls, path: Path) -> Task:
+        """Read a task that :meth:`write` wrote."""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        cases = [Case(**case) for case in found["cases"]]
+        return cls(**{**found, "cases": cases, "results": Path(found["results"])})
+
+    def write(self, path: Path) -> None:
+        """Write all fields."""
+        cases = [case.row() for case in self.cases]
+        fields = {**vars(self), "cases": cases, "results": str(self.results)}
+        path.write_text(json.dumps(fields), encoding="utf-8")
+
+
+def step(model: DistributedDataParallel, loss: Callable[[], Any], after: Job) -> tuple[Job, Job]:
+    """Return a step that averages the gradients, and one that leaves them to each server.
+
+    Args:
+        model: The wrapped model.
+        loss: Forward pass.
+        after: What follows the backward pass.
+    """
+
+    def averaged() -> None:
+        model.zero_grad()
+        loss().backward()
+        after()
+
+    def local() -> None:
+        with model.no_sync():
+            averaged()
+
+    return averaged, local
+
+
+def train(case: Case, task: Task) -> tuple[dict[str, float], list[torch.Size]]:
+    """Time steps with and without exchange; return them and the shapes of the parameters."""
+    workload = network(case.gradient, batch=case.batch, seed=1 + dist.get_rank())
+    shapes = [parameter.shape for parameter in workload.module.parameters()]
+    # Statistics of batch normalisation are no gradients.
+    model = ARMS[case.arm].wrap(workload.module, case.servers, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    jobs = step(model, lambda: workload.loss(model(workload.batch)), optimizer.step)
+    turns = run(jobs, task)
+    return {
+        "rounds": len(turns.seconds[0]),
+        "step": statistics.median(turns.seconds[0]),
+        "local": statistics.median(turns.seconds[1]),
+        "exposed": median_difference(*turns.seconds),
+        "step_cpu": statistics.median(turns.cpu_seconds[0]),
+    }, shapes
+
+
+def communicate(case: Case, shapes: list[torch.Size], task: Task) -> dict[str, float | None]:
+    """Time and count the exchange alone, in steps that compute nothing."""
+    gradients = Gradients(shapes, seed=1 + dist.get_rank())
+    model = ARMS[case.arm].wrap(gradients, case.servers)
+    jobs = step(model, model, lambda: None)
+    with frames_per_byte(case) as frames:
+        turns = run(jobs, task)
+    most_sent = statistics.mean(turns.most_sent[0])
+    return {
+        "size": sum(shape.numel() for shape in shapes),
+        "alone_rounds": len(turns.seconds[0]),
+        "alone": median_difference(*turns.seconds),
+        "alone_cpu": median_difference(*turns.cpu_seconds),
+        "sent": statistics.mean(turns.sent[0]),
+        "frames": frames[0] * most_sent if frames else None,
+    }
+
+
+def run(jobs: tuple[Job, Job], task: Task) -> Turns:
+    """Warm up, then let both kinds of step take turns."""
+    for _ in range(WARM_UP):
+        jobs[0]()
+    jobs[1]()
+    return take_turns(jobs, seconds=task.seconds, most=task.most)
+
+
+@contextmanager
+def frames_per_byte(case: Case) -> Iterator[list[float]]:
+    """Append, after the block, the bytes of frames sent for a byte of a socket; not on loopback."""
+    ratio: list[float] = []
+    if case.gigabits is None:
+        yield ratio
+        return
+    frames = sent_through_cable()
+    with counted() as traffic:
+        yield ratio
+        dist.barrier()
+    ratio.append((sent_through_cable() - frames) / traffic.sent)
+
+
+def measure(case: Case, task: Task) -> dict[str, Any]:
+    """Measure one case; return its row."""
+    row: dict[str, Any] = {}
+    shapes = flat_shapes(case.values)
+    needed = case.servers * BYTES_A_VALUE * case.values
+    if needed > decided(available_memory()):
+        return {"skipped": f"needs {needed / 1e9:.0f} GB of memory"}
+    if case.batch:
+        row, shapes = train(case, task)
+        gc.collect()
+    row.update(communicate(case, shapes, task))
+    gc.collect()
+    return row
+
+
+def decided(value: float) -> float:
+    """Return what rank 0 found."""
+    tensor = torch.tensor(value, dtype=torch.float64)
+    dist.broadcast(tensor, 0)
+    return float(tensor)
+
+
+def available_memory() -> float:
+    """Return the bytes that can be allocated without swapping."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return float(line.split()[1]) * 1024
+    raise OSError("/proc/meminfo does not tell the available memory")
+
+
+def end_with_parent() -> None:
+    """End this process when the pipe to the one that started it closes."""
+
+    def watch() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Measure all cases of a task, as one of its servers."""
+    end_with_parent()
+    task = Task.read(Path(sys.argv[1]))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", timeout=TIMEOUT)
+    for case in task.cases:
+        if decided(time.time()) > task.deadline:
+            break
+        row = measure(case, task)
+        if dist.get_rank() == 0:
+            append(task.results, {**row, **case.row(), "code": task.code})
+    dist.destroy_process_group()
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Append a line that is on disk when this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main()

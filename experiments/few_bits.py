@@ -1,0 +1,352 @@
+"""What does it take to learn with two and four bits? Trainings paired by their seeds.
+
+    python -m experiments.few_bits data.root=FOLDER [--models llama resnet18] [--seeds 1 2 3]
+    python -m experiments.few_bits data.root=FOLDER --arms ring plain_2 decimal_feedback_2
+    python -m experiments.few_bits --quick data.root=FOLDER
+    python -m experiments.few_bits --collect
+
+The models, data and pairing of experiments.significance at reduced length: a small LLaMA learns
+WikiText-2 by bytes, and ResNet18 learns CIFAR-100, by exact averaging (ring) and through an ideal
+switch of 2, 4 and 8 bits, as it is (plain) and with the remedies of docs/few_bits.md: the whole sum
+sent back (decimal), error feedback, stochastic rounding, rotated blocks, clipped values (clip, with
+2 and 4 bits), norms and biases at more bits (fine), and several of them. THC is the peer that
+rotates, too. Started again, the command trains only what --runs lacks; results are of the seeds
+that an arm shares with ring. --quick takes two seeds of a few arms of the LLaMA: it shows the path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.common.options import (
+    absolute,
+    add_results,
+    add_runs,
+    command_parser,
+    parse_with_overrides,
+)
+from experiments.common.paired import Training, check_pairs, first_loss
+from experiments.common.record import save
+from experiments.common.runs import summaries
+from experiments.common.statistics import paired_difference
+from experiments.common.tables import RIGHT, Column, show
+from experiments.few_bits_plot import plot
+from experiments.significance import COMMON, train
+from experiments.significance import TRAININGS as WHOLE
+
+BASELINE = "ring"
+BITS = (2, 4, 8)
+
+STOCHASTIC = "optinc.quantization.rounding=stochastic"
+ROTATION = "optinc.quantization.rotation=hadamard"
+FEEDBACK = "optinc.quantization.error_feedback=true"
+DECIMAL = "optinc.downlink=decimal"
+FINE = "reducer=mixed_bits"
+CLIP = "optinc.quantization.clip={clip}"
+
+REMEDIES: Mapping[str, tuple[str, ...]] = {
+    "plain": (),
+    "decimal": (DECIMAL,),
+    "feedback": (FEEDBACK,),
+    "stochastic": (STOCHASTIC,),
+    "rotation": (ROTATION,),
+    "fine": (FINE,),
+    "clip": (CLIP,),
+    "decimal_feedback": (DECIMAL, FEEDBACK),
+    "decimal_stochastic": (DECIMAL, STOCHASTIC),
+    "decimal_rotation": (DECIMAL, ROTATION),
+    "decimal_feedback_rotation": (DECIMAL, FEEDBACK, ROTATION),
+    "decimal_feedback_fine": (DECIMAL, FEEDBACK, FINE),
+    "decimal_feedback_clip": (DECIMAL, FEEDBACK, CLIP),
+    "decimal_feedback_rotation_clip": (DECIMAL, FEEDBACK, ROTATION, CLIP),
+    "decimal_all": (DECIMAL, FEEDBACK, ROTATION, CLIP, FINE),
+}
+"""Overrides of every remedy. ``decimal_all`` has all but stochastic rounding, whose noise error
+feedback would have to make up for."""
+
+CLIPS = {2: 1.22, 4: 2.47}
+"""Root mean squares at which 3 and 15 evenly spaced values do best for normal values, by bits (Max,
+IRE Trans. Inf. Theory 6, 1960, p. 7); 255 values need no clipping."""
+
+TARGETS: Mapping[tuple[int, str], float] = {
+    (2, "val_loss"): 0.02,
+    (2, "val_acc"): 0.5,
+    (4, "val_loss"): 0.005,
+    (4, "val_acc"): 0.1,
+}
+"""How much worse than exact averaging an arm may be, by bits and metric, in the unit of results."""
+
+LENGTHS = {
+    "llama": ("trainer.max_steps=200", "trainer.val_check_interval=200"),
+    "resnet18": ("trainer.max_epochs=1", "trainer.limit_train_batches=100"),
+}
+QUICK = ("trainer.max_steps=24", "trainer.val_check_interval=24", "trainer.limit_val_batches=10")
+QUICK_ARMS = (BASELINE, "plain_2", "decimal_2", "decimal_feedback_2")
+
+TRAININGS: Mapping[str, Training] = {
+    name: replace(
+        training,
+        full=(*LENGTHS[name], "trainer.limit_val_batches=100"),
+        quick=QUICK,
+    )
+    for name, training in WHOLE.items()
+}
+
+
+def arms() -> dict[str, tuple[str, ...]]:
+    """Return the overrides of every arm, by its name: ``REMEDY_BITS``."""
+    found: dict[str, tuple[str, ...]] = {BASELINE: ("arm=ring",)}
+    for bits in BITS:
+        switch = ("arm=ideal_8", f"optinc.bits={bits}")
+        for remedy, settings in REMEDIES.items():
+            if CLIP in settings and bits not in CLIPS:
+                continue
+            told = [each.format(clip=CLIPS.get(bits)) for each in settings]
+            more = [f"reducer.fine.quantizer.bits={max(8, 2 * bits)}"] if FINE in settings else []
+            found[f"{remedy}_{bits}"] = (*switch, *told, *more)
+    for bits in (2, 4):
+        found[f"thc_{bits}"] = ("reducer=thc", f"reducer.bits={bits}")
+    return found
+
+
+ARMS = arms()
+
+
+def main() -> None:
+    """Train what is missing, seed by seed, and write ``few_bits*`` after every seed."""
+    parser = _parser()
+    arguments, overrides = parse_with_overrides(parser)
+    name = "few_bits_quick" if arguments.quick else "few_bits"
+    folder: Path = arguments.runs or absolute(f"runs/{name}")
+    models = arguments.models or (["llama"] if arguments.quick else list(TRAININGS))
+    chosen = arguments.arms or (QUICK_ARMS if arguments.quick else tuple(ARMS))
+    seeds = arguments.seeds or ((1, 2) if arguments.quick else (1, 2, 3))
+    command = _command(arguments, overrides)
+    for model in [] if arguments.collect else models:
+        for seed in seeds:
+            settings = run_settings(model, seed=seed, quick=arguments.quick, chosen=chosen)
+            train(folder / model, settings, overrides, jobs=arguments.jobs)
+            rows = gather(folder, models)
+            write(name, rows, seeds=seeds, folder=arguments.results, command=command)
+    table = write(
+        name, gather(folder, models), seeds=seeds, folder=arguments.results, command=command
+    )
+    if not table:
+        parser.error(f"a seed of {BASELINE} and of another arm is needed, and {folder} has none")
+    _show(table)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--models", nargs="+", choices=TRAININGS)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", help="default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 to 3, --quick 1 and 2")
+    parser.add_argument("--quick", action="store_true", help="two seeds of a few short runs")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="runs at a time, of one thread each (default: one a core)",
+    )
+    add_runs(parser, None, shown="runs/few_bits or runs/few_bits_quick")
+    add_results(parser)
+    parser.add_argument("--collect", action="store_true", help="train none")
+    return parser
+
+
+def _command(arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
+    """Return the command that repeats the study, wherever its runs and data lay."""
+    parts = ["python", "-m", "experiments.few_bits"]
+    parts += ["--quick"] if arguments.quick else []
+    for option in ("models", "arms", "seeds"):
+        given = getattr(arguments, option)
+        parts += [f"--{option}", *map(str, given)] if given else []
+    kept = [each for each in overrides if not each.startswith("data.root=")]
+    return shlex.join([*parts, *kept, "data.root=FOLDER"])
+
+
+def run_settings(
+    model: str, *, seed: int, quick: bool, chosen: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the overrides of one seed's runs, by the folder of each: ``ARM-SEED``."""
+    shared = TRAININGS[model].overrides(quick=quick)
+    return {f"{arm}-{seed}": [*shared, *COMMON, *ARMS[arm], f"seed={seed}"] for arm in chosen}
+
+
+def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for every finished run, by model, seed and arm.
+
+    Raises:
+        ConfigurationError: If arms of a seed did not start alike.
+    """
+    rows = []
+    order = list(ARMS)
+    for model in models:
+        of_model = [
+            _row(model, path, summary)
+            for path, summary in summaries(folder / model).items()
+            if path.name.rpartition("-")[0] in ARMS
+        ]
+        check_pairs(of_model, baseline=BASELINE)
+        rows += sorted(of_model, key=lambda row: (row["seed"], order.index(row["arm"])))
+    return rows
+
+
+def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    training = TRAININGS[model]
+    arm = folder.name.rpartition("-")[0]
+    sent, ring = summary["bytes_sent"], summary["bytes_ring"]
+    return {
+        "model": model,
+        "arm": arm,
+        "bits": int(arm.rpartition("_")[2]) if arm != BASELINE else 32,
+        "seed": summary["seed"],
+        "metric": training.metric,
+        "value": training.value(folder, summary),
+        "first_loss": first_loss(folder),
+        "steps": summary["steps"],
+        "quantization_error": summary["quantization_error"],
+        "bytes sent, ring = 1": sent / ring,
+        "seconds": summary["seconds"],
+        "reducer_seconds": summary["reducer_seconds"],
+    }
+
+
+def tabulate(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a row for every arm of every model that shares a seed with exact averaging.
+
+    ``difference`` is the arm's mean minus that of the baseline over the shared seeds; an interval
+    needs two of them. ``reached`` says whether the target of its bits holds: ``yes`` or ``no`` if
+    the whole interval does, or does not.
+    """
+    table = []
+    for model, training in TRAININGS.items():
+        values = {
+            (row["arm"], row["seed"]): row
+            for row in rows
+            if row["model"] == model and row["seed"] in seeds
+        }
+        for arm in (each for each in ARMS if each != BASELINE):
+            shared = [s for s in seeds if (arm, s) in values and (BASELINE, s) in values]
+            if shared:
+                pairs = [(values[arm, seed], values[BASELINE, seed]) for seed in shared]
+                table.append(_compared(model, training, arm, pairs))
+    return table
+
+
+def _compared(
+    model: str,
+    training: Training,
+    arm: str,
+    pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """Return the row of one arm: its runs, each with its partner."""
+    values = [float(run["value"]) for run, _ in pairs]
+    partners = [float(partner["value"]) for _, partner in pairs]
+    mean, other = sum(values) / len(pairs), sum(partners) / len(pairs)
+    found = paired_difference(values, partners) if len(pairs) > 1 else None
+    bits = int(pairs[0][0]["bits"])
+    target = TARGETS.get((bits, training.metric))
+    row: dict[str, Any] = {
+        "model": model,
+        "training": f"{training.title}, {pairs[0][0]['steps']} steps",
+        "unit": training.unit,
+        "better": training.better,
+        "arm": arm,
+        "bits": bits,
+        "seeds": len(pairs),
+        "mean": mean,
+        "mean of ring": other,
+        "difference": mean - other,
+        "low": found.low if found else None,
+        "high": found.high if found else None,
+        "target": target,
+        "reached": None,
+        "quantization error": sum(run["quantization_error"] for run, _ in pairs) / len(pairs),
+        "bytes sent, ring = 1": pairs[0][0]["bytes sent, ring = 1"],
+    }
+    if found and target is not None:
+        row["reached"] = reached(found.low, found.high, target=target, better=training.better)
+    return row
+
+
+def reached(low: float, high: float, *, target: float, better: int) -> str:
+    """Return whether an interval of a difference lies within a target.
+
+    Args:
+        low: Lower end of the interval.
+        high: Upper end.
+        target: How much worse the arm may be.
+        better: 1 where more is better, -1 where less is.
+
+    Returns:
+        ``yes``, ``no``, or ``open`` where the interval holds the target.
+    """
+    least, most = sorted((-better * low, -better * high))
+    if most <= target:
+        return "yes"
+    return "no" if least > target else "open"
+
+
+def write(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    seeds: Sequence[int],
+    folder: Path,
+    command: str,
+) -> list[dict[str, Any]]:
+    """Write ``NAME.csv``, ``NAME_runs.csv`` and ``NAME.png`` if there is something to compare.
+
+    Returns:
+        The rows of ``NAME.csv``.
+    """
+    table = tabulate(rows, seeds)
+    if not table:
+        return table
+    notes = (
+        "4 virtual servers, ideal switch; weights, batches and their order are those of the seed "
+        "in every arm. difference: mean of arm minus ring over the shared seeds. low and high: "
+        "95 % confidence interval by Student's t. reached: whether the interval lies within the "
+        "target. Short trainings of small models."
+    )
+    origin: dict[str, Any] = {"source": "", "command": command, "folder": folder}
+    save(name, title="Learning with few bits", rows=table, notes=notes, **origin)
+    save(f"{name}_runs", title="Runs of learning with few bits", rows=rows, **origin)
+    plot(table, folder / f"{name}.png")
+    return table
+
+
+def _show(table: Sequence[Mapping[str, Any]]) -> None:
+    for title in dict.fromkeys(row["training"] for row in table):
+        rows = [row for row in table if row["training"] == title]
+        show(
+            f"{title}: {rows[0]['unit']}",
+            [
+                Column("arm", "arm"),
+                Column("seeds", "seeds", "d"),
+                Column("mean", "mean", ".4f"),
+                Column("minus ring", "difference", "+.4f"),
+                Column("95 % interval", "interval", RIGHT),
+                Column("target", "target", "g"),
+                Column("reached", "reached", RIGHT),
+            ],
+            [
+                {
+                    **row,
+                    "interval": row["low"] and f"{row['low']:+.4f} to {row['high']:+.4f}",
+                }
+                for row in rows
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Plot of learning with few bits: a panel a model, a row an arm, worse to the right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {2: "#c23b5a", 4: "#0b6e99", 8: "#4d7c3a"}
+"""By bits."""
+
+
+def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Plot how much worse than exact averaging every arm is, with its interval and target.
+
+    Args:
+        table: Rows of ``few_bits.csv``.
+        path: File of the plot.
+    """
+    mpl.use("agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
+
+    titles = list(dict.fromkeys(row["training"] for row in table))
+    tallest = max(sum(row["training"] == title for row in table) for title in titles)
+    figure, panels = plt.subplots(
+        1,
+        len(titles),
+        figsize=(7 * len(titles), 2 + 0.25 * tallest),
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, title in zip(panels[0], titles, strict=True):
+        _panel(ax, [row for row in table if row["training"] == title])
+        ax.set_title(title, fontsize="medium")
+    for bits, colour in COLOURS.items():
+        panels[0][0].plot([], [], "o", color=colour, label=f"{bits} bits")
+    panels[0][0].barh([0], [0], color="#d8dee4", label="within the target of these bits")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
+    figure.suptitle("Few bits against exact averaging (mean of pairs, 95 % interval)")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _panel(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    sign = -rows[0]["better"]
+    for place, row in enumerate(rows):
+        colour = COLOURS[row["bits"]]
+        if row["target"] is not None:
+            width = 2 * row["target"]
+            ax.barh([place], [width], left=-row["target"], height=0.7, color="#d8dee4")
+        if row["low"] is not None:
+            ends = [sign * row["low"], sign * row["high"]]
+            ax.plot(ends, [place, place], color=colour, linewidth=2)
+        ax.plot([sign * row["difference"]], [place], "o", color=colour)
+    ax.axvline(0, color="#1d2329", linewidth=0.8)
+    ax.set_yticks(range(len(rows)), [f"{row['arm']} ({row['seeds']})" for row in rows])
+    ax.invert_yaxis()
+    ax.set_xscale("symlog", linthresh=max((row["target"] or 0.0) for row in rows) or 0.01)
+    ax.set_xlabel(f"worse than exact averaging by, {rows[0]['unit']} (seeds in brackets)")
+    ax.grid(axis="x", alpha=0.3)

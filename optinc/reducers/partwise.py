@@ -1,0 +1,187 @@
+"""Reducers that reduce some parameters while the gradients of others are not yet known."""
+
+# Shape suffixes: P gradient values, V values of a part.
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from optinc.reducers.base import Reducer
+from optinc.reducers.group import ServerGroup
+from optinc.reducers.wire.table import BlockTable, Place
+
+
+@dataclass(frozen=True)
+class Part:
+    """The gradients of some whole parameters of this server.
+
+    Attributes:
+        buffer_V: Float tensor [V] of unit stride, replaced by the result.
+        table: Where the parameters lie in the buffer and in the whole gradient.
+    """
+
+    buffer_V: Tensor
+    table: BlockTable
+
+
+class PartwiseReducer(Reducer):
+    """A reducer whose result for some parameters does not depend on the others.
+
+    One reduction of real servers is any number of :meth:`reduce_part`, equal on all servers, and
+    one :meth:`end`. Neither the parts nor their order change the result. On CUDA the parts run on
+    the current stream, and only :meth:`end` waits for them.
+    """
+
+    def __init__(self, *, servers: int) -> None:
+        super().__init__(servers=servers)
+        self._parts: list[Part] = []
+        self._tables: dict[int, BlockTable] = {}
+
+    @property
+    @abstractmethod
+    def by_parts(self) -> bool:
+        """Whether parts can be reduced with these settings; otherwise only whole gradients can."""
+
+    @abstractmethod
+    def table_of(self, places: Sequence[Place]) -> BlockTable:
+        """Return the table of a part with these parameters."""
+
+    @abstractmethod
+    def describe_exchange(self, servers: int) -> str:
+        """Say how many bytes real servers send a value, and how, in a line for the log."""
+
+    def lay_out(self, shapes: Sequence[torch.Size], names: Sequence[str] = ()) -> None:
+        """See :meth:`Reducer.lay_out`."""
+        super().lay_out(shapes, names)
+        self._tables.clear()
+
+    def reduce_part(self, part: Part, group: ServerGroup) -> None:
+        """Reduce a part in place; :meth:`end` may say that it is not usable.
+
+        Raises:
+            ConfigurationError: If the parts of this reduction need all gradients at once.
+        """
+        with self._clocked(group), torch.no_grad():
+            self._reduce_part(part, group)
+        self._parts.append(part)
+
+    def end(self, group: ServerGroup) -> None:
+        """End a reduction after its parts, on all servers together.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: On all servers.
+        """
+        parts, self._parts = self._parts, []
+        with self._clocked(group), torch.no_grad(), self._indexed():
+            self._end(parts, group)
+
+    def forget_parts(self) -> None:
+        """Forget the parts of a reduction that will not end."""
+        self._parts = []
+
+    @abstractmethod
+    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
+        """Reduce a part in place, without waiting for CUDA."""
+
+    @abstractmethod
+    def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
+        """Update :attr:`accounting` except its times, and raise what was found in the parts."""
+
+    def _reduce_whole(self, gradient_P: Tensor, group: ServerGroup) -> None:
+        """Reduce a gradient [P] with or without the padding of the layout, as one part."""
+        size = len(gradient_P)
+        if size not in self._tables:
+            self._tables[size] = self.table_of(self._places(size))
+        part = Part(gradient_P, self._tables[size])
+        self._reduce_part(part, group)
+        self._end([part], group)
+
+    def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
+        self._reduce_whole(gradient_P, group)
+
+    def _needs_padding(self, gradients: Tensor, out: Tensor) -> bool:
+        # Tables say where parameters lie; observers count on the padding.
+        real = gradients is out
+        return not (real and self.by_parts and self.observer is None)
+
+    def _places(self, size: int) -> list[Place]:
+        """Return the places of all parameters in a gradient of ``size`` values."""
+        if self.layout is None or not self.by_parts:
+            return [Place(0, 0, size)]
+        slices = self.layout.slices
+        sizes = [place.stop - place.start for place in slices]
+        starts = [place.start for place in slices]
+        if size != self.layout.size:
+            starts = [0, *accumulate(sizes)][:-1]
+        return [
+            Place(start, place.start, length)
+            for start, place, length in zip(starts, slices, sizes, strict=True)
+        ]
+
+    @contextmanager
+    def _clocked(self, group: ServerGroup) -> Iterator[None]:
+        """Account for the time and the collectives of a part; on CUDA for launching it."""
+        sent, waited = group.meter.bytes, group.meter.seconds
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.accounting.bytes_collectives += group.meter.bytes - sent
+            self.accounting.seconds_waiting += group.meter.seconds - waited
+            self.accounting.seconds += time.perf_counter() - start
+
+
+class GroupwiseReducer(PartwiseReducer):
+    """A reducer that also reduces virtual servers block by block, so that [N, P] need not exist.
+
+    One reduction is any number of :meth:`reduce_rows` and one :meth:`end_rows`.
+    """
+
+    @property
+    @abstractmethod
+    def by_groups(self) -> bool:
+        """Whether groups of blocks can be reduced with these settings."""
+
+    def reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        """Reduce some blocks of virtual servers; :meth:`end_rows` ends the reduction.
+
+        Args:
+            rows_NG: Float tensor [N, G], whole blocks, with the padding of the layout.
+            out_G: Float tensor [G] of the same dtype, written; may be a row of ``rows_NG``.
+            first: Position of their first value in the whole gradient.
+        """
+        began = time.perf_counter()
+        with torch.no_grad():
+            self._reduce_rows(rows_NG, out_G, first=first)
+        self.accounting.seconds += time.perf_counter() - began
+
+    def end_rows(self) -> None:
+        """End a reduction of virtual servers after all its blocks.
+
+        Raises:
+            NonFiniteGradientError, SkipStep: See :meth:`Reducer.forward`.
+        """
+        with self._indexed():
+            self._end_rows()
+        self.accounting.measured += 1
+
+    @abstractmethod
+    def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
+        """Reduce some blocks of virtual servers."""
+
+    @abstractmethod
+    def _end_rows(self) -> None:
+        """Update :attr:`accounting` except its times, and raise what was found in the blocks."""
+
+
+def sizes_of(parts: Sequence[Part]) -> tuple[int, int]:
+    """Return the values and the blocks of all parts."""
+    return sum(part.table.values for part in parts), sum(part.table.blocks for part in parts)

@@ -1,0 +1,1 @@
+"""What servers do to their gradients before they are quantised, and undo after the switch."""

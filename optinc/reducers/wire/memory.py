@@ -1,0 +1,27 @@
+"""Memory for codes, kept from part to part."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+
+class Memory:
+    """Buffers of bytes by name, each as large as the largest that was asked for.
+
+    Allocating fresh pages of this size takes as long as the kernel that fills them.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Return a uint8 tensor of a shape; it shares memory with earlier ones of this name."""
+        kept, size = self._kept.get(name), prod(shape)
+        if kept is None or len(kept) < size or kept.device != device:
+            # The old one goes first.
+            self._kept.pop(name, None)
+            kept = self._kept[name] = torch.empty(size, dtype=torch.uint8, device=device)
+        return kept[:size].view(shape)

@@ -1,0 +1,133 @@
+"""Bookkeeping of ``benchmarks.wire``: cases that are left, and what the table derives."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.arms import ARMS, OPTINC_8, TORCH
+from benchmarks.wire import __main__ as wire
+from benchmarks.wire.cases import Case, all_cases, quick_cases, selected
+from benchmarks.wire.table import derived, draw, read_rows, rows_of
+from benchmarks.wire.worker import Task, append
+from optinc.errors import ConfigurationError
+
+MEASURED = {
+    "size": 1_000_000,
+    "step": 0.5,
+    "local": 0.3,
+    "exposed": 0.002,
+    "alone": 0.008,
+    "alone_cpu": 0.001,
+    "sent": 6_000_000,
+    "frames": 6_250_000,
+}
+
+
+def network_case(arm: str, **changed: Any) -> Case:
+    return Case(**{"link": "1", "servers": 4, "gradient": "mlp", "arm": arm, "batch": 8} | changed)
+
+
+def test_bandwidths_are_those_of_nccl_tests() -> None:
+    row = derived(network_case(TORCH), {network_case(TORCH): MEASURED})
+    assert row["algbw"] == pytest.approx(0.5)  # 4 MB in 8 ms
+    assert row["busbw"] == pytest.approx(0.75)  # times 2 (4 - 1) / 4
+    assert row["per_value"] == 6
+    assert row["hidden"] == pytest.approx(0.75)  # 2 of 8 ms lengthen the step
+    assert row["link_seconds"] == pytest.approx(0.05)  # 50 Mb at 1 Gb/s
+
+
+def test_speed_is_that_of_steps_where_something_is_trained_and_else_of_the_exchange() -> None:
+    ours, torchs = network_case(OPTINC_8), network_case(TORCH)
+    found = {torchs: {**MEASURED, "step": 1.5}, ours: MEASURED}
+    assert derived(ours, found)["faster"] == pytest.approx(3)
+    flat, torchs = (network_case(arm, batch=0, values=10**6) for arm in (OPTINC_8, TORCH))
+    found = {torchs: {**MEASURED, "alone": 0.016}, flat: MEASURED}
+    assert derived(flat, found)["faster"] == pytest.approx(2)
+    assert "hidden" not in derived(flat, found)
+
+
+def test_failures_stay_in_the_table(tmp_path: Path) -> None:
+    case = network_case(OPTINC_8)
+    rows = rows_of([case, network_case(TORCH)], {case: {"failed": "server 1 ended"}})
+    assert [(row["arm"], row["note"]) for row in rows] == [(OPTINC_8, "server 1 ended")]
+    draw([*rows, derived(network_case(TORCH), {network_case(TORCH): MEASURED})], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_cases_are_told_apart_and_selected_by_name() -> None:
+    cases = list(all_cases(links=["1", "10", "loopback"], servers=[2, 4, 8]))
+    assert len({case.name for case in cases}) == len(cases) == 9 * len(ARMS) * 10
+    chosen = selected(iter(cases), "^1 Gb/s, 4 servers, resnet50, optinc 8")
+    assert [case.name for case in chosen] == ["1 Gb/s, 4 servers, resnet50, optinc 8 bits"]
+    quick = list(quick_cases(["1", "10", "loopback"]))
+    assert {case.arm for case in quick} == set(ARMS)
+    assert {case.link for case in quick_cases(["loopback"])} == {"loopback"}
+
+
+def test_tasks_survive_writing(tmp_path: Path) -> None:
+    task = Task([network_case(TORCH)], tmp_path / "lines", 1.0, 20, math.inf, "abc")
+    task.write(tmp_path / "task.json")
+    assert Task.read(tmp_path / "task.json") == task
+
+
+def test_what_has_been_measured_is_not_measured_again_and_failures_are_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "lines.jsonl"
+    names = list(ARMS)
+    cases = [network_case(arm) for arm in names[:4]]
+    append(lines, {**cases[0].row(), "code": "now", **MEASURED})
+    append(lines, {**cases[1].row(), "code": "before", **MEASURED})
+    served: list[list[str]] = []
+
+    def serve(task: Task) -> str | None:
+        """Servers of which one always ends in the third case."""
+        served.append([case.arm for case in task.cases])
+        for case in task.cases:
+            if case == cases[2]:
+                return "server 0 ended"
+            append(lines, {**case.row(), "code": "now", **MEASURED})
+        return None
+
+    monkeypatch.setattr(wire, "serve", serve)
+    wire.measure(cases, lines, code="now", seconds=1, deadline=math.inf)
+    assert served == [names[1:4], names[3:4]]
+    wire.measure(cases, lines, code="now", seconds=1, deadline=math.inf)
+    assert served[2:] == [[names[2]]]
+    found = read_rows(lines, "now")
+    assert [case in found for case in cases] == [True] * 4
+    assert found[cases[2]]["failed"] == "server 0 ended"
+    assert [json.loads(line)["arm"] for line in lines.read_text().splitlines()].count(names[1]) == 2
+
+
+def test_no_case_begins_after_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wire, "serve", lambda task: pytest.fail(f"served {task}"))
+    wire.measure([network_case(TORCH)], tmp_path / "none", code="now", seconds=1, deadline=0)
+    assert "1 cases are left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("link", ["fast", "-1", "0"])
+def test_a_wrong_link_is_one_clear_error(link: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--links must be Gb/s .*got {link}"):
+        wire.parse([f"--links={link}"])
+
+
+def test_ctrl_c_is_no_error_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wire, "run", stop)
+    monkeypatch.setattr("sys.argv", ["wire", "--quick"])
+    with pytest.raises(SystemExit) as ended:
+        wire.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped; run the same command again to go on\n"
