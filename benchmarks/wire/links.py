@@ -20,9 +20,8 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
 
 from optinc.errors import ConfigurationError
 
@@ -132,6 +131,7 @@ def _namespace() -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,
         # Ctrl-C reaches this process only.
         start_new_session=True,
     )
@@ -139,7 +139,8 @@ def _namespace() -> Iterator[subprocess.Popen[bytes]]:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        _write(process.stdin, b"ready\n")
+        with suppress(BrokenPipeError):  # it has ended, and says why
+            process.stdin.write(b"ready\n")
         if process.stdout.readline() != b"ready\n":
             raise _RefusedError(process.stderr.read().decode().strip())
         try:
@@ -147,14 +148,6 @@ def _namespace() -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.stdin.close()
             process.wait()
-
-
-def _write(pipe: IO[bytes], text: bytes) -> None:
-    try:
-        pipe.write(text)
-        pipe.flush()
-    except BrokenPipeError:
-        pass  # the process has ended; its output says why
 
 
 def _inside(holder: subprocess.Popen[bytes]) -> tuple[str, ...]:

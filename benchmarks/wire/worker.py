@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.arms import ARMS
@@ -200,14 +201,37 @@ def main() -> None:
     end_with_parent()
     task = Task.read(Path(sys.argv[1]))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=TIMEOUT)
-    for case in task.cases:
-        if decided(time.time()) > task.deadline:
+    rank, servers = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(*address, servers, is_master=rank == 0, timeout=TIMEOUT)
+    for number, case in enumerate(task.cases):
+        # Anew for each: what a case leaves behind, groups of its own and their threads, ends.
+        dist.init_process_group(
+            "gloo",
+            store=PrefixStore(str(number), store),
+            rank=rank,
+            world_size=servers,
+            timeout=TIMEOUT,
+        )
+        late = decided(time.time()) > task.deadline
+        if not late:
+            row = measure(case, task)
+            if rank == 0:
+                append(task.results, {**row, **case.row(), "code": task.code})
+        # Nobody leaves while another is still there.
+        dist.barrier()
+        dist.destroy_process_group()
+        gc.collect()
+        if late:
             break
-        row = measure(case, task)
-        if dist.get_rank() == 0:
-            append(task.results, {**row, **case.row(), "code": task.code})
-    dist.destroy_process_group()
+    _leave(store, rank, servers)
+
+
+def _leave(store: Store, rank: int, servers: int) -> None:
+    """End; rank 0, whose store the others use, last."""
+    store.add("left", 1)
+    while rank == 0 and store.add("left", 0) < servers:
+        time.sleep(0.01)
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

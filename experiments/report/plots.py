@@ -155,7 +155,12 @@ def repeated(
 
 
 def intervals(
-    rows: Sequence[Interval], colours: Mapping[str, str], *, x: str, reverse: bool = False
+    rows: Sequence[Interval],
+    colours: Mapping[str, str],
+    *,
+    x: str,
+    reverse: bool = False,
+    grey: str = "too small for this test to see",
 ) -> Any:
     """Return one row for each interval, the first on top, beside a line at zero.
 
@@ -164,10 +169,11 @@ def intervals(
         colours: Colours by group.
         x: Title of the axis of values.
         reverse: Let larger values lie to the left.
+        grey: Name of what ``unseen`` is.
     """
     figure = go.Figure()
     figure.add_bar(
-        name="too small for this test to see",
+        name=grey,
         y=[row.name for row in rows],
         x=[2 * row.unseen for row in rows],
         base=[-row.unseen for row in rows],

@@ -10,6 +10,7 @@ from experiments.report import plots
 from experiments.report.buildable import buildable
 from experiments.report.cascade import cascade
 from experiments.report.content import Missing, Plot, Section, absent, paired
+from experiments.report.few_bits import few_bits
 from experiments.report.fig6 import fig6
 from experiments.report.fig7a import fig7a
 from experiments.report.fig7b import fig7b
@@ -34,7 +35,7 @@ def sections(folder: Path) -> Iterator[Section]:
     yield from fig7a(folder)
     yield fig7b(folder)
     yield cascade(folder)
-    studies = (noise, rounding, search, nonidealities, link_budget, crossbar, buildable)
+    studies = (noise, rounding, few_bits, search, nonidealities, link_budget, crossbar, buildable)
     for study in studies:
         yield study(folder)
 

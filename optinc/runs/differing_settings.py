@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from optinc.runs.finished_runs import FinishedRun
@@ -95,7 +97,8 @@ def training_settings(cfg: DictConfig) -> dict[str, Any]:
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the settings of a training that differ, as ``name=value (before: value)``.
 
-    A value that repeats another one is not named, nor what belongs to one of two classes only.
+    A value that repeats another one is not named, nor what belongs to one of two classes only. An
+    argument that a run of another version lacks had its default there.
 
     Args:
         before: :func:`training_settings` of the run that is continued.
@@ -107,13 +110,24 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         of_both = owner in now and _text(now[owner]) == _text(before.get(owner))
         if not of_both and (name not in now or name not in before):
             continue
-        change = _text(now.get(name, "-")), _text(before.get(name, "-"))
+        default = "-" if name in now and name in before else _default(now[owner], name)
+        change = _text(now.get(name, default)), _text(before.get(name, default))
         if change[0] != change[1]:
             changes[change] = min(changes.get(change, name), name, key=len)
     return [
         f"{name.removesuffix('._target_')}={new} (before: {old})"
         for (new, old), name in changes.items()
     ]
+
+
+def _default(owner: str, name: str) -> Any:
+    """Return the default of the setting ``name``, an argument of a class; ``-`` if it has none."""
+    try:
+        parameters = inspect.signature(get_object(owner)).parameters
+    except (ImportError, ValueError, TypeError):
+        return "-"
+    parameter = parameters.get(name.rpartition(".")[2])
+    return "-" if parameter is None or parameter.default is parameter.empty else parameter.default
 
 
 def _flatten(node: Any, path: str = "") -> dict[str, Any]:

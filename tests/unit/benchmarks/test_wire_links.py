@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -133,6 +134,17 @@ def test_nothing_is_left_of_a_benchmark_that_ends_early(number: signal.Signals) 
 def test_a_machine_that_refuses_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "PROGRAMS", ("unshare", "no-such-program"))
     expected = r"links of 1 Gb/s need .* \(no program no-such-program\): run as root, .*loopback"
+    with pytest.raises(ConfigurationError, match=expected), star(2, gigabits=1):
+        pass
+
+
+def test_what_unshare_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in its place that refuses as it does without rights."""
+    program = tmp_path / "unshare"
+    program.write_text("#!/bin/sh\necho unshare failed: Operation not permitted >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    expected = r"\(unshare failed: Operation not permitted\)"
     with pytest.raises(ConfigurationError, match=expected), star(2, gigabits=1):
         pass
 

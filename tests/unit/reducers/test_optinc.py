@@ -17,11 +17,13 @@ from optinc.errors import (
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.reducers import blocks as blocks_module
+from optinc.reducers.measures.signal_terms import switch_terms
 from optinc.reducers.optinc import OptINCReducer
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Downlink, make_scenario
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
+from tests.unit.reducers.kernel_cases import table_switch
 
 
 def ideal_reducer(
@@ -246,6 +248,22 @@ def test_traffic_is_that_of_fig_6_and_scales_are_counted() -> None:
     accounting = reducer.accounting
     assert accounting.bytes_optinc / (256 * 100 * 2) == pytest.approx(1 + 2 / 256)
     assert accounting.bytes_ring_same_bits / accounting.bytes_optinc == pytest.approx(1.5)
+
+
+def test_wrong_symbols_of_a_whole_sum_are_counted_up_to_the_last() -> None:
+    scenario = make_scenario(
+        bits=4, servers=4, onn_inputs="auto", rounding="floor", downlink="decimal"
+    )
+    # A wrong entry is one step of the sum too large, so that its last symbol is wrong.
+    switch = table_switch(scenario, wrong_share=0.3, seed=0)
+    reducer = OptINCReducer(quantizer=BlockQuantizer(bits=4), switch=switch)
+    rows = gradients(4, 3000)
+    assert reducer.symbols == 3
+    terms = torch.cat([switch_terms(s, symbols=3) for s in reducer.replay(rows)], 1).sum(1)
+    reducer(rows)
+    wrong = reducer.accounting.onn_errors
+    assert terms.tolist()[:2] == [3000, wrong]
+    assert 0 < terms[2] < terms[3] < terms[4] == wrong
 
 
 def test_what_comes_back_is_counted_apart() -> None:

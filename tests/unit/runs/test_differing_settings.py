@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from optinc.runs.differing_settings import differing_settings, labels
+from optinc.runs.differing_settings import changed_settings, differing_settings, labels
 from optinc.runs.finished_runs import FinishedRun
 from optinc.runs.stored_configuration import StoredConfiguration
 
@@ -87,3 +87,14 @@ def test_another_class_or_value_in_place_of_a_reference_tells_runs_apart() -> No
     found = differing_settings([run("r", choices={}, config=value) for value in (before, after)])
     assert found[0] == {"switch": "IdealSwitch", "optimizer": "torch.optim.SGD", "x": "${y}"}
     assert found[1] == {"switch": "TableSwitch", "optimizer": "torch.optim.AdamW", "x": "3"}
+
+
+def test_an_argument_that_an_older_version_lacks_had_its_default() -> None:
+    older = {"scenario._target_": "optinc.signal.scenario.make_scenario", "scenario.bits": 8}
+    newer = older | {"scenario.downlink": "quantised"}
+    assert changed_settings(older, newer) == changed_settings(newer, older) == []
+    decimal = older | {"scenario.downlink": "decimal"}
+    assert changed_settings(older, decimal) == ["scenario.downlink=decimal (before: quantised)"]
+    # One without a default cannot have been left out.
+    given = older | {"scenario.servers": 4}
+    assert changed_settings(older, given) == ["scenario.servers=4 (before: -)"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import peak_extra_bytes
 from optinc.errors import NonFiniteGradientError
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.partwise import PartwiseReducer
@@ -147,3 +148,34 @@ def test_large_gradients_come_in_groups_where_the_reducer_allows_it(
     assert isinstance(reducer, OptINCReducer)
     flat = OptINCReducer(quantizer=BlockQuantizer(bits=8, blocks="flat"), switch=reducer.switch)
     assert not groups_are_possible(layout, flat)
+
+
+def test_a_model_in_bfloat16_takes_two_bytes_a_server_and_the_rows_of_a_group() -> None:
+    net = nn.Linear(2000, 2000, bias=False, dtype=torch.bfloat16)
+    values = net.weight.numel()
+    layout = FlatParameters(net, alignment=256)
+    reducer = OptINCReducer(
+        quantizer=BlockQuantizer(bits=8), switch=outcomes_plan(bits=8, noisy_share=0.4).switch
+    )
+    reducer.lay_out([net.weight.shape])
+
+    def reduce() -> Groups:
+        gradients = Groups(layout, servers=SERVERS, alignment=256)
+        gradients.begin()
+        for server in range(SERVERS):
+            net.weight.grad = torch.full_like(net.weight, float(server))
+            gradients.take(server)
+        held = [each for row in gradients._gradients for each in row if each is not None]
+        assert sum(each.nbytes for each in held) == 2 * SERVERS * values
+        gradients.reduce(reducer)
+        return gradients
+
+    # Compiles the kernels.
+    reduce()
+    net.weight.grad = None
+    extra = peak_extra_bytes(reduce)
+    if extra is not None:
+        # Beside the gradients the result, and rows of half a megabyte.
+        assert extra < (2 * SERVERS + 2) * values + 4e6
+    assert net.weight.grad is not None
+    assert net.weight.grad.dtype == torch.bfloat16

@@ -91,6 +91,28 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
             r"serves another scenario .*rounding=half_even.* requested .*downlink=decimal",
         ),
         (["optinc.quantization.nonfinite=ignore"], "optinc.quantization.nonfinite must be"),
+        (["optinc.quantization.rounding=up"], r"half_up \| half_even \| stochastic, got 'up'"),
+        (["optinc.rounding=stochastic"], r"optinc.rounding must be floor \| half_up \| half_even"),
+        (["optinc.quantization.rotation=qr"], r"rotation must be none \| hadamard, got 'qr'"),
+        (["optinc.quantization.clip=0"], "optinc.quantization.clip must be null or above 0"),
+        (
+            ["optinc.quantization.rotation=hadamard", "optinc.quantization.block_size=100"],
+            "needs optinc.quantization.block_size to be a power of two",
+        ),
+        (
+            ["optinc.quantization.error_feedback=true", "reducer=int8_blocks"],
+            "error_feedback=True is read by .* mixed_bits, not by reducer=int8_blocks",
+        ),
+        (["optinc.quantization.clip=1.2", "reducer=ring"], "clip=1.2 is read by reducer=optinc"),
+        (
+            ["optinc.quantization.rounding=stochastic", "reducer=thc"],
+            "rounding=stochastic is read by reducer=optinc, mixed_bits and int8_blocks",
+        ),
+        (["reducer=thc", "reducer.bits=9"], "reducer.bits must be 1 to 8, got 9"),
+        (
+            ["reducer=mixed_bits", "optinc/fidelity=ideal", "reducer.fine.quantizer.bits=8"],
+            "reducer.fine.quantizer.bits must be more than optinc.bits=8, got 8",
+        ),
         (["optinc.servers=5"], r"python run.py task=train_onn optinc.bits=8 optinc.servers=5"),
         (
             ["task=train_onn", "optinc.bits=16", "optinc.servers=16", "optinc/mesh=small"],

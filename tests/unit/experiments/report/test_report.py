@@ -16,7 +16,7 @@ from experiments.report.sections import sections
 
 KEYS = [
     *("table1", "table2", "fig6", "significance", "fig7a_resnet50", "fig7a_llama", "fig7b"),
-    *("cascade", "noise", "rounding", "search", "nonidealities", "link_budget"),
+    *("cascade", "noise", "rounding", "few_bits", "search", "nonidealities", "link_budget"),
     *("crossbar", "buildable"),
 ]
 

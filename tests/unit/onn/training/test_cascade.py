@@ -14,16 +14,17 @@ from optinc.onn.evaluation import Evaluation
 from optinc.onn.training import cascade as cascade_module
 from optinc.onn.training.cascade import CascadeBatches, CascadeTraining
 from optinc.onn.training.losses import MarginLoss
+from optinc.signal.tree import Tree
 from tests.cascades import tree_of
 
 TREE = tree_of(bits=2, servers=4, fan_in=2)
 
 
-def module_of(**settings: Any) -> CascadeTraining:
-    networks = [construct(level) for level in TREE.levels]
+def module_of(tree: Tree = TREE, **settings: Any) -> CascadeTraining:
+    networks = [construct(level) for level in tree.levels]
     designs = [
         ONNDesign.of_network(network, level)
-        for network, level in zip(networks, TREE.levels, strict=True)
+        for network, level in zip(networks, tree.levels, strict=True)
     ]
     defaults: dict[str, Any] = {
         "optimizer": "adam",
@@ -39,7 +40,7 @@ def module_of(**settings: Any) -> CascadeTraining:
         "seed": 0,
     }
     return CascadeTraining(
-        tree=TREE,
+        tree=tree,
         networks=networks,
         designs=designs,
         loss=MarginLoss(tolerance=0.1),
@@ -88,6 +89,18 @@ def test_a_cascade_that_is_right_stops_at_once() -> None:
     assert module.cascade_evaluation is not None
     assert module.cascade_evaluation.wrong_inputs == 0
     assert [level.wrong_inputs for level in module.evaluations] == [0, 0]
+
+
+def test_a_cascade_learns_to_send_the_whole_sum_back() -> None:
+    tree = tree_of(bits=2, servers=4, fan_in=2, downlink="decimal")
+    module = module_of(tree, max_epochs=200, learning_rate=2e-2, min_margin=0.05, epoch_batches=8)
+    with torch.no_grad():
+        module.networks[-1].linears[-1].bias[-1] += 0.6
+    module.evaluate(samples=100, seed=0)
+    assert module.cascade_evaluation is not None
+    assert module.cascade_evaluation.wrong_inputs > 0
+    fit(module, epochs=200)
+    assert module.cascade_evaluation.wrong_inputs == 0
 
 
 def test_levels_below_the_first_one_are_frozen() -> None:
