@@ -452,6 +452,16 @@ def add_index(value_T: Floats, index_T: Integers, zero: np.int32, tables: Tables
 
 
 @joined
+def invertible(bits: np.int32, numbers: Numbers) -> bool:
+    """Return whether :func:`quotient` by a scale leads to the codes that division leads to.
+
+    Residuals of values below 2^-18 of the scale may underflow, but their code is that of 0 all the
+    same, unless the servers round down.
+    """
+    return numbers.rounding == HALF_EVEN and LEAST_INVERTIBLE <= bits < MOST_INVERTIBLE
+
+
+@joined
 def divisor(bits: np.int32, scale: np.float32) -> np.float32:
     """Return the divisor of a block: its scale, or infinity, which gives 0, if that is unusable."""
     return scale if np.int32(0) < bits < INFINITE else INFINITY
@@ -566,9 +576,7 @@ def sum_servers(
     indexed = numbers.path != INTEGER
     if indexed:
         index_T[:] = 0
-    # Residuals of values below 2^-18 of the scale may underflow, but their code is that of 0 all
-    # the same, unless the servers round down.
-    exact = numbers.rounding == HALF_EVEN and LEAST_INVERTIBLE <= bits < MOST_INVERTIBLE
+    exact = invertible(bits, numbers)
     by_four = exact and (not indexed or len(tables.steps) == INDEXED)
     together = servers // TOGETHER * TOGETHER if by_four else 0
     for n in range(0, together, TOGETHER):
@@ -751,21 +759,66 @@ def reduce(
         )
 
 
-@part
+@joined
+def load_parts(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> int:
+    """Unpack the whole groups of 2 or 4 bits, in loops that vectorise; return their number."""
+    groups = len(codes_T) // GROUP
+    if bits == 4:
+        bytes_T = packed[slot // 2 : slot // 2 + 2 * groups]
+        for i in range(2 * groups):
+            byte = np.int32(bytes_T[i])
+            codes_T[2 * i] = np.float32(byte & np.int32(15))
+            codes_T[2 * i + 1] = np.float32(byte >> np.int32(4))
+        return groups
+    if bits == 2:
+        bytes_T = packed[slot // 4 : slot // 4 + groups]
+        for i in range(groups):
+            byte = np.int32(bytes_T[i])
+            codes_T[4 * i] = np.float32(byte & np.int32(3))
+            codes_T[4 * i + 1] = np.float32((byte >> np.int32(2)) & np.int32(3))
+            codes_T[4 * i + 2] = np.float32((byte >> np.int32(4)) & np.int32(3))
+            codes_T[4 * i + 3] = np.float32(byte >> np.int32(6))
+        return groups
+    return 0
+
+
+@joined
+def store_parts(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> int:
+    """Pack the whole groups of 2 or 4 bits, in loops that vectorise; return their number."""
+    groups = len(codes_T) // GROUP
+    if bits == 4:
+        bytes_T = packed[slot // 2 : slot // 2 + 2 * groups]
+        for i in range(2 * groups):
+            byte = codes_T[2 * i] + np.float32(16) * codes_T[2 * i + 1]
+            bytes_T[i] = np.uint8(np.int32(byte))
+        return groups
+    if bits == 2:
+        bytes_T = packed[slot // 4 : slot // 4 + groups]
+        for i in range(groups):
+            low = codes_T[4 * i] + np.float32(4) * codes_T[4 * i + 1]
+            high = codes_T[4 * i + 2] + np.float32(4) * codes_T[4 * i + 3]
+            bytes_T[i] = np.uint8(np.int32(low + np.float32(16) * high))
+        return groups
+    return 0
+
+
+@joined
 def load_codes(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> None:
     """Unpack the codes from ``slot`` on, the first of a group."""
     length = len(codes_T)
     if bits == 8:
+        bytes_T = packed[slot : slot + length]
         for i in range(length):
-            codes_T[i] = np.float32(packed[slot + i])
+            codes_T[i] = np.float32(bytes_T[i])
     elif bits == 16:
-        words = packed.view(np.uint16)
+        words_T = packed.view(np.uint16)[slot : slot + length]
         for i in range(length):
-            codes_T[i] = np.float32(words[slot + i])
+            codes_T[i] = np.float32(words_T[i])
     else:
+        whole = load_parts(packed, slot, codes_T, bits)
         size, pair, mask = bits // 2, 2 * bits, np.uint64((1 << bits) - 1)
         first = slot // GROUP * size
-        for group in range(-(-length // GROUP)):
+        for group in range(whole, -(-length // GROUP)):
             # Four codes may have more than 64 bits, a pair has not.
             low, high = np.uint64(0), np.uint64(0)
             for k in range(size):
@@ -781,24 +834,26 @@ def load_codes(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> None:
                 codes_T[group * GROUP + j] = np.float32(code)
 
 
-@part
+@joined
 def store_codes(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> None:
     """Pack codes from ``slot`` on, the first of a group; what fills up the last group is 0."""
     length = len(codes_T)
     filled = -(-length // GROUP) * GROUP
     if bits == 8:
+        bytes_T = packed[slot : slot + filled]
         for i in range(length):
-            packed[slot + i] = np.uint8(codes_T[i])
-        packed[slot + length : slot + filled] = np.uint8(0)
+            bytes_T[i] = np.uint8(np.int32(codes_T[i]))
+        bytes_T[length:] = np.uint8(0)
     elif bits == 16:
-        words = packed.view(np.uint16)
+        words_T = packed.view(np.uint16)[slot : slot + filled]
         for i in range(length):
-            words[slot + i] = np.uint16(codes_T[i])
-        words[slot + length : slot + filled] = np.uint16(0)
+            words_T[i] = np.uint16(np.int32(codes_T[i]))
+        words_T[length:] = np.uint16(0)
     else:
+        whole = store_parts(codes_T, packed, slot, bits)
         size, pair = bits // 2, 2 * bits
         first = slot // GROUP * size
-        for group in range(filled // GROUP):
+        for group in range(whole, filled // GROUP):
             low, high = np.uint64(0), np.uint64(0)
             for j in range(min(GROUP, length - group * GROUP)):
                 code = np.uint64(codes_T[group * GROUP + j]) << np.uint64(bits * (j % 2))
@@ -814,6 +869,12 @@ def store_codes(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> None:
                 packed[first + group * size + k] = np.uint8(byte)
 
 
+@joined
+def largest_of(bits_V: Integers, start: int, length: int) -> np.int32:
+    """Return the bit pattern of the largest magnitude of a block."""
+    return largest_bits(bits_V[start : start + length])
+
+
 @compiled
 def scale_bits(
     bits_V: Integers,
@@ -825,8 +886,35 @@ def scale_bits(
 ) -> None:
     """Write the bit pattern of the largest magnitude of blocks ``first`` to ``last``."""
     for block in range(first, last):
-        start = starts_B[block]
-        out_B[block] = largest_bits(bits_V[start : start + lengths_B[block]])
+        out_B[block] = largest_of(bits_V, starts_B[block], lengths_B[block])
+
+
+@joined
+def pack_block(
+    values_P: Floats,
+    bits: np.int32,
+    scale: np.float32,
+    packed_G: Bytes,
+    group: int,
+    numbers: Numbers,
+    scratch_T: Floats,
+) -> None:
+    """Write the codes of one block, from ``group`` on."""
+    by, qmax, zero = divisor(bits, scale), numbers.qmax, np.float32(numbers.zero)
+    inverse = ONE / by
+    for begin in range(0, len(values_P), TILE):
+        row_T = values_P[begin : begin + TILE]
+        value_T = scratch_T[: len(row_T)]
+        if invertible(bits, numbers):
+            for i in range(len(row_T)):
+                value_T[i] = nearest(quotient(row_T[i], by, inverse) * qmax) + zero
+        else:
+            for i in range(len(row_T)):
+                value_T[i] = row_T[i] / by if bits < INFINITE else ZERO
+            scale_and_round(value_T, qmax, numbers.rounding)
+            for i in range(len(row_T)):
+                value_T[i] += zero
+        store_codes(value_T, packed_G, group * GROUP + begin, numbers.bits)
 
 
 @compiled
@@ -844,20 +932,17 @@ def pack(
     """Write the codes of blocks ``first`` to ``last``, as one server sends them."""
     scales_B = scale_bits_B.view(np.float32)
     scratch_T = np.empty(min(numbers.block_size, TILE), np.float32)
-    zero = np.float32(numbers.zero)
     for block in range(first, last):
-        by = divisor(scale_bits_B[block], scales_B[block])
-        finite = scale_bits_B[block] < INFINITE
-        for begin in range(0, lengths_B[block], TILE):
-            start = starts_B[block] + begin
-            row_T = values_V[start : start + min(TILE, lengths_B[block] - begin)]
-            value_T = scratch_T[: len(row_T)]
-            for i in range(len(row_T)):
-                value_T[i] = row_T[i] / by if finite else ZERO
-            scale_and_round(value_T, numbers.qmax, numbers.rounding)
-            for i in range(len(row_T)):
-                value_T[i] += zero
-            store_codes(value_T, packed_G, groups_B[block] * GROUP + begin, numbers.bits)
+        start = starts_B[block]
+        pack_block(
+            values_V[start : start + lengths_B[block]],
+            scale_bits_B[block],
+            scales_B[block],
+            packed_G,
+            groups_B[block],
+            numbers,
+            scratch_T,
+        )
 
 
 @compiled
@@ -915,6 +1000,23 @@ def play(
             store_codes(received_T, received_S, slot, numbers.received_bits)
 
 
+@joined
+def receive_block(
+    received_G: Bytes,
+    group: int,
+    scale: np.float32,
+    out_P: Floats,
+    numbers: Numbers,
+    scratch_T: Floats,
+) -> None:
+    """Turn the received codes of one block, from ``group`` on, into gradients."""
+    for begin in range(0, len(out_P), TILE):
+        part_T = out_P[begin : begin + TILE]
+        received_T = scratch_T[: len(part_T)]
+        load_codes(received_G, group * GROUP + begin, received_T, numbers.received_bits)
+        decode(received_T, part_T, scale, numbers)
+
+
 @compiled
 def receive(
     received_G: Bytes,
@@ -934,11 +1036,12 @@ def receive(
         finite = scale_bits_B[block] < INFINITE
         if not (finite or numbers.propagate):
             continue
-        scale = scales_B[block] if finite else NAN
-        for begin in range(0, lengths_B[block], TILE):
-            start = starts_B[block] + begin
-            part_T = out_V[start : start + min(TILE, lengths_B[block] - begin)]
-            received_T = scratch_T[: len(part_T)]
-            slot = groups_B[block] * GROUP + begin
-            load_codes(received_G, slot, received_T, numbers.received_bits)
-            decode(received_T, part_T, scale, numbers)
+        start = starts_B[block]
+        receive_block(
+            received_G,
+            groups_B[block],
+            scales_B[block] if finite else NAN,
+            out_V[start : start + lengths_B[block]],
+            numbers,
+            scratch_T,
+        )

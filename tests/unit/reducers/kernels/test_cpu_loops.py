@@ -15,7 +15,13 @@ from optinc.signal.block_quantizer import BlockQuantizer, NonFinitePolicy
 from optinc.signal.rounding import ROUNDINGS, Rounding
 from optinc.signal.scenario import make_scenario
 from optinc.switches.single import IdealSwitch
-from tests.unit.reducers.kernel_cases import Case, check_reduce, table_plan
+from tests.unit.reducers.kernel_cases import (
+    Case,
+    check_exchange,
+    check_reduce,
+    ideal_plan,
+    table_plan,
+)
 
 MANTISSA = 2**23
 SCALES = (1.0, 1.999999881, 3e-3, 8.271806e-25, 1e-24, 8.5e37, 8.6e37, 3.4e38, 2e-38, 1e-44)
@@ -129,3 +135,11 @@ def test_values_next_to_rounding_borders_find_their_table_entries(bits: int, ser
     plan = table_plan(bits=bits, wrong_share=0.1, servers=servers)
     assert plan.path == "gather"
     check_reduce(cpu, Case(plan, borders(plan, values=5001, seed=bits)))
+
+
+@pytest.mark.parametrize("bits", range(2, 17, 2))
+def test_values_next_to_rounding_borders_are_packed_as_eager_packs_them(bits: int) -> None:
+    # Blocks of 6 values fill no whole number of groups.
+    for block_size in (6, 256, 1000):
+        plan = ideal_plan(bits=bits, block_size=block_size)
+        check_exchange(cpu, Case(plan, borders(plan, values=3001, seed=block_size)))
