@@ -12,7 +12,6 @@ from optinc.onn.artifact import ONNCard
 from optinc.signal.outputs import ideal_average
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
-from optinc.switches.sum_code import SumCode
 
 
 class OpticalSwitch(nn.Module, ABC):
@@ -83,11 +82,6 @@ class OpticalSwitch(nn.Module, ABC):
         Otherwise whole chunks are played at once, for which noise is drawn.
         """
         return True
-
-    @property
-    @abstractmethod
-    def sum_code(self) -> SumCode | None:
-        """The integer sum that real servers exchange; None where one process must see all codes."""
 
     def count_errors(self, codes_NP: Tensor, received_P: Tensor) -> int:
         """Count received codes [P] that differ from the ideal quantised average of [N, P]."""

@@ -32,7 +32,6 @@ from optinc.signal.outputs import average_of_total
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
-from optinc.switches.sum_code import CodeSums, SumCode
 
 
 class IdealCascade(OpticalSwitch):
@@ -59,11 +58,6 @@ class IdealCascade(OpticalSwitch):
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`; the last inputs of the tree are dark."""
         return average_by_levels(codes_NP, self.tree, self._average)
-
-    @property
-    def sum_code(self) -> SumCode | None:
-        """See :meth:`OpticalSwitch.sum_code`; None where decimal parts are lost on the way."""
-        return CodeSums(self.scenario) if self.exact else None
 
     def _average(self, values_NP: Tensor, number: int) -> Tensor:
         scenario = self.tree.levels[number]
@@ -105,11 +99,6 @@ class TableCascade(OpticalSwitch):
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`; the last inputs of the tree are dark."""
         return average_by_levels(codes_NP, self.tree, self._average)
-
-    @property
-    def sum_code(self) -> SumCode | None:
-        """See :meth:`OpticalSwitch.sum_code`; None where tables of several levels decide."""
-        return CodeSums(self.scenario) if self.exact else None
 
     def _average(self, values_NP: Tensor, number: int) -> Tensor:
         index_of_value = self.get_buffer(f"index{number}")
@@ -161,11 +150,6 @@ class ONNCascade(OpticalSwitch):
             (amplitudes_PM,) = propagate(list(self.networks), self.tree.levels, symbols_NPM)
             received.append(pam4.decode(pam4.receive(amplitudes_PM)))
         return torch.cat(received)
-
-    @property
-    def sum_code(self) -> SumCode | None:
-        """See :meth:`OpticalSwitch.sum_code`; None, since analog levels depend on every server."""
-        return None
 
 
 def average_by_levels(

@@ -26,7 +26,6 @@ from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.outcomes import Outcomes
 from optinc.switches.single import TabulatedSwitch
-from optinc.switches.sum_code import SumCode
 
 logger = logging.getLogger(__name__)
 
@@ -243,11 +242,6 @@ class ChipSwitch(OpticalSwitch):
     def by_position(self) -> bool:
         """See :attr:`OpticalSwitch.by_position`; noise is drawn for a chunk."""
         return not self.chip.dynamic
-
-    @property
-    def sum_code(self) -> SumCode | None:
-        """See :meth:`OpticalSwitch.sum_code`; None, as light depends on every server's symbols."""
-        return None
 
     @torch.no_grad()
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:

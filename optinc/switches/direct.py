@@ -28,7 +28,6 @@ from optinc.switches.chip import (
     played,
     tabulated,
 )
-from optinc.switches.sum_code import CodeSums, SumCode
 
 FIDELITY = "direct"
 
@@ -158,11 +157,6 @@ class DirectCascade(OpticalSwitch):
     def by_position(self) -> bool:
         """See :attr:`OpticalSwitch.by_position`; that of its switches."""
         return all(each.by_position for level in self.switches for each in level)
-
-    @property
-    def sum_code(self) -> SumCode | None:
-        """See :meth:`OpticalSwitch.sum_code`; None where switches of several levels decide."""
-        return CodeSums(self.scenario) if self.exact else None
 
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`; the last inputs of the tree are dark."""

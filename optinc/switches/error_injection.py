@@ -18,7 +18,6 @@ from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
-from optinc.switches.sum_code import CodeSums, SumCode
 
 MOST_BITS = 24
 """Bits of the longest code that comes back: the whole sum over 256 servers of 16 bits each."""
@@ -189,11 +188,6 @@ class ErrorInjectionSwitch(OpticalSwitch):
     def by_position(self) -> bool:
         """See :attr:`OpticalSwitch.by_position`; errors are drawn for a chunk."""
         return self.exact
-
-    @property
-    def sum_code(self) -> SumCode | None:
-        """See :meth:`OpticalSwitch.sum_code`; None with errors, which no sum determines."""
-        return CodeSums(self.scenario) if self.exact else None
 
     def identity(self) -> dict[str, str]:
         """See :meth:`OpticalSwitch.identity`."""

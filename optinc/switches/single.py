@@ -19,7 +19,6 @@ from optinc.signal.randomness import generator_of
 from optinc.signal.scenario import Scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.outcomes import Outcomes
-from optinc.switches.sum_code import CodeSums, IndexSums, SumCode
 
 
 class IdealSwitch(OpticalSwitch):
@@ -33,11 +32,6 @@ class IdealSwitch(OpticalSwitch):
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""
         return ideal_average(codes_NP, self.scenario)
-
-    @property
-    def sum_code(self) -> SumCode:
-        """See :meth:`OpticalSwitch.sum_code`."""
-        return CodeSums(self.scenario)
 
 
 class TabulatedSwitch(OpticalSwitch):
@@ -73,14 +67,6 @@ class TabulatedSwitch(OpticalSwitch):
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""
         return self._look_up(self._index(codes_NP), reduction, first)
-
-    @property
-    def sum_code(self) -> SumCode:
-        """See :meth:`OpticalSwitch.sum_code`."""
-        if self.exact:
-            return CodeSums(self.scenario)
-        expected = None if self.outcomes is None else self.outcomes.expected_errors
-        return IndexSums(self.scenario, self._look_up, expected_errors=expected)
 
     def expected_errors(self, codes_NP: Tensor) -> float | None:
         """See :meth:`OpticalSwitch.expected_errors`."""
@@ -162,12 +148,6 @@ class ONNSwitch(OpticalSwitch):
     def by_position(self) -> bool:
         """See :attr:`OpticalSwitch.by_position`; noise is drawn for a chunk."""
         return not self.noise
-
-    @property
-    def sum_code(self) -> SumCode | None:
-        """See :meth:`OpticalSwitch.sum_code`; None with noise, which no sum determines."""
-        summable = self.noise == 0 and self.scenario.tabulable
-        return IndexSums(self.scenario, self._emit_index) if summable else None
 
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""

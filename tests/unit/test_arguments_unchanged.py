@@ -89,7 +89,7 @@ from optinc.signal import outputs, pam4, preprocessing, randomness, rotation, ro
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.signal.tree import Tree, make_tree
-from optinc.switches import cascade, chip, direct, error_injection, outcomes, single, sum_code
+from optinc.switches import cascade, chip, direct, error_injection, outcomes, single
 
 PACKAGES = ("signal", "photonics", "onn", "switches", "reducers")
 KINDS = re.compile(
@@ -217,6 +217,7 @@ def signal_calls() -> Iterator[Call]:
     words = torch.arange(5)
     yield call(randomness.philox, (words, words, words, words), (1, 2))
     yield call(randomness.random_bits, words, seed=1, reduction=2)
+    yield call(randomness.uniforms, words, 8, seed=1, reduction=2, stream=3)
     values, drawn = torch.randn(2, 9), torch.rand(9)
     yield call(rounding.round_at_random, values, drawn)
     yield call(rotation.hadamard, torch.randn(3, 8))
@@ -618,15 +619,6 @@ def switch_calls() -> Iterator[Call]:
     yield call(single.TabulatedSwitch.forward, tabulated, few)
     yield call(single.TabulatedSwitch.expected_errors, tabulated, few)
     yield call(single.OpticalSwitch.expected_errors, ideal, codes)
-    index_sums = single.ONNSwitch(onn).sum_code
-    for sums in (sum_code.CodeSums(onn.card.scenario), index_sums):
-        assert sums is not None
-        added = sums.contribution(codes).sum(0, dtype=torch.int32)
-        yield call(type(sums).contribution, sums, codes)
-        yield call(type(sums).receive, sums, added)
-        yield call(type(sums).count_errors, sums, added, codes[0])
-        yield call(type(sums).expected_errors, sums, added)
-    yield call(sum_code.ideal_of_index, torch.arange(49), scenario())
 
 
 def reducer_calls() -> Iterator[Call]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from optinc.onn.outcome_table import OutcomeTable
+from optinc.onn.truth_table import ideal_codes
 from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
@@ -28,7 +29,6 @@ from optinc.signal.scenario import DOWNLINKS, Downlink, Scenario, make_scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.outcomes import Outcomes
 from optinc.switches.single import IdealSwitch, TableSwitch, TabulatedSwitch
-from optinc.switches.sum_code import ideal_of_index
 
 CPU = torch.device("cpu")
 SEEDS = st.integers(0, 2**31 - 1)
@@ -43,7 +43,7 @@ MAGNITUDES = (1e-45, 1e-42, 1e-38, 1e-20, 1.0, 1e20, 1e37)
 def table_switch(scenario: Scenario, *, wrong_share: float, seed: int) -> TableSwitch:
     """A switch with the table of an ONN that gets some of its inputs wrong."""
     generator = torch.Generator().manual_seed(seed)
-    ideal = ideal_of_index(torch.arange(scenario.combinations), scenario).to(torch.int32)
+    ideal = ideal_codes(scenario)
     wrong = torch.rand(len(ideal), generator=generator) < wrong_share
     wrong[int(torch.randint(len(ideal), (), generator=generator))] = True
     codes = torch.where(wrong, (ideal + 1) % 2**scenario.received_bits, ideal)
@@ -75,7 +75,7 @@ class FewOutcomes(TabulatedSwitch):
 def random_outcomes(scenario: Scenario, *, noisy_share: float, seed: int) -> OutcomeTable:
     """A table in which some inputs are received as up to four codes, the ideal one often."""
     generator = torch.Generator().manual_seed(seed)
-    ideal = ideal_of_index(torch.arange(scenario.combinations), scenario)
+    ideal = ideal_codes(scenario).long()
     size, largest, repetitions = len(ideal), 2**scenario.received_bits - 1, 10
     noisy = torch.rand(size, generator=generator) < noisy_share
     noisy[0] = True

@@ -17,7 +17,6 @@ from optinc.signal.tree import Tree
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.chip import ChipSwitch, ChipTableSwitch, Play
 from optinc.switches.direct import DirectCascade, direct_switch
-from optinc.switches.sum_code import CodeSums, IndexSums
 from tests.cascades import tree_of
 from tests.unit.switches.test_single import codes_of_all_inputs
 
@@ -43,7 +42,6 @@ def test_without_errors_it_is_the_ideal_switch_and_needs_no_onn() -> None:
     switch = direct_switch(SCENARIO, chip=ChipSettings())
     assert isinstance(switch, ChipTableSwitch)
     assert (switch.exact, switch.cards, switch.fidelity) == (True, (), "direct")
-    assert isinstance(switch.sum_code, CodeSums)
     codes = codes_of_all_inputs(4)
     assert torch.equal(switch(codes), ideal_average(codes, SCENARIO))
     described = reducer_of(switch).describe()
@@ -102,8 +100,6 @@ def test_the_table_errs_as_often_as_the_play_of_every_value() -> None:
     codes = codes_of(SCENARIO, 200_000)
     table = direct_switch(SCENARIO, chip=NOISY)
     played = direct_switch(SCENARIO, chip=NOISY, play="per_value")
-    assert isinstance(table.sum_code, IndexSums)
-    assert played.sum_code is None
     expected = table.expected_errors(codes)
     assert expected is not None
     wrong = [switch.count_errors(codes, switch(codes)) for switch in (table, played)]
@@ -175,7 +171,7 @@ def test_a_cascade_without_errors_adds_digitally(servers: int, quantize: str) ->
         assert isinstance(switch, DirectCascade)
         assert torch.equal(switch(codes), ideal) == (quantize == "top")
     table = direct_switch(tree, chip=ChipSettings())
-    assert isinstance(table.sum_code, CodeSums) == (quantize == "top")
+    assert table.exact == (quantize == "top")
 
 
 SMALL = tree_of(bits=4, servers=7, fan_in=2, depth=3)
@@ -244,7 +240,6 @@ def test_a_noisy_cascade_errs_as_often_by_tables_as_value_by_value() -> None:
     wrong = []
     for play in PLAYS:
         switch = direct_switch(SMALL, chip=ChipSettings(noise=0.02), play=play, standard_error=0.01)
-        assert switch.sum_code is None
         wrong.append(switch.count_errors(codes, switch(codes)))
     assert abs(wrong[0] - wrong[1]) < 5 * sum(wrong) ** 0.5 + 0.02 * wrong[0]
     assert min(wrong) > 500

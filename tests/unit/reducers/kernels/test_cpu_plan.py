@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 
+from optinc.onn.truth_table import ideal_codes
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels import cpu_plan
 from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
 from optinc.signal import preprocessing
 from optinc.signal.scenario import Scenario
-from optinc.switches.sum_code import ideal_of_index
 from tests.scenarios import scenarios
 from tests.unit.reducers.kernel_cases import (
     SEEDS,
@@ -27,8 +27,7 @@ def test_the_wrong_entries_are_found(scenario: Scenario, seed: int) -> None:
     if scenario.combinations > 100_000:
         return
     switch = table_switch(scenario, wrong_share=0.1, seed=seed)
-    index = torch.arange(scenario.combinations)
-    wrong = ideal_of_index(index, scenario) != switch.codes
+    wrong = ideal_codes(scenario) != switch.codes
     assert torch.equal(torch.from_numpy(cpu_plan._wrong_entries(switch)), wrong)
 
 
@@ -48,8 +47,7 @@ def test_wrong_codes_are_marked_in_the_table_or_in_a_bitmap(entries: int, path: 
         tables = tables_of(plan)
         assert numbers_of(plan).path == path
     codes = plan.switch.codes
-    index = torch.arange(len(codes))
-    wrong = (ideal_of_index(index, plan.switch.scenario) != codes).numpy()
+    wrong = (ideal_codes(plan.switch.scenario) != codes).numpy()
     assert 0 < wrong.sum() < 0.01 * len(codes)
     if path == loops.CORRECTIONS:
         assert np.array_equal(np.unpackbits(tables.wrong, bitorder="little")[: len(wrong)], wrong)
