@@ -136,8 +136,8 @@ def test_real_servers_account_like_virtual_ones(results: Results) -> None:
         for key in padded & set(virtual):
             assert 0.9 * virtual[key] <= real[key] <= virtual[key], (name, key)
         assert real["bytes_collectives"] > 0 == virtual["bytes_collectives"]
-        if name != "ring":
-            # So few blocks are all in the sample.
+        if name != "ring" and not virtual["onn_errors"]:
+            # So few blocks are all in the sample; wrong codes in the padding are errors too.
             assert real["squared_error"] == pytest.approx(virtual["squared_error"], rel=1e-3), name
 
 

@@ -13,7 +13,7 @@ class Accounting:
     Attributes:
         reductions: Calls of the reducer.
         values: Gradient values reduced, per server; of virtual servers with the padding at the
-            borders of parameters, which passes their switch too.
+            borders of parameters, which passes their switch too (and is in all errors below).
         blocks: Quantiser blocks reduced.
         nonfinite_blocks: Blocks in which some server sent NaN or infinity.
         onn_errors: Values whose received code differs from the ideal quantised average.
