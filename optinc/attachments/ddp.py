@@ -89,12 +89,19 @@ class DDPAttachment:
 
     def _follow(self, model: DistributedDataParallel) -> None:
         """Watch forward passes and gradients, in place of an attachment to an older wrapper."""
+        attachment = ref(self)
+
+        def arrived(parameter: Tensor) -> None:
+            # The collector does not see cycles through parameters: all of this would stay in memory
+            # after the model. DDP keeps the attachment, by its communication hook.
+            found = attachment()
+            if found is not None:
+                found._gradient_arrived(parameter)
+
         for handle in _handles.pop(model.module, []):
             handle.remove()
         _handles[model.module] = [
-            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                self._gradient_arrived
-            )
+            parameter.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]
             for parameter in self._layout.parameters
         ]
         model.register_forward_pre_hook(self._before_forward)

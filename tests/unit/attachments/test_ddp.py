@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import optinc
+from optinc.attachments.ddp import DDPAttachment
 from optinc.errors import (
     ConfigurationError,
     DivergedError,
@@ -323,6 +324,15 @@ def test_two_models_train_in_turn() -> None:
         critic(generator(inputs())["out"]).mean().backward()
         critic.requires_grad_(True)
     assert (first.accounting.reductions, second.accounting.reductions) == (2, 2)
+
+
+def test_nothing_of_an_attachment_outlives_its_model() -> None:
+    """Its buffers, of several bytes a parameter, would fill the memory of who trains in turn."""
+    model, _ = attached()
+    loss(model).backward()
+    del model
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each) is DDPAttachment]
 
 
 def test_a_reducer_serves_one_model_and_a_model_has_one_reducer() -> None:

@@ -88,10 +88,10 @@ def test_memory_grows_with_servers_and_values_and_names_are_those_of_arms() -> N
 def test_processes_are_started_anew_before_their_memory_is_full() -> None:
     flat = {"batch": 0, "values": 10**8, "servers": 8}
     large = [network_case(arm, **flat) for arm in ARMS]
-    assert served_together(large) == large[:1]
+    assert served_together(large) == large[:2]  # 2 * 8 servers * 600 MB
     other = [network_case(TORCH, link="10"), network_case(OPTINC_8, link="10")]
-    small = [network_case(arm) for arm in ARMS]
-    assert served_together([*small, *other]) == small[:9]  # 9 * 4 servers * 252 MB
+    small = [network_case(arm, servers=8) for arm in ARMS]
+    assert served_together([*small, *other]) == small[:9]  # 9 * 8 servers * 126 MB
     assert served_together([*small[:2], *other]) == small[:2]
 
 
