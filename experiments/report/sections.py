@@ -9,6 +9,7 @@ from experiments.common.record import read
 from experiments.report import plots
 from experiments.report.buildable import buildable
 from experiments.report.cascade import cascade
+from experiments.report.chips import error_frontier, imperfections, restoring
 from experiments.report.content import Missing, Plot, Section, absent, paired
 from experiments.report.few_bits import few_bits
 from experiments.report.fig6 import fig6
@@ -35,8 +36,9 @@ def sections(folder: Path) -> Iterator[Section]:
     yield from fig7a(folder)
     yield fig7b(folder)
     yield cascade(folder)
-    studies = (noise, rounding, few_bits, search, nonidealities, link_budget, crossbar, buildable)
-    for study in studies:
+    learning = (noise, rounding, few_bits, search)
+    chips = (imperfections, nonidealities, link_budget, crossbar, restoring, error_frontier)
+    for study in (*learning, *chips, buildable):
         yield study(folder)
 
 

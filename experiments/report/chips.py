@@ -1,0 +1,110 @@
+"""Drawn chips in the report: what they bear, by design, by construction and by training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.common.record import Result, read
+from experiments.report import plots
+from experiments.report.content import Plot, Section, Table, absent
+
+COUPLERS = "couplers, rad, 99.9 %"
+TARGET = "target chip, right %"
+
+
+def imperfections(folder: Path) -> Section:
+    """Return what single errors of parts cost, beside first estimates."""
+    key, title = "imperfections", "What single errors of a chip cost"
+    result = read("imperfections", folder=folder)
+    if result is None:
+        return _absent(key, title)
+    result.require("ONN", "effect", "right %", "chips", "first estimate %", "agrees")
+    compared = [row for row in result.rows if row["agrees"]]
+    agree = sum(row["agrees"] == "yes" for row in compared)
+    return Section(
+        key=key,
+        source="",
+        title=title,
+        paper="not given",
+        ours=f"{agree} of {len(compared)} rows agree with first estimates",
+        state="measured",
+        tables=[_table("Inputs received right by drawn chips, %", result)],
+        results=[result],
+    )
+
+
+def restoring(folder: Path) -> Section:
+    """Return the forms of the restoring construction, and 16 bits with eight ONN inputs."""
+    key, title = "restoring", "Constructions that restore their levels"
+    result = read("restoring", folder=folder)
+    if result is None:
+        return _absent(key, title)
+    result.require("form", "attenuators", "noise 1 %", "crossbar 0.01 rad, leak -30 dB")
+    bearing = "crossbar 0.01 rad, leak -30 dB"
+    best = max(result.rows, key=lambda row: result.number(row, bearing))
+    wide = read("restoring_16_bits", folder=folder)
+    return Section(
+        key=key,
+        source="",
+        title=title,
+        paper="not given",
+        ours=f"{best['form']}: {best['attenuators']} attenuators, {best[bearing]} % of "
+        "the inputs right with phases off by 0.01 rad and ReLUs that leak -30 dB",
+        state="measured",
+        tables=[
+            _table("Scenario 1, inputs received right, %", result),
+            *([] if wide is None else [_table("16 bits, 4 servers, by noise", wide)]),
+        ],
+        results=[each for each in (result, wide) if each is not None],
+    )
+
+
+def error_frontier(folder: Path) -> Section:
+    """Return devices against tolerated errors, of ONNs trained with and without chips."""
+    key, title = "error_frontier", "Devices against tolerated errors"
+    result = read("error_frontier", folder=folder)
+    if result is None:
+        return _absent(key, title)
+    result.require("ONN", "through chips", "hardware", "devices", COUPLERS, TARGET)
+    best = max(result.rows, key=lambda row: result.number(row, TARGET))
+    series = {
+        f"{row['ONN']}, {row['hardware']}"
+        + (", trained through chips" if row["through chips"] == "yes" else ""): (
+            [result.number(row, "devices")],
+            [result.number(row, COUPLERS)],
+        )
+        for row in result.rows
+        if row[COUPLERS]
+    }
+    return Section(
+        key=key,
+        source="",
+        title=title,
+        paper="not given",
+        ours=f"{best['ONN']} on {best['hardware']} with {best['devices']} devices: {best[TARGET]} "
+        "% of the inputs right with the errors of optinc/chip=target, uncalibrated",
+        state="measured",
+        tables=[_table("Errors at which 99.9 and 99 % of the inputs are right", result)],
+        plots=[
+            Plot(
+                "Couplers' error at which 99.9 % of the inputs are right, against devices",
+                plots.scatter(
+                    series,
+                    {name: [name] for name in series},
+                    x="devices",
+                    y="couplers, rad",
+                    logarithmic="xy",
+                ),
+            )
+        ],
+        results=[result],
+    )
+
+
+def _absent(key: str, title: str) -> Section:
+    command = f"python -m experiments.{key}"
+    return absent(key, source="", title=title, paper="not given", command=command)
+
+
+def _table(title: str, result: Result) -> Table:
+    return Table(title, result.columns, [list(row.values()) for row in result.rows])
