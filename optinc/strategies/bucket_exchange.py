@@ -152,7 +152,7 @@ class BucketExchange:
             ],
             slices=[self._slices[id(parameter)] for parameter in bucket.parameters()],
             future=Future(devices=[buffer.device] if buffer.is_cuda else []),
-            ready=torch.cuda.current_stream().record_event() if buffer.is_cuda else None,
+            ready=_ready(buffer) if buffer.is_cuda else None,
         )
         first = not self._arrived
         self._arrived.update(id(parameter) for parameter in bucket.parameters())
@@ -290,6 +290,12 @@ class BucketExchange:
                 start += size
             self._tables[key] = self.reducer.table_of(places)
         return self._tables[key]
+
+
+def _ready(buffer: Tensor) -> torch.cuda.Event:
+    """Return an event of the stream on which autograd fills a buffer."""
+    event: torch.cuda.Event = torch.cuda.current_stream(buffer.device).record_event()
+    return event
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
