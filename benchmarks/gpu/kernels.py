@@ -29,7 +29,7 @@ from benchmarks.gpu.results import Options, StageResults, parse_options
 from benchmarks.gpu.stages import ROOT
 from optinc.reducers.kernels import cuda
 from tests.unit.reducers import kernel_checks, triton_interpreter
-from tests.unit.reducers.kernel_cases import Case, check_reduce, check_sums, draw
+from tests.unit.reducers.kernel_cases import Case, check_exchange, check_reduce, draw
 
 WORKERS = 12
 """Most processes; each takes about half a gigabyte of a GPU's memory."""
@@ -80,7 +80,7 @@ def check(named: Named, miniature: bool) -> dict[str, Any]:
             if not cuda.supports(case.plan):
                 raise AssertionError("the kernels do not support this case")  # noqa: TRY301
             check_reduce(cuda, case, device=device())
-            check_sums(cuda, case, device=device())
+            check_exchange(cuda, case, device=device())
     except Exception:
         error = traceback.format_exc()
     return {

@@ -145,7 +145,9 @@ def values_of_option(option: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for default in content.pop("defaults", []):
         if isinstance(default, str) and default != "_self_":
-            values |= values_of_option(option.with_name(f"{default}.yaml"))
+            name, _, package = default.partition("@")
+            inherited = values_of_option(option.with_name(f"{name}.yaml"))
+            values |= {package: inherited} if package else inherited
     return values | {str(key): value for key, value in content.items()}
 
 

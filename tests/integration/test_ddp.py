@@ -134,7 +134,7 @@ def test_real_servers_account_like_virtual_ones(results: Results) -> None:
         for key in set(virtual) - padded - measured - {"squared_error", "squared_mean"}:
             assert real[key] == virtual[key], (name, key)
         for key in padded & set(virtual):
-            assert 0.9 * virtual[key] <= real[key] <= virtual[key], (name, key)
+            assert 0.8 * virtual[key] <= real[key] <= virtual[key], (name, key)
         assert real["bytes_collectives"] > 0 == virtual["bytes_collectives"]
         if name != "ring" and not virtual["onn_errors"]:
             # So few blocks are all in the sample; wrong codes in the padding are errors too.

@@ -47,6 +47,8 @@ def test_without_a_job_the_output_folder_must_be_given() -> None:
         ("model", "resnet18"),
         ("model", "llama"),
         ("reducer", "bf16"),
+        ("reducer", "mixed_bits"),
+        ("reducer", "thc"),
         ("strategy", "ddp"),
         ("optinc/topology", "cascade"),
         ("task", "construct_onn"),

@@ -16,8 +16,8 @@ from experiments.report.sections import sections
 
 KEYS = [
     *("table1", "table2", "fig6", "significance", "fig7a_resnet50", "fig7a_llama", "fig7b"),
-    *("cascade", "noise", "rounding", "few_bits", "search", "nonidealities", "link_budget"),
-    *("crossbar", "buildable"),
+    *("cascade", "noise", "rounding", "few_bits", "search", "imperfections", "nonidealities"),
+    *("link_budget", "crossbar", "restoring", "error_frontier", "buildable"),
 ]
 
 
@@ -65,6 +65,8 @@ def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
         "python -m experiments.link_budget",
         "python -m experiments.buildable data.root=FOLDER",
         "python -m experiments.crossbar",
+        *("python -m experiments.imperfections", "python -m experiments.restoring"),
+        "python -m experiments.error_frontier",
     ):
         assert command in page
 
