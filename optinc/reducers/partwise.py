@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -43,7 +43,8 @@ class PartwiseReducer(Reducer):
     def __init__(self, *, servers: int) -> None:
         super().__init__(servers=servers)
         self._parts: list[Part] = []
-        self._tables: dict[int, BlockTable] = {}
+        self._tables: dict[tuple[int, Hashable], BlockTable] = {}
+        self._laid_out: Hashable = None
 
     @property
     @abstractmethod
@@ -61,7 +62,8 @@ class PartwiseReducer(Reducer):
     def lay_out(self, shapes: Sequence[torch.Size], names: Sequence[str] = ()) -> None:
         """See :meth:`Reducer.lay_out`."""
         super().lay_out(shapes, names)
-        self._tables.clear()
+        # FSDP lays its units out in turn, step after step: their tables are kept.
+        self._laid_out = (tuple(shapes), tuple(names))
 
     def reduce_part(self, part: Part, group: ServerGroup) -> None:
         """Reduce a part in place; :meth:`end` may say that it is not usable.
@@ -98,9 +100,10 @@ class PartwiseReducer(Reducer):
     def _reduce_whole(self, gradient_P: Tensor, group: ServerGroup) -> None:
         """Reduce a gradient [P] with or without the padding of the layout, as one part."""
         size = len(gradient_P)
-        if size not in self._tables:
-            self._tables[size] = self.table_of(self._places(size))
-        part = Part(gradient_P, self._tables[size])
+        key = (size, self._laid_out)
+        if key not in self._tables:
+            self._tables[key] = self.table_of(self._places(size))
+        part = Part(gradient_P, self._tables[key])
         self._reduce_part(part, group)
         self._end([part], group)
 

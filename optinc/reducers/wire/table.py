@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -127,6 +126,7 @@ class BlockTable:
         self.block_size = block_size
         self.places = tuple(places)
         self._unit = unit
+        self._runs: dict[tuple[int, int], Runs] = {}
         self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
     @property
@@ -152,9 +152,13 @@ class BlockTable:
         unit = self._unit // GROUP
         return -(-self.groups // (unit * servers)) * unit
 
-    @lru_cache  # noqa: B019  (tables are few, and live as long as their strategy)
     def runs(self, rank: int, servers: int) -> Runs:
         """Return the codes of one server's share, neighbouring blocks joined."""
+        if (rank, servers) not in self._runs:
+            self._runs[rank, servers] = self._join(rank, servers)
+        return self._runs[rank, servers]
+
+    def _join(self, rank: int, servers: int) -> Runs:
         share = self.share_groups(servers) * GROUP
         first = rank * share
         begins_B = self.groups_B * GROUP

@@ -165,3 +165,23 @@ def test_a_gradient_of_another_size_is_refused() -> None:
         reducer.lay_out(SHAPES)
         with pytest.raises(ConfigurationError, match="the gradient 5"):
             reducer.all_reduce(torch.zeros(5), group)
+
+
+def test_units_that_are_laid_out_in_turn_keep_their_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    group: Any = Loopback()
+    reducer, built = optinc(), []
+    table_of = reducer.table_of
+    monkeypatch.setattr(reducer, "table_of", lambda places: built.append(1) or table_of(places))
+    # Two units of equal size, whose parameters end elsewhere.
+    units = [[torch.Size([40]), torch.Size([60])], [torch.Size([70]), torch.Size([30])]]
+    for step in range(3):
+        for number, shapes in enumerate(units):
+            gradient, alone = gradients(100, seed=step), optinc()
+            alone.lay_out(shapes)
+            alone.accounting.reductions = 2 * step + number
+            expected = alone(gradient[None])
+            reducer.lay_out(shapes)
+            assert torch.equal(reducer.all_reduce(gradient.clone(), group), expected)
+    assert len(built) == len(units)
