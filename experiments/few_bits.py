@@ -17,8 +17,6 @@ that an arm shares with ring. --quick takes two seeds of a few arms of the LLaMA
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +24,16 @@ from typing import Any
 
 from experiments.common.options import (
     absolute,
-    add_results,
-    add_runs,
     command_parser,
     parse_with_overrides,
 )
-from experiments.common.paired import Training, check_pairs, first_loss
+from experiments.common.paired import (
+    Training,
+    add_paired_options,
+    check_pairs,
+    first_loss,
+    repeating,
+)
 from experiments.common.record import save
 from experiments.common.runs import summaries
 from experiments.common.statistics import paired_difference
@@ -146,30 +148,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--models", nargs="+", choices=TRAININGS)
     parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", help="default: all")
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 to 3, --quick 1 and 2")
-    parser.add_argument("--quick", action="store_true", help="two seeds of a few short runs")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="runs at a time, of one thread each (default: one a core)",
-    )
-    add_runs(parser, None, shown="runs/few_bits or runs/few_bits_quick")
-    add_results(parser)
-    parser.add_argument("--collect", action="store_true", help="train none")
+    add_paired_options(parser, "few_bits", seeds=(1, 2, 3))
     return parser
 
 
 def _command(arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
-    """Return the command that repeats the study, wherever its runs and data lay."""
-    parts = ["python", "-m", "experiments.few_bits"]
-    parts += ["--quick"] if arguments.quick else []
-    for option in ("models", "arms", "seeds"):
-        given = getattr(arguments, option)
-        parts += [f"--{option}", *map(str, given)] if given else []
-    kept = [each for each in overrides if not each.startswith("data.root=")]
-    return shlex.join([*parts, *kept, "data.root=FOLDER"])
+    options = {name: getattr(arguments, name) for name in ("models", "arms", "seeds")}
+    return repeating("few_bits", options, overrides, quick=arguments.quick)
 
 
 def run_settings(

@@ -17,8 +17,6 @@ and finds only large differences.
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,12 +24,16 @@ from typing import Any
 
 from experiments.common.options import (
     absolute,
-    add_results,
-    add_runs,
     command_parser,
     parse_with_overrides,
 )
-from experiments.common.paired import Training, check_pairs, first_loss
+from experiments.common.paired import (
+    Training,
+    add_paired_options,
+    check_pairs,
+    first_loss,
+    repeating,
+)
 from experiments.common.record import save
 from experiments.common.runs import check_settings, run, summaries
 from experiments.common.statistics import holm, paired_difference
@@ -137,31 +139,14 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--models", nargs="+", choices=TRAININGS, default=list(TRAININGS))
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 to 10, --quick 1 and 2")
-    parser.add_argument("--quick", action="store_true", help="two seeds of short runs")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="runs at a time, of one thread each (default: one a core)",
-    )
-    add_runs(parser, None, shown="runs/significance or runs/significance_quick")
-    add_results(parser)
-    parser.add_argument("--collect", action="store_true", help="train none")
+    add_paired_options(parser, "significance", seeds=TEN_SEEDS)
     return parser
 
 
 def _command(arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
-    """Return the command that repeats the study, wherever its runs and data lay."""
-    parts = ["python", "-m", "experiments.significance"]
-    parts += ["--quick"] if arguments.quick else []
-    if arguments.models != list(TRAININGS):
-        parts += ["--models", *arguments.models]
-    if arguments.seeds:
-        parts += ["--seeds", *map(str, arguments.seeds)]
-    kept = [each for each in overrides if not each.startswith("data.root=")]
-    return shlex.join([*parts, *kept, "data.root=FOLDER"])
+    models = [] if arguments.models == list(TRAININGS) else arguments.models
+    options = {"models": models, "seeds": arguments.seeds}
+    return repeating("significance", options, overrides, quick=arguments.quick)
 
 
 def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:

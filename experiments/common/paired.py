@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
 from typing import Any
 
+from experiments.common.options import add_results, add_runs
 from experiments.common.runs import curve
 from optinc.errors import ConfigurationError
 
@@ -49,6 +53,51 @@ class Training:
         if summary[self.metric] is None:
             raise ConfigurationError(f"{folder} has diverged: {self.metric} is not finite")
         return self.factor * float(summary[self.metric])
+
+
+def add_paired_options(parser: argparse.ArgumentParser, name: str, *, seeds: Sequence[int]) -> None:
+    """Add the options of a study of paired trainings.
+
+    Args:
+        parser: The parser, changed.
+        name: Name of the study's module, and of its folder of runs.
+        seeds: Seeds of the whole study; ``--quick`` has two.
+    """
+    told = f"default: {seeds[0]} to {seeds[-1]}, --quick 1 and 2"
+    parser.add_argument("--seeds", type=int, nargs="+", help=told)
+    parser.add_argument("--quick", action="store_true", help="two seeds of short runs")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="runs at a time, of one thread each (default: one a core)",
+    )
+    add_runs(parser, None, shown=f"runs/{name} or runs/{name}_quick")
+    add_results(parser)
+    parser.add_argument("--collect", action="store_true", help="train none")
+
+
+def repeating(
+    name: str,
+    options: Mapping[str, Sequence[object] | None],
+    overrides: Sequence[str],
+    *,
+    quick: bool,
+) -> str:
+    """Return the command that repeats a study, wherever its runs and data lay.
+
+    Args:
+        name: Name of its module.
+        options: Values of options that were given, by name.
+        overrides: Overrides of all runs.
+        quick: Whether it is the quick form.
+    """
+    parts = ["python", "-m", f"experiments.{name}", *(["--quick"] if quick else [])]
+    for option, values in options.items():
+        parts += [f"--{option}", *map(str, values)] if values else []
+    kept = [each for each in overrides if not each.startswith("data.root=")]
+    return shlex.join([*parts, *kept, "data.root=FOLDER"])
 
 
 def first_loss(folder: Path) -> float:
