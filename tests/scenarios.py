@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 
 from optinc.onn.artifact import ONNArtifact, save_artifact
-from optinc.onn.construction.smallest import Smallest
+from optinc.onn.construction.smallest import ROUNDED_PRODUCTS, Smallest
 from optinc.onn.evaluation import evaluate_sampled
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, legal_inputs, make_scenario
@@ -31,6 +31,14 @@ def scenarios(draw: st.DrawFn, *, most_servers: int, most_symbols: int) -> Scena
         onn_inputs=draw(st.sampled_from(inputs)),
         rounding=draw(st.sampled_from(ROUNDINGS)),
     )
+
+
+def is_told_apart(scenario: Scenario) -> bool:
+    """Return whether float32 tells the sums apart, as `construct` demands."""
+    if scenario.servers & (scenario.servers - 1) == 0:
+        return True
+    total = scenario.servers << scenario.bits
+    return (max(scenario.radices) - 1) * total <= ROUNDED_PRODUCTS
 
 
 def save_untabulable(folder: Path) -> ONNArtifact:

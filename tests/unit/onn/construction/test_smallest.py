@@ -10,15 +10,7 @@ from optinc.onn.evaluation import evaluate_exhaustively, evaluate_sampled
 from optinc.photonics.area import network_mzis
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario
-from tests.scenarios import scenarios
-
-
-def is_told_apart(scenario: Scenario) -> bool:
-    """Whether float32 tells the sums apart that are to be divided."""
-    if scenario.servers & (scenario.servers - 1) == 0:
-        return True
-    total = scenario.servers << scenario.bits
-    return (max(scenario.radices) - 1) * total <= ROUNDED_PRODUCTS
+from tests.scenarios import is_told_apart, scenarios
 
 
 @settings(deadline=None, max_examples=60)
