@@ -108,6 +108,14 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
             ["optinc.quantization.rounding=stochastic", "reducer=thc"],
             "rounding=stochastic is read by reducer=optinc, mixed_bits and int8_blocks",
         ),
+        (
+            ["optinc.quantization.scale_dtype=bfloat16", "reducer=qsgd"],
+            "scale_dtype=bfloat16 is read by reducer=optinc, mixed_bits and int8_blocks",
+        ),
+        (
+            ["optinc.quantization.scale_dtype=float16"],
+            r"optinc.quantization.scale_dtype must be float32 \| bfloat16, got 'float16'",
+        ),
         (["reducer=thc", "reducer.bits=9"], "reducer.bits must be 1 to 8, got 9"),
         (
             ["reducer=mixed_bits", "optinc/fidelity=ideal", "reducer.fine.quantizer.bits=8"],
