@@ -270,6 +270,19 @@ def test_scales_of_two_bytes_are_counted_and_told_apart() -> None:
     assert plain.identity()["quantizer"] != short.identity()["quantizer"]
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_scales_of_two_bytes_cost_less_than_the_128th_part_of_the_error(bits: int) -> None:
+    """Steps are up to 2^-7 longer, and so is the error; the table of docs/few_bits.md."""
+    rows, errors = gradients(4, 256 * 1000), []
+    for dtype in ("float32", "bfloat16"):
+        reducer = ideal_reducer(bits=bits, downlink="decimal", scale_dtype=dtype)
+        reducer(rows)
+        errors.append(reducer.accounting.quantization_error)
+    more = errors[1] / errors[0] - 1
+    print(f"{bits} bits: {errors[0]:.4g}, {errors[1]:.4g} with bfloat16 scales, {more:+.2%}")
+    assert 0 < more < 2**-7
+
+
 @pytest.mark.parametrize("backend", ["auto", "eager"])
 def test_groups_of_blocks_with_scales_of_two_bytes_equal_the_whole(backend: str) -> None:
     rows = gradients(4, 3000)

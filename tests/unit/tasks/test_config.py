@@ -15,6 +15,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from optinc.errors import OptINCError
+from optinc.runs.differing_settings import changed_settings, training_settings
 from optinc.tasks.main import CONF, run
 from tests.hydra_jobs import composed
 
@@ -64,6 +65,18 @@ def test_there_is_something_to_check() -> None:
 def test_typos_are_refused(override: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigCompositionException, match="Could not override"):
         composed(tmp_path, override)
+
+
+def test_scales_of_other_bytes_are_another_training_and_float32_the_one_from_before(
+    tmp_path: Path,
+) -> None:
+    now = training_settings(composed(tmp_path))
+    before = {name: value for name, value in now.items() if "scale_dtype" not in name}
+    assert len(before) == len(now) - 2
+    assert changed_settings(before, now) == []
+    short = training_settings(composed(tmp_path, "optinc.quantization.scale_dtype=bfloat16"))
+    named = ["reducer.quantizer.scale_dtype=bfloat16 (before: float32)"]
+    assert changed_settings(before, short) == changed_settings(now, short) == named
 
 
 @pytest.mark.parametrize("override", ["optinc.bits=eight", "seed=x", "optinc.servers=2.5"])
