@@ -10,7 +10,8 @@ import sys
 import torch
 
 from optinc.reducers.kernels import cuda
-from tests.unit.reducers.kernel_cases import check_exchange, check_reduce, draw
+from tests.unit.reducers.kernel_cases import CPU, check_exchange, check_reduce, draw
+from tests.unit.reducers.kernel_checks import check_short_scales
 
 VALUES, BLOCK_SIZES = (0, 1, 9, 40), (3, 8, 16)
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.float16)
@@ -27,6 +28,7 @@ def main(cases: int) -> None:
     large = draw(0, values=(1600,), block_sizes=(1500,), dtypes=DTYPES[:1])
     check_reduce(cuda, large)
     check_exchange(cuda, large)
+    check_short_scales(cuda, CPU)
     print("equal")
 
 
