@@ -267,7 +267,7 @@ class OptINCReducer(GroupwiseReducer):
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
         totals = self.play(gradients_NP, out_P)
-        self.conclude(out_P.numel(), totals, finite=not totals.nonfinite_blocks)
+        self.conclude(*self.sizes(len(out_P)), totals, finite=not totals.nonfinite_blocks)
         self.accounting.reductions += 1
 
     def play(self, gradients_NP: Tensor, out_P: Tensor) -> Totals:
@@ -291,7 +291,9 @@ class OptINCReducer(GroupwiseReducer):
             senders.prepare(rows_NP, self.layout, reduction=number)
             reduced_P = rows_NP.new_empty(len(out_P))
         backend = self._backend(rows_NP)
-        totals = backend.reduce(rows_NP, reduced_P, self.plan, reduction=number)
+        totals = backend.reduce(
+            rows_NP, reduced_P, self.plan, reduction=number, lengths_B=self._lengths(rows_NP)
+        )
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
             # Finite gradients may exceed float32 once errors are added, or rotated.
@@ -306,25 +308,36 @@ class OptINCReducer(GroupwiseReducer):
                 senders.settle(rows_NP, scales_B, self.layout, reduction=number)
         return totals
 
-    def conclude(
-        self, values: int, totals: Totals, *, finite: bool, blocks: int | None = None
-    ) -> None:
+    def conclude(self, values: int, blocks: int, totals: Totals, *, finite: bool) -> None:
         """Add a reduction to the accounting, whose number of reductions the caller counts.
 
         Args:
-            values: Values of the gradient.
+            values: Values of the gradient, without padding.
+            blocks: Its blocks.
             totals: What :meth:`play` returned.
             finite: Whether the whole gradient was; otherwise the errors that are fed back stay as
                 they were, as the step will change nothing.
-            blocks: Its blocks; None where all but the last are full.
         """
         if finite:
             self.senders.commit()
-        self._account(values, totals, blocks=blocks)
+        self._account(values, blocks, totals)
+
+    def sizes(self, size: int) -> tuple[int, int]:
+        """Return the values and the blocks of a gradient of ``size`` values, padding included."""
+        return self._values_without_padding(size), -(-size // self.quantizer.block_size)
+
+    def _lengths(self, rows_NG: Tensor, *, first: int = 0) -> Tensor | None:
+        """Return how many values of each block are no padding; None where all are."""
+        if self.layout is None:
+            return None
+        return self.layout.lengths(first=first, size=rows_NG.shape[1], device=rows_NG.device)
 
     def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
         backend, number = self._backend(rows_NG), self.accounting.reductions
-        totals = backend.reduce(rows_NG, out_G, self.plan, reduction=number, first=first)
+        lengths_B = self._lengths(rows_NG, first=first)
+        totals = backend.reduce(
+            rows_NG, out_G, self.plan, reduction=number, first=first, lengths_B=lengths_B
+        )
         if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise" and not self._found:
             server, position, value = first_nonfinite(rows_NG)
             self._found = NonFiniteGradientError(
@@ -341,14 +354,12 @@ class OptINCReducer(GroupwiseReducer):
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
             assert found is not None
             raise found
-        self._account(values, totals)
+        self._account(*self.sizes(values), totals)
         self.accounting.reductions += 1
 
-    def _account(self, values: int, totals: Totals, *, blocks: int | None = None) -> None:
+    def _account(self, values: int, blocks: int, totals: Totals) -> None:
         """Add up values, blocks, errors and traffic."""
         accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
-        if blocks is None:
-            blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks)
         accounting.values += values
         accounting.blocks += blocks
@@ -363,9 +374,7 @@ class OptINCReducer(GroupwiseReducer):
         accounting.bytes_optinc_received += code_bytes(
             values=values, bits=self.switch.scenario.received_bits, blocks=blocks
         )
-        accounting.bytes_ring += ring_bytes(
-            values=self._values_without_padding(values), servers=servers, bytes_per_value=4
-        )
+        accounting.bytes_ring += ring_bytes(values=values, servers=servers, bytes_per_value=4)
         accounting.bytes_ring_same_bits += ring_bytes(
             values=values, servers=servers, bytes_per_value=sent / values if values else 0
         )
@@ -404,7 +413,9 @@ class OptINCReducer(GroupwiseReducer):
         size = self.quantizer.block_size
         # A share of whole chunks, each of which draws its numbers at once.
         unit = GROUP if self.switch.by_position else CHUNK_BLOCKS * -(-size // GROUP) * GROUP
-        return BlockTable(places, block_size=size, unit=unit)
+        # Where parts are impossible, the whole gradient comes with the padding of the layout.
+        padding = None if self.layout is None or self.by_parts else self.layout.padding
+        return BlockTable(places, block_size=size, unit=unit, padding=padding)
 
     def _reduce_part(self, part: Part, group: ServerGroup) -> None:
         """Exchange block scales, then codes: every server plays the switch for its share."""
@@ -440,6 +451,7 @@ class OptINCReducer(GroupwiseReducer):
         received_NS = memory.take("packed", (group.size, back), buffer_V.device)
         group.all_gather(share_S, out=received_NS)
         backend.receive(received_NS.view(-1), scale_bits_B, table, buffer_V, plan)
+        table.clear_padding(buffer_V)
         self._counts_5 = self._counts_5.to(buffer_V.device)
         self._counts_5[:2] += counts_2
         self._counts_5[2] += (~torch.isfinite(scales_B)).sum()
@@ -454,8 +466,7 @@ class OptINCReducer(GroupwiseReducer):
         totals = self.gather(parts, group)
         measured = self.error_every and not self.accounting.reductions % self.error_every
         self.accounting.measured += bool(measured)
-        values, blocks = sizes_of(parts)
-        self.conclude(values, totals, blocks=blocks, finite=not totals.nonfinite_blocks)
+        self.conclude(*sizes_of(parts), totals, finite=not totals.nonfinite_blocks)
         self.accounting.reductions += 1
 
     def gather(self, parts: Sequence[Part], group: ServerGroup) -> Totals:

@@ -125,12 +125,10 @@ class Int8BlocksReducer(Reducer):
         self.accounting.nonfinite_blocks += nonfinite
         return refuses(nonfinite, self.quantizer.nonfinite)
 
-    def _account(self, values: int, blocks: int) -> None:
-        accounting = self.accounting
+    def _account(self, size: int, blocks: int) -> None:
+        accounting, values = self.accounting, self._values_without_padding(size)
         accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
         accounting.bytes_sent += code_bytes(values=values, bits=self.quantizer.bits, blocks=blocks)
-        accounting.bytes_ring += ring_bytes(
-            values=self._values_without_padding(values), servers=self.servers, bytes_per_value=4
-        )
+        accounting.bytes_ring += ring_bytes(values=values, servers=self.servers, bytes_per_value=4)
