@@ -30,6 +30,7 @@ from optinc.reducers.measures.traffic import (
 )
 from optinc.reducers.nonfinite import first_nonfinite, refuses
 from optinc.reducers.partwise import GroupwiseReducer, Part, sizes_of
+from optinc.reducers.senders.nonfinite import first_nonfinite_block, first_nonfinite_of_parts
 from optinc.reducers.senders.parts import give_back, prepared, settle
 from optinc.reducers.senders.senders import Rotation, Senders
 from optinc.reducers.wire.memory import Memory
@@ -104,6 +105,7 @@ class OptINCReducer(GroupwiseReducer):
         self._rows_totals, self._rows_values = Totals(), 0
         self._found: NonFiniteGradientError | None = None
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
+        self._first_blocks: list[tuple[Tensor, Tensor]] = []
 
     @property
     def propagates_nonfinite(self) -> bool:
@@ -425,6 +427,8 @@ class OptINCReducer(GroupwiseReducer):
             buffer_V = prepared(senders, part, layout, reduction=number)
         backend, memory = self._backend(buffer_V), self._memory
         scale_bits_B = backend.scale_bits(buffer_V, table, plan)
+        if senders.active and self.quantizer.nonfinite == "raise":
+            self._first_blocks.append(first_nonfinite_block(buffer_V, scale_bits_B, table))
         group.maximum(scale_bits_B)
         mean = self._sample(buffer_V, group)
         groups = table.share_groups(group.size)
@@ -479,6 +483,7 @@ class OptINCReducer(GroupwiseReducer):
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
         counts_5, self._counts_5 = self._counts_5, torch.zeros(5, dtype=torch.float64)
+        prepared, self._first_blocks = self._first_blocks, []
         # Only codes are counted by shares; all servers know the same of the rest.
         if group.rank:
             counts_5[2:] = 0.0
@@ -487,7 +492,7 @@ class OptINCReducer(GroupwiseReducer):
         group.meter.settle()
         self.accounting.nonfinite_blocks += int(nonfinite)
         if refuses(int(nonfinite), self.quantizer.nonfinite):
-            raise self._first_nonfinite(parts, group)
+            raise first_nonfinite_of_parts(parts, prepared, group)
         return Totals(
             int(nonfinite),
             int(wrong),
@@ -500,23 +505,7 @@ class OptINCReducer(GroupwiseReducer):
         """See :meth:`PartwiseReducer.forget_parts`."""
         super().forget_parts()
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
-
-    def _first_nonfinite(self, parts: Sequence[Part], group: ServerGroup) -> NonFiniteGradientError:
-        """Return the error for the first value that is not finite; equal on all servers.
-
-        Blocks with such a value have stayed as this server had them.
-        """
-        found = [
-            (place.position + int(index), float(values[index]))
-            for part in parts
-            for place in part.table.places
-            for values in (part.buffer_V[place.start : place.start + place.size],)
-            for index in (~torch.isfinite(values.to(torch.float32))).nonzero()[:1].flatten()
-        ]
-        for server, place in enumerate(group.gather_objects(min(found, default=None))):
-            if place is not None:
-                return NonFiniteGradientError(server=server, position=place[0], value=place[1])
-        raise AssertionError("a block scale is not finite although every gradient value is")
+        self._first_blocks = []
 
 
 def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:
