@@ -1,4 +1,4 @@
-"""Trainings that are paired by their seeds: what each is, its runs, and whether arms began alike."""
+"""Trainings paired by their seeds: what each is, its runs, and whether its arms began alike."""
 
 from __future__ import annotations
 
