@@ -16,10 +16,10 @@ import argparse
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from time import sleep
 
 import matplotlib.pyplot as plt
 import torch
@@ -51,8 +51,8 @@ ONN_VALUES = 100_000
 """Values that the network itself reduces: it takes microseconds for each."""
 
 REST_SECONDS = 0.02
-"""Pause before every job: threads of torch's OpenMP spin for some milliseconds after their work, and
-would take cores from the threads of the job that is timed next."""
+"""Pause before every job: threads of torch's OpenMP spin for some milliseconds after their work,
+and would take cores from the threads of the job that is timed next."""
 
 SLOW = ("eager", "QSGD", "PowerSGD", "onn", "pertensor")
 """Words in the names of reducers that are timed in the first round only."""
@@ -175,7 +175,7 @@ def fastest(names: Sequence[str], jobs: Sequence[Job], *, rounds: int) -> list[f
     for number in range(rounds):
         for i, job in enumerate(jobs):
             if number == 0 or not is_slow(names[i]):
-                time.sleep(REST_SECONDS)
+                sleep(REST_SECONDS)
                 best[i] = min(best[i], seconds(job))
     return best
 
@@ -273,7 +273,7 @@ def fastest_between(
     for number in range(rounds + 1):
         for i, job in enumerate(jobs):
             prepare()
-            time.sleep(REST_SECONDS)
+            sleep(REST_SECONDS)
             dist.barrier()
             if number == 0:
                 memory.append(peak_extra_bytes(job))
