@@ -15,12 +15,14 @@ from optinc.reducers.group import ServerGroup
 from optinc.reducers.partwise import Part
 from optinc.reducers.wire.table import BlockTable
 
+FLOAT32_MAX = torch.finfo(torch.float32).max
+
 Found = tuple[int, float]
 """Position of a value in the whole gradient, and the value."""
 
 
 def first_nonfinite_block(
-    prepared_V: Tensor, scale_bits_B: Tensor, table: BlockTable
+    prepared_V: Tensor, scale_bits_B: Tensor, table: BlockTable, *, largest: float = FLOAT32_MAX
 ) -> tuple[Tensor, Tensor]:
     """Return a server's first block that is not finite, or any block, without waiting for a device.
 
@@ -28,6 +30,7 @@ def first_nonfinite_block(
         prepared_V: float32 tensor [V], what this server is about to quantise.
         scale_bits_B: Its own scales as bit patterns, int32 [B].
         table: Where the blocks lie.
+        largest: Largest magnitude that counts as finite.
 
     Returns:
         The positions of the block's values in the whole gradient, int64 [T], and the values, 0.0
@@ -36,7 +39,7 @@ def first_nonfinite_block(
     starts_B, lengths_B, positions_B, _ = table.on(prepared_V.device)
     if not table.blocks:
         return positions_B, prepared_V[:0]
-    finite_B = torch.isfinite(scales_of(scale_bits_B))
+    finite_B = scales_of(scale_bits_B) <= largest
     last = torch.iinfo(torch.int64).max
     # A tensor of one number, as a number itself would be waited for.
     block = positions_B.where(~finite_B, last).argmin(0, keepdim=True)
@@ -48,7 +51,11 @@ def first_nonfinite_block(
 
 
 def first_nonfinite_of_parts(
-    parts: Sequence[Part], blocks: Sequence[tuple[Tensor, Tensor]], group: ServerGroup
+    parts: Sequence[Part],
+    blocks: Sequence[tuple[Tensor, Tensor]],
+    group: ServerGroup,
+    *,
+    largest: float = FLOAT32_MAX,
 ) -> NonFiniteGradientError:
     """Return the error for the first value that is not finite; a collective, equal on all servers.
 
@@ -59,17 +66,18 @@ def first_nonfinite_of_parts(
             quantising: errors that are added, and rotations, may push finite gradients beyond
             float32.
         group: The servers.
+        largest: Largest magnitude that counts as finite.
     """
     gradients = [
         (place.position + int(index), float(values[index]))
         for part in parts
         for place, values in part.table.pieces(part.buffer_V)
-        for index in (~torch.isfinite(values.to(torch.float32))).nonzero()[:1].flatten()
+        for index in _first_beyond(values, largest)
     ]
     prepared = [
         (int(positions_T[index]), float(values_T[index]))
         for positions_T, values_T in blocks
-        for index in (~torch.isfinite(values_T)).nonzero()[:1].flatten()
+        for index in _first_beyond(values_T, largest)
     ]
     own: tuple[Found | None, Found | None] = (
         min(gradients, default=None),
@@ -82,3 +90,9 @@ def first_nonfinite_of_parts(
                 position, value = found[kind]
                 return NonFiniteGradientError(server=server, position=position, value=value)
     raise AssertionError("a block scale is not finite although every value sent is")
+
+
+def _first_beyond(values: Tensor, largest: float) -> Tensor:
+    """Return the place of the first value that is not finite: int64 [1], or [0] without one."""
+    finite = values.to(torch.float32).abs() <= largest
+    return (~finite).nonzero()[:1].flatten()
