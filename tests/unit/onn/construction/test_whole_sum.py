@@ -6,6 +6,7 @@ Covers: optinc.onn.construction.division, optinc.onn.construction.stages
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
