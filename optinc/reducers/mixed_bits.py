@@ -15,7 +15,7 @@ from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels.plan import Totals
 from optinc.reducers.optinc import OptINCReducer
-from optinc.reducers.partwise import Part, PartwiseReducer, sizes_of
+from optinc.reducers.partwise import Part, PartwiseReducer, Receive, sizes_of
 from optinc.reducers.wire.table import BlockTable, Place
 
 
@@ -246,17 +246,24 @@ class MixedBitsReducer(PartwiseReducer):
         for _, reducer in self._both():
             reducer.forget_parts()
 
-    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
-        """Reduce the parameters of both switches in buffers of their own."""
+    def _send_part(self, part: Part, group: ServerGroup) -> Receive:
+        """Send the parameters of both switches in buffers of their own."""
         assert isinstance(part.table, _SplitTable)
+        sent: list[tuple[list[Tensor], Part, Receive]] = []
         for reducer, places, table in part.table.shares:
             views = [part.buffer_V[place.start : place.start + place.size] for place in places]
             own = Part(torch.cat(views), table)
             reducer.error_every = self.error_every
-            reducer._reduce_part(own, group)
-            for view, (_, values) in zip(views, table.pieces(own.buffer_V), strict=True):
-                view.copy_(values)
+            sent.append((views, own, reducer._send_part(own, group)))
             self._split.append((reducer, own))
+
+        def receive_both(group: ServerGroup) -> None:
+            for views, own, receive in sent:
+                receive(group)
+                for view, (_, values) in zip(views, own.table.pieces(own.buffer_V), strict=True):
+                    view.copy_(values)
+
+        return receive_both
 
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         """Gather the counts of both switches; neither's errors count before both have succeeded."""

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,11 @@ from optinc.reducers.measures.traffic import (
     sum_bytes,
 )
 from optinc.reducers.nonfinite import first_nonfinite, refuses
-from optinc.reducers.partwise import GroupwiseReducer, Part, sizes_of
+from optinc.reducers.partwise import GroupwiseReducer, Part, Receive, sizes_of
 from optinc.reducers.senders.nonfinite import first_nonfinite_block, first_nonfinite_of_parts
 from optinc.reducers.senders.parts import give_back, prepared, settle
 from optinc.reducers.senders.senders import Rotation, Senders
-from optinc.reducers.wire.memory import Memory
+from optinc.reducers.wire.memory import Memories, Memory
 from optinc.reducers.wire.packing import GROUP, group_bytes
 from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
@@ -44,6 +45,31 @@ from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import TableSwitch
 
 BackendName = Literal["auto", "eager", "fused"]
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A part that real servers have sent.
+
+    Attributes:
+        part: The part.
+        buffer_V: What this server meant to send [V], replaced by the result.
+        scale_bits_B: Scales of the blocks, as :meth:`Backend.scale_bits` has them.
+        codes_NS: Codes of all servers for the share of this one, packed: uint8.
+        memory: Memory of the codes.
+        plan: Quantiser and switch.
+        number: Number of the reduction.
+        mean: Exact mean of a sample; None where none is measured.
+    """
+
+    part: Part
+    buffer_V: Tensor
+    scale_bits_B: Tensor
+    codes_NS: Tensor
+    memory: Memory
+    plan: ReductionPlan
+    number: int
+    mean: Tensor | None
 
 
 class OptINCReducer(GroupwiseReducer):
@@ -101,7 +127,7 @@ class OptINCReducer(GroupwiseReducer):
         self.senders = Senders(
             quantizer, error_feedback=error_feedback, rotation=rotation, clip=clip
         )
-        self._memory = Memory()
+        self._memories = Memories()
         self._rows_totals, self._rows_values = Totals(), 0
         self._found: NonFiniteGradientError | None = None
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
@@ -419,21 +445,20 @@ class OptINCReducer(GroupwiseReducer):
         padding = None if self.layout is None or self.by_parts else self.layout.padding
         return BlockTable(places, block_size=size, unit=unit, padding=padding)
 
-    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
-        """Exchange block scales, then codes: every server plays the switch for its share."""
+    def _send_part(self, part: Part, group: ServerGroup) -> Receive:
+        """Exchange block scales, then codes: every server gets those of its share."""
         table, plan, number = part.table, self.plan, self.accounting.reductions
         senders, layout, buffer_V = self.senders, self.layout, part.buffer_V
         if senders.active:
             buffer_V = prepared(senders, part, layout, reduction=number)
-        backend, memory = self._backend(buffer_V), self._memory
+        backend, memory = self._backend(buffer_V), self._memories.pop()
         scale_bits_B = backend.scale_bits(buffer_V, table, plan)
         if senders.active and self.quantizer.nonfinite == "raise":
             self._first_blocks.append(first_nonfinite_block(buffer_V, scale_bits_B, table))
         group.maximum(scale_bits_B)
         mean = self._sample(buffer_V, group)
-        groups = table.share_groups(group.size)
-        sent, back = groups * group_bytes(plan.bits), groups * group_bytes(plan.received_bits)
-        packed_NS = memory.take("packed", (group.size, sent), buffer_V.device)
+        size = table.share_groups(group.size) * group_bytes(plan.bits)
+        packed_NS = memory.take("packed", (group.size, size), buffer_V.device)
         backend.pack(
             buffer_V,
             scale_bits_B,
@@ -446,25 +471,41 @@ class OptINCReducer(GroupwiseReducer):
         scales_B = scales_of(scale_bits_B)
         settle(senders, buffer_V, scales_B, part, layout, reduction=number, server=group.rank)
         codes_NS = group.all_to_all(
-            packed_NS, out=memory.take("codes", (group.size, sent), buffer_V.device)
+            packed_NS, out=memory.take("codes", (group.size, size), buffer_V.device)
         )
-        share_S = memory.take("share", (back,), buffer_V.device)
+        sent = _Sent(part, buffer_V, scale_bits_B, codes_NS, memory, plan, number, mean)
+        return partial(self._receive_part, sent)
+
+    def _receive_part(self, sent: _Sent, group: ServerGroup) -> None:
+        """Play the switch for the share of this server; receive what all of them send back."""
+        part, buffer_V, memory, plan = sent.part, sent.buffer_V, sent.memory, sent.plan
+        table, device, backend = part.table, buffer_V.device, self._backend(buffer_V)
+        size = table.share_groups(group.size) * group_bytes(plan.received_bits)
+        share_S = memory.take("share", (size,), device)
         runs = table.runs(group.rank, group.size)
-        counts_2 = backend.play(codes_NS, share_S, runs, plan, reduction=number)
+        counts_2 = backend.play(sent.codes_NS, share_S, runs, plan, reduction=sent.number)
         # What was sent is not needed any more.
-        received_NS = memory.take("packed", (group.size, back), buffer_V.device)
+        received_NS = memory.take("packed", (group.size, size), device)
         group.all_gather(share_S, out=received_NS)
-        backend.receive(received_NS.view(-1), scale_bits_B, table, buffer_V, plan)
+        backend.receive(received_NS.view(-1), sent.scale_bits_B, table, buffer_V, plan)
         table.clear_padding(buffer_V)
-        self._counts_5 = self._counts_5.to(buffer_V.device)
+        self._memories.append(memory)
+        self._counts_5 = self._counts_5.to(device)
         self._counts_5[:2] += counts_2
-        self._counts_5[2] += (~torch.isfinite(scales_B)).sum()
-        if mean is not None:
+        self._counts_5[2] += (~torch.isfinite(scales_of(sent.scale_bits_B))).sum()
+        if sent.mean is not None:
             distance = self._distance(buffer_V)
-            self._counts_5[3:] += sampled_error(mean, buffer_V, distance=distance)
-        if senders.active:
+            self._counts_5[3:] += sampled_error(sent.mean, buffer_V, distance=distance)
+        if self.senders.active:
             keeps = not self.propagates_nonfinite
-            give_back(senders, buffer_V, part, layout, reduction=number, keeps_nonfinite=keeps)
+            give_back(
+                self.senders,
+                buffer_V,
+                part,
+                self.layout,
+                reduction=sent.number,
+                keeps_nonfinite=keeps,
+            )
 
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         totals = self.gather(parts, group)

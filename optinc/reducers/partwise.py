@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -17,6 +17,9 @@ from torch import Tensor
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.wire.table import BlockTable, Place
+
+Receive = Callable[[ServerGroup], None]
+"""Second half of the reduction of a part: receives its result over a group of the servers."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,15 @@ class Part:
 class PartwiseReducer(Reducer):
     """A reducer whose result for some parameters does not depend on the others.
 
-    One reduction of real servers is any number of :meth:`reduce_part`, equal on all servers, and
-    one :meth:`end`. Neither the parts nor their order change the result. On CUDA the parts run on
-    the current stream, and only :meth:`end` waits for them.
+    One reduction of real servers is any number of parts, equal on all servers, and one :meth:`end`.
+    Neither the parts nor their order change the result. On CUDA the parts run on the current
+    stream, and only :meth:`end` waits for them.
     """
 
     def __init__(self, *, servers: int) -> None:
         super().__init__(servers=servers)
         self._parts: list[Part] = []
+        self._times: list[tuple[float, float, float]] = []
         self._tables: dict[tuple[int, Hashable], BlockTable] = {}
         self._laid_out: Hashable = None
 
@@ -71,9 +75,28 @@ class PartwiseReducer(Reducer):
         Raises:
             ConfigurationError: If the parts of this reduction need all gradients at once.
         """
+        self.send_part(part, group)(group)
+
+    def send_part(self, part: Part, group: ServerGroup) -> Receive:
+        """Send a part to the switch, whose gradients are not needed any more.
+
+        Returns:
+            What puts the result in their place. It may run in another thread, with another group
+            of the same servers, while the next part is sent; but in the order of the parts, and
+            before :meth:`end`.
+
+        Raises:
+            ConfigurationError: If the parts of this reduction need all gradients at once.
+        """
         with self._clocked(group), torch.no_grad():
-            self._reduce_part(part, group)
-        self._parts.append(part)
+            receive = self._send_part(part, group)
+
+        def receive_part(group: ServerGroup) -> None:
+            with self._clocked(group), torch.no_grad():
+                receive(group)
+            self._parts.append(part)
+
+        return receive_part
 
     def end(self, group: ServerGroup) -> None:
         """End a reduction after its parts, on all servers together.
@@ -82,16 +105,19 @@ class PartwiseReducer(Reducer):
             NonFiniteGradientError, SkipStep: On all servers.
         """
         parts, self._parts = self._parts, []
-        with self._clocked(group), torch.no_grad(), self._indexed():
-            self._end(parts, group)
+        try:
+            with self._clocked(group), torch.no_grad(), self._indexed():
+                self._end(parts, group)
+        finally:
+            self._account_times()
 
     def forget_parts(self) -> None:
         """Forget the parts of a reduction that will not end."""
         self._parts = []
 
     @abstractmethod
-    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
-        """Reduce a part in place, without waiting for CUDA."""
+    def _send_part(self, part: Part, group: ServerGroup) -> Receive:
+        """See :meth:`send_part`; without waiting for CUDA."""
 
     @abstractmethod
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
@@ -104,7 +130,7 @@ class PartwiseReducer(Reducer):
         if key not in self._tables:
             self._tables[key] = self.table_of(self._places(size))
         part = Part(gradient_P, self._tables[key])
-        self._reduce_part(part, group)
+        self._send_part(part, group)(group)
         self._end([part], group)
 
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
@@ -131,15 +157,24 @@ class PartwiseReducer(Reducer):
 
     @contextmanager
     def _clocked(self, group: ServerGroup) -> Iterator[None]:
-        """Account for the time and the collectives of a part; on CUDA for launching it."""
+        """Note the time and the collectives of half a part; on CUDA the time to launch it.
+
+        Two threads may do so at once: they append, and :meth:`end` adds up.
+        """
         sent, waited = group.meter.bytes, group.meter.seconds
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.accounting.bytes_collectives += group.meter.bytes - sent
-            self.accounting.seconds_waiting += group.meter.seconds - waited
-            self.accounting.seconds += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self._times.append((group.meter.bytes - sent, group.meter.seconds - waited, seconds))
+
+    def _account_times(self) -> None:
+        times, self._times = self._times, []
+        for sent, waited, seconds in times:
+            self.accounting.bytes_collectives += sent
+            self.accounting.seconds_waiting += waited
+            self.accounting.seconds += seconds
 
 
 class GroupwiseReducer(PartwiseReducer):

@@ -12,7 +12,7 @@ from torch import Tensor
 from optinc.reducers.exact import exact_mean
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.measures.traffic import ring_bytes
-from optinc.reducers.partwise import GroupwiseReducer, Part
+from optinc.reducers.partwise import GroupwiseReducer, Part, Receive
 from optinc.reducers.wire.table import BlockTable, Place
 
 CHUNK = 1 << 18
@@ -59,8 +59,10 @@ class RingReducer(GroupwiseReducer):
         """See :meth:`PartwiseReducer.table_of`."""
         return BlockTable(places, block_size=CHUNK)
 
-    def _reduce_part(self, part: Part, group: ServerGroup) -> None:
+    def _send_part(self, part: Part, group: ServerGroup) -> Receive:
+        # The sum takes one collective: nothing is left to be received.
         group.sum(part.buffer_V.mul_(1.0 / group.size))
+        return lambda _: None
 
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         # The mean is exact, so there is no error to measure.

@@ -5,11 +5,13 @@
 # Without `from __future__ import annotations`: DDP checks the annotations of the hook itself.
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future as Result
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from threading import Semaphore
 
 import torch
 import torch.distributed as dist
@@ -19,7 +21,7 @@ from torch.futures import Future
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.partwise import Part, PartwiseReducer, Receive
 from optinc.reducers.wire.table import BlockTable, Place
 from optinc.strategies.agreement import call_roll
 from optinc.strategies.flat_parameters import FlatParameters
@@ -27,6 +29,9 @@ from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.trainable import listed, parameters_of
 
 logger = logging.getLogger(__name__)
+
+UNDER_WAY = 2
+"""Buckets that are sent or received at a time, each with memory for its codes."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,23 @@ class Bucket:
     future: Future[Tensor]
     ready: torch.cuda.Event | None
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the buffer holds the gradients in the order of their indices."""
+        return all(gradient.is_contiguous() for gradient in self.gradients)
+
 
 class BucketExchange:
     """Reduces the buckets of a backward pass, each as soon as DDP hands it over.
 
     DDP's buckets change from step to step (one at first, several in reverse order later). Blocks
     end at the borders of parameters, so that each lies inside one bucket, and noise depends on
-    positions in the whole gradient: neither size nor order of the buckets changes a bit. A thread
-    of its own exchanges them, with process groups of its own, while autograd goes on; on CUDA it
-    launches kernels and collectives on a stream of their own. A reducer that needs the whole
-    gradient, or is observed, gets all buckets together in flat order after the last one.
+    positions in the whole gradient: neither size nor order of the buckets changes a bit. While
+    autograd goes on, a thread sends buckets to the switch, and another one receives what comes
+    back, each with process groups of its own: the result of a bucket travels while the next one is
+    sent. On CUDA one thread launches both on a stream of their own, as two communicators of NCCL
+    must not run at once. A reducer that needs the whole gradient, or is observed, gets all buckets
+    together in flat order after the last one.
 
     An exception inside a hook would be lost in autograd's own error; it is kept until
     :meth:`finish`. A bucket that does not come, because a parameter in it has no gradient, would
@@ -68,6 +80,8 @@ class BucketExchange:
         layout: Flat order of the parameters.
         group: The servers, in a process group that nobody else uses meanwhile.
         roll: The same, for calling the roll without waiting for CUDA; None takes ``group``.
+        back: The same, for receiving results while other buckets are sent; None takes ``group``,
+            and receives each result before the next bucket is sent.
         attendance: Progress of the servers, noted before each reduction.
         device: Device of the gradients.
 
@@ -84,12 +98,14 @@ class BucketExchange:
         *,
         group: ServerGroup,
         roll: ServerGroup | None = None,
+        back: ServerGroup | None = None,
         attendance: Attendance,
         device: torch.device,
     ) -> None:
         self.reducer = reducer
         self.group = group
         self.roll = group if roll is None else roll
+        self.back = group if back is None else back
         self.attendance = attendance
         self.calls = 0
         self.stopping = False
@@ -103,8 +119,11 @@ class BucketExchange:
         }
         self._tables: dict[tuple[int, ...], BlockTable] = {}
         self._stream = _stream(device) if device.type == "cuda" else None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="optinc-exchange")
-        self._running: list[Result[None]] = []
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="optinc-send")
+        self._receiver = ThreadPoolExecutor(1, thread_name_prefix="optinc-receive")
+        self._sending: list[Result[None]] = []
+        self._receiving: list[Result[None]] = []
+        self._under_way = Semaphore(UNDER_WAY)
         if group.rank == 0 and isinstance(reducer, PartwiseReducer):
             logger.info(reducer.describe_exchange(group.size))
         self.begin()
@@ -118,7 +137,9 @@ class BucketExchange:
         self._problem = problem
         self._waiting: list[Bucket] = []
         self._arrived: set[int] = set()
+        # The servers' senders must agree on whether to go on, so each thread keeps its own error.
         self._error: Exception | None = None
+        self._error_back: Exception | None = None
         self._complete = False
         partwise = isinstance(self.reducer, PartwiseReducer) and self.reducer.by_parts
         self._by_parts = partwise and self.reducer.observer is None
@@ -158,11 +179,12 @@ class BucketExchange:
         self._arrived.update(id(parameter) for parameter in bucket.parameters())
         self._complete = bucket.is_last()
         if self._by_parts:
-            self._start(self._reduce_bucket, given, first=first, last=bucket.is_last())
+            work = partial(self._send_bucket, given, first=first, last=bucket.is_last())
+            self._sending.append(self._sender.submit(work))
         else:
             self._waiting.append(given)
             if bucket.is_last():
-                self._start(self._reduce_whole)
+                self._sending.append(self._sender.submit(self._reduce_whole))
         return given.future
 
     def finish(self, loss: Tensor | None = None) -> None:
@@ -176,17 +198,18 @@ class BucketExchange:
                 server and parameters.
             Exception: The error that the reducer raised.
         """
-        running, self._running = self._running, []
-        for each in running:
+        sending, self._sending = self._sending, []
+        for each in sending:
+            each.result()
+        receiving, self._receiving = self._receiving, []
+        for each in receiving:
             each.result()
         if not self._complete and self._error is None:
             self._answer(self._problem or self._missing(loss))
-        error, self._error = self._error, None
+        error = self._error or self._error_back
+        self._error = self._error_back = None
         if error is not None:
             raise error
-
-    def _start(self, work: Callable[..., None], *arguments: object, **options: object) -> None:
-        self._running.append(self._thread.submit(work, *arguments, **options))
 
     def _names(self, parameters: Iterable[Tensor]) -> list[str]:
         """Return the names of parameters, in flat order."""
@@ -219,64 +242,101 @@ class BucketExchange:
         except Exception as error:  # raised by finish
             self._error = error
 
-    def _reduce_bucket(self, bucket: Bucket, *, first: bool, last: bool) -> None:
-        """Reduce one bucket, in the thread of the exchange."""
+    def _send_bucket(self, bucket: Bucket, *, first: bool, last: bool) -> None:
+        """Send one bucket, in the thread of the sender."""
         assert isinstance(self.reducer, PartwiseReducer)
-        if first:
-            self.attendance.sign()
-        if self._error is None:
-            self._answer(self._problem)
-        with self._completing([bucket]):
+        self._under_way.acquire()
+        receive: Receive | None = None
+        buffer_V = bucket.buffer
+        try:
+            if first:
+                self.attendance.sign()
             if self._error is None:
-                table = self._table_of(bucket)
-                # Gradients in another order of memory, such as channels_last, are sent in flat
-                # order as by virtual servers.
-                direct = all(gradient.is_contiguous() for gradient in bucket.gradients)
-                buffer_V = bucket.buffer if direct else _flat(bucket)
-                self.reducer.reduce_part(Part(buffer_V, table), self.group)
-                if not direct:
-                    _give_back(bucket, buffer_V)
-        if last and self._error is None:
-            with self._completing([]):
-                self.reducer.end(self.group)
+                self._answer(self._problem)
+            if self._error is None:
+                with self._on_stream(bucket):
+                    # Gradients in another order of memory, such as channels_last, are sent in flat
+                    # order as by virtual servers.
+                    if not bucket.is_flat:
+                        buffer_V = _flat(bucket)
+                    part = Part(buffer_V, self._table_of(bucket))
+                    receive = self.reducer.send_part(part, self.group)
+        except Exception as error:  # raised by finish
+            self._error = error
+        work = partial(self._receive_bucket, bucket, buffer_V, receive, last=last)
+        if self.back is self.group:
+            work()
+        else:
+            self._receiving.append(self._receiver.submit(work))
+
+    def _receive_bucket(
+        self, bucket: Bucket, buffer_V: Tensor, receive: Receive | None, *, last: bool
+    ) -> None:
+        """Receive the result of a bucket that was sent, in the thread of the receiver."""
+        assert isinstance(self.reducer, PartwiseReducer)
+        try:
+            if receive is not None and self._error_back is None:
+                with self._on_stream(bucket):
+                    receive(self.back)
+                    if not bucket.is_flat:
+                        _give_back(bucket, buffer_V)
+        except Exception as error:  # raised by finish
+            self._error_back = error
+        finally:
+            self._under_way.release()
+            self._complete_future(bucket)
+        # Nothing is sent any more, so that nobody writes the sender's error.
+        if last and self._error is None and self._error_back is None:
+            try:
+                with self._on_stream():
+                    self.reducer.end(self.back)
+            except Exception as error:  # raised by finish
+                self._error_back = error
 
     def _reduce_whole(self) -> None:
         """Reduce all buckets together, in the thread of the exchange."""
         self.attendance.sign()
         self._answer(self._problem)
         waiting, self._waiting = self._waiting, []
-        with self._completing(waiting):
-            if self._error is not None:
-                return
-            if self._gradient_P is None:
-                layout = self._layout
-                self._gradient_P = torch.zeros(layout.size, dtype=layout.dtype, device=self._device)
-            gradient_P = self._gradient_P
+        try:
+            if self._error is None:
+                with self._on_stream(*waiting):
+                    self._reduce_together(waiting)
+        except Exception as error:  # raised by finish
+            self._error = error
+        finally:
             for bucket in waiting:
-                for gradient, part in zip(bucket.gradients, bucket.slices, strict=True):
-                    gradient_P[part].view(gradient.shape).copy_(gradient)
-            # A switch that errs may have written something there in the last reduction.
-            self._layout.clear_padding(gradient_P)
-            self.reducer.all_reduce(gradient_P, self.group)
-            for bucket in waiting:
-                for gradient, part in zip(bucket.gradients, bucket.slices, strict=True):
-                    gradient.copy_(gradient_P[part].view(gradient.shape))
+                self._complete_future(bucket)
+
+    def _reduce_together(self, waiting: Sequence[Bucket]) -> None:
+        layout = self._layout
+        if self._gradient_P is None:
+            self._gradient_P = torch.zeros(layout.size, dtype=layout.dtype, device=self._device)
+        gradient_P = self._gradient_P
+        for bucket in waiting:
+            for gradient, part in zip(bucket.gradients, bucket.slices, strict=True):
+                gradient_P[part].view(gradient.shape).copy_(gradient)
+        # A switch that errs may have written something there in the last reduction.
+        layout.clear_padding(gradient_P)
+        self.reducer.all_reduce(gradient_P, self.group)
+        for bucket in waiting:
+            for gradient, part in zip(bucket.gradients, bucket.slices, strict=True):
+                gradient.copy_(gradient_P[part].view(gradient.shape))
 
     @contextmanager
-    def _completing(self, buckets: Sequence[Bucket]) -> Iterator[None]:
-        """Complete buckets whatever happens inside, on the stream of the exchange."""
+    def _on_stream(self, *buckets: Bucket) -> Iterator[None]:
+        """Work on the stream of the exchange, after the gradients of buckets are there."""
         on_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
         with on_stream, torch.no_grad():
-            try:
-                for bucket in buckets:
-                    if self._stream is not None and bucket.ready is not None:
-                        self._stream.wait_event(bucket.ready)
-                yield
-            except Exception as error:  # raised by finish
-                self._error = error
-            finally:
-                for bucket in buckets:
-                    bucket.future.set_result(bucket.buffer)
+            for bucket in buckets:
+                if self._stream is not None and bucket.ready is not None:
+                    self._stream.wait_event(bucket.ready)
+            yield
+
+    def _complete_future(self, bucket: Bucket) -> None:
+        # On CUDA a future notes the current stream, for which those who wait for it wait.
+        with self._on_stream():
+            bucket.future.set_result(bucket.buffer)
 
     def _table_of(self, bucket: Bucket) -> BlockTable:
         """Return the table of a bucket; DDP keeps few buckets, and keeps them for long."""
@@ -338,9 +398,10 @@ def _give_back(bucket: Bucket, buffer_V: Tensor) -> None:
 def exchange_groups(group: ServerGroup, device: torch.device) -> dict[str, ServerGroup]:
     """Return the groups that an exchange between servers needs, by the names of its arguments.
 
-    A collective. Only CUDA needs a second one: who calls the roll must read the answer.
+    A collective. On CUDA the second one calls the roll, whose answer must be read; elsewhere it
+    receives results.
     """
     groups = {"group": group.twin()}
     if device.type == "cuda":
-        groups["roll"] = group.twin(backend="gloo")
-    return groups
+        return {**groups, "roll": group.twin(backend="gloo")}
+    return {**groups, "back": group.twin()}

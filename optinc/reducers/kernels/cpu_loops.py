@@ -769,8 +769,48 @@ def reduce(
 
 
 @joined
+def load_whole(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> None:
+    """Unpack whole groups of at most 14 bits a code, a pair of which fits 32 bits."""
+    groups, size, pair = len(codes_T) // GROUP, bits // 2, 2 * bits
+    mask = np.int32((1 << bits) - 1)
+    bytes_T = packed[slot // GROUP * size : (slot // GROUP + groups) * size]
+    for group in range(groups):
+        low, high = np.int32(0), np.int32(0)
+        for k in range(size):
+            byte = np.int32(bytes_T[group * size + k])
+            if 8 * k >= pair:
+                high |= byte << np.int32(8 * k - pair)
+            else:
+                low |= byte << np.int32(8 * k)
+                if pair - 8 * k < 8:
+                    high |= byte >> np.int32(pair - 8 * k)
+        codes_T[4 * group] = np.float32(low & mask)
+        codes_T[4 * group + 1] = np.float32((low >> np.int32(bits)) & mask)
+        codes_T[4 * group + 2] = np.float32(high & mask)
+        codes_T[4 * group + 3] = np.float32((high >> np.int32(bits)) & mask)
+
+
+@joined
+def store_whole(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> None:
+    """Pack whole groups of at most 14 bits a code."""
+    groups, size, pair = len(codes_T) // GROUP, bits // 2, 2 * bits
+    bytes_T = packed[slot // GROUP * size : (slot // GROUP + groups) * size]
+    for group in range(groups):
+        low = np.int32(codes_T[4 * group]) | np.int32(codes_T[4 * group + 1]) << np.int32(bits)
+        high = np.int32(codes_T[4 * group + 2]) | np.int32(codes_T[4 * group + 3]) << np.int32(bits)
+        for k in range(size):
+            if 8 * k >= pair:
+                byte = high >> np.int32(8 * k - pair)
+            else:
+                byte = low >> np.int32(8 * k)
+                if pair - 8 * k < 8:
+                    byte |= high << np.int32(pair - 8 * k)
+            bytes_T[group * size + k] = np.uint8(byte)
+
+
+@joined
 def load_parts(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> int:
-    """Unpack the whole groups of 2 or 4 bits, in loops that vectorise; return their number."""
+    """Unpack the whole groups of at most 14 bits, but 8; return their number."""
     groups = len(codes_T) // GROUP
     if bits == 4:
         bytes_T = packed[slot // 2 : slot // 2 + 2 * groups]
@@ -788,12 +828,23 @@ def load_parts(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> int:
             codes_T[4 * i + 2] = np.float32((byte >> np.int32(4)) & np.int32(3))
             codes_T[4 * i + 3] = np.float32(byte >> np.int32(6))
         return groups
-    return 0
+    # A constant number of bits lets the compiler unroll a group.
+    if bits == 6:
+        load_whole(packed, slot, codes_T, 6)
+    elif bits == 10:
+        load_whole(packed, slot, codes_T, 10)
+    elif bits == 12:
+        load_whole(packed, slot, codes_T, 12)
+    elif bits == 14:
+        load_whole(packed, slot, codes_T, 14)
+    else:
+        return 0
+    return groups
 
 
 @joined
 def store_parts(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> int:
-    """Pack the whole groups of 2 or 4 bits, in loops that vectorise; return their number."""
+    """Pack the whole groups of at most 14 bits, but 8; return their number."""
     groups = len(codes_T) // GROUP
     if bits == 4:
         bytes_T = packed[slot // 2 : slot // 2 + 2 * groups]
@@ -808,7 +859,62 @@ def store_parts(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> int:
             high = codes_T[4 * i + 2] + np.float32(4) * codes_T[4 * i + 3]
             bytes_T[i] = np.uint8(np.int32(low + np.float32(16) * high))
         return groups
-    return 0
+    # A constant number of bits lets the compiler unroll a group.
+    if bits == 6:
+        store_whole(codes_T, packed, slot, 6)
+    elif bits == 10:
+        store_whole(codes_T, packed, slot, 10)
+    elif bits == 12:
+        store_whole(codes_T, packed, slot, 12)
+    elif bits == 14:
+        store_whole(codes_T, packed, slot, 14)
+    else:
+        return 0
+    return groups
+
+
+@joined
+def load_groups(packed: Bytes, slot: int, codes_T: Floats, whole: int, bits: int) -> None:
+    """Unpack the groups from number ``whole`` on, of any number of bits."""
+    length = len(codes_T)
+    size, pair, mask = bits // 2, 2 * bits, np.uint64((1 << bits) - 1)
+    first = slot // GROUP * size
+    for group in range(whole, -(-length // GROUP)):
+        # Four codes may have more than 64 bits, a pair has not.
+        low, high = np.uint64(0), np.uint64(0)
+        for k in range(size):
+            byte = np.uint64(packed[first + group * size + k])
+            if 8 * k >= pair:
+                high |= byte << np.uint64(8 * k - pair)
+            else:
+                low |= byte << np.uint64(8 * k)
+                high |= byte >> np.uint64(pair - 8 * k)
+        for j in range(min(GROUP, length - group * GROUP)):
+            word = low if j < 2 else high
+            code = np.uint64(word >> np.uint64(bits * (j % 2))) & mask
+            codes_T[group * GROUP + j] = np.float32(code)
+
+
+@joined
+def store_groups(codes_T: Floats, packed: Bytes, slot: int, whole: int, bits: int) -> None:
+    """Pack the groups from number ``whole`` on, of any number of bits."""
+    length = len(codes_T)
+    size, pair = bits // 2, 2 * bits
+    first = slot // GROUP * size
+    for group in range(whole, -(-length // GROUP)):
+        low, high = np.uint64(0), np.uint64(0)
+        for j in range(min(GROUP, length - group * GROUP)):
+            code = np.uint64(codes_T[group * GROUP + j]) << np.uint64(bits * (j % 2))
+            if j < 2:
+                low |= code
+            else:
+                high |= code
+        for k in range(size):
+            if 8 * k >= pair:
+                byte = high >> np.uint64(8 * k - pair)
+            else:
+                byte = low >> np.uint64(8 * k) | high << np.uint64(pair - 8 * k)
+            packed[first + group * size + k] = np.uint8(byte)
 
 
 @joined
@@ -825,22 +931,7 @@ def load_codes(packed: Bytes, slot: int, codes_T: Floats, bits: int) -> None:
             codes_T[i] = np.float32(words_T[i])
     else:
         whole = load_parts(packed, slot, codes_T, bits)
-        size, pair, mask = bits // 2, 2 * bits, np.uint64((1 << bits) - 1)
-        first = slot // GROUP * size
-        for group in range(whole, -(-length // GROUP)):
-            # Four codes may have more than 64 bits, a pair has not.
-            low, high = np.uint64(0), np.uint64(0)
-            for k in range(size):
-                byte = np.uint64(packed[first + group * size + k])
-                if 8 * k >= pair:
-                    high |= byte << np.uint64(8 * k - pair)
-                else:
-                    low |= byte << np.uint64(8 * k)
-                    high |= byte >> np.uint64(pair - 8 * k)
-            for j in range(min(GROUP, length - group * GROUP)):
-                word = low if j < 2 else high
-                code = np.uint64(word >> np.uint64(bits * (j % 2))) & mask
-                codes_T[group * GROUP + j] = np.float32(code)
+        load_groups(packed, slot, codes_T, whole, bits)
 
 
 @joined
@@ -860,22 +951,7 @@ def store_codes(codes_T: Floats, packed: Bytes, slot: int, bits: int) -> None:
         words_T[length:] = np.uint16(0)
     else:
         whole = store_parts(codes_T, packed, slot, bits)
-        size, pair = bits // 2, 2 * bits
-        first = slot // GROUP * size
-        for group in range(whole, filled // GROUP):
-            low, high = np.uint64(0), np.uint64(0)
-            for j in range(min(GROUP, length - group * GROUP)):
-                code = np.uint64(codes_T[group * GROUP + j]) << np.uint64(bits * (j % 2))
-                if j < 2:
-                    low |= code
-                else:
-                    high |= code
-            for k in range(size):
-                if 8 * k >= pair:
-                    byte = high >> np.uint64(8 * k - pair)
-                else:
-                    byte = low >> np.uint64(8 * k) | high << np.uint64(pair - 8 * k)
-                packed[first + group * size + k] = np.uint8(byte)
+        store_groups(codes_T, packed, slot, whole, bits)
 
 
 @joined

@@ -34,7 +34,8 @@ class Accounting:
         bytes_collectives: Bytes that this server sent to others by collectives, in place of light.
             Contains the samples that measure the error, not what torch's own hooks (fp16, bf16,
             powersgd) exchange. 0 for virtual servers.
-        seconds: Wall time spent inside the reducer.
+        seconds: Wall time spent inside the reducer; between processes that of sending and that of
+            receiving, which overlap, added up.
         seconds_waiting: The part of it inside these collectives: waiting for other servers, and
             sending. The rest is work.
     """

@@ -25,3 +25,18 @@ class Memory:
             self._kept.pop(name, None)
             kept = self._kept[name] = torch.empty(size, dtype=torch.uint8, device=device)
         return kept[:size].view(shape)
+
+
+class Memories:
+    """Memories that are in use by one part each, and by another one afterwards."""
+
+    def __init__(self) -> None:
+        self._free: list[Memory] = []
+
+    def pop(self) -> Memory:
+        """Return a memory that nobody uses."""
+        return self._free.pop() if self._free else Memory()
+
+    def append(self, memory: Memory) -> None:
+        """Take back a memory; nothing of it is needed any more."""
+        self._free.append(memory)

@@ -309,7 +309,7 @@ def test_a_lost_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("[gloo] Connection closed by peer")
 
-    monkeypatch.setattr(reducer, "reduce_part", fail)
+    monkeypatch.setattr(reducer, "send_part", fail)
     with pytest.raises(ServerLostError, match="the timeout of init_process_group"):
         loss(model).backward()
     assert gradients(model) == [None] * 6

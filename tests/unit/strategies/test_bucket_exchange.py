@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from queue import Empty, Queue
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from optinc.errors import ConfigurationError, SkipStep
 from optinc.reducers.group import Meter, ServerGroup
 from optinc.reducers.optinc import OptINCReducer
-from optinc.reducers.partwise import Part, PartwiseReducer
+from optinc.reducers.partwise import Part, PartwiseReducer, Receive
 from optinc.reducers.wire.table import BlockTable, Place
-from optinc.strategies.bucket_exchange import BucketExchange
+from optinc.strategies.bucket_exchange import UNDER_WAY, BucketExchange
 from optinc.strategies.flat_parameters import FlatParameters
 
 
@@ -78,7 +80,7 @@ class Alone:
 
 
 def exchange_of(
-    module: nn.Module, reducer: Any, group: Any = None
+    module: nn.Module, reducer: Any, group: Any = None, back: Any = None
 ) -> tuple[BucketExchange, Signed]:
     group = Alone() if group is None else group
     attendance: Any = Signed()
@@ -86,6 +88,7 @@ def exchange_of(
         reducer,
         FlatParameters(module),
         group=group,
+        back=back,
         attendance=attendance,
         device=torch.device("cpu"),
     )
@@ -181,12 +184,18 @@ def test_the_size_of_buckets_changes_no_bit(one_server: ServerGroup) -> None:
 
 
 class Doubling(PartwiseReducer):
-    """Notes parts and their ends, and doubles each; may fail at one."""
+    """Notes parts and their ends, and doubles each; may fail at one, sent or received."""
 
-    def __init__(self, *, fails_at: int | None = None, refuses: Exception | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        fails_at: int | None = None,
+        loses: int | None = None,
+        refuses: Exception | None = None,
+    ) -> None:
         super().__init__(servers=1)
         self.log: list[Any] = []
-        self.fails_at, self.refuses = fails_at, refuses
+        self.fails_at, self.loses, self.refuses = fails_at, loses, refuses
         self.together = False
 
     @property
@@ -208,12 +217,19 @@ class Doubling(PartwiseReducer):
     def _reduce(self, gradients_NP: Tensor, out_P: Tensor) -> None:
         raise AssertionError("this server is a real one")
 
-    def _reduce_part(self, part: Part, group: Any) -> None:
-        if self.fails_at == len(self.log):
+    def _send_part(self, part: Part, group: Any) -> Receive:
+        number = len(self.log)
+        if self.fails_at == number:
             raise RuntimeError("gloo: connection closed by peer")
         places = [(place.start, place.position, place.size) for place in part.table.places]
         self.log.append((part.buffer_V.tolist(), places))
-        part.buffer_V.mul_(2.0)
+
+        def receive(group: Any) -> None:
+            if self.loses == number:
+                raise RuntimeError("gloo: connection closed by peer")
+            part.buffer_V.mul_(2.0)
+
+        return receive
 
     def _end(self, parts: Sequence[Part], group: Any) -> None:
         self.log.append(len(parts))
@@ -255,21 +271,64 @@ def test_an_observed_reduction_sees_the_whole_gradient() -> None:
     assert late.buffer().tolist() == [20.0, 22.0]
 
 
-def test_after_an_error_nothing_more_is_sent_and_no_bucket_waits() -> None:
+class Held(Doubling):
+    """Gives nothing back before it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = Event()
+        self.sent: Queue[list[float]] = Queue()
+
+    def _send_part(self, part: Part, group: Any) -> Receive:
+        receive = super()._send_part(part, group)
+        self.sent.put(part.buffer_V.tolist())
+
+        def wait(group: Any) -> None:
+            assert self.may.wait(20)
+            receive(group)
+
+        return wait
+
+
+def test_a_bucket_is_sent_while_the_one_before_comes_back_and_a_third_waits() -> None:
+    module = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(UNDER_WAY + 1)))
+    parameters = list(module.parameters())
+    buckets = [
+        Bucket([parameter], last=parameter is parameters[0], start=float(number))
+        for number, parameter in reversed(list(enumerate(parameters)))
+    ]
+    reducer = Held()
+    exchange, _ = exchange_of(module, reducer, Metered(), Metered())
+    futures = give(exchange, *buckets)
+    assert [reducer.sent.get(timeout=20) for _ in range(UNDER_WAY)] == [[2.0], [1.0]]
+    with pytest.raises(Empty):
+        reducer.sent.get(timeout=0.05)
+    assert not any(future.done() for future in futures)
+    reducer.may.set()
+    exchange.finish()
+    assert [future.value().tolist() for future in futures] == [[4.0], [2.0], [0.0]]
+    assert reducer.log[-1] == UNDER_WAY + 1
+
+
+@pytest.mark.parametrize("back", [None, Metered()])
+def test_after_an_error_the_pass_does_not_end_and_no_bucket_waits(back: Any) -> None:
     for reducer, error, reduced in (
         (Doubling(fails_at=0), RuntimeError, 0),
         (Doubling(fails_at=1), RuntimeError, 1),
+        # The other servers go on sending, and so does this one.
+        (Doubling(loses=0), RuntimeError, 2),
+        (Doubling(loses=1), RuntimeError, 2),
         (Doubling(refuses=SkipStep()), SkipStep, 3),
     ):
         module, late, early = two_layers()
-        exchange, _ = exchange_of(module, reducer, Metered())
+        exchange, _ = exchange_of(module, reducer, Metered(), back)
         exchange.begin()
         futures = give(exchange, late, early)
         with pytest.raises(error):
             exchange.finish()
         assert all(future.done() for future in futures), "autograd waits for them"
         assert len(reducer.log) == reduced
-        reducer.fails_at = reducer.refuses = None
+        reducer.fails_at = reducer.loses = reducer.refuses = None
         exchange.begin()
         give(exchange, late, early)
         exchange.finish()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from optinc.reducers.kernels import cpu, cpu_loops
 from optinc.reducers.kernels.plan import ReductionPlan
+from optinc.reducers.wire import packing
 from optinc.signal.block_quantizer import BlockQuantizer, NonFinitePolicy
 from optinc.signal.rounding import ROUNDINGS, Rounding
 from optinc.signal.scenario import make_scenario
@@ -143,3 +144,33 @@ def test_values_next_to_rounding_borders_are_packed_as_eager_packs_them(bits: in
     for block_size in (6, 256, 1000):
         plan = ideal_plan(bits=bits, block_size=block_size)
         check_exchange(cpu, Case(plan, borders(plan, values=3001, seed=block_size)))
+
+
+@numba.njit  # type: ignore[untyped-decorator]
+def store_codes(
+    codes: NDArray[np.float32], packed: NDArray[np.uint8], slot: int, bits: int
+) -> None:
+    cpu_loops.store_codes(codes, packed, slot, bits)
+
+
+@numba.njit  # type: ignore[untyped-decorator]
+def load_codes(packed: NDArray[np.uint8], slot: int, codes: NDArray[np.float32], bits: int) -> None:
+    cpu_loops.load_codes(packed, slot, codes, bits)
+
+
+@pytest.mark.parametrize("bits", range(2, 20, 2))
+def test_codes_are_packed_and_unpacked_as_the_wire_demands(bits: int) -> None:
+    for length in (1, 3, 4, 5, 64, 255, 256):
+        codes = torch.randint(2**bits, (length,), generator=torch.Generator().manual_seed(length))
+        filled = torch.nn.functional.pad(codes, (0, -length % packing.GROUP))
+        expected = packing.pack(filled, bits=bits)
+        # A group before and one behind, which belong to other blocks.
+        around = packing.group_bytes(bits)
+        packed = torch.full((len(expected) + 2 * around,), 0xA5, dtype=torch.uint8)
+        store_codes(codes.float().numpy(), packed.numpy(), packing.GROUP, bits)
+        assert torch.equal(packed[around:-around], expected)
+        assert packed[:around].eq(0xA5).all()
+        assert packed[-around:].eq(0xA5).all()
+        found = torch.empty(length)
+        load_codes(packed.numpy(), packing.GROUP, found.numpy(), bits)
+        assert torch.equal(found.long(), codes)
