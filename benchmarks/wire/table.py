@@ -55,7 +55,8 @@ def notes() -> str:
         "lengthen the step. *algbw* is the float32 gradient's bytes over the time of the exchange, "
         "*busbw* that times 2(N-1)/N (nccl-tests). *B a value* is the payload a server gives to "
         "its TCP sockets, *frames* all Ethernet frames of the busiest server, *link* the time that "
-        "the link alone takes for them, *CPU* the processor time of a server's exchange. PowerSGD "
+        "the link alone takes for them, *CPU* the processor time of a server's exchange. *optinc 2 "
+        "bits* sends block scales as bfloat16, the other bits as float32. PowerSGD "
         "waits for each bucket: with gloo, several at once wait for each other for ever."
     )
 

@@ -29,13 +29,14 @@ from optinc.reducers.measures.traffic import (
     ring_bytes,
     sum_bytes,
 )
-from optinc.reducers.nonfinite import first_nonfinite, refuses
+from optinc.reducers.nonfinite import first_nonfinite, is_finite, refuses
 from optinc.reducers.partwise import GroupwiseReducer, Part, Receive, sizes_of
 from optinc.reducers.senders.nonfinite import first_nonfinite_block, first_nonfinite_of_parts
 from optinc.reducers.senders.parts import give_back, prepared, settle
 from optinc.reducers.senders.senders import Rotation, Senders
 from optinc.reducers.wire.memory import Memories, Memory
 from optinc.reducers.wire.packing import GROUP, group_bytes
+from optinc.reducers.wire.scales import share_scales
 from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
@@ -325,8 +326,10 @@ class OptINCReducer(GroupwiseReducer):
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
             # Finite gradients may exceed float32 once errors are added, or rotated.
-            finite = bool(torch.isfinite(gradients_NP.to(torch.float32)).all())
-            server, position, value = first_nonfinite(rows_NP if finite else gradients_NP)
+            largest = self.quantizer.largest
+            finite = bool(is_finite(gradients_NP, largest).all())
+            found = first_nonfinite(rows_NP if finite else gradients_NP, largest=largest)
+            server, position, value = found
             raise NonFiniteGradientError(server=server, position=position, value=value)
         if senders.active:
             senders.restore(reduced_P, self.layout, reduction=number)
@@ -367,7 +370,8 @@ class OptINCReducer(GroupwiseReducer):
             rows_NG, out_G, self.plan, reduction=number, first=first, lengths_B=lengths_B
         )
         if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise" and not self._found:
-            server, position, value = first_nonfinite(rows_NG)
+            found = first_nonfinite(rows_NG, largest=self.quantizer.largest)
+            server, position, value = found
             self._found = NonFiniteGradientError(
                 server=server, position=position + first, value=value
             )
@@ -388,7 +392,8 @@ class OptINCReducer(GroupwiseReducer):
     def _account(self, values: int, blocks: int, totals: Totals) -> None:
         """Add up values, blocks, errors and traffic."""
         accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
-        sent = code_bytes(values=values, bits=bits, blocks=blocks)
+        scale_bytes = self.quantizer.scale_bytes
+        sent = code_bytes(values=values, bits=bits, blocks=blocks, scale_bytes=scale_bytes)
         accounting.values += values
         accounting.blocks += blocks
         accounting.onn_errors += totals.wrong_codes
@@ -400,7 +405,10 @@ class OptINCReducer(GroupwiseReducer):
         accounting.bytes_sent += sent
         accounting.bytes_optinc += sent
         accounting.bytes_optinc_received += code_bytes(
-            values=values, bits=self.switch.scenario.received_bits, blocks=blocks
+            values=values,
+            bits=self.switch.scenario.received_bits,
+            blocks=blocks,
+            scale_bytes=scale_bytes,
         )
         accounting.bytes_ring += ring_bytes(values=values, servers=servers, bytes_per_value=4)
         accounting.bytes_ring_same_bits += ring_bytes(
@@ -423,11 +431,14 @@ class OptINCReducer(GroupwiseReducer):
     def describe_exchange(self, servers: int) -> str:
         """See :meth:`PartwiseReducer.describe_exchange`."""
         bits, received_bits = self.plan.bits, self.plan.received_bits
-        blocks = 1 / self.quantizer.block_size
+        scales = {
+            "blocks": 1 / self.quantizer.block_size,
+            "scale_bytes": self.quantizer.scale_bytes,
+        }
         packed = exchange_bytes(
-            values=1, servers=servers, bits=bits, received_bits=received_bits, blocks=blocks
+            values=1, servers=servers, bits=bits, received_bits=received_bits, **scales
         )
-        summed = sum_bytes(values=1, servers=servers, bits=bits, blocks=blocks)
+        summed = sum_bytes(values=1, servers=servers, bits=bits, **scales)
         floats = ring_bytes(values=1, servers=servers, bytes_per_value=4)
         when = "bucket by bucket" if self.by_parts else "once all gradients are known"
         return (
@@ -454,8 +465,10 @@ class OptINCReducer(GroupwiseReducer):
         backend, memory = self._backend(buffer_V), self._memories.pop()
         scale_bits_B = backend.scale_bits(buffer_V, table, plan)
         if senders.active and self.quantizer.nonfinite == "raise":
-            self._first_blocks.append(first_nonfinite_block(buffer_V, scale_bits_B, table))
-        group.maximum(scale_bits_B)
+            largest = self.quantizer.largest
+            block = first_nonfinite_block(buffer_V, scale_bits_B, table, largest=largest)
+            self._first_blocks.append(block)
+        share_scales(scale_bits_B, self.quantizer, group)
         mean = self._sample(buffer_V, group)
         size = table.share_groups(group.size) * group_bytes(plan.bits)
         packed_NS = memory.take("packed", (group.size, size), buffer_V.device)
@@ -533,7 +546,8 @@ class OptINCReducer(GroupwiseReducer):
         group.meter.settle()
         self.accounting.nonfinite_blocks += int(nonfinite)
         if refuses(int(nonfinite), self.quantizer.nonfinite):
-            raise first_nonfinite_of_parts(parts, prepared, group)
+            largest = self.quantizer.largest
+            raise first_nonfinite_of_parts(parts, prepared, group, largest=largest)
         return Totals(
             int(nonfinite),
             int(wrong),

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
+from optinc.signal import bfloat16
 from optinc.signal.randomness import WORD, uniforms
 from optinc.signal.rounding import (
     SenderRounding,
@@ -32,6 +33,7 @@ from optinc.signal.rounding import (
 
 NonFinitePolicy = Literal["raise", "skip_step", "propagate"]
 BlockBorders = Literal["parameter", "flat"]
+ScaleDtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class BlockQuantizer:
         blocks: Where blocks end in a gradient whose parameters a reducer knows: at the borders of
             every ``parameter``, or only after ``block_size`` values (``flat``).
         seed: Seed of stochastic rounding, 0 to 2^32 - 1.
+        scale_dtype: What a block's scale is sent as. ``bfloat16`` takes 2 bytes in place of 4: the
+            largest magnitude is rounded up (:mod:`optinc.signal.bfloat16`), so that no value
+            exceeds the codes, and steps are up to 2^-7 longer. A magnitude above
+            :attr:`largest` then counts as infinite.
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
@@ -59,6 +65,7 @@ class BlockQuantizer:
     nonfinite: NonFinitePolicy = "raise"
     blocks: BlockBorders = "parameter"
     seed: int = 0
+    scale_dtype: ScaleDtype = "float32"
 
     def __post_init__(self) -> None:
         if self.bits not in range(2, 17, 2):
@@ -76,6 +83,12 @@ class BlockQuantizer:
             )
         check_borders(self.blocks)
         check_seed(self.seed, setting="optinc.quantization.seed")
+        dtypes = get_args(ScaleDtype)
+        if self.scale_dtype not in dtypes:
+            raise ConfigurationError(
+                f"optinc.quantization.scale_dtype must be {' | '.join(dtypes)}, "
+                f"got {self.scale_dtype!r}"
+            )
 
     @property
     def alignment(self) -> int:
@@ -92,14 +105,25 @@ class BlockQuantizer:
         """Largest distance of a code from :attr:`zero`."""
         return self.zero - 1
 
+    @property
+    def scale_bytes(self) -> int:
+        """Bytes of a block's scale on the wire."""
+        return 4 if self.scale_dtype == "float32" else 2
+
+    @property
+    def largest(self) -> float:
+        """Largest finite magnitude that a scale holds; larger ones count as infinite."""
+        return torch.finfo(getattr(torch, self.scale_dtype)).max
+
     def scales(self, gradients_NP: Tensor) -> Tensor:
-        """Return the largest absolute value of each block over all servers.
+        """Return the largest absolute value of each block over all servers, rounded to a scale.
 
         Args:
             gradients_NP: Float tensor [N, P], any P including 0.
 
         Returns:
-            float32 tensor [ceil(P / block_size)]; NaN or infinite where a block holds such a value.
+            float32 tensor [ceil(P / block_size)]; NaN or infinite where a block holds such a value,
+            or one above :attr:`largest`.
         """
         servers, values = gradients_NP.shape
         whole = values // self.block_size * self.block_size
@@ -115,7 +139,8 @@ class BlockQuantizer:
         if not scales:
             return gradients_NP.new_empty(0, dtype=torch.float32)
         # Zeros may be negative, and decoding would hand their sign on.
-        return torch.cat(scales).to(torch.float32).abs_()
+        scales_B = torch.cat(scales).to(torch.float32).abs_()
+        return scales_B if self.scale_dtype == "float32" else bfloat16.round_up(scales_B)
 
     def encode(
         self,

@@ -36,6 +36,7 @@ class QuantizationConfig:
     rounding: str = MISSING
     nonfinite: str = MISSING
     blocks: str = MISSING
+    scale_dtype: str = MISSING
     error_feedback: bool = MISSING
     rotation: str = MISSING
     clip: float | None = MISSING
@@ -204,12 +205,13 @@ def _check_senders(cfg: DictConfig) -> None:
                 f"{setting}={quantization[name]} is read by reducer=optinc and mixed_bits, not by "
                 f"reducer={cfg.choices.reducer}"
             )
-    rounding = "optinc.quantization.rounding"
-    if quantization.rounding == "stochastic" and rounding not in read:
-        raise ConfigurationError(
-            f"{rounding}=stochastic is read by reducer=optinc, mixed_bits and int8_blocks, not by "
-            f"reducer={cfg.choices.reducer}"
-        )
+    for name, value in {"rounding": "stochastic", "scale_dtype": "bfloat16"}.items():
+        setting = f"optinc.quantization.{name}"
+        if quantization[name] == value and setting not in read:
+            raise ConfigurationError(
+                f"{setting}={value} is read by reducer=optinc, mixed_bits and int8_blocks, not by "
+                f"reducer={cfg.choices.reducer}"
+            )
 
 
 def _servers(cfg: DictConfig) -> int:

@@ -31,6 +31,7 @@ from optinc.switches.single import IdealSwitch
 from tests.integration.servers import one_server
 
 BITS = (2, 4, 8, 16)
+SHORT_SCALES = {"scale_dtype": "bfloat16"}
 CAPS = (1, 25, 1000)
 
 SHAPES = [torch.Size(shape) for shape in [(3000, 1500), (1500,), (64, 64, 3, 3), (), (2000, 1000)]]
@@ -46,9 +47,9 @@ def reducer_of(bits: int, servers: int, **quantizer: Any) -> OptINCReducer:
     return OptINCReducer(quantizer=BlockQuantizer(bits=bits, **quantizer), switch=IdealSwitch(rule))
 
 
-def sent_a_value(bits: int, group: ServerGroup) -> dict[str, float]:
+def sent_a_value(bits: int, group: ServerGroup, **quantizer: Any) -> dict[str, float]:
     """Return the bytes that this server sends a gradient value, counted and by the meter."""
-    reducer = reducer_of(bits, group.size)
+    reducer = reducer_of(bits, group.size, **quantizer)
     reducer.lay_out(SHAPES * COPIES)
     values = sum(shape.numel() for shape in SHAPES) * COPIES
     gradient = torch.randn(values, generator=torch.Generator().manual_seed(group.rank))
@@ -88,11 +89,13 @@ def batch(server: int, step: int) -> Tensor:
     return torch.randn(2, 3, 8, 8, generator=generator)
 
 
-def gradients_by_hook(cap: int, group: ServerGroup, **options: Any) -> list[Tensor]:
+def gradients_by_hook(
+    cap: int, group: ServerGroup, *, reducer: OptINCReducer | None = None, **options: Any
+) -> list[Tensor]:
     """Return the gradients of two steps through DDP with buckets of ``cap`` MB."""
     module = module_of(options.pop("memory_format", torch.contiguous_format))
     model = DistributedDataParallel(module, bucket_cap_mb=cap, **options)
-    attach(model, reducer_of(8, group.size))
+    attach(model, reducer_of(8, group.size) if reducer is None else reducer)
     found = []
     for step in range(2):
         model.zero_grad()
@@ -106,10 +109,13 @@ def module_of(memory_format: torch.memory_format) -> Layers:
 
 
 def gradients_of_virtual_servers(
-    servers: int, memory_format: torch.memory_format = torch.contiguous_format
+    servers: int,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    reducer: OptINCReducer | None = None,
 ) -> list[Tensor]:
     """Return the same of servers that one process holds."""
-    module, reducer = module_of(memory_format), reducer_of(8, servers)
+    module = module_of(memory_format)
+    reducer = reducer_of(8, servers) if reducer is None else reducer
     parameters = list(module.parameters())
     reducer.lay_out([parameter.shape for parameter in parameters])
     found = []
@@ -136,6 +142,9 @@ def equal_to_virtual(group: ServerGroup) -> dict[str, bool]:
     last = torch.channels_last
     own = gradients_by_hook(1, group, memory_format=last)
     equal["channels_last"] = same(own, gradients_of_virtual_servers(group.size, last))
+    both = [reducer_of(2, group.size, **SHORT_SCALES) for _ in range(2)]
+    own = gradients_by_hook(1, group, reducer=both[0])
+    equal["short scales"] = same(own, gradients_of_virtual_servers(group.size, reducer=both[1]))
     return equal
 
 
@@ -174,6 +183,7 @@ def main(folder: Path) -> None:
     group = ServerGroup.world()
     found: dict[str, Any] = {"servers": group.size}
     found["bytes"] = {str(bits): sent_a_value(bits, group) for bits in BITS}
+    found["bytes"]["2, short scales"] = sent_a_value(2, group, **SHORT_SCALES)
     found["equal"] = group.gather_objects(equal_to_virtual(group))
     found["memory"] = extra_memory(group)
     if group.rank == 0:

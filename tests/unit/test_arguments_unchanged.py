@@ -85,8 +85,9 @@ from optinc.reducers.senders import nonfinite as sender_nonfinite
 from optinc.reducers.senders import parts as sender_parts
 from optinc.reducers.senders.senders import Senders
 from optinc.reducers.wire import packing
+from optinc.reducers.wire import scales as scales_module
 from optinc.reducers.wire.table import BlockTable, Place
-from optinc.signal import outputs, pam4, preprocessing, randomness, rotation, rounding
+from optinc.signal import bfloat16, outputs, pam4, preprocessing, randomness, rotation, rounding
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.signal.tree import Tree, make_tree
@@ -213,6 +214,8 @@ def signal_calls() -> Iterator[Call]:
     yield call(BlockQuantizer.scales, quantizer, gradients)
     yield call(BlockQuantizer.encode, quantizer, gradients, scales)
     yield call(BlockQuantizer.decode, quantizer, codes[0], scales)
+    yield call(bfloat16.round_up, scales)
+    yield call(bfloat16.round_up_bits, scales.view(torch.int32))
     yield call(outputs.ideal_average, codes, scenario())
     yield call(outputs.average_of_total, codes.sum(0), scenario())
     words = torch.arange(5)
@@ -643,6 +646,8 @@ def reducer_calls() -> Iterator[Call]:
         yield call(kernel.play, sent, torch.zeros(4).byte(), runs, plan)
         yield call(kernel.receive, packed.clone(), found.clone(), table, torch.empty(9), plan)
     yield call(packing.pack, torch.arange(8), bits=4)
+    comparing = mock.create_autospec(ServerGroup, instance=True)
+    yield call(scales_module.share_scales, bits.clone(), quantizer, comparing)
     part = Part(torch.randn(9), table)
     sending = Senders(quantizer, error_feedback=True, rotation="hadamard")
     prepared = sender_parts.prepared(sending, part, None, reduction=0)
@@ -658,6 +663,7 @@ def reducer_calls() -> Iterator[Call]:
     terms = signal_terms.error_terms(gradients[0], gradients[1])
     totals = torch.zeros(1, len(terms), dtype=torch.float64)
     yield call(signal_terms.add_terms, totals, terms, [slice(0, 9)], first=0, column=0)
+    yield call(nonfinite.is_finite, gradients)
     bad = gradients.clone()
     bad[2, 3] = torch.nan
     yield call(nonfinite.first_nonfinite, bad)

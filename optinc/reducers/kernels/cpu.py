@@ -145,10 +145,12 @@ def _reduce(
 def scale_bits(buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:
     """See :meth:`Backend.scale_bits`."""
     bits_V = _array(buffer_V.to(torch.float32)).view(np.int32)
+    numbers, out_B = numbers_of(plan), np.empty(table.blocks, np.int32)
     starts_B, lengths_B, _, _ = _places(table)
-    out_B = np.empty(table.blocks, np.int32)
     _share(
-        lambda first, last: loops.scale_bits(bits_V, starts_B, lengths_B, out_B, first, last),
+        lambda first, last: loops.scale_bits(
+            bits_V, starts_B, lengths_B, out_B, numbers, first, last
+        ),
         len(out_B),
         values=table.values,
     )

@@ -29,6 +29,7 @@ class Numbers(NamedTuple):
             block, wrongly.
         bits: Bits of a code that is sent.
         received_bits: Bits that a received code takes on the wire.
+        short_scales: 1 where scales are rounded up to bfloat16, 0 where they stay float32.
     """
 
     block_size: np.int64
@@ -47,6 +48,7 @@ class Numbers(NamedTuple):
     wrong_zero: np.int64
     bits: np.int64
     received_bits: np.int64
+    short_scales: np.int64
 
 
 class Tables(NamedTuple):

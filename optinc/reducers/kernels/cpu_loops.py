@@ -42,6 +42,9 @@ MAGNITUDE = np.int32(0x7FFFFFFF)
 INFINITE = np.int32(0x7F800000)
 """Bit pattern of infinity; without their sign, patterns of NaN lie above."""
 
+BEYOND_BFLOAT16, BFLOAT16 = np.int32(0xFFFF), np.int32(0x7FFF0000)
+"""Bits of a magnitude beyond bfloat16, and its own, as in :mod:`optinc.signal.bfloat16`."""
+
 
 def has_multiply_add() -> bool:
     """Return whether the processor multiplies and adds in one instruction, as most since 2013."""
@@ -182,12 +185,20 @@ def largest_bits(bits_P: Integers) -> np.int32:
 
 
 @joined
+def scale_of(bits: np.int32, numbers: Numbers) -> np.int32:
+    """Return the bit pattern of the scale of a block with this largest magnitude."""
+    if numbers.short_scales:
+        return np.int32((min(bits, INFINITE) + BEYOND_BFLOAT16) & BFLOAT16)
+    return bits
+
+
+@joined
 def block_bits(bits_V: Integers, stride: int, length: int, numbers: Numbers) -> np.int32:
-    """Return the bit pattern of the largest magnitude of a block of all servers."""
+    """Return the bit pattern of the scale of a block of all servers."""
     bits = np.int32(0)
     for n in range(int(numbers.servers)):
         bits = max(bits, largest_bits(bits_V[n * stride : n * stride + length]))
-    return bits
+    return scale_of(bits, numbers)
 
 
 @joined
@@ -653,7 +664,7 @@ def reduce_block(
     totals_5: NDArray[np.float64],
     scratch: Scratch,
 ) -> None:
-    """Reduce a finite block, whose largest magnitude has these ``bits``."""
+    """Reduce a finite block, whose scale has these ``bits``."""
     scratch.bits_1[0] = bits
     scale = scratch.bits_1.view(np.float32)[0]
     by, square = divisor(bits, scale), np.float64(scale) * np.float64(scale)
@@ -966,12 +977,13 @@ def scale_bits(
     starts_B: Places,
     lengths_B: Places,
     out_B: Integers,
+    numbers: Numbers,
     first: int,
     last: int,
 ) -> None:
-    """Write the bit pattern of the largest magnitude of blocks ``first`` to ``last``."""
+    """Write the bit pattern of one server's scale of blocks ``first`` to ``last``."""
     for block in range(first, last):
-        out_B[block] = largest_of(bits_V, starts_B[block], lengths_B[block])
+        out_B[block] = scale_of(largest_of(bits_V, starts_B[block], lengths_B[block]), numbers)
 
 
 @joined

@@ -55,6 +55,7 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
         wrong_zero=np.int64(_wrong_zero(plan)),
         bits=np.int64(plan.bits),
         received_bits=np.int64(whole_bits(plan.received_bits)),
+        short_scales=np.int64(quantizer.scale_dtype == "bfloat16"),
     )
 
 

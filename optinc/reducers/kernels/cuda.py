@@ -77,6 +77,7 @@ def reduce(
         servers=plan.servers,
         padded=lengths_B is not None,
         propagate=quantizer.nonfinite == "propagate",
+        short_scales=quantizer.scale_dtype == "bfloat16",
         **_drawing(plan),
         **_encoding(plan),
         **_decoding(plan),
@@ -103,6 +104,7 @@ def scale_bits(buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tens
             starts_B,
             lengths_B,
             bits_B,
+            short_scales=plan.quantizer.scale_dtype == "bfloat16",
             TILE=_tile(plan),
         )
     return bits_B

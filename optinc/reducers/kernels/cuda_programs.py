@@ -19,6 +19,8 @@ HALF_UP: Any = tl.constexpr(1)
 HALF_EVEN: Any = tl.constexpr(2)
 MAGNITUDE: Any = tl.constexpr(0x7FFFFFFF)
 INFINITE: Any = tl.constexpr(0x7F800000)
+BEYOND_BFLOAT16: Any = tl.constexpr(0xFFFF)
+BFLOAT16: Any = tl.constexpr(0x7FFF0000)
 MAGIC: Any = tl.constexpr(1.5 * 2**23)
 ROUNDS: Any = tl.constexpr(10)
 LANES: Any = tl.constexpr(8)
@@ -40,12 +42,20 @@ def largest_bits(values, length, TILE: tl.constexpr):
 
 
 @triton.jit
-def block_bits(rows, stride, servers, length, TILE: tl.constexpr):
-    """Return the bit pattern of the largest magnitude of a block of all servers."""
+def scale_of(bits, short_scales: tl.constexpr):
+    """Return the scale of a block with this largest magnitude; short ones are bfloat16."""
+    if short_scales:
+        bits = (tl.minimum(bits, INFINITE) + BEYOND_BFLOAT16) & BFLOAT16
+    return bits
+
+
+@triton.jit
+def block_bits(rows, stride, servers, length, short_scales: tl.constexpr, TILE: tl.constexpr):
+    """Return the bit pattern of the scale of a block of all servers."""
     bits = tl.zeros([], tl.int32)
     for n in range(servers):
         bits = tl.maximum(bits, largest_bits(rows + n * stride, length, TILE))
-    return bits
+    return scale_of(bits, short_scales)
 
 
 @triton.jit
@@ -222,6 +232,7 @@ def reduce(
     code_bits: tl.constexpr,
     propagate: tl.constexpr,
     padded: tl.constexpr,
+    short_scales: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """Reduce one block, and write its :class:`Totals`; padding behind its values becomes zero."""
@@ -232,7 +243,7 @@ def reduce(
     if padded:
         length = tl.load(lengths_B + block)
     lane_T = tl.arange(0, TILE)
-    bits = block_bits(gradients_NP + start, stride, servers, length, TILE)
+    bits = block_bits(gradients_NP + start, stride, servers, length, short_scales, TILE)
     finite = bits < INFINITE
     wrong, expected = tl.zeros([], tl.int32), tl.zeros([], tl.int64)
     error, mean = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
@@ -320,11 +331,14 @@ def store_codes(code_T, packed, first_group, groups, bits: tl.constexpr):
 
 
 @triton.jit
-def scale_bits(buffer_V, starts_B, lengths_B, bits_B, TILE: tl.constexpr):
-    """Write the bit pattern of the largest magnitude of one block."""
+def scale_bits(
+    buffer_V, starts_B, lengths_B, bits_B, short_scales: tl.constexpr, TILE: tl.constexpr
+):
+    """Write the bit pattern of one server's scale of one block."""
     block = tl.program_id(0).to(tl.int64)
     values = buffer_V + tl.load(starts_B + block)
-    tl.store(bits_B + block, largest_bits(values, tl.load(lengths_B + block), TILE))
+    bits = largest_bits(values, tl.load(lengths_B + block), TILE)
+    tl.store(bits_B + block, scale_of(bits, short_scales))
 
 
 @triton.jit

@@ -156,9 +156,10 @@ class Backend(Protocol):
         """
 
     def scale_bits(self, buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:
-        """Return the bit pattern of each block's largest absolute value: float [V] -> int32 [B].
+        """Return the bit pattern of each block's scale, of this server: float [V] -> int32 [B].
 
-        As integers the patterns order like the values, infinity and then NaN above all others.
+        As integers the patterns order like the values, infinity and then NaN above all others. The
+        largest over all servers is the scale that they share, also where scales are rounded.
         """
 
     def pack(

@@ -19,30 +19,40 @@ def code_bytes(*, values: int, bits: int, blocks: int, scale_bytes: float = 4) -
 
     A switch receives them and adds up the codes: OptINC's as light, or as integers in the manner of
     SwitchML (Sapio et al. 2021, arXiv:1903.06701). SwitchML itself sends 32-bit integers; the B
-    bits that a code needs are counted here. With 256 values a block and the float32 scales that
-    are sent, the scales take 32 / (256 B) of the codes' bits.
+    bits that a code needs are counted here. With 256 values a block, float32 scales take
+    32 / (256 B) of the codes' bits, bfloat16 ones half of that.
     """
     return values * bits / 8 + blocks * scale_bytes
 
 
 def exchange_bytes(
-    *, values: float, servers: int, bits: int, received_bits: int, blocks: float
+    *,
+    values: float,
+    servers: int,
+    bits: int,
+    received_bits: int,
+    blocks: float,
+    scale_bytes: float = 4,
 ) -> float:
     """Return the bytes that one of the real servers sends instead of light.
 
     Codes go out by all-to-all and come back by all-gather, each packed to its bits and sent to
-    (N-1)/N of the servers or from there; float32 scales are compared by a ring all-reduce. Sums of
+    (N-1)/N of the servers or from there; scales are compared by a ring all-reduce. Sums of
     codes in whole words, which could be added on the way, take more: see :func:`sum_bytes`.
     """
     share = (servers - 1) / servers
-    return share * (values * (bits + received_bits + received_bits % 2) / 8 + 2 * blocks * 4)
+    codes = values * (bits + received_bits + received_bits % 2) / 8
+    return share * (codes + 2 * blocks * scale_bytes)
 
 
-def sum_bytes(*, values: float, servers: int, bits: int, blocks: float) -> float:
+def sum_bytes(
+    *, values: float, servers: int, bits: int, blocks: float, scale_bytes: float = 4
+) -> float:
     """Return the bytes of a ring all-reduce of sums of codes, as many as fit an int32 together."""
     largest: int = servers * (2**bits - 1)
     fields = 31 // largest.bit_length()
-    return ring_bytes(values=1, servers=servers, bytes_per_value=4) * (values / fields + blocks)
+    sent = values / fields * 4 + blocks * scale_bytes
+    return ring_bytes(values=1, servers=servers, bytes_per_value=sent)
 
 
 def thc_bytes(*, values: int, bits: int, blocks: int) -> float:

@@ -18,6 +18,7 @@ from optinc.reducers.measures.error import add_error
 from optinc.reducers.measures.signal_terms import Signal
 from optinc.reducers.measures.traffic import code_bytes, ring_bytes
 from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
+from optinc.reducers.wire.scales import share_scales
 from optinc.signal.block_quantizer import BlockQuantizer
 
 
@@ -75,7 +76,7 @@ class Int8BlocksReducer(Reducer):
         """
         scales_B = self.quantizer.scales(gradients_NP)
         if self._refuses(scales_B):
-            server, position, value = first_nonfinite(gradients_NP)
+            server, position, value = first_nonfinite(gradients_NP, largest=self.quantizer.largest)
             raise NonFiniteGradientError(server=server, position=position, value=value)
         for block, part in chunks(len(scales_B), self.quantizer.block_size):
             codes_NP = self.quantizer.encode(
@@ -96,10 +97,10 @@ class Int8BlocksReducer(Reducer):
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
         bits_B = bits_of(self.quantizer.scales(gradient_P.unsqueeze(0)))
-        group.maximum(bits_B)
+        share_scales(bits_B, self.quantizer, group)
         scales_B = scales_of(bits_B)
         if self._refuses(scales_B):
-            raise first_nonfinite_of(gradient_P, group)
+            raise first_nonfinite_of(gradient_P, group, largest=self.quantizer.largest)
         mean = self._sample(gradient_P, group)
         quantizer, values = self.quantizer, len(gradient_P)
         # Bytes of an empty tensor cannot be viewed as integers.
@@ -145,7 +146,12 @@ class Int8BlocksReducer(Reducer):
         accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
-        accounting.bytes_sent += code_bytes(values=values, bits=self.quantizer.bits, blocks=blocks)
+        accounting.bytes_sent += code_bytes(
+            values=values,
+            bits=self.quantizer.bits,
+            blocks=blocks,
+            scale_bytes=self.quantizer.scale_bytes,
+        )
         accounting.bytes_ring += ring_bytes(values=values, servers=self.servers, bytes_per_value=4)
 
 

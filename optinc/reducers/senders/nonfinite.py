@@ -12,10 +12,9 @@ from torch import Tensor
 from optinc.errors import NonFiniteGradientError
 from optinc.reducers.blocks import scales_of
 from optinc.reducers.group import ServerGroup
+from optinc.reducers.nonfinite import FLOAT32_MAX, is_finite
 from optinc.reducers.partwise import Part
 from optinc.reducers.wire.table import BlockTable
-
-FLOAT32_MAX = torch.finfo(torch.float32).max
 
 Found = tuple[int, float]
 """Position of a value in the whole gradient, and the value."""
@@ -39,7 +38,7 @@ def first_nonfinite_block(
     starts_B, lengths_B, positions_B, _ = table.on(prepared_V.device)
     if not table.blocks:
         return positions_B, prepared_V[:0]
-    finite_B = scales_of(scale_bits_B) <= largest
+    finite_B = is_finite(scales_of(scale_bits_B), largest)
     last = torch.iinfo(torch.int64).max
     # A tensor of one number, as a number itself would be waited for.
     block = positions_B.where(~finite_B, last).argmin(0, keepdim=True)
@@ -94,5 +93,4 @@ def first_nonfinite_of_parts(
 
 def _first_beyond(values: Tensor, largest: float) -> Tensor:
     """Return the place of the first value that is not finite: int64 [1], or [0] without one."""
-    finite = values.to(torch.float32).abs() <= largest
-    return (~finite).nonzero()[:1].flatten()
+    return (~is_finite(values, largest)).nonzero()[:1].flatten()

@@ -168,6 +168,7 @@ def draw(
         block_size=choose.choice(block_sizes),
         rounding=choose.choice(ROUNDINGS),
         nonfinite=choose.choice(("propagate", "propagate", "raise", "skip_step")),
+        scale_dtype=choose.choice(("float32", "bfloat16")),
     )
     divisor = scenario.average_divisor
     legal = [n for n in range(1, scenario.servers + 1) if not quantizer.zero * n % divisor]

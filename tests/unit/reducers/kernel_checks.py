@@ -6,6 +6,7 @@ The tests of the CPU kernels run them with numba, ``benchmarks.gpu`` on a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,6 +17,7 @@ from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.plan import Backend, ReductionPlan
 from optinc.reducers.wire import packing
 from optinc.reducers.wire.table import BlockTable, Place
+from optinc.signal.bfloat16 import round_up_bits
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS, quantized_average
 from optinc.signal.scenario import make_scenario
@@ -39,6 +41,7 @@ LARGE = ((8, 0.0), (8, 0.003), (10, 0.3))
 FAN_INS = (1, 2, 3, 7, 100, 127, 128)
 MAGNITUDES = (1e-30, 1.0, 1e37)
 EXTREMES = (1e-45, 3.4e38)
+FLOAT32_MAX = torch.finfo(torch.float32).max
 
 
 def check_drawn(backend: Backend, device: torch.device, *, seed: int) -> None:
@@ -88,6 +91,25 @@ def check_extreme(backend: Backend, device: torch.device, *, value: float) -> No
     totals = backend.reduce(gradients.to(device), out.to(device), ideal_plan())
     assert totals.squared_error == 0.0
     assert totals.squared_mean == pytest.approx(512 * torch.tensor(value).double().item() ** 2)
+
+
+def check_short_scales(backend: Backend, device: torch.device) -> None:
+    """Compare scales of two bytes at their limits: a block each of eight values."""
+    plan = ideal_plan(bits=6, block_size=8)
+    plan = replace(plan, quantizer=replace(plan.quantizer, scale_dtype="bfloat16"))
+    limit = plan.quantizer.largest
+    largest = [1.0, 1 + 2**-8, 1 - 2**-24, 2**-126, 1e-39, 1e-45, 0.0, 3e37]
+    beyond = [limit, 1.0001 * limit, FLOAT32_MAX, torch.inf, torch.nan, -torch.nan, -limit]
+    scales = torch.tensor([*largest, *beyond]).repeat_interleave(8)
+    gradients = scales * torch.rand(4, len(scales)).copysign(torch.randn(4, len(scales)))
+    gradients[1, ::8] = scales[::8]
+    case = Case(plan, gradients)
+    check_reduce(backend, case, device=device)
+    check_exchange(backend, case, device=device)
+    table = BlockTable([Place(0, 0, len(scales))], block_size=8)
+    bits_B = backend.scale_bits(gradients[1].to(device), table, on_device(plan, device)).cpu()
+    assert torch.equal(bits_B, round_up_bits(gradients[1, ::8].abs().view(torch.int32)))
+    assert torch.isfinite(bits_B.view(torch.float32)).tolist() == [True] * 9 + [False] * 5 + [True]
 
 
 def check_strides(backend: Backend, device: torch.device) -> None:
@@ -156,6 +178,7 @@ def fixed_checks() -> dict[str, Check]:
     for value in EXTREMES:
         checks[f"error of {value:g}"] = partial(check_extreme, value=value)
     checks["strided and overlapping rows"] = check_strides
+    checks["scales of two bytes"] = check_short_scales
     return checks
 
 
@@ -166,4 +189,5 @@ def small_checks() -> dict[str, Check]:
         "averages": partial(check_averages, servers=3, rounding="half_even", sums=4000),
         "error": partial(check_error, bits=8, magnitude=1.0, block_size=64, values=300),
         "error of the smallest float": partial(check_extreme, value=EXTREMES[0]),
+        "scales of two bytes": check_short_scales,
     }

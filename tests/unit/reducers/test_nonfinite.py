@@ -3,10 +3,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from optinc.errors import SkipStep
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, refuses
+from optinc.reducers.nonfinite import first_nonfinite, first_nonfinite_of, is_finite, refuses
 from tests.unit.reducers.gradients import gradients
 
 
@@ -24,6 +25,16 @@ def test_the_first_value_of_the_first_server_is_found(value: float) -> None:
     rows = gradients(4, 50).double()
     rows[2, 7] = rows[2, 30] = rows[3, 1] = value
     assert first_nonfinite(rows) == (2, 7, value)
+
+
+def test_what_counts_as_finite_may_have_a_limit(one_server: ServerGroup) -> None:
+    rows = torch.tensor([[1.0, 3.39e38, math.nan], [1.0, -3.4e38, math.inf]])
+    assert is_finite(rows).tolist() == [[True, True, False]] * 2
+    limit = torch.finfo(torch.bfloat16).max
+    assert is_finite(rows, limit).tolist() == [[True, False, False]] * 2
+    assert first_nonfinite(rows, largest=limit) == (0, 1, pytest.approx(3.39e38))
+    error = first_nonfinite_of(rows[1], one_server, largest=limit)
+    assert (error.position, error.value) == (1, pytest.approx(-3.4e38))
 
 
 def test_real_servers_report_an_error_and_do_not_ask_for_one_in_vain(

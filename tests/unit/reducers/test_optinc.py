@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -36,13 +37,18 @@ def ideal_reducer(
     backend: str = "auto",
     downlink: Downlink = "quantised",
     connected: int | None = None,
+    **quantizer: Any,
 ) -> OptINCReducer:
     scenario = make_scenario(
         bits=bits, servers=servers, onn_inputs="auto", rounding=rounding, downlink=downlink
     )
-    quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
     return OptINCReducer(
-        quantizer=quantizer, switch=IdealSwitch(scenario), servers=connected, backend=backend
+        quantizer=BlockQuantizer(
+            bits=bits, block_size=block_size, nonfinite=nonfinite, **quantizer
+        ),
+        switch=IdealSwitch(scenario),
+        servers=connected,
+        backend=backend,
     )
 
 
@@ -248,6 +254,60 @@ def test_traffic_is_that_of_fig_6_and_scales_are_counted() -> None:
     accounting = reducer.accounting
     assert accounting.bytes_optinc / (256 * 100 * 2) == pytest.approx(1 + 2 / 256)
     assert accounting.bytes_ring_same_bits / accounting.bytes_optinc == pytest.approx(1.5)
+
+
+def test_scales_of_two_bytes_are_counted_and_told_apart() -> None:
+    plain, short = ideal_reducer(bits=2), ideal_reducer(bits=2, scale_dtype="bfloat16")
+    for reducer in (plain, short):
+        reducer(gradients(4, 256 * 100))
+    assert short.accounting.bytes_optinc == 256 * 100 / 4 + 100 * 2
+    assert short.accounting.bytes_optinc_received == short.accounting.bytes_optinc
+    ratio = short.accounting.bytes_optinc / (256 * 100 / 4)
+    assert ratio == pytest.approx(1 + 1 / 32)
+    # 2 x 3/4 of a code of 2 bits, and of 4 or 2 bytes for 256 values.
+    assert "sends 0.3984 bytes a value" in plain.describe_exchange(4)
+    assert "sends 0.3867 bytes a value" in short.describe_exchange(4)
+    assert plain.identity()["quantizer"] != short.identity()["quantizer"]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_scales_of_two_bytes_cost_less_than_the_128th_part_of_the_error(bits: int) -> None:
+    """Steps are up to 2^-7 longer, and so is the error; the table of docs/few_bits.md."""
+    rows, errors = gradients(4, 256 * 1000), []
+    for dtype in ("float32", "bfloat16"):
+        reducer = ideal_reducer(bits=bits, downlink="decimal", scale_dtype=dtype)
+        reducer(rows)
+        errors.append(reducer.accounting.quantization_error)
+    more = errors[1] / errors[0] - 1
+    print(f"{bits} bits: {errors[0]:.4g}, {errors[1]:.4g} with bfloat16 scales, {more:+.2%}")
+    assert 0 < more < 2**-7
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_groups_of_blocks_with_scales_of_two_bytes_equal_the_whole(backend: str) -> None:
+    rows = gradients(4, 3000)
+    expected = ideal_reducer(bits=4, scale_dtype="bfloat16", backend=backend)(rows)
+    assert not torch.equal(expected, ideal_reducer(bits=4, backend=backend)(rows))
+    by_groups = ideal_reducer(bits=4, scale_dtype="bfloat16", backend=backend)
+    result = torch.empty(3000)
+    for first in (0, 512, 1280):
+        part = slice(first, {0: 512, 512: 1280, 1280: 3000}[first])
+        by_groups.reduce_rows(rows[:, part], result[part], first=first)
+    by_groups.end_rows()
+    assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_a_value_that_no_scale_of_two_bytes_holds_is_reported_like_infinity(backend: str) -> None:
+    rows = gradients(4, 1000)
+    rows[2, 777] = -3.39e38
+    ideal_reducer(backend=backend)(rows)
+    with pytest.raises(NonFiniteGradientError, match=r"server 2 is -3\.3899") as caught:
+        ideal_reducer(scale_dtype="bfloat16", backend=backend)(rows)
+    assert caught.value.position == 777
+    propagating = {"scale_dtype": "bfloat16", "nonfinite": "propagate", "backend": backend}
+    reduced = ideal_reducer(**propagating)(rows)
+    assert torch.isnan(reduced).nonzero().flatten().tolist() == list(range(768, 1000))
 
 
 def test_wrong_symbols_of_a_whole_sum_are_counted_up_to_the_last() -> None:

@@ -11,7 +11,14 @@ import sys
 import torch
 
 from optinc.reducers.kernels import cuda
-from tests.unit.reducers.kernel_cases import check_exchange, check_reduce, draw, with_padding
+from tests.unit.reducers.kernel_cases import (
+    CPU,
+    check_exchange,
+    check_reduce,
+    draw,
+    with_padding,
+)
+from tests.unit.reducers.kernel_checks import check_short_scales
 
 VALUES, BLOCK_SIZES = (0, 1, 9, 40), (3, 8, 16)
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.float16)
@@ -29,6 +36,7 @@ def main(cases: int) -> None:
     check_reduce(cuda, large)
     check_reduce(cuda, with_padding(random.Random(0), large))  # noqa: S311
     check_exchange(cuda, large)
+    check_short_scales(cuda, CPU)
     print("equal")
 
 

@@ -10,6 +10,7 @@ from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
 
 FLOAT32_MAX = torch.finfo(torch.float32).max
+BFLOAT16_MAX = torch.finfo(torch.bfloat16).max
 SMALLEST_DENORMAL = 2.0**-149
 
 
@@ -112,6 +113,7 @@ def test_half_precision_gradients_are_quantised_in_float32() -> None:
         ({"block_size": 0}, "optinc.quantization.block_size must be at least 1, got 0"),
         ({"rounding": "x"}, "optinc.quantization.rounding must be"),
         ({"nonfinite": "x"}, r"optinc.quantization.nonfinite must be raise \| skip_step"),
+        ({"scale_dtype": "x"}, r"optinc.quantization.scale_dtype must be float32 \| bfloat16"),
     ],
 )
 def test_illegal_settings_are_named(settings: dict[str, object], message: str) -> None:
@@ -156,3 +158,47 @@ def test_stochastic_codes_depend_on_reduction_server_and_position_alone() -> Non
 def test_an_illegal_seed_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"optinc\.quantization\.seed must be 0 to 2"):
         BlockQuantizer(bits=4, seed=2**32)
+
+
+@given(
+    bits=st.sampled_from(range(2, 17, 2)),
+    rounding=st.sampled_from(ROUNDINGS),
+    values=st.lists(st.floats(-BFLOAT16_MAX, BFLOAT16_MAX, width=32), min_size=1, max_size=40),
+    block_size=st.integers(1, 50),
+)
+def test_scales_of_two_bytes_lose_at_most_the_128th_part_of_a_step(
+    bits: int, rounding: str, values: list[float], block_size: int
+) -> None:
+    options = {"bits": bits, "block_size": block_size, "rounding": rounding}
+    short = BlockQuantizer(**options, scale_dtype="bfloat16")
+    gradients = torch.tensor([values], dtype=torch.float32)
+    exact, scales = BlockQuantizer(**options).scales(gradients), short.scales(gradients)
+    assert torch.equal(scales.to(torch.bfloat16).float(), scales)
+    assert ((scales >= exact) & (scales <= exact * (1 + 2**-7) + 2**-133)).all()
+    codes = short.encode(gradients, scales)
+    assert ((codes >= 1) & (codes <= 2**bits - 1)).all()
+    step = scales.double().repeat_interleave(block_size)[: len(values)] / short.qmax
+    slack = 1e-6 * step * short.qmax + SMALLEST_DENORMAL
+    error = (short.decode(codes[0], scales).double() - gradients[0].double()).abs()
+    assert (error <= step * (1.0 if rounding == "floor" else 0.5) + slack).all()
+
+
+def test_scales_of_two_bytes_keep_zeros_and_gradients_in_bfloat16() -> None:
+    exact = BlockQuantizer(bits=2, block_size=8)
+    short = BlockQuantizer(bits=2, block_size=8, scale_dtype="bfloat16")
+    assert (exact.scale_bytes, short.scale_bytes) == (4, 2)
+    gradients = torch.randn(2, 20).to(torch.bfloat16)
+    assert torch.equal(short.scales(gradients), exact.scales(gradients))
+    zeros = torch.tensor([[0.0, -0.0, 0.0]])
+    assert short.scales(zeros).view(torch.int32).tolist() == [0]
+    assert through(short, zeros).view(torch.int32).tolist() == [0, 0, 0]
+
+
+def test_a_magnitude_that_no_scale_of_two_bytes_holds_is_not_finite() -> None:
+    short = BlockQuantizer(bits=8, block_size=1, scale_dtype="bfloat16")
+    assert short.largest == BFLOAT16_MAX < 3.39e38
+    gradients = torch.tensor([[BFLOAT16_MAX, 3.39e38, -FLOAT32_MAX, torch.nan, 1e-45]])
+    scales = short.scales(gradients)
+    assert torch.isfinite(scales).tolist() == [True, False, False, False, True]
+    assert through(short, gradients).isnan().tolist() == [False, True, True, True, False]
+    assert BlockQuantizer(bits=8).largest == FLOAT32_MAX

@@ -15,6 +15,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from optinc.errors import OptINCError
+from optinc.runs.differing_settings import changed_settings, training_settings
 from optinc.tasks.main import CONF, run
 from tests.hydra_jobs import composed
 
@@ -66,6 +67,18 @@ def test_typos_are_refused(override: str, tmp_path: Path) -> None:
         composed(tmp_path, override)
 
 
+def test_scales_of_other_bytes_are_another_training_and_float32_the_one_from_before(
+    tmp_path: Path,
+) -> None:
+    now = training_settings(composed(tmp_path))
+    before = {name: value for name, value in now.items() if "scale_dtype" not in name}
+    assert len(before) == len(now) - 2
+    assert changed_settings(before, now) == []
+    short = training_settings(composed(tmp_path, "optinc.quantization.scale_dtype=bfloat16"))
+    named = ["reducer.quantizer.scale_dtype=bfloat16 (before: float32)"]
+    assert changed_settings(before, short) == changed_settings(now, short) == named
+
+
 @pytest.mark.parametrize("override", ["optinc.bits=eight", "seed=x", "optinc.servers=2.5"])
 def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigCompositionException, match="Error merging override"):
@@ -107,6 +120,14 @@ def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
         (
             ["optinc.quantization.rounding=stochastic", "reducer=thc"],
             "rounding=stochastic is read by reducer=optinc, mixed_bits and int8_blocks",
+        ),
+        (
+            ["optinc.quantization.scale_dtype=bfloat16", "reducer=qsgd"],
+            "scale_dtype=bfloat16 is read by reducer=optinc, mixed_bits and int8_blocks",
+        ),
+        (
+            ["optinc.quantization.scale_dtype=float16"],
+            r"optinc.quantization.scale_dtype must be float32 \| bfloat16, got 'float16'",
         ),
         (["reducer=thc", "reducer.bits=9"], "reducer.bits must be 1 to 8, got 9"),
         (

@@ -44,6 +44,7 @@ from tests.unit.reducers.kernel_checks import (
     check_error,
     check_extreme,
     check_large,
+    check_short_scales,
     check_strides,
 )
 from tests.unit.reducers.python_process import run_python
@@ -155,6 +156,10 @@ def test_an_onn_that_is_often_wrong(small_onn: ONNArtifact) -> None:
     case = Case(plan, torch.randn(2, 5000))
     check_reduce(cpu, case)
     check_exchange(cpu, case)
+
+
+def test_scales_of_two_bytes_at_their_limits() -> None:
+    check_short_scales(cpu, CPU)
 
 
 def test_rows_may_be_strided_and_overlap() -> None:

@@ -78,3 +78,6 @@ def test_what_real_servers_send() -> None:
     assert exchange_bytes(**options, received_bits=8) == pytest.approx(1.5 + scales)
     assert exchange_bytes(**options, received_bits=10) == pytest.approx(0.75 * 18 / 8 + scales)
     assert sum_bytes(**options) == pytest.approx(2.0 + scales)
+    short = {**options, "scale_bytes": 2}
+    assert exchange_bytes(**short, received_bits=8) == pytest.approx(1.5 + scales / 2)
+    assert sum_bytes(**short) == pytest.approx(2.0 + scales / 2)

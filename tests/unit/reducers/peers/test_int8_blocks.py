@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -22,10 +23,8 @@ from tests.unit.reducers.gradients import gradients
 from tests.unit.reducers.threaded_servers import ThreadedServers, serve
 
 
-def reducer_of(
-    *, servers: int = 4, bits: int = 8, block_size: int = 256, nonfinite: str = "raise"
-) -> Int8BlocksReducer:
-    quantizer = BlockQuantizer(bits=bits, block_size=block_size, nonfinite=nonfinite)
+def reducer_of(*, servers: int = 4, bits: int = 8, **options: Any) -> Int8BlocksReducer:
+    quantizer = BlockQuantizer(bits=bits, **options)
     return Int8BlocksReducer(servers=servers, quantizer=quantizer)
 
 
@@ -142,6 +141,21 @@ def test_codes_and_scales_are_sent_once() -> None:
     assert accounting.bytes_sent == 1050 / 2 + 11 * 4
     assert accounting.bytes_ring == 1.5 * 1050 * 4
     assert accounting.onn_errors == 0
+    short = reducer_of(bits=4, block_size=100, scale_dtype="bfloat16")
+    short(gradients(4, 1050))
+    assert short.accounting.bytes_sent == 1050 / 2 + 11 * 2
+
+
+@pytest.mark.parametrize("scale_dtype", ["float32", "bfloat16"])
+def test_real_servers_share_scales_of_either_size(scale_dtype: str) -> None:
+    rows = gradients(3, 1000)
+    expected = reducer_of(servers=3, scale_dtype=scale_dtype)(rows)
+
+    def work(group: ThreadedServers) -> torch.Tensor:
+        reducer = reducer_of(servers=3, scale_dtype=scale_dtype)
+        return reducer.all_reduce(rows[group.rank].clone(), group)
+
+    assert all(torch.equal(own, expected) for own in serve(3, work))
 
 
 def test_servers_must_agree_on_every_setting() -> None:

@@ -32,6 +32,7 @@ VALUES = sum(SIZES)
 PARTS = [[4, 1], [5, 2, 3], [0]]
 """Parameters in the buckets of a backward pass."""
 
+SHORT_SCALES = {"scale_dtype": "bfloat16"}
 ALL = {"error_feedback": True, "rotation": "hadamard", "rounding": "stochastic", "clip": 1.2}
 
 
@@ -39,11 +40,17 @@ def optinc(
     *, bits: int = 2, fan_in: int = 4, servers: int = 3, nonfinite: str = "raise", **options: Any
 ) -> OptINCReducer:
     rounding = options.pop("rounding", "half_even")
+    scale_dtype = options.pop("scale_dtype", "float32")
     scenario = make_scenario(
         bits=bits, servers=fan_in, onn_inputs="auto", rounding="half_even", downlink="decimal"
     )
     quantizer = BlockQuantizer(
-        bits=bits, block_size=16, rounding=rounding, nonfinite=nonfinite, seed=4
+        bits=bits,
+        block_size=16,
+        rounding=rounding,
+        nonfinite=nonfinite,
+        seed=4,
+        scale_dtype=scale_dtype,
     )
     found = OptINCReducer(
         quantizer=quantizer, switch=IdealSwitch(scenario), servers=servers, **options
@@ -93,8 +100,11 @@ def whole(reducer: PartwiseReducer, gradient_V: Tensor, group: ThreadedServers) 
         (optinc, {"rounding": "stochastic"}),
         (optinc, {"clip": 1.2}),
         (optinc, ALL),
+        (optinc, SHORT_SCALES),
+        (optinc, ALL | SHORT_SCALES),
         (mixed, {}),
         (mixed, ALL),
+        (mixed, ALL | SHORT_SCALES),
     ],
 )
 def test_real_servers_equal_virtual_ones_bit_for_bit(
