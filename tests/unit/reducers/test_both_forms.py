@@ -77,9 +77,12 @@ def optinc(
     backend: Any = "auto",
     nonfinite: Any = "raise",
     blocks: Any = "parameter",
+    scale_dtype: Any = "float32",
     **options: Any,
 ) -> OptINCReducer:
-    quantizer = BlockQuantizer(bits=bits, block_size=BLOCK, nonfinite=nonfinite, blocks=blocks)
+    quantizer = BlockQuantizer(
+        bits=bits, block_size=BLOCK, nonfinite=nonfinite, blocks=blocks, scale_dtype=scale_dtype
+    )
     return OptINCReducer(quantizer=quantizer, switch=switch, backend=backend, **options)
 
 
@@ -105,6 +108,7 @@ REDUCERS: dict[str, Callable[[], Reducer]] = {
     "table": table,
     "table, eager": lambda: table(backend="eager"),
     "table, flat": lambda: table(blocks="flat"),
+    "table, short scales": lambda: table(scale_dtype="bfloat16"),
     "table, senders": lambda: table(**SENDERS),
     "table, NaN": lambda: table(nonfinite="propagate"),
     "table, NaN, eager": lambda: table(nonfinite="propagate", backend="eager"),
