@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from time import sleep
 
 import matplotlib.pyplot as plt
 import torch
@@ -48,6 +49,10 @@ QUICK_VALUES = 3_000_000
 
 ONN_VALUES = 100_000
 """Values that the network itself reduces: it takes microseconds for each."""
+
+REST_SECONDS = 0.02
+"""Pause before every job: threads of torch's OpenMP spin for some milliseconds after their work,
+and would take cores from the threads of the job that is timed next."""
 
 SLOW = ("eager", "QSGD", "PowerSGD", "onn", "pertensor")
 """Words in the names of reducers that are timed in the first round only."""
@@ -170,6 +175,7 @@ def fastest(names: Sequence[str], jobs: Sequence[Job], *, rounds: int) -> list[f
     for number in range(rounds):
         for i, job in enumerate(jobs):
             if number == 0 or not is_slow(names[i]):
+                sleep(REST_SECONDS)
                 best[i] = min(best[i], seconds(job))
     return best
 
@@ -267,6 +273,7 @@ def fastest_between(
     for number in range(rounds + 1):
         for i, job in enumerate(jobs):
             prepare()
+            sleep(REST_SECONDS)
             dist.barrier()
             if number == 0:
                 memory.append(peak_extra_bytes(job))

@@ -33,14 +33,15 @@ from experiments.common.paired import (
     check_pairs,
     first_loss,
     repeating,
+    train,
 )
 from experiments.common.record import save
 from experiments.common.runs import summaries
+from experiments.common.small_trainings import COMMON
+from experiments.common.small_trainings import TRAININGS as WHOLE
 from experiments.common.statistics import paired_difference
 from experiments.common.tables import RIGHT, Column, show
 from experiments.few_bits_plot import plot
-from experiments.significance import COMMON, train
-from experiments.significance import TRAININGS as WHOLE
 
 BASELINE = "ring"
 BITS = (2, 4, 8)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,15 @@ from experiments.common.options import (
     parse_with_overrides,
 )
 from experiments.common.paired import (
-    Training,
     add_paired_options,
     check_pairs,
     first_loss,
     repeating,
+    train,
 )
 from experiments.common.record import save
-from experiments.common.runs import check_settings, run, summaries
+from experiments.common.runs import summaries
+from experiments.common.small_trainings import COMMON, TRAININGS
 from experiments.common.statistics import holm, paired_difference
 from experiments.common.tables import RIGHT, Column, show
 from experiments.significance_plot import plot
@@ -58,61 +58,6 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 
 COMPARISONS = (*((arm, BASELINE) for arm in ARMS if arm != BASELINE), ("ideal_4_floor", "ideal_4"))
 """Arms, and what each is compared with."""
-
-COMMON = (
-    "trainer.enable_progress_bar=false",
-    "trainer.enable_model_summary=false",
-    "trainer.log_every_n_steps=1",
-    "callbacks=no_checkpoint",
-)
-
-
-TRAININGS = {
-    "llama": Training(
-        title="LLaMA 3 x 128, bytes of WikiText-2",
-        settings=(
-            "model=llama_tiny",
-            "model.layers=3",
-            "model.hidden_size=128",
-            "model.heads=4",
-            "model.intermediate_size=344",
-            "data=text",
-        ),
-        full=(
-            "trainer.max_steps=800",
-            "trainer.val_check_interval=800",
-            "trainer.limit_val_batches=100",
-        ),
-        quick=(
-            "trainer.max_steps=40",
-            "trainer.val_check_interval=40",
-            "trainer.limit_val_batches=20",
-        ),
-        metric="val_loss",
-        unit="nats a byte",
-        factor=1,
-        better=-1,
-    ),
-    "resnet18": Training(
-        title="ResNet18, CIFAR-100",
-        settings=(
-            "model=resnet18",
-            "model.label_smoothing=0.1",
-            "data=cifar100",
-            "trainer.precision=bf16-mixed",
-        ),
-        full=("trainer.max_epochs=1",),
-        quick=(
-            "trainer.max_epochs=1",
-            "trainer.limit_train_batches=15",
-            "trainer.limit_val_batches=16",
-        ),
-        metric="val_acc",
-        unit="points of top-1",
-        factor=100,
-        better=1,
-    ),
-}
 
 TEN_SEEDS = tuple(range(1, 11))
 TWO_SEEDS = (1, 2)
@@ -155,38 +100,6 @@ def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:
     return {
         f"{arm}-{seed}": [*shared, *COMMON, *of_arm, f"seed={seed}"] for arm, of_arm in ARMS.items()
     }
-
-
-def train(
-    folder: Path, settings: Mapping[str, list[str]], overrides: Sequence[str], *, jobs: int
-) -> None:
-    """Train the runs of a seed that ``folder`` does not hold yet.
-
-    Args:
-        folder: Folder of the runs of one model.
-        settings: Overrides by name of run.
-        overrides: Overrides of all runs, after them.
-        jobs: Runs at a time.
-
-    Raises:
-        ConfigurationError: If a finished run has other settings; names its folder.
-        subprocess.CalledProcessError: If a run fails; it has printed why.
-    """
-    finished = {path.name for path in summaries(folder)}
-    for run_name in [each for each in settings if each in finished]:
-        check_settings(folder / run_name, [*settings[run_name], *overrides])
-    missing = [run_name for run_name in settings if run_name not in finished]
-    with ThreadPoolExecutor(jobs) as pool:
-        started = [
-            pool.submit(run, folder / run_name, *settings[run_name], *overrides, threads=1)
-            for run_name in missing
-        ]
-        try:
-            for each in started:
-                each.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from optinc.errors import ConfigurationError
 from optinc.reducers.measures.traffic import code_bytes, ring_bytes
+from optinc.signal.scenario import DOWNLINKS, Downlink, sum_bits
 
 Method = Literal["ring", "tree", "electrical", "optinc"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -47,6 +48,14 @@ class Assumptions:
     utilisation: float = _setting(0.6, "share of the peak that is reached", least=1e-3, most=1)
     ring_bits: int = _setting(16, "bits of a value sent by ring and tree", least=1, most=64)
     optinc_bits: int = _setting(16, "bits of an OptINC code", least=1, most=64)
+    downlink: Downlink = field(
+        default="quantised",
+        metadata={
+            "help": "what comes back from an OptINC: the average quantised, or with its decimal "
+            "part, which takes more bits",
+            "choices": DOWNLINKS,
+        },
+    )
     electrical_bits: int = _setting(
         16, "bits of a value sent to an electrical switch that adds", least=1, most=64
     )
@@ -71,12 +80,26 @@ class Assumptions:
     )
 
     def __post_init__(self) -> None:
+        if self.downlink not in DOWNLINKS:
+            raise ConfigurationError(
+                f"downlink must be {' | '.join(DOWNLINKS)}, got {self.downlink!r}"
+            )
         for name, spec in self.__dataclass_fields__.items():
+            if "least" not in spec.metadata:
+                continue
             value, least, most = getattr(self, name), spec.metadata["least"], spec.metadata["most"]
             # NaN is neither above nor below a limit.
             if not (value >= least and (most is None or value <= most)):
                 legal = f"at least {least:g}" if most is None else f"{least:g} to {most:g}"
                 raise ConfigurationError(f"{name} must be {legal}, got {value}")
+
+    @property
+    def optinc_received_bits(self) -> int:
+        """Bits of a value that comes back from an OptINC, as of its scenario."""
+        if self.downlink == "quantised":
+            return self.optinc_bits
+        levels = cascade_levels(servers=self.servers, fan_in=self.optical_inputs)
+        return sum_bits(bits=self.optinc_bits, divisor=self.optical_inputs**levels)
 
     @property
     def bytes_per_second(self) -> float:
@@ -139,6 +162,15 @@ def bytes_sent(method: Method, *, values: int, assumptions: Assumptions) -> floa
     al. 2009, in which every server is an inner node of one tree and a leaf of the other. electrical
     (SHARP, SwitchML) and optinc: the gradient once, and received once.
     """
+    return _bytes(method, values, assumptions, optinc_bits=assumptions.optinc_bits)
+
+
+def bytes_received(method: Method, *, values: int, assumptions: Assumptions) -> float:
+    """Return the bytes that a server receives: as many as it sends, or more with decimal parts."""
+    return _bytes(method, values, assumptions, optinc_bits=assumptions.optinc_received_bits)
+
+
+def _bytes(method: Method, values: int, assumptions: Assumptions, *, optinc_bits: int) -> float:
     a = assumptions
     if method == "ring":
         return ring_bytes(values=values, servers=a.servers, bytes_per_value=a.ring_bits / 8)
@@ -148,7 +180,7 @@ def bytes_sent(method: Method, *, values: int, assumptions: Assumptions) -> floa
         return values * a.electrical_bits / 8
     return code_bytes(
         values=values,
-        bits=a.optinc_bits,
+        bits=optinc_bits,
         blocks=-(-values // a.block_size),
         scale_bytes=a.scale_bits / 8,
     )
@@ -182,12 +214,18 @@ def latency_seconds(method: Method, assumptions: Assumptions) -> float:
 
 
 def communication_seconds(method: Method, *, values: int, assumptions: Assumptions) -> float:
-    """Return the time of a reduction in seconds."""
+    """Return the time of a reduction in seconds.
+
+    A server sends and receives at the same time: the way with more bytes sets the pace.
+    """
     rate = assumptions.bytes_per_second
     if method == "electrical":
         rate *= assumptions.electrical_rate
-    sent = bytes_sent(method, values=values, assumptions=assumptions)
-    return sent / rate + latency_seconds(method, assumptions)
+    longer = max(
+        bytes_sent(method, values=values, assumptions=assumptions),
+        bytes_received(method, values=values, assumptions=assumptions),
+    )
+    return longer / rate + latency_seconds(method, assumptions)
 
 
 def compute_seconds(flops: float, assumptions: Assumptions) -> float:

@@ -94,15 +94,17 @@ def absolute(folder: str) -> Path:
 
 
 def add_fields(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
-    """Add an option for every field of a dataclass of numbers.
+    """Add an option for every field of a dataclass of numbers and words.
 
-    The name has dashes for underscores; the help is the field's metadata.
+    The name has dashes for underscores; help, and the words to choose from, are the field's
+    metadata.
     """
     for spec in fields(kind):
         parser.add_argument(
             "--" + spec.name.replace("_", "-"),
             type=type(spec.default),
             default=spec.default,
+            choices=spec.metadata.get("choices"),
             metavar="X",
             help=f"{spec.metadata['help']} (default %(default)s)",
         )

@@ -1,4 +1,4 @@
-"""Trainings that are paired by their seeds: what each is, and whether its arms began alike."""
+"""Trainings paired by their seeds: what each is, its runs, and whether its arms began alike."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import argparse
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
 from typing import Any
 
 from experiments.common.options import add_results, add_runs
-from experiments.common.runs import curve
+from experiments.common.runs import check_settings, curve, run, summaries
 from optinc.errors import ConfigurationError
 
 
@@ -103,6 +104,38 @@ def repeating(
 def first_loss(folder: Path) -> float:
     """Return the loss of a run's first batch, before anything was learnt."""
     return curve(folder, "train_loss")[1][0]
+
+
+def train(
+    folder: Path, settings: Mapping[str, list[str]], overrides: Sequence[str], *, jobs: int
+) -> None:
+    """Train the runs of a seed that ``folder`` does not hold yet.
+
+    Args:
+        folder: Folder of the runs of one model.
+        settings: Overrides by name of run.
+        overrides: Overrides of all runs, after them.
+        jobs: Runs at a time.
+
+    Raises:
+        ConfigurationError: If a finished run has other settings; names its folder.
+        subprocess.CalledProcessError: If a run fails; it has printed why.
+    """
+    finished = {path.name for path in summaries(folder)}
+    for run_name in [each for each in settings if each in finished]:
+        check_settings(folder / run_name, [*settings[run_name], *overrides])
+    missing = [run_name for run_name in settings if run_name not in finished]
+    with ThreadPoolExecutor(jobs) as pool:
+        started = [
+            pool.submit(run, folder / run_name, *settings[run_name], *overrides, threads=1)
+            for run_name in missing
+        ]
+        try:
+            for each in started:
+                each.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def check_pairs(rows: Sequence[Mapping[str, Any]], *, baseline: str) -> None:

@@ -1,6 +1,6 @@
 """Places of the parameters in a flat gradient, so that no block reaches over their borders."""
 
-# Shape suffixes: N servers, P gradient values, V values of the parameters.
+# Shape suffixes: N servers, P gradient values, V values of the parameters, B blocks.
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ class GradientLayout:
         alignment: Every parameter begins at a multiple of it; 1 leaves no padding.
 
     Attributes:
+        alignment: Every parameter begins at a multiple of it.
         slices: Place of every parameter in the flat gradient [P].
         values: Number of values of all parameters V.
         size: Number of all values P, padding included; the last parameter has none behind it.
     """
 
     def __init__(self, sizes: Sequence[int], *, alignment: int = 1) -> None:
+        self.alignment = alignment
         self.slices: list[slice[int, int, None]] = []
         self.values = self.size = 0
         for size in sizes:
@@ -51,6 +53,33 @@ class GradientLayout:
         """Positions of the padding in [P], int64, ascending."""
         parts = [torch.arange(gap.start, gap.stop) for gap in self.gaps]
         return torch.cat([torch.empty(0, dtype=torch.int64), *parts])
+
+    @cached_property
+    def _filled(self) -> Tensor:
+        stops = torch.tensor([place.stop for place in self.slices if place.start < place.stop])
+        last = (stops - 1) // self.alignment
+        lengths_B = torch.full((-(-self.size // self.alignment),), self.alignment)
+        lengths_B[last] = stops - last * self.alignment
+        return lengths_B
+
+    def lengths(self, *, first: int, size: int, device: torch.device) -> Tensor | None:
+        """Return how many values of every block belong to a parameter; the rest is padding.
+
+        Args:
+            first: Position in [P] of the first value of a part, which begins with a block.
+            size: Values of the part.
+            device: Where the numbers are needed.
+
+        Returns:
+            int64 tensor [B], of blocks of ``alignment`` values; None where there is no padding in
+            the whole gradient.
+        """
+        if not self.gaps:
+            return None
+        if self._filled.device != device:
+            self._filled = self._filled.to(device)
+        begin = first // self.alignment
+        return self._filled[begin : begin + -(-size // self.alignment)]
 
     def clear_padding(self, gradient_P: Tensor) -> None:
         """Set the padding of a gradient [..., P] to zero, in place."""

@@ -185,7 +185,7 @@ class MixedBitsReducer(PartwiseReducer):
             NonFiniteGradientError, SkipStep: See :class:`OptINCReducer`.
         """
         self._check_laid_out()
-        done: list[tuple[OptINCReducer, int, int | None, Totals]] = []
+        done: list[tuple[OptINCReducer, int, int, Totals]] = []
         for reducer, places in self._shares:
             assert reducer.layout is not None
             rows_NQ = gradients_NP.new_zeros(len(gradients_NP), reducer.layout.size)
@@ -195,7 +195,7 @@ class MixedBitsReducer(PartwiseReducer):
                 totals = reducer.play(rows_NQ, rows_NQ[0])
             except NonFiniteGradientError as error:
                 raise error.at(_position(error.position, reducer, places)) from None
-            done.append((reducer, rows_NQ.shape[1], None, totals))
+            done.append((reducer, *reducer.sizes(rows_NQ.shape[1]), totals))
             for mine, place in zip(reducer.layout.slices, places, strict=True):
                 out_P[place] = rows_NQ[0, mine]
         self._conclude(done)
@@ -268,7 +268,7 @@ class MixedBitsReducer(PartwiseReducer):
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         """Gather the counts of both switches; neither's errors count before both have succeeded."""
         split, self._split = self._split, []
-        done: list[tuple[OptINCReducer, int, int | None, Totals]] = []
+        done: list[tuple[OptINCReducer, int, int, Totals]] = []
         try:
             for reducer, places in self._shares:
                 own = [part for each, part in split if each is reducer]
@@ -276,8 +276,7 @@ class MixedBitsReducer(PartwiseReducer):
                     totals = reducer.gather(own, group)
                 except NonFiniteGradientError as error:
                     raise error.at(_position(error.position, reducer, places)) from None
-                values, blocks = sizes_of(own)
-                done.append((reducer, values, blocks, totals))
+                done.append((reducer, *sizes_of(own), totals))
         except Exception:
             self.forget_parts()
             raise
@@ -285,11 +284,11 @@ class MixedBitsReducer(PartwiseReducer):
         measured = self.error_every and not (self.accounting.reductions - 1) % self.error_every
         self.accounting.measured += bool(measured)
 
-    def _conclude(self, done: Sequence[tuple[OptINCReducer, int, int | None, Totals]]) -> None:
+    def _conclude(self, done: Sequence[tuple[OptINCReducer, int, int, Totals]]) -> None:
         """Let the work of both switches count."""
         finite = not any(totals.nonfinite_blocks for *_, totals in done)
         for reducer, values, blocks, totals in done:
-            reducer.conclude(values, totals, blocks=blocks, finite=finite)
+            reducer.conclude(values, blocks, totals, finite=finite)
         self.accounting.reductions += 1
 
     def _check_laid_out(self) -> None:

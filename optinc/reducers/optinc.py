@@ -31,6 +31,7 @@ from optinc.reducers.measures.traffic import (
 )
 from optinc.reducers.nonfinite import first_nonfinite, is_finite, refuses
 from optinc.reducers.partwise import GroupwiseReducer, Part, Receive, sizes_of
+from optinc.reducers.senders.nonfinite import first_nonfinite_block, first_nonfinite_of_parts
 from optinc.reducers.senders.parts import give_back, prepared, settle
 from optinc.reducers.senders.senders import Rotation, Senders
 from optinc.reducers.wire.memory import Memories, Memory
@@ -131,6 +132,7 @@ class OptINCReducer(GroupwiseReducer):
         self._rows_totals, self._rows_values = Totals(), 0
         self._found: NonFiniteGradientError | None = None
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
+        self._first_blocks: list[tuple[Tensor, Tensor]] = []
 
     @property
     def propagates_nonfinite(self) -> bool:
@@ -294,7 +296,7 @@ class OptINCReducer(GroupwiseReducer):
             SkipStep: If a value is NaN or infinite (policy ``skip_step``).
         """
         totals = self.play(gradients_NP, out_P)
-        self.conclude(out_P.numel(), totals, finite=not totals.nonfinite_blocks)
+        self.conclude(*self.sizes(len(out_P)), totals, finite=not totals.nonfinite_blocks)
         self.accounting.reductions += 1
 
     def play(self, gradients_NP: Tensor, out_P: Tensor) -> Totals:
@@ -318,7 +320,9 @@ class OptINCReducer(GroupwiseReducer):
             senders.prepare(rows_NP, self.layout, reduction=number)
             reduced_P = rows_NP.new_empty(len(out_P))
         backend = self._backend(rows_NP)
-        totals = backend.reduce(rows_NP, reduced_P, self.plan, reduction=number)
+        totals = backend.reduce(
+            rows_NP, reduced_P, self.plan, reduction=number, lengths_B=self._lengths(rows_NP)
+        )
         self.accounting.nonfinite_blocks += totals.nonfinite_blocks
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
             # Finite gradients may exceed float32 once errors are added, or rotated.
@@ -335,25 +339,36 @@ class OptINCReducer(GroupwiseReducer):
                 senders.settle(rows_NP, scales_B, self.layout, reduction=number)
         return totals
 
-    def conclude(
-        self, values: int, totals: Totals, *, finite: bool, blocks: int | None = None
-    ) -> None:
+    def conclude(self, values: int, blocks: int, totals: Totals, *, finite: bool) -> None:
         """Add a reduction to the accounting, whose number of reductions the caller counts.
 
         Args:
-            values: Values of the gradient.
+            values: Values of the gradient, without padding.
+            blocks: Its blocks.
             totals: What :meth:`play` returned.
             finite: Whether the whole gradient was; otherwise the errors that are fed back stay as
                 they were, as the step will change nothing.
-            blocks: Its blocks; None where all but the last are full.
         """
         if finite:
             self.senders.commit()
-        self._account(values, totals, blocks=blocks)
+        self._account(values, blocks, totals)
+
+    def sizes(self, size: int) -> tuple[int, int]:
+        """Return the values and the blocks of a gradient of ``size`` values, padding included."""
+        return self._values_without_padding(size), -(-size // self.quantizer.block_size)
+
+    def _lengths(self, rows_NG: Tensor, *, first: int = 0) -> Tensor | None:
+        """Return how many values of each block are no padding; None where all are."""
+        if self.layout is None:
+            return None
+        return self.layout.lengths(first=first, size=rows_NG.shape[1], device=rows_NG.device)
 
     def _reduce_rows(self, rows_NG: Tensor, out_G: Tensor, *, first: int) -> None:
         backend, number = self._backend(rows_NG), self.accounting.reductions
-        totals = backend.reduce(rows_NG, out_G, self.plan, reduction=number, first=first)
+        lengths_B = self._lengths(rows_NG, first=first)
+        totals = backend.reduce(
+            rows_NG, out_G, self.plan, reduction=number, first=first, lengths_B=lengths_B
+        )
         if totals.nonfinite_blocks and self.quantizer.nonfinite == "raise" and not self._found:
             found = first_nonfinite(rows_NG, largest=self.quantizer.largest)
             server, position, value = found
@@ -371,15 +386,13 @@ class OptINCReducer(GroupwiseReducer):
         if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
             assert found is not None
             raise found
-        self._account(values, totals)
+        self._account(*self.sizes(values), totals)
         self.accounting.reductions += 1
 
-    def _account(self, values: int, totals: Totals, *, blocks: int | None = None) -> None:
+    def _account(self, values: int, blocks: int, totals: Totals) -> None:
         """Add up values, blocks, errors and traffic."""
         accounting, bits, servers = self.accounting, self.quantizer.bits, self.servers
         scale_bytes = self.quantizer.scale_bytes
-        if blocks is None:
-            blocks = -(-values // self.quantizer.block_size)
         sent = code_bytes(values=values, bits=bits, blocks=blocks, scale_bytes=scale_bytes)
         accounting.values += values
         accounting.blocks += blocks
@@ -397,9 +410,7 @@ class OptINCReducer(GroupwiseReducer):
             blocks=blocks,
             scale_bytes=scale_bytes,
         )
-        accounting.bytes_ring += ring_bytes(
-            values=self._values_without_padding(values), servers=servers, bytes_per_value=4
-        )
+        accounting.bytes_ring += ring_bytes(values=values, servers=servers, bytes_per_value=4)
         accounting.bytes_ring_same_bits += ring_bytes(
             values=values, servers=servers, bytes_per_value=sent / values if values else 0
         )
@@ -441,7 +452,9 @@ class OptINCReducer(GroupwiseReducer):
         size = self.quantizer.block_size
         # A share of whole chunks, each of which draws its numbers at once.
         unit = GROUP if self.switch.by_position else CHUNK_BLOCKS * -(-size // GROUP) * GROUP
-        return BlockTable(places, block_size=size, unit=unit)
+        # Where parts are impossible, the whole gradient comes with the padding of the layout.
+        padding = None if self.layout is None or self.by_parts else self.layout.padding
+        return BlockTable(places, block_size=size, unit=unit, padding=padding)
 
     def _send_part(self, part: Part, group: ServerGroup) -> Receive:
         """Exchange block scales, then codes: every server gets those of its share."""
@@ -451,6 +464,10 @@ class OptINCReducer(GroupwiseReducer):
             buffer_V = prepared(senders, part, layout, reduction=number)
         backend, memory = self._backend(buffer_V), self._memories.pop()
         scale_bits_B = backend.scale_bits(buffer_V, table, plan)
+        if senders.active and self.quantizer.nonfinite == "raise":
+            largest = self.quantizer.largest
+            block = first_nonfinite_block(buffer_V, scale_bits_B, table, largest=largest)
+            self._first_blocks.append(block)
         share_scales(scale_bits_B, self.quantizer, group)
         mean = self._sample(buffer_V, group)
         size = table.share_groups(group.size) * group_bytes(plan.bits)
@@ -484,6 +501,7 @@ class OptINCReducer(GroupwiseReducer):
         received_NS = memory.take("packed", (group.size, size), device)
         group.all_gather(share_S, out=received_NS)
         backend.receive(received_NS.view(-1), sent.scale_bits_B, table, buffer_V, plan)
+        table.clear_padding(buffer_V)
         self._memories.append(memory)
         self._counts_5 = self._counts_5.to(device)
         self._counts_5[:2] += counts_2
@@ -506,8 +524,7 @@ class OptINCReducer(GroupwiseReducer):
         totals = self.gather(parts, group)
         measured = self.error_every and not self.accounting.reductions % self.error_every
         self.accounting.measured += bool(measured)
-        values, blocks = sizes_of(parts)
-        self.conclude(values, totals, blocks=blocks, finite=not totals.nonfinite_blocks)
+        self.conclude(*sizes_of(parts), totals, finite=not totals.nonfinite_blocks)
         self.accounting.reductions += 1
 
     def gather(self, parts: Sequence[Part], group: ServerGroup) -> Totals:
@@ -520,6 +537,7 @@ class OptINCReducer(GroupwiseReducer):
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
         counts_5, self._counts_5 = self._counts_5, torch.zeros(5, dtype=torch.float64)
+        prepared, self._first_blocks = self._first_blocks, []
         # Only codes are counted by shares; all servers know the same of the rest.
         if group.rank:
             counts_5[2:] = 0.0
@@ -528,7 +546,8 @@ class OptINCReducer(GroupwiseReducer):
         group.meter.settle()
         self.accounting.nonfinite_blocks += int(nonfinite)
         if refuses(int(nonfinite), self.quantizer.nonfinite):
-            raise self._first_nonfinite(parts, group)
+            largest = self.quantizer.largest
+            raise first_nonfinite_of_parts(parts, prepared, group, largest=largest)
         return Totals(
             int(nonfinite),
             int(wrong),
@@ -541,24 +560,7 @@ class OptINCReducer(GroupwiseReducer):
         """See :meth:`PartwiseReducer.forget_parts`."""
         super().forget_parts()
         self._counts_5 = torch.zeros(5, dtype=torch.float64)
-
-    def _first_nonfinite(self, parts: Sequence[Part], group: ServerGroup) -> NonFiniteGradientError:
-        """Return the error for the first value that is not finite; equal on all servers.
-
-        Blocks with such a value have stayed as this server had them.
-        """
-        largest = self.quantizer.largest
-        found = [
-            (place.position + int(index), float(values[index]))
-            for part in parts
-            for place in part.table.places
-            for values in (part.buffer_V[place.start : place.start + place.size],)
-            for index in (~is_finite(values, largest)).nonzero()[:1].flatten()
-        ]
-        for server, place in enumerate(group.gather_objects(min(found, default=None))):
-            if place is not None:
-                return NonFiniteGradientError(server=server, position=place[0], value=place[1])
-        raise AssertionError("a block scale is not finite although every gradient value is")
+        self._first_blocks = []
 
 
 def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:

@@ -116,8 +116,9 @@ class Scenario:
         """
         if not (self.keeps_decimal or self.returns_sum):
             return self.bits
-        bits = int(2**self.bits * self.divisor - 1).bit_length()
-        return bits + bits % 2 if self.returns_sum else bits
+        if self.returns_sum:
+            return sum_bits(bits=self.bits, divisor=self.divisor)
+        return int(2**self.bits * self.divisor - 1).bit_length()
 
     @property
     def average_divisor(self) -> int:
@@ -199,6 +200,12 @@ class Scenario:
 
     def __str__(self) -> str:
         return settings_text(self)
+
+
+def sum_bits(*, bits: int, divisor: int) -> int:
+    """Return the bits of the whole sum of ``divisor`` codes, in whole PAM4 symbols: even."""
+    needed = int(2**bits * divisor - 1).bit_length()
+    return needed + needed % 2
 
 
 def settings_text(described: DataclassInstance) -> str:

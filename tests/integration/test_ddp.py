@@ -125,19 +125,14 @@ def test_wrong_tables_and_noise_do_change_something(results: Results) -> None:
 
 @pytest.mark.slow
 def test_real_servers_account_like_virtual_ones(results: Results) -> None:
-    # Padding, of which virtual servers take notice, passes their switch and may be received wrong.
-    padded = {"values", "bytes_sent", "bytes_optinc", "bytes_optinc_received"}
-    padded |= {"bytes_ring_same_bits", "onn_errors", "onn_errors_expected"}
     measured = {"seconds", "seconds_waiting", "bytes_collectives"}
     for name, virtual in results.notes["virtual-0"].items():
         real = results.notes["ddp-0"][name]
-        for key in set(virtual) - padded - measured - {"squared_error", "squared_mean"}:
+        for key in set(virtual) - measured - {"squared_error", "squared_mean"}:
             assert real[key] == virtual[key], (name, key)
-        for key in padded & set(virtual):
-            assert 0.8 * virtual[key] <= real[key] <= virtual[key], (name, key)
         assert real["bytes_collectives"] > 0 == virtual["bytes_collectives"]
-        if name != "ring" and not virtual["onn_errors"]:
-            # So few blocks are all in the sample; wrong codes in the padding are errors too.
+        if name != "ring":
+            # So few blocks are all in the sample.
             assert real["squared_error"] == pytest.approx(virtual["squared_error"], rel=1e-3), name
 
 

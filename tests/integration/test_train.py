@@ -128,8 +128,9 @@ def test_the_summary_holds_what_it_promises(tmp_path: Path) -> None:
     assert summary["steps"] == 4
     values = sum(p.numel() for p in objects["model"].parameters())
     assert summary["bytes_ring"] == 4 * 1.5 * 4 * values
-    # A byte for a value and 4 for 256, and the padding at the borders of small parameters.
-    assert 4 * values < summary["bytes_optinc"] < 4 * values * 1.1
+    # A byte for a value and 4 for each block, of which small parameters have one of their own.
+    blocks = sum(-(-p.numel() // 256) for p in objects["model"].parameters())
+    assert summary["bytes_optinc"] == 4 * (values + 4 * blocks)
     assert 0 < summary["quantization_error"] < 0.05
     assert summary["onn_error_rate"] == 0
 

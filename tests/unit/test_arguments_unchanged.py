@@ -81,6 +81,7 @@ from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
 from optinc.reducers.partwise import Part
+from optinc.reducers.senders import nonfinite as sender_nonfinite
 from optinc.reducers.senders import parts as sender_parts
 from optinc.reducers.senders.senders import Senders
 from optinc.reducers.wire import packing
@@ -671,6 +672,10 @@ def reducer_calls() -> Iterator[Call]:
     yield call(error.mean_of_samples, gradients[0], group, distance=1)
     group.gather_objects.side_effect = lambda found: [found]
     yield call(nonfinite.first_nonfinite_of, bad[2], group)
+    scale_bits = reference.scale_bits(bad[2], table, plan)
+    block = sender_nonfinite.first_nonfinite_block(bad[2], scale_bits, table)
+    yield call(sender_nonfinite.first_nonfinite_block, bad[2], scale_bits, table)
+    yield call(sender_nonfinite.first_nonfinite_of_parts, [Part(bad[2], table)], [block], group)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,13 @@ from torchvision.models import resnet50 as torchvision_resnet50
 from experiments import fig6
 from experiments.common.workloads import llama, resnet50
 from optinc.errors import ConfigurationError
+from optinc.signal.scenario import make_scenario
 from optinc.step_time import (
     METHODS,
     Assumptions,
     Step,
     batch_for_saving,
+    bytes_received,
     bytes_sent,
     cascade_levels,
     communication_seconds,
@@ -55,8 +58,8 @@ assumptions = st.builds(
 )
 
 
-def replace(a: Assumptions, **changes: float) -> Assumptions:
-    return dataclasses.replace(a, **changes)  # type: ignore[arg-type]
+def replace(a: Assumptions, **changes: Any) -> Assumptions:
+    return dataclasses.replace(a, **changes)
 
 
 @pytest.mark.parametrize(("servers", "ring"), [(4, 1.5), (8, 1.75), (16, 1.875)])
@@ -98,6 +101,33 @@ def test_the_papers_hardware_by_hand() -> None:
     assert communication_seconds("optinc", values=10**6, assumptions=a) == pytest.approx(2.5e-6)
     assert communication_seconds("ring", values=10**6, assumptions=a) == pytest.approx(3.75e-6)
     assert step_seconds("ring", step=STEP, assumptions=a) == pytest.approx(250e-6 / 3 + 3.75e-6)
+
+
+def test_decimal_parts_come_back_in_more_bits_which_set_the_pace() -> None:
+    a = Assumptions(downlink="decimal")
+    # 2^16 * 4 - 1 has 18 bits: 2.25 MB take 2.8125 us on the way back, 2 MB 2.5 us on the way out.
+    assert bytes_sent("optinc", values=10**6, assumptions=a) == 2e6
+    assert bytes_received("optinc", values=10**6, assumptions=a) == 2.25e6
+    assert communication_seconds("optinc", values=10**6, assumptions=a) == pytest.approx(2.8125e-6)
+    for method in METHODS[:-1]:
+        times = [
+            communication_seconds(method, values=10**6, assumptions=b)
+            for b in (a, replace(a, downlink="quantised"))
+        ]
+        assert times[0] == times[1]
+    # Of the scenario too; 3 bits more are 4, as PAM4 symbols have 2. Cascades sum over all inputs.
+    for bits, servers, inputs in ((16, 4, 4), (8, 8, 8), (2, 2, 4), (8, 16, 4)):
+        a = Assumptions(
+            optinc_bits=bits, servers=servers, optical_inputs=inputs, downlink="decimal"
+        )
+        fan_in = max(servers, inputs)
+        scenario = make_scenario(
+            bits=bits, servers=fan_in, onn_inputs="auto", rounding="floor", downlink="decimal"
+        )
+        assert a.optinc_received_bits == scenario.received_bits
+    assert [a.optinc_received_bits, replace(a, optical_inputs=8).optinc_received_bits] == [12, 14]
+    with pytest.raises(ConfigurationError, match=r"downlink must be quantised \| decimal, got 'x'"):
+        Assumptions(downlink="x")  # type: ignore[arg-type]
 
 
 @given(step=steps, a=assumptions, factor=st.floats(1, 100))

@@ -48,6 +48,9 @@ PLAYED_CODES = 1 << 14
 CONVERTED_VALUES = 1 << 18
 """Values of other dtypes or strides that are copied to float32 at once."""
 
+_FULL = np.empty(0, np.int64)
+"""Lengths of blocks that are all full, but the last."""
+
 
 def supports(plan: ReductionPlan) -> bool:
     """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
@@ -68,25 +71,28 @@ def reduce(
     *,
     reduction: int = 0,
     first: int = 0,
+    lengths_B: Tensor | None = None,
 ) -> Totals:
     """See :meth:`Backend.reduce`."""
     if not len(out_P):
         return Totals(0, 0, 0.0, 0.0)
     numbers, tables = numbers_of(plan), tables_of(plan)
+    places_B = _FULL if lengths_B is None else _array(lengths_B)
     if (
         gradients_NP.dtype == torch.float32
         and _unit_stride(gradients_NP[0])
         and _unit_stride(out_P)
     ):
         draws = draws_of(plan, reduction=reduction, first=first)
-        totals_5 = _reduce(gradients_NP, out_P, numbers, tables, draws).sum(0)
+        totals_5 = _reduce(gradients_NP, out_P, places_B, numbers, tables, draws).sum(0)
     else:
-        totals_5 = np.zeros(5)
-        for value in _portions(len(out_P), unit=plan.quantizer.block_size):
+        totals_5, size = np.zeros(5), plan.quantizer.block_size
+        for value in _portions(len(out_P), unit=size):
             rows_NP = gradients_NP[:, value].to(torch.float32).contiguous()
             reduced_P = torch.empty_like(rows_NP[0])
             draws = draws_of(plan, reduction=reduction, first=first + value.start)
-            part_5 = _reduce(rows_NP, reduced_P, numbers, tables, draws).sum(0)
+            part_B = places_B[value.start // size : -(-value.stop // size)]
+            part_5 = _reduce(rows_NP, reduced_P, part_B, numbers, tables, draws).sum(0)
             if numbers.propagate or not part_5[0]:
                 out_P[value] = reduced_P
             totals_5 += part_5
@@ -102,7 +108,12 @@ def _expectation(plan: ReductionPlan, expected: float) -> float | None:
 
 
 def _reduce(
-    rows_NP: Tensor, out_P: Tensor, numbers: Numbers, tables: Tables, draws: Draws
+    rows_NP: Tensor,
+    out_P: Tensor,
+    lengths_B: NDArray[np.int64],
+    numbers: Numbers,
+    tables: Tables,
+    draws: Draws,
 ) -> NDArray[np.float64]:
     """Reduce float32 rows of unit stride; return the totals of each range: float64 [R, 5]."""
     servers, values = rows_NP.shape
@@ -114,7 +125,17 @@ def _reduce(
 
     def work(first: int, last: int) -> None:
         loops.reduce(
-            values_V, bits_V, stride, reduced_P, numbers, tables, draws, totals_R5, first, last
+            values_V,
+            bits_V,
+            stride,
+            reduced_P,
+            lengths_B,
+            numbers,
+            tables,
+            draws,
+            totals_R5,
+            first,
+            last,
         )
 
     _share(work, ranges, values=servers * values)

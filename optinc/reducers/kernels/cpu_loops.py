@@ -656,6 +656,7 @@ def reduce_block(
     stride: int,
     bits: np.int32,
     start: int,
+    stop: int,
     out_P: Floats,
     numbers: Numbers,
     tables: Tables,
@@ -667,7 +668,7 @@ def reduce_block(
     scratch.bits_1[0] = bits
     scale = scratch.bits_1.view(np.float32)[0]
     by, square = divisor(bits, scale), np.float64(scale) * np.float64(scale)
-    stop, servers = min(start + numbers.block_size, len(out_P)), int(numbers.servers)
+    servers = int(numbers.servers)
     for begin in range(start, stop, TILE):
         length = min(TILE, stop - begin)
         sum_T, total_T = scratch.floats_4T[1, :length], scratch.floats_4T[2, :length]
@@ -695,6 +696,7 @@ def reduce_range(
     bits_V: Integers,
     stride: int,
     out_P: Floats,
+    lengths_B: Places,
     numbers: Numbers,
     tables: Tables,
     draws: Draws,
@@ -706,7 +708,8 @@ def reduce_range(
     totals_5[:] = 0.0
     values = numbers.range_blocks * numbers.block_size
     for start in range(number * values, min((number + 1) * values, len(out_P)), numbers.block_size):
-        stop = min(start + numbers.block_size, len(out_P))
+        end = min(start + numbers.block_size, len(out_P))
+        stop = start + lengths_B[start // numbers.block_size] if len(lengths_B) else end
         bits = block_bits(bits_V[start:], stride, stop - start, numbers)
         if bits < INFINITE:
             reduce_block(
@@ -714,6 +717,7 @@ def reduce_range(
                 stride,
                 bits,
                 start,
+                stop,
                 out_P,
                 numbers,
                 tables,
@@ -721,10 +725,12 @@ def reduce_range(
                 totals_5,
                 scratch,
             )
+            out_P[stop:end] = ZERO
             continue
         totals_5[0] += 1
         if numbers.propagate:
             out_P[start:stop] = NAN
+            out_P[stop:end] = ZERO
             totals_5[1] += numbers.wrong_zero * (stop - start)
             if numbers.path == OUTCOMES:
                 draw_zeros(start, stop, draws, tables, totals_5, scratch)
@@ -736,6 +742,7 @@ def reduce(
     bits_V: Integers,
     stride: int,
     out_P: Floats,
+    lengths_B: Places,
     numbers: Numbers,
     tables: Tables,
     draws: Draws,
@@ -746,7 +753,8 @@ def reduce(
     """Reduce the ranges ``first`` to ``last`` of blocks.
 
     ``values_V`` and ``bits_V`` view the memory of all rows, ``stride`` apart; ``out_P`` may be one
-    of them. Row r of ``totals_R5`` becomes the :class:`Totals` of range r.
+    of them. ``lengths_B`` holds the values of every block, none where all but the last are full.
+    Row r of ``totals_R5`` becomes the :class:`Totals` of range r.
     """
     tile = min(numbers.block_size, TILE)
     scratch = Scratch(
@@ -761,6 +769,7 @@ def reduce(
             bits_V,
             stride,
             out_P,
+            lengths_B,
             numbers,
             tables,
             draws,

@@ -47,6 +47,7 @@ def reduce(
     *,
     reduction: int = 0,
     first: int = 0,
+    lengths_B: Tensor | None = None,
 ) -> Totals:
     """See :meth:`Backend.reduce`."""
     values = len(out_P)
@@ -69,9 +70,12 @@ def reduce(
         *_outcome_tables(plan, out_P),
         *_random_words(plan, reduction),
         totals_5B,
+        # Unused where all blocks are full.
+        totals_5B if lengths_B is None else lengths_B,
         values,
         first,
         servers=plan.servers,
+        padded=lengths_B is not None,
         propagate=quantizer.nonfinite == "propagate",
         short_scales=quantizer.scale_dtype == "bfloat16",
         **_drawing(plan),

@@ -214,6 +214,7 @@ def reduce(
     reduction_low,
     reduction_high,
     totals_5B,
+    lengths_B,
     values,
     first,
     block_size,
@@ -230,19 +231,23 @@ def reduce(
     draws: tl.constexpr,
     code_bits: tl.constexpr,
     propagate: tl.constexpr,
+    padded: tl.constexpr,
     short_scales: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Reduce one block, and write its :class:`Totals`."""
+    """Reduce one block, and write its :class:`Totals`; padding behind its values becomes zero."""
     block = tl.program_id(0).to(tl.int64)
     start = block * block_size
-    length = tl.minimum(block_size, values - start)
+    end = tl.minimum(block_size, values - start)
+    length = end
+    if padded:
+        length = tl.load(lengths_B + block)
     lane_T = tl.arange(0, TILE)
     bits = block_bits(gradients_NP + start, stride, servers, length, short_scales, TILE)
     finite = bits < INFINITE
     wrong, expected = tl.zeros([], tl.int32), tl.zeros([], tl.int64)
     error, mean = tl.zeros([], tl.float32), tl.zeros([], tl.float32)
-    for offset in range(0, length, TILE):
+    for offset in range(0, end, TILE):
         inside_T = offset + lane_T < length
         rows_T = gradients_NP + start + offset + lane_T
         total_T, index_T, sum_T = sum_servers(
@@ -273,7 +278,8 @@ def reduce(
         error_T = tl.where(inside_T, unit_T - mean_T, 0.0)
         error += tl.sum(error_T * error_T, 0)
         mean += tl.sum(mean_T * mean_T, 0)
-        written_T = inside_T & (finite | propagate)
+        written_T = (offset + lane_T < end) & (finite | propagate)
+        reduced_T = tl.where(inside_T, reduced_T, 0.0)
         tl.store(out_P + start + offset + lane_T, reduced_T, mask=written_T)
     scale = tl.where(finite, bits.to(tl.float32, bitcast=True), 0.0).to(tl.float64)
     totals_5, blocks = totals_5B + block, tl.num_programs(0).to(tl.int64)

@@ -137,6 +137,7 @@ class Backend(Protocol):
         *,
         reduction: int = 0,
         first: int = 0,
+        lengths_B: Tensor | None = None,
     ) -> Totals:
         """Reduce the gradients of all servers to one.
 
@@ -149,6 +150,9 @@ class Backend(Protocol):
             plan: Quantiser, switch and servers.
             reduction: Number of this reduction; device noise and drawn errors depend on it.
             first: Position of the first value in the whole gradient; they depend on it too.
+            lengths_B: int64 tensor [B], how many values of each block count; those behind them are
+                padding, which is zero, is in no total, and becomes zero where its block is
+                written. None counts all values.
         """
 
     def scale_bits(self, buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:

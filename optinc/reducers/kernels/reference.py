@@ -31,6 +31,7 @@ def reduce(
     *,
     reduction: int = 0,
     first: int = 0,
+    lengths_B: Tensor | None = None,
 ) -> Totals:
     """See :meth:`Backend.reduce`; the optical reduction in six lines."""
     quantizer, switch = plan.quantizer, plan.switch
@@ -48,11 +49,19 @@ def reduce(
         reduced_P = quantizer.decode(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )
+        written_P = reduced_P
+        if lengths_B is not None:
+            # Padding passes the switch, as noise may be drawn for whole chunks, but does not count.
+            lane_T = torch.arange(quantizer.block_size, device=lengths_B.device)
+            inside_P = (lane_T < lengths_B[block].unsqueeze(1)).flatten()[: len(reduced_P)]
+            written_P = reduced_P.where(inside_P, 0.0)
+            rows_NP, codes_NP = rows_NP[:, inside_P], codes_NP[:, inside_P]
+            received_P, reduced_P = received_P[inside_P], reduced_P[inside_P]
         wrong += switch.count_errors(codes_NP, received_P)
         expected.append(switch.expected_errors(codes_NP))
         error, mean = squared_norms(rows_NP, reduced_P, finite=not nonfinite)
         squared_error, squared_mean = squared_error + error, squared_mean + mean
-        out_P[value] = reduced_P
+        out_P[value] = written_P
     return Totals(nonfinite, wrong, squared_error, squared_mean, _sum(expected))
 
 
@@ -110,10 +119,13 @@ def play(
         codes = packing.unpack(sent_NS[:, low * sent : high * sent], bits=plan.bits)
         codes_NP = codes.index_select(1, slots - low * GROUP)
         received_P = switch(codes_NP, reduction=reduction, first=first)
-        wrong += switch.count_errors(codes_NP, received_P)
-        expected += switch.expected_errors(codes_NP) or 0.0
         codes = codes.new_zeros((high - low) * GROUP)
         codes[slots - low * GROUP] = received_P
+        if len(runs.padding):
+            inside_P = runs.inside(first, len(slots), sent_NS.device)
+            codes_NP, received_P = codes_NP[:, inside_P], received_P[inside_P]
+        wrong += switch.count_errors(codes_NP, received_P)
+        expected += switch.expected_errors(codes_NP) or 0.0
         received_S[low * back : high * back] = packing.pack(codes, bits=plan.received_bits)
     return torch.tensor([wrong, expected], dtype=torch.float64, device=sent_NS.device)
 

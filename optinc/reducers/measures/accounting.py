@@ -12,8 +12,8 @@ class Accounting:
 
     Attributes:
         reductions: Calls of the reducer.
-        values: Gradient values reduced, per server; of virtual servers with the padding at the
-            borders of parameters, which passes their switch too (and is in all errors below).
+        values: Gradient values reduced, per server; padding at the borders of parameters is
+            counted neither here nor in any error below.
         blocks: Quantiser blocks reduced.
         nonfinite_blocks: Blocks in which some server sent NaN or infinity.
         onn_errors: Values whose received code differs from the ideal quantised average.

@@ -1,6 +1,6 @@
 """Integer sums of block-quantised gradients, as an electrical switch adds them (SwitchML)."""
 
-# Shape suffixes: N servers, P gradient values, B blocks.
+# Shape suffixes: N servers, P gradient values, B blocks, S values of a share.
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class Int8BlocksReducer(Reducer):
     over N, and is not rounded again: OptINC adds Q of eq. (3) and the errors of its ONN. Sums of
     integers do not depend on their order, so real and virtual servers return equal bits.
 
-    Real servers send the codes as 32-bit integers; the accounting counts the bits of a code.
+    Real servers play the switch for a share of the values each: codes go out by all-to-all, sums
+    come back by all-gather. Both travel as the smallest integers that hold them, at 8 bits and up
+    to 258 servers 1 and 2 bytes a value; the accounting counts the bits of a code.
 
     Args:
         servers: Number of servers N.
@@ -89,7 +91,7 @@ class Int8BlocksReducer(Reducer):
         self._account(out_P.numel(), len(scales_B))
 
     def _all_reduce(self, gradient_P: Tensor, group: ServerGroup) -> None:
-        """Exchange block scales, then one sum of codes.
+        """Exchange block scales, then codes and their sums.
 
         Raises:
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
@@ -100,21 +102,34 @@ class Int8BlocksReducer(Reducer):
         if self._refuses(scales_B):
             raise first_nonfinite_of(gradient_P, group, largest=self.quantizer.largest)
         mean = self._sample(gradient_P, group)
-        codes_P = torch.empty_like(gradient_P, dtype=torch.int32)
-        parts = chunks(len(scales_B), self.quantizer.block_size)
+        quantizer, values = self.quantizer, len(gradient_P)
+        # Bytes of an empty tensor cannot be viewed as integers.
+        share = max(-(-values // group.size), 1)
+        # Less the code of zero: integers around 0 are smaller.
+        steps_NS = gradient_P.new_zeros(group.size, share, dtype=_dtype_for(quantizer.qmax))
+        parts = chunks(len(scales_B), quantizer.block_size)
         for block, part in parts:
-            codes_P[part] = self.quantizer.encode(
+            codes_1P = quantizer.encode(
                 gradient_P[None, part],
                 scales_B[block],
                 reduction=self.accounting.reductions,
                 first=part.start,
                 server=group.rank,
-            )[0]
-        group.sum(codes_P)
+            )
+            steps_NS.view(-1)[:values][part] = codes_1P[0] - quantizer.zero
+        sums_P = self._sums(steps_NS, group)[:values]
         for block, part in parts:
-            gradient_P[part] = self._mean(codes_P[part], scales_B[block])
+            codes_P = sums_P[part].to(torch.int32) + self.servers * quantizer.zero
+            gradient_P[part] = self._mean(codes_P, scales_B[block])
         self._add_sampled_error(mean, gradient_P)
-        self._account(gradient_P.numel(), len(scales_B))
+        self._account(values, len(scales_B))
+
+    def _sums(self, steps_NS: Tensor, group: ServerGroup) -> Tensor:
+        """Add the servers' integers, each server those of its share: [N, S] -> [N S]."""
+        # As bytes: gloo and NCCL know no int16.
+        own_NS = group.all_to_all(steps_NS.view(torch.uint8)).view(steps_NS.dtype)
+        sums_S = own_NS.sum(0, dtype=_dtype_for(self.servers * self.quantizer.qmax))
+        return group.all_gather(sums_S.view(torch.uint8)).view(sums_S.dtype).flatten()
 
     def _mean(self, sums_P: Tensor, scales_B: Tensor) -> Tensor:
         """Return (sum of codes - N zero) / (N qmax) * scale: int32 [P] -> float32 [P]."""
@@ -126,8 +141,8 @@ class Int8BlocksReducer(Reducer):
         self.accounting.nonfinite_blocks += nonfinite
         return refuses(nonfinite, self.quantizer.nonfinite)
 
-    def _account(self, values: int, blocks: int) -> None:
-        accounting = self.accounting
+    def _account(self, size: int, blocks: int) -> None:
+        accounting, values = self.accounting, self._values_without_padding(size)
         accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
@@ -137,6 +152,10 @@ class Int8BlocksReducer(Reducer):
             blocks=blocks,
             scale_bytes=self.quantizer.scale_bytes,
         )
-        accounting.bytes_ring += ring_bytes(
-            values=self._values_without_padding(values), servers=self.servers, bytes_per_value=4
-        )
+        accounting.bytes_ring += ring_bytes(values=values, servers=self.servers, bytes_per_value=4)
+
+
+def _dtype_for(largest: int) -> torch.dtype:
+    """Return the smallest dtype of integers from minus to plus the largest."""
+    fitting = (d for d in (torch.int8, torch.int16) if largest <= torch.iinfo(d).max)
+    return next(fitting, torch.int32)

@@ -150,8 +150,8 @@ class QSGDReducer(Reducer):
         """Repeat each bucket's norm for its values: [B] -> [P]."""
         return norms_B.repeat_interleave(self.bucket_size)[: len(values_P)]
 
-    def _account(self, values: int) -> None:
-        buckets = -(-values // self.bucket_size)
+    def _account(self, size: int) -> None:
+        values, buckets = self._values_without_padding(size), -(-size // self.bucket_size)
         self.accounting.reductions += 1
         self.accounting.values += values
         self.accounting.bytes_sent += qsgd_bytes(
@@ -161,5 +161,5 @@ class QSGDReducer(Reducer):
             buckets=buckets,
         )
         self.accounting.bytes_ring += ring_bytes(
-            values=self._values_without_padding(values), servers=self.servers, bytes_per_value=4
+            values=values, servers=self.servers, bytes_per_value=4
         )

@@ -239,14 +239,12 @@ class THCReducer(Reducer):
         self.errors.settle(unsent_NP, first=0)
         self.errors.commit()
 
-    def _account(self, values: int, blocks: int) -> None:
-        accounting = self.accounting
+    def _account(self, size: int, blocks: int) -> None:
+        accounting, values = self.accounting, self._values_without_padding(size)
         accounting.reductions += 1
         accounting.values += values
         accounting.blocks += blocks
         accounting.bytes_sent += thc_bytes(
             values=blocks * self.block_size, bits=self.bits, blocks=blocks
         )
-        accounting.bytes_ring += ring_bytes(
-            values=self._values_without_padding(values), servers=self.servers, bytes_per_value=4
-        )
+        accounting.bytes_ring += ring_bytes(values=values, servers=self.servers, bytes_per_value=4)

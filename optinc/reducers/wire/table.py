@@ -38,11 +38,13 @@ class Runs:
         slots_R: int64, place of the first code of a run in the share.
         lengths_R: int64, its number of codes.
         positions_R: int64, position of its first value in the whole gradient.
+        padding: int64, ascending positions of values in these runs that mean nothing.
     """
 
     slots_R: Tensor
     lengths_R: Tensor
     positions_R: Tensor
+    padding: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     _cut: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -82,6 +84,13 @@ class Runs:
             for number, piece in enumerate(torch.split(slots, most)):
                 yield first + number * most, piece
 
+    def inside(self, first: int, length: int, device: torch.device) -> Tensor:
+        """Return which of ``length`` neighbouring positions are no padding: bool [length]."""
+        inside = torch.ones(length, dtype=torch.bool)
+        begin, end = torch.searchsorted(self.padding, torch.tensor([first, first + length]))
+        inside[self.padding[begin:end] - first] = False
+        return inside.to(device)
+
 
 class BlockTable:
     """The blocks of some whole parameters, and how they travel.
@@ -94,6 +103,8 @@ class BlockTable:
         block_size: Values that share a scale.
         unit: Codes of which a share holds a whole number, a multiple of the group; noise that is
             drawn for whole chunks needs chunks.
+        padding: Ascending positions of values of a single place that are padding: they travel and
+            pass the switch, but count nowhere. None without padding.
 
     Attributes:
         starts_B: int64, first value of a block in the buffer.
@@ -101,10 +112,17 @@ class BlockTable:
         positions_B: int64, position of its first value in the whole gradient.
         groups_B: int64, its first group on the wire.
         groups: Groups of all blocks.
-        values: Values of all blocks.
+        values: Values of all blocks, without padding.
     """
 
-    def __init__(self, places: Sequence[Place], *, block_size: int, unit: int = GROUP) -> None:
+    def __init__(
+        self,
+        places: Sequence[Place],
+        *,
+        block_size: int,
+        unit: int = GROUP,
+        padding: Tensor | None = None,
+    ) -> None:
         if unit % GROUP:
             raise ValueError(f"unit must be a multiple of {GROUP}, got {unit}")
         starts, positions, sizes = (
@@ -122,7 +140,8 @@ class BlockTable:
         groups_B = -(-self.lengths_B // GROUP)
         self.groups_B = groups_B.cumsum(0) - groups_B
         self.groups = int(groups_B.sum())
-        self.values = int(sizes.sum())
+        self._padding = torch.empty(0, dtype=torch.int64) if padding is None else padding.cpu()
+        self.values = int(sizes.sum()) - len(self._padding)
         self.block_size = block_size
         self.places = tuple(places)
         self._unit = unit
@@ -146,6 +165,12 @@ class BlockTable:
         """Yield each parameter's place, and its values in a buffer [V] as a view."""
         for place in self.places:
             yield place, buffer_V[place.start : place.start + place.size]
+
+    def clear_padding(self, buffer_V: Tensor) -> None:
+        """Set the padding of a buffer to zero, in place."""
+        if len(self._padding):
+            start = self._padding - self.places[0].position + self.places[0].start
+            buffer_V.index_fill_(0, start.to(buffer_V.device), 0.0)
 
     def share_groups(self, servers: int) -> int:
         """Return the groups of each server's share, with what fills up the last ones."""
@@ -178,4 +203,5 @@ class BlockTable:
             slots_R=begins_R[new_R] - first,
             lengths_R=ends_R[last_R] - begins_R[new_R],
             positions_R=positions_R[new_R],
+            padding=self._padding,
         )

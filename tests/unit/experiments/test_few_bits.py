@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments import few_bits, significance
+from experiments import few_bits
+from experiments.common import paired
 from experiments.few_bits import ARMS, gather, reached, run_settings, tabulate
 from experiments.few_bits_plot import plot
 from experiments.report.few_bits import few_bits as section
@@ -54,7 +55,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(folder.name)
         return finish(folder, *overrides)
 
-    monkeypatch.setattr(significance, "run", run)
+    monkeypatch.setattr(paired, "run", run)
     return names
 
 

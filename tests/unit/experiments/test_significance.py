@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from experiments import significance
+from experiments.common import paired
 from experiments.significance import ARMS, gather, run_settings, tabulate
 from experiments.significance_plot import plot
 from optinc.errors import ConfigurationError
@@ -48,7 +49,7 @@ class Runs:
         self.folder, self.patch = folder, monkeypatch
         self.started: list[str] = []
         self.fails_at: int | None = None
-        monkeypatch.setattr(significance, "run", self._run)
+        monkeypatch.setattr(paired, "run", self._run)
         monkeypatch.setattr(significance, "plot", lambda table, path: None)
 
     def _run(self, folder: Path, *overrides: str, **options: Any) -> dict[str, Any]:

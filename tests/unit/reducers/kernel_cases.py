@@ -131,11 +131,12 @@ def cache_of(entries: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Case:
-    """A plan, the gradients of its servers [N, P], and the number of the reduction."""
+    """A plan, the gradients of its servers [N, P], the number of the reduction, and padding."""
 
     plan: ReductionPlan
     gradients: Tensor
     reduction: int = 0
+    lengths_B: Tensor | None = None
 
 
 def draw(
@@ -173,7 +174,17 @@ def draw(
     legal = [n for n in range(1, scenario.servers + 1) if not quantizer.zero * n % divisor]
     plan = ReductionPlan(quantizer, switch, choose.choice(legal))
     gradients = _gradients(choose, plan, choose.choice(values))
-    return Case(plan, gradients.to(choose.choice(dtypes)), choose.choice(REDUCTIONS))
+    case = Case(plan, gradients.to(choose.choice(dtypes)), choose.choice(REDUCTIONS))
+    return with_padding(choose, case) if gradients.shape[1] and choose.random() < 0.5 else case
+
+
+def with_padding(choose: random.Random, case: Case) -> Case:
+    """Let the values of some blocks end before the block does."""
+    size, values = case.plan.quantizer.block_size, case.gradients.shape[1]
+    whole = [min(size, values - start) for start in range(0, values, size)]
+    lengths_B = torch.tensor([choose.choice((each, choose.randint(1, each))) for each in whole])
+    inside_P = (torch.arange(size) < lengths_B.unsqueeze(1)).flatten()[:values]
+    return replace(case, gradients=case.gradients.where(inside_P, 0.0), lengths_B=lengths_B)
 
 
 def _gradients(choose: random.Random, plan: ReductionPlan, values: int) -> Tensor:
@@ -213,14 +224,17 @@ def check_reduce(backend: Backend, case: Case, *, device: torch.device = CPU) ->
     """Compare results and totals with eager torch on a CPU, out of place and in place."""
     plan, gradients = case.plan, case.gradients
     expected = torch.full_like(gradients[0], 7.0)
-    totals = reference.reduce(gradients, expected, plan, reduction=case.reduction)
+    options = {"reduction": case.reduction, "lengths_B": case.lengths_B}
+    totals = reference.reduce(gradients, expected, plan, **options)
+    if case.lengths_B is not None:
+        options["lengths_B"] = case.lengths_B.to(device)
     finite = torch.isfinite(plan.quantizer.scales(gradients))
     finite = finite.repeat_interleave(plan.quantizer.block_size)[: len(expected)]
     there = on_device(plan, device)
     for in_place in (False, True):
         rows = gradients.to(device, copy=True)
         out = rows[0] if in_place else torch.full_like(rows[0], 7.0)
-        own = backend.reduce(rows, out, there, reduction=case.reduction)
+        own = backend.reduce(rows, out, there, **options)
         out = out.cpu()
         assert own.nonfinite_blocks == totals.nonfinite_blocks
         assert own.wrong_codes == totals.wrong_codes
@@ -298,7 +312,7 @@ def check_exchange(backend: Backend, case: Case, *, device: torch.device = CPU) 
     places = drawn_places(case.reduction + values, values, size)
     table = BlockTable(places, block_size=size)
     expected = exchange(reference, case, table)
-    there = Case(on_device(case.plan, device), case.gradients.to(device), case.reduction)
+    there = replace(case, plan=on_device(case.plan, device), gradients=case.gradients.to(device))
     own = exchange(backend, there, table)
     assert int(own.bits_B.amin() if len(own.bits_B) else 0) >= 0
     assert_same(own.bits_B.view(torch.float32), expected.bits_B.view(torch.float32))

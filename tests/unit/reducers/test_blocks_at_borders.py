@@ -134,14 +134,14 @@ def test_statistics_leave_the_padding_out() -> None:
     assert [g.gradient_norm or 0.0 for g in taken[0]] == pytest.approx([float(n) for n in norms])
 
 
-def test_padding_is_sent_but_a_ring_would_not_send_it() -> None:
+def test_padding_is_neither_reduced_nor_sent_but_its_blocks_have_scales() -> None:
     reducer = REDUCERS["fused"](4, "parameter")
     reducer.lay_out(SHAPES)
     reducer(rows())
-    accounting, padded = reducer.accounting, 704 + 64 + 64 + 640 + 3
-    assert accounting.values == padded
-    assert accounting.blocks == -(-padded // 64)
-    assert accounting.bytes_sent == padded + 4 * accounting.blocks
+    accounting = reducer.accounting
+    assert accounting.values == sum(SIZES)
+    assert accounting.blocks == 11 + 1 + 1 + 10 + 1
+    assert accounting.bytes_sent == sum(SIZES) + 4 * accounting.blocks
     assert accounting.bytes_ring == 2 * 3 / 4 * 4 * sum(SIZES)
 
 

@@ -53,6 +53,21 @@ def test_positions_follow_the_values(sizes: list[int], alignment: int) -> None:
     assert layout.position(layout.values) == layout.size
 
 
+@given(sizes=SIZES, alignment=st.integers(1, 17), begin=st.integers(0, 3))
+def test_blocks_are_as_long_as_their_values(sizes: list[int], alignment: int, begin: int) -> None:
+    layout = GradientLayout(sizes, alignment=alignment)
+    inside = torch.ones(layout.size)
+    layout.clear_padding(inside)
+    expected = [int(block.sum()) for block in inside[begin * alignment :].split(alignment)]
+    size = max(layout.size - begin * alignment, 0)
+    lengths = layout.lengths(first=begin * alignment, size=size, device=torch.device("cpu"))
+    if layout.size == layout.values:
+        assert lengths is None
+    else:
+        assert lengths is not None
+        assert lengths.tolist() == (expected if size else [])
+
+
 def test_without_alignment_there_is_no_padding() -> None:
     layout = GradientLayout([3, 0, 5])
     assert layout.slices == [slice(0, 3), slice(3, 3), slice(3, 8)]

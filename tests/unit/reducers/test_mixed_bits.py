@@ -76,8 +76,8 @@ def test_the_accounting_is_the_sum_of_both() -> None:
     rows = gradients(4, VALUES)
     found = mixed()
     found(rows)
-    coarse = found.coarse.layout.size * 2 / 8 + 4 * (8 + 3 + 1)
-    fine = found.fine.layout.size + 4 * 2
+    coarse = found.coarse.layout.values * 2 / 8 + 4 * (8 + 3 + 1)
+    fine = found.fine.layout.values + 4 * 2
     assert found.accounting.bytes_sent == coarse + fine
     assert found.accounting.reductions == 1
     assert found.accounting.bytes_ring == pytest.approx(VALUES * 4 * 1.5)

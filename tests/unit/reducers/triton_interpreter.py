@@ -5,12 +5,19 @@ Its bfloat16 is not rounded to nearest, so it is left to a GPU.
 
 from __future__ import annotations
 
+import random
 import sys
 
 import torch
 
 from optinc.reducers.kernels import cuda
-from tests.unit.reducers.kernel_cases import CPU, check_exchange, check_reduce, draw
+from tests.unit.reducers.kernel_cases import (
+    CPU,
+    check_exchange,
+    check_reduce,
+    draw,
+    with_padding,
+)
 from tests.unit.reducers.kernel_checks import check_short_scales
 
 VALUES, BLOCK_SIZES = (0, 1, 9, 40), (3, 8, 16)
@@ -27,6 +34,7 @@ def main(cases: int) -> None:
     # Several tiles for each block.
     large = draw(0, values=(1600,), block_sizes=(1500,), dtypes=DTYPES[:1])
     check_reduce(cuda, large)
+    check_reduce(cuda, with_padding(random.Random(0), large))  # noqa: S311
     check_exchange(cuda, large)
     check_short_scales(cuda, CPU)
     print("equal")

@@ -61,6 +61,8 @@ def launch_all(case: Case) -> None:
     """Call every kernel as a reduction does."""
     plan, rows = case.plan, case.gradients
     cuda.reduce(rows, torch.empty_like(rows[0]), plan)
+    blocks = -(-rows.shape[1] // plan.quantizer.block_size)
+    cuda.reduce(rows, torch.empty_like(rows[0]), plan, lengths_B=torch.ones(blocks).long())
     values = rows.shape[1]
     table = BlockTable([Place(0, 0, values)], block_size=plan.quantizer.block_size)
     exchange(cuda, case, table)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers import blocks as blocks_module
+from optinc.reducers.group import ServerGroup
 from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.peers.int8_blocks import Int8BlocksReducer
 from optinc.signal.block_quantizer import BlockQuantizer
@@ -161,3 +165,47 @@ def test_servers_must_agree_on_every_setting() -> None:
 def test_no_servers_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="servers must be at least 1"):
         reducer_of(servers=0)
+
+
+@pytest.mark.parametrize(("bits", "codes", "sums"), [(2, 1, 1), (8, 1, 2), (16, 2, 4)])
+@pytest.mark.parametrize("values", [0, 1, 700])
+def test_real_servers_equal_virtual_ones_and_send_no_wider_integers_than_needed(
+    bits: int, codes: int, sums: int, values: int
+) -> None:
+    rows = 3.0 * gradients(3, values)
+    virtual = reducer_of(servers=3, bits=bits)
+    expected = virtual(rows)
+
+    def work(group: ThreadedServers) -> int:
+        bytes_sent = 0
+
+        def counted(collective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            def call(tensor: Tensor) -> Tensor:
+                nonlocal bytes_sent
+                bytes_sent += tensor.numel() * tensor.element_size()
+                return collective(tensor)
+
+            return call
+
+        for name in ("all_to_all", "all_gather"):
+            object.__setattr__(group, name, counted(getattr(group, name)))
+        reducer = reducer_of(servers=3, bits=bits)
+        reducer.error_every = 0
+        assert torch.equal(reducer.all_reduce(rows[group.rank].clone(), group), expected)
+        return bytes_sent
+
+    share = max(-(-values // 3), 1)
+    assert serve(3, work) == [3 * share * codes + share * sums] * 3
+
+
+@pytest.mark.parametrize(("servers", "width"), [(258, 2), (259, 4)])
+def test_sums_at_the_ends_of_their_integers_do_not_wrap(servers: int, width: int) -> None:
+    reducer = reducer_of(servers=servers)
+    steps = torch.full((servers, 2), 127, dtype=torch.int8)
+    steps[:, 1] = -127
+    group = mock.create_autospec(ServerGroup, instance=True)
+    group.all_to_all.side_effect = lambda rows: rows
+    group.all_gather.side_effect = lambda own: own.unsqueeze(0)
+    sums = reducer._sums(steps, group)
+    assert sums.tolist() == [127 * servers, -127 * servers]
+    assert sums.element_size() == width

@@ -85,3 +85,20 @@ def test_shares_of_whole_chunks_begin_at_multiples_of_them() -> None:
     assert table.runs(3, 4).positions_R.tolist() == [96]
     with pytest.raises(ValueError, match="unit must be a multiple of 4, got 6"):
         BlockTable([], block_size=8, unit=6)
+
+
+def test_padding_travels_but_does_not_count() -> None:
+    padding = torch.tensor([3, 4, 5, 6, 7, 17])
+    table = BlockTable([Place(0, 0, 20)], block_size=8, padding=padding)
+    assert (table.values, table.blocks, table.share_groups(2) * GROUP) == (14, 3, 12)
+    counted = []
+    for rank in range(2):
+        runs = table.runs(rank, 2)
+        assert int(runs.lengths_R.sum()) == (12, 8)[rank]
+        for first, slots in runs.pieces(8):
+            inside = runs.inside(first, len(slots), CPU)
+            counted += (first + inside.nonzero().flatten()).tolist()
+    assert counted == [place for place in range(20) if place not in padding]
+    buffer = torch.ones(20)
+    table.clear_padding(buffer)
+    assert buffer.nonzero().flatten().tolist() == counted
