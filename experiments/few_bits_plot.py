@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from experiments.common.arms import arm_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -58,7 +60,7 @@ def _panel(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             ax.plot(ends, [place, place], color=colour, linewidth=2)
         ax.plot([sign * row["difference"]], [place], "o", color=colour)
     ax.axvline(0, color="#1d2329", linewidth=0.8)
-    ax.set_yticks(range(len(rows)), [f"{row['arm']} ({row['seeds']})" for row in rows])
+    ax.set_yticks(range(len(rows)), [f"{arm_name(row['arm'])} ({row['seeds']})" for row in rows])
     ax.invert_yaxis()
     ax.set_xscale("symlog", linthresh=max((row["target"] or 0.0) for row in rows) or 0.01)
     ax.set_xlabel(f"worse than exact averaging by, {rows[0]['unit']} (seeds in brackets)")

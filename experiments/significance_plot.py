@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from experiments.common.arms import comparison_name
 from experiments.common.statistics import VERDICTS, verdict
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def _panel(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
         ax.plot([row["difference"]], [place], "o", color=colour)
     ax.axvline(0, color="#1d2329", linewidth=0.8)
-    ax.set_yticks(range(len(rows)), [f"{row['arm']} minus {row['minus']}" for row in rows])
+    names = [comparison_name(row["arm"], row["minus"]) for row in rows]
+    ax.set_yticks(range(len(rows)), names)
     ax.invert_yaxis()
     if rows[0]["better"] > 0:
         ax.invert_xaxis()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments.common.arms import arm_name
 from experiments.common.record import Result, read
 from experiments.report import plots
 from experiments.report.content import Missing, Plot, Section, Table, absent
@@ -16,9 +17,9 @@ NEEDED = ("training", "unit", "better", "arm", "bits", "seeds", "difference", "l
 
 SAYS = (
     "All arms of a seed start from the same weights and see the same batches. Arms are named by "
-    "what is done about the few bits: nothing (plain), the whole sum sent back (decimal), what was "
-    "not sent fed back at the servers (feedback), stochastic rounding, rotated or clipped blocks, "
-    "norms and biases at more bits (fine). A target is reached if the whole 95 % interval lies "
+    "what is done about the few bits: nothing (as it is), the whole sum sent back, what was not "
+    "sent fed back at the servers (error feedback), stochastic rounding, rotated or clipped "
+    "blocks, norms and biases at more bits. A target is reached if the whole 95 % interval lies "
     "within it; without an interval there is one seed only."
 )
 QUICK = " These are the two short seeds of --quick."
@@ -62,7 +63,7 @@ def _summary(result: Result, title: str, rows: list[dict[str, str]]) -> str:
         if of_bits:
             best = min(of_bits, key=lambda row: _worse(result, row))
             told.append(
-                f"best of {bits} bits {best['arm']}, {result.number(best, 'difference'):+.4f} "
+                f"best of {arm_name(best['arm'])}, {result.number(best, 'difference'):+.4f} "
                 f"{best['unit']} (target {best['target']}: {best['reached'] or 'one seed'})"
             )
     return f"{title}: {'; '.join(told)}"
@@ -73,7 +74,7 @@ def _table(result: Result, title: str, rows: list[dict[str, str]]) -> Table:
         f"{title}: minus exact averaging, {rows[0]['unit']}",
         ["arm", "seeds", "difference", "low", "high", "target", "reached"],
         [
-            [row["arm"], row["seeds"], f"{result.number(row, 'difference'):+.4f}"]
+            [arm_name(row["arm"]), row["seeds"], f"{result.number(row, 'difference'):+.4f}"]
             + [f"{float(row[end]):+.4f}" if row[end] else "" for end in ("low", "high")]
             + [row["target"], row["reached"]]
             for row in rows
@@ -87,7 +88,7 @@ def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
         value = result.number(row, "difference")
         shown.append(
             plots.Interval(
-                name=f"{row['arm']} ({row['seeds']})",
+                name=f"{arm_name(row['arm'])} ({row['seeds']})",
                 value=value,
                 low=result.number(row, "low") if row["low"] else value,
                 high=result.number(row, "high") if row["high"] else value,

@@ -14,6 +14,7 @@ from math import exp
 from pathlib import Path
 from statistics import mean
 
+from experiments.common.arms import COLOURS, arm_name
 from experiments.common.record import MalformedResultError, Result, read
 from experiments.report import plots
 from experiments.report.content import Missing, Plot, Section, Table, points
@@ -27,20 +28,6 @@ SCALES = (PAPER_SCALE, "day", "lease", "cpu")
 
 BASELINE = "ring"
 INJECTED = "table2_"
-
-COLOURS = {
-    "ring": "#1d2329",
-    "ideal_8": "#8ecae6",
-    "ideal_16": "#a3c586",
-    "onn_8": "#0b6e99",
-    "onn_16": "#4d7c3a",
-    "table2_4_5_6_7": "#d4a373",
-    "table2_4_5_6_7_8": "#8a4fbf",
-    "table2_3_4_5_6": "#c23b5a",
-    "table2_3_4_5_6_7": "#d9730d",
-    "chip_8": "#2a9d8f",
-}
-"""Colour of every arm, the same in all plots; other arms take the colours of ``plots``."""
 
 SAYS = {
     PAPER_SCALE: "",
@@ -166,9 +153,11 @@ def _section(training: Published, scale: str, folder: Path) -> Section:
         )
     table = _table(training, arms, whole=whole)
     changes = "; ".join(
-        f"{arm} {arms[arm][0] - arms[BASELINE][0]:+.3g}" for arm in arms if arm != BASELINE
+        f"{arm_name(arm)} {arms[arm][0] - arms[BASELINE][0]:+.3g}"
+        for arm in arms
+        if arm != BASELINE
     )
-    ours = f"{BASELINE} {arms[BASELINE][0]:.4g} {training.unit}; {changes}"
+    ours = f"{arm_name(BASELINE)} {arms[BASELINE][0]:.4g} {training.unit}; {changes}"
     return Section(
         key=name,
         source=SOURCE,
@@ -208,7 +197,7 @@ def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bo
     for arm, (value, seeds) in arms.items():
         published = training.injected if arm.startswith(INJECTED) else training.optinc
         change = value - baseline
-        row = [arm, str(seeds), f"{value:.4f}"]
+        row = [arm_name(arm), str(seeds), f"{value:.4f}"]
         if training.metric == "val_loss":
             row.append(f"{exp(value):.2f}")
         if arm == BASELINE:
@@ -221,7 +210,8 @@ def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bo
     columns = ["arm", "seeds", f"{training.metric}, {training.unit}"]
     if training.metric == "val_loss":
         columns.append("perplexity")
-    columns += ["minus ring, paper" + ("" if whole else " (its own training)"), "minus ring, ours"]
+    paper = "paper" if whole else "paper (its own training)"
+    columns += [f"minus exact averaging, {each}" for each in (paper, "ours")]
     return Table(
         "Mean over the seeds" if whole else "Mean over the seeds of a short run",
         [*columns, "difference"] if whole else columns,
@@ -237,11 +227,12 @@ def _curves(training: Published, curves: Result) -> Plot:
     spare = [arm for arm in lines if arm not in COLOURS]
     colours = {arm: plots.COLOURS[i % len(plots.COLOURS)] for i, arm in enumerate(spare)} | COLOURS
     series = {
-        arm: [
+        arm_name(arm): [
             points(curves, rows, "step", "value", scale=training.factor) for rows in seeds.values()
         ]
         for arm, seeds in lines.items()
     }
+    colours = {arm_name(arm): colour for arm, colour in colours.items()}
     y = f"{training.metric}, {training.unit}"
     return Plot(
         f"{training.metric} while training, one line a seed; arms of equal weights hide each other",

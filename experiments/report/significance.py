@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments.common.arms import arm_name, comparison_name
 from experiments.common.record import Result, read
 from experiments.common.statistics import VERDICTS, verdict
 from experiments.report import plots
@@ -68,7 +69,7 @@ def _summary(result: Result, title: str, rows: list[dict[str, str]]) -> str:
 
 
 def _name(row: dict[str, str]) -> str:
-    return row["arm"] if row["minus"] == "ring" else f"{row['arm']} minus {row['minus']}"
+    return comparison_name(row["arm"], row["minus"])
 
 
 def _table(result: Result, title: str, rows: list[dict[str, str]]) -> Table:
@@ -77,7 +78,7 @@ def _table(result: Result, title: str, rows: list[dict[str, str]]) -> Table:
         f"{title}: differences in {rows[0]['unit']}, {rows[0]['seeds']} seeds",
         ["arm", "minus", *columns, "shown"],
         [
-            [row["arm"], row["minus"]]
+            [arm_name(row["arm"]), arm_name(row["minus"])]
             + [f"{result.number(row, column):.4f}" for column in columns]
             + [_shown(result, row)]
             for row in rows
@@ -88,7 +89,7 @@ def _table(result: Result, title: str, rows: list[dict[str, str]]) -> Table:
 def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
     shown = [
         plots.Interval(
-            name=f"{row['arm']} minus {row['minus']}",
+            name=_name(row),
             value=result.number(row, "difference"),
             low=result.number(row, "low"),
             high=result.number(row, "high"),

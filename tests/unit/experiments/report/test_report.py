@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.arms import COLOURS, arm_name
 from experiments.common.record import RESULTS, MalformedResultError, read, save
 from experiments.report import __main__ as report
 from experiments.report.content import Plot, difference, paired
-from experiments.report.fig7a import COLOURS
 from experiments.report.page import build
 from experiments.report.sections import sections
 
@@ -106,7 +106,8 @@ def test_short_runs_are_labelled_and_the_papers_stay_missing(tmp_path: Path) -> 
     section = next(s for s in sections(tmp_path) if s.key == "fig7a_resnet50_smoke")
     assert section.state == "smoke"
     assert section.ours == (
-        "smoke run, not the paper's training: ring 45 %; optinc -1; table2_3_4_5_6 -5"
+        "smoke run, not the paper's training: exact averaging 45 %; optinc -1; "
+        "16 bits, Table II's errors of layers 3-6 -5"
     )
     assert "--scale paper" in section.missing[0].command
     assert "difference" not in section.tables[0].columns
@@ -160,8 +161,10 @@ def test_an_arm_has_one_colour_and_one_name_for_all_its_seeds(tmp_path: Path) ->
     }
     assert all(len(of_arm) == 1 for of_arm in colours.values())
     assert len(set.union(*colours.values())) >= len(COLOURS)
-    assert colours["ring"] == {COLOURS["ring"]}
-    assert [line.name for line in lines if line.showlegend] == [*COLOURS, "own", "other"]
+    assert colours["exact averaging"] == {COLOURS["ring"]}
+    assert [line.name for line in lines if line.showlegend] == [
+        arm_name(arm) for arm in (*COLOURS, "own", "other")
+    ]
     assert "not recorded" not in body(build(tmp_path))
 
 
@@ -192,7 +195,8 @@ def test_paired_seeds_are_told_with_what_could_not_be_seen(tmp_path: Path) -> No
     assert section.state == "scaled"
     assert section.missing == []
     assert section.ours == (
-        "LLaMA, 9 steps (10 seeds): worse: ideal_4, better: qsgd, no difference found: ideal_8"
+        "LLaMA, 9 steps (10 seeds): worse: 4 bits, ideal switch, better: QSGD, "
+        "no difference found: 8 bits, ideal switch"
     )
     assert section.tables[0].rows[1][-1] == "worse"
     unseen, *points = section.plots[0].figure.data

@@ -1,0 +1,356 @@
+"""Write ``docs/results.md`` and the README's table of results, from the results kept here.
+
+    python -m experiments.results_page
+
+Every number of both comes from ``experiments/results``, ``benchmarks/results`` or the cards of the
+shipped ONNs: a result that is recorded anew changes them by this command and no other way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.common.arms import arm_name
+from experiments.common.options import command_parser
+from experiments.common.record import RESULTS, Result, Row
+from experiments.common.tables import Column, markdown, note
+from experiments.headlines import BENCHMARKS, COLUMNS, headlines, needed
+
+ROOT = RESULTS.parents[1]
+PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+
+BEGIN, END = "<!-- results: python -m experiments.results_page -->\n", "<!-- end of results -->\n"
+"""What the table of the README stands between."""
+
+Rows = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the page.
+
+    Attributes:
+        title: Heading.
+        name: Name of the result.
+        columns: Its columns that are shown, and the format of each; text where it is ``s``.
+        chosen: Which rows are shown, and what of them.
+        text: What a reader needs to know first.
+    """
+
+    title: str
+    name: str
+    columns: Mapping[str, str]
+    chosen: Callable[[Rows], Rows] = lambda rows: rows
+    text: str = ""
+
+
+def having(**cells: str | tuple[str, ...]) -> Callable[[Rows], Rows]:
+    """Return a choice of the rows in which each of these columns has one of these values."""
+    wanted = {
+        name.replace("_", " "): (value,) if isinstance(value, str) else value
+        for name, value in cells.items()
+    }
+    return lambda rows: [row for row in rows if all(row[key] in wanted[key] for key in wanted)]
+
+
+def means(*, by: str, over: str, of: Sequence[str]) -> Callable[[Rows], Rows]:
+    """Return a choice of one row for every value of ``by``: the means of ``of`` over ``over``."""
+
+    def chosen(rows: Rows) -> Rows:
+        found = []
+        for name in dict.fromkeys(row[by] for row in rows):
+            of_name = [row for row in rows if row[by] == name]
+            means = {
+                column: str(sum(float(row[column]) for row in of_name) / len(of_name))
+                for column in of
+            }
+            count = str(len({row[over] for row in of_name}))
+            found.append({**of_name[0], **means, f"{over}s": count})
+        return found
+
+    return chosen
+
+
+SMOKE = (
+    "Smoke runs: they show that the path trains, and say nothing about the paper's accuracies. The "
+    "mean over the seeds of each arm."
+)
+
+TABLE = {
+    "bits": "s",
+    "servers": "s",
+    "layers approximated": "s",
+    "paper accuracy %": "s",
+    "accuracy %": "s",
+    "wrong inputs": "s",
+    "made by": "s",
+    "paper area %": "s",
+    "area %": "s",
+    "MZIs": ",.0f",
+}
+FIG7A = {"arm": "s", "seeds": "s", "metric": "s", "value": ".4f", "steps": ",.0f"}
+BY_ARM = means(by="arm", over="seed", of=("value",))
+COMPARED = {
+    "arm": "s",
+    "minus": "s",
+    "seeds": "s",
+    "mean": ".4f",
+    "difference": "+.4f",
+    "low": "+.4f",
+    "high": "+.4f",
+    "smallest seen": ".4f",
+}
+FEW_BITS = {
+    "model": "s",
+    "arm": "s",
+    "seeds": "s",
+    "mean": ".4f",
+    "difference": "+.4f",
+    "low": "+.4f",
+    "high": "+.4f",
+    "target": "s",
+    "reached": "s",
+}
+WIRE = {
+    "link": "s",
+    "servers": "s",
+    "gradient": "s",
+    "arm": "s",
+    "step": ".3f",
+    "alone": ".3f",
+    "faster": ".2f",
+    "hidden": ".0%",
+    "link_seconds": ".3f",
+    "per_value": ".3f",
+}
+NETWORKS = having(gradient=("resnet50", "llama", "mlp"))
+
+SECTIONS = (
+    Section("Table I", "table1", TABLE),
+    Section("Table II", "table2", TABLE),
+    Section(
+        "Inputs received right under noise",
+        "noise",
+        {
+            "ONN": "s",
+            "MZIs": ",.0f",
+            "optical depth": "s",
+            **dict.fromkeys(("0 %", "0.1 %", "0.2 %", "0.5 %", "1 %"), ".2f"),
+        },
+    ),
+    Section(
+        "Traffic (Fig. 6)",
+        "fig6",
+        {"model": "s", "servers": "s", "method": "s", "over_gradient": ".4f", "paper": "s"},
+        having(servers=("4", "8", "16"), method=("ring", "OptINC", "OptINC, float32 scales")),
+    ),
+    Section(
+        "Time of a step, modelled (Fig. 7b)",
+        "fig7b",
+        {
+            "workload": "s",
+            "batch": ".2f",
+            "unit": "s",
+            "batch_is": "s",
+            "step_us": ".1f",
+            "saving": ".1%",
+            "paper_saving": "s",
+        },
+        having(method="optinc"),
+    ),
+    Section("ResNet50 (Fig. 7a), on two cores", "fig7a_resnet50_cpu", FIG7A, BY_ARM),
+    Section("LLaMA (Fig. 7a), on two cores", "fig7a_llama_cpu", FIG7A, BY_ARM),
+    Section("ResNet50 (Fig. 7a), smoke", "fig7a_resnet50_smoke", FIG7A, BY_ARM, SMOKE),
+    Section("LLaMA (Fig. 7a), smoke", "fig7a_llama_smoke", FIG7A, BY_ARM, SMOKE),
+    Section("Small trainings, paired by seeds", "significance", COMPARED),
+    Section("Few bits", "few_bits", FEW_BITS),
+    Section(
+        "Cascades: accuracy (Sec. III-C)",
+        "cascade_accuracy",
+        {"ONNs": "s", "what": "s", "inputs": ",.0f", "wrong": ",.0f", "smallest margin": ".3f"},
+    ),
+    Section(
+        "Cascades: interferometers",
+        "cascade_area",
+        {
+            "ONNs": "s",
+            "level": "s",
+            "structure": "s",
+            "MZIs": ",.0f",
+            "overhead %": ".2f",
+            "paper overhead %": "s",
+        },
+    ),
+    Section(
+        "Cascades: quantising at every level (eq. 9) or at the top (eq. 10)",
+        "cascade_training",
+        {
+            "arm": "s",
+            "seeds": "s",
+            "loss": ".4f",
+            "differing %": ".2f",
+            "quantisation error %": ".2f",
+        },
+        means(by="arm", over="seed", of=("loss", "differing %", "quantisation error %")),
+    ),
+    Section(
+        "Chips that work",
+        "buildable",
+        {
+            "design": "s",
+            "technology": "s",
+            "calibration": "s",
+            "devices": ",.0f",
+            "chips": "s",
+            "yield %": ".0f",
+            "right %": ".2f",
+            "pJ/bit": ".0f",
+            "mm^2": ".1f",
+        },
+        having(technology="target"),
+        "More technologies, and what they say: [Can it be built?](can_it_be_built.md).",
+    ),
+    Section(
+        "Rates of one wrong bit that trainings notice",
+        "buildable_noticed",
+        {"model": "s", "bit": "s", "seeds": "s", "not noticed up to": "s", "noticed from": "s"},
+    ),
+    Section("Processes over links of a given speed", "wire", WIRE, NETWORKS),
+    Section(
+        "Time to reduce a gradient",
+        "reduce",
+        {
+            "servers": "s",
+            "reducer": "s",
+            "runs_as": "s",
+            "nanoseconds": ".2f",
+            "ratio": ".2f",
+        },
+        having(gradient="resnet50"),
+    ),
+    Section(
+        "Time of a training step",
+        "step",
+        {"model": "s", "strategy": "s", "batch": "s", "more": "+.1%"},
+    ),
+)
+"""Tables of the page, in its order; one whose result is not here is left out."""
+
+HEAD = """# Results
+
+<!-- Written by `python -m experiments.results_page`: a change by hand would be lost. -->
+
+All numbers are those of the results that the repository keeps, each with the command that made it.
+Plots, and more results, stand on the page that `make report` writes.
+
+"""
+
+
+def page(results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -> str:
+    """Return ``docs/results.md``.
+
+    Args:
+        results: Results of experiments.
+        benchmarks: Results of benchmarks.
+
+    Raises:
+        MalformedResultError: If a result is damaged, or one of the first table is missing.
+    """
+    first = ["## In short", "", *_headline_table(results, benchmarks), ""]
+    parts = [_section(section, results, benchmarks) for section in SECTIONS]
+    return HEAD + "\n".join([*first, *(line for part in parts for line in part)])
+
+
+def with_table(readme: str, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -> str:
+    """Return the README with its table written anew.
+
+    Raises:
+        ValueError: If it has no place for the table.
+    """
+    table = "\n".join(_headline_table(results, benchmarks)) + "\n"
+    text, count = re.subn(
+        re.escape(BEGIN) + ".*?" + re.escape(END),
+        lambda _: f"{BEGIN}{table}{END}",
+        readme,
+        flags=re.DOTALL,
+    )
+    if count != 1:
+        raise ValueError(f"README.md must hold {BEGIN.strip()} and {END.strip()} once")
+    return text
+
+
+def _headline_table(results: Path, benchmarks: Path) -> list[str]:
+    return markdown(COLUMNS, [headline.row() for headline in headlines(results, benchmarks)])
+
+
+def _section(section: Section, results: Path, benchmarks: Path) -> list[str]:
+    """Return the lines of a section; none without its result."""
+    measured = (benchmarks / f"{section.name}.csv").is_file()
+    folder = benchmarks if measured else results
+    if not (folder / f"{section.name}.csv").is_file():
+        return []
+    result = needed(section.name, folder)
+    rows = section.chosen(result.rows)
+    shown = [_numbers(row, section.columns) for row in rows]
+    columns = [Column(key.replace("_", " "), key, form) for key, form in section.columns.items()]
+    origin = _benchmark(result, folder) if measured else _experiment(result)
+    return [
+        f"## {section.title}",
+        "",
+        *([section.text, ""] if section.text else []),
+        *markdown(columns, shown),
+        "",
+        origin,
+        "",
+    ]
+
+
+def _numbers(row: Mapping[str, str], columns: Mapping[str, str]) -> Row:
+    """Return the cells that are shown, as numbers where they have a format; none where empty."""
+    shown: dict[str, str | float | None] = {}
+    for key, form in columns.items():
+        cell = row[key]
+        if not cell:
+            shown[key] = None
+        elif form == "s":
+            shown[key] = arm_name(cell) if key in ("arm", "minus") else cell
+        else:
+            shown[key] = float(cell)
+    return shown
+
+
+def _experiment(result: Result) -> str:
+    """Say how a result was made."""
+    origin: dict[str, Any] = result.origin
+    source = f"{origin['source']}. " if origin["source"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    made = f"{origin['date']}, commit {origin['commit']}, {origin['hardware']}, {versions}"
+    notes = f" {origin['notes']}" if origin["notes"] else ""
+    return f"*{source}`{origin['command']}`, {made}.*{notes}"
+
+
+def _benchmark(result: Result, folder: Path) -> str:
+    """Say how a benchmark was run, as its own page does."""
+    text = (folder / f"{result.name}.md").read_text(encoding="utf-8")
+    made = next(line for line in text.splitlines() if line.startswith("`python "))
+    name = f"../benchmarks/results/{result.name}.md"
+    return f"*{made}* All rows and what they mean: [{result.name}.md]({name})."
+
+
+def main() -> None:
+    """Write both files."""
+    command_parser(__doc__).parse_args()
+    readme = README.read_text(encoding="utf-8")
+    for path, text in ((PAGE, page()), (README, with_table(readme))):
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            note(f"{path.relative_to(ROOT)} is new")
+
+
+if __name__ == "__main__":
+    main()
