@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +15,12 @@ from torch import Tensor
 from optinc.errors import ConfigurationError, NonFiniteGradientError
 from optinc.onn import zoo
 from optinc.reducers.base import check_at_least_one
-from optinc.reducers.blocks import CHUNK_BLOCKS, chunk_values, quantized_signals, scales_of
+from optinc.reducers.blocks import CHUNK_BLOCKS, chunk_values, quantized_signals
+from optinc.reducers.exchange import Exchange, Work
 from optinc.reducers.group import ServerGroup
 from optinc.reducers.kernels import reference
 from optinc.reducers.kernels.choice import fused_kernels
 from optinc.reducers.kernels.plan import Backend, ReductionPlan, Totals
-from optinc.reducers.measures.error import sampled_error
 from optinc.reducers.measures.signal_terms import Signal
 from optinc.reducers.measures.traffic import (
     code_bytes,
@@ -31,12 +30,8 @@ from optinc.reducers.measures.traffic import (
 )
 from optinc.reducers.nonfinite import first_nonfinite, is_finite, refuses
 from optinc.reducers.partwise import GroupwiseReducer, Part, Receive, sizes_of
-from optinc.reducers.senders.nonfinite import first_nonfinite_block, first_nonfinite_of_parts
-from optinc.reducers.senders.parts import give_back, prepared, settle
 from optinc.reducers.senders.senders import Rotation, Senders
-from optinc.reducers.wire.memory import Memories, Memory
-from optinc.reducers.wire.packing import GROUP, group_bytes
-from optinc.reducers.wire.scales import share_scales
+from optinc.reducers.wire.packing import GROUP
 from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.outputs import ideal_average
@@ -46,31 +41,6 @@ from optinc.switches.base import OpticalSwitch
 from optinc.switches.single import TableSwitch
 
 BackendName = Literal["auto", "eager", "fused"]
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """A part that real servers have sent.
-
-    Attributes:
-        part: The part.
-        buffer_V: What this server meant to send [V], replaced by the result.
-        scale_bits_B: Scales of the blocks, as :meth:`Backend.scale_bits` has them.
-        codes_NS: Codes of all servers for the share of this one, packed: uint8.
-        memory: Memory of the codes.
-        plan: Quantiser and switch.
-        number: Number of the reduction.
-        mean: Exact mean of a sample; None where none is measured.
-    """
-
-    part: Part
-    buffer_V: Tensor
-    scale_bits_B: Tensor
-    codes_NS: Tensor
-    memory: Memory
-    plan: ReductionPlan
-    number: int
-    mean: Tensor | None
 
 
 class OptINCReducer(GroupwiseReducer):
@@ -128,11 +98,9 @@ class OptINCReducer(GroupwiseReducer):
         self.senders = Senders(
             quantizer, error_feedback=error_feedback, rotation=rotation, clip=clip
         )
-        self._memories = Memories()
+        self._exchange = Exchange(self.senders)
         self._rows_totals, self._rows_values = Totals(), 0
         self._found: NonFiniteGradientError | None = None
-        self._counts_5 = torch.zeros(5, dtype=torch.float64)
-        self._first_blocks: list[tuple[Tensor, Tensor]] = []
 
     @property
     def propagates_nonfinite(self) -> bool:
@@ -457,68 +425,16 @@ class OptINCReducer(GroupwiseReducer):
         return BlockTable(places, block_size=size, unit=unit, padding=padding)
 
     def _send_part(self, part: Part, group: ServerGroup) -> Receive:
-        """Exchange block scales, then codes: every server gets those of its share."""
-        table, plan, number = part.table, self.plan, self.accounting.reductions
-        senders, layout, buffer_V = self.senders, self.layout, part.buffer_V
-        if senders.active:
-            buffer_V = prepared(senders, part, layout, reduction=number)
-        backend, memory = self._backend(buffer_V), self._memories.pop()
-        scale_bits_B = backend.scale_bits(buffer_V, table, plan)
-        if senders.active and self.quantizer.nonfinite == "raise":
-            largest = self.quantizer.largest
-            block = first_nonfinite_block(buffer_V, scale_bits_B, table, largest=largest)
-            self._first_blocks.append(block)
-        share_scales(scale_bits_B, self.quantizer, group)
-        mean = self._sample(buffer_V, group)
-        size = table.share_groups(group.size) * group_bytes(plan.bits)
-        packed_NS = memory.take("packed", (group.size, size), buffer_V.device)
-        backend.pack(
-            buffer_V,
-            scale_bits_B,
-            table,
-            packed_NS.view(-1),
-            plan,
-            reduction=number,
-            server=group.rank,
+        number = self.accounting.reductions
+        measures = self.error_every and not number % self.error_every
+        work = Work(
+            plan=self.plan,
+            backend=self._backend(part.buffer_V),
+            layout=self.layout,
+            number=number,
+            distance=self._distance(part.buffer_V) if measures else None,
         )
-        scales_B = scales_of(scale_bits_B)
-        settle(senders, buffer_V, scales_B, part, layout, reduction=number, server=group.rank)
-        codes_NS = group.all_to_all(
-            packed_NS, out=memory.take("codes", (group.size, size), buffer_V.device)
-        )
-        sent = _Sent(part, buffer_V, scale_bits_B, codes_NS, memory, plan, number, mean)
-        return partial(self._receive_part, sent)
-
-    def _receive_part(self, sent: _Sent, group: ServerGroup) -> None:
-        """Play the switch for the share of this server; receive what all of them send back."""
-        part, buffer_V, memory, plan = sent.part, sent.buffer_V, sent.memory, sent.plan
-        table, device, backend = part.table, buffer_V.device, self._backend(buffer_V)
-        size = table.share_groups(group.size) * group_bytes(plan.received_bits)
-        share_S = memory.take("share", (size,), device)
-        runs = table.runs(group.rank, group.size)
-        counts_2 = backend.play(sent.codes_NS, share_S, runs, plan, reduction=sent.number)
-        # What was sent is not needed any more.
-        received_NS = memory.take("packed", (group.size, size), device)
-        group.all_gather(share_S, out=received_NS)
-        backend.receive(received_NS.view(-1), sent.scale_bits_B, table, buffer_V, plan)
-        table.clear_padding(buffer_V)
-        self._memories.append(memory)
-        self._counts_5 = self._counts_5.to(device)
-        self._counts_5[:2] += counts_2
-        self._counts_5[2] += (~torch.isfinite(scales_of(sent.scale_bits_B))).sum()
-        if sent.mean is not None:
-            distance = self._distance(buffer_V)
-            self._counts_5[3:] += sampled_error(sent.mean, buffer_V, distance=distance)
-        if self.senders.active:
-            keeps = not self.propagates_nonfinite
-            give_back(
-                self.senders,
-                buffer_V,
-                part,
-                self.layout,
-                reduction=sent.number,
-                keeps_nonfinite=keeps,
-            )
+        return self._exchange.send(part, group, work)
 
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         totals = self.gather(parts, group)
@@ -536,31 +452,19 @@ class OptINCReducer(GroupwiseReducer):
         Raises:
             NonFiniteGradientError, SkipStep: As :meth:`_reduce`, on all servers together.
         """
-        counts_5, self._counts_5 = self._counts_5, torch.zeros(5, dtype=torch.float64)
-        prepared, self._first_blocks = self._first_blocks, []
-        # Only codes are counted by shares; all servers know the same of the rest.
-        if group.rank:
-            counts_5[2:] = 0.0
-        group.sum(counts_5)
-        wrong, expected, nonfinite, error, mean = counts_5.tolist()
-        group.meter.settle()
-        self.accounting.nonfinite_blocks += int(nonfinite)
-        if refuses(int(nonfinite), self.quantizer.nonfinite):
-            largest = self.quantizer.largest
-            raise first_nonfinite_of_parts(parts, prepared, group, largest=largest)
-        return Totals(
-            int(nonfinite),
-            int(wrong),
-            error,
-            mean,
-            expected if self.plan.path == "outcomes" else None,
-        )
+        try:
+            totals = self._exchange.gather(group, self.plan)
+            self.accounting.nonfinite_blocks += totals.nonfinite_blocks
+            if refuses(totals.nonfinite_blocks, self.quantizer.nonfinite):
+                raise self._exchange.first_nonfinite(parts, group, self.quantizer)
+        finally:
+            self._exchange.forget()
+        return totals
 
     def forget_parts(self) -> None:
         """See :meth:`PartwiseReducer.forget_parts`."""
         super().forget_parts()
-        self._counts_5 = torch.zeros(5, dtype=torch.float64)
-        self._first_blocks = []
+        self._exchange.forget()
 
 
 def _check_connected(servers: int, scenario: Scenario, *, zero: int) -> None:

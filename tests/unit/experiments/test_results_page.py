@@ -1,4 +1,4 @@
-"""Covers: experiments.headlines"""
+"""The page of results and the table of the README hold what is recorded."""
 
 from __future__ import annotations
 

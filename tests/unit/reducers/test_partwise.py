@@ -1,4 +1,7 @@
-"""Parts of a reduction against the whole of it, in a group of one server."""
+"""Parts of a reduction against the whole of it, in a group of one server.
+
+Covers: optinc.reducers.exchange
+"""
 
 from __future__ import annotations
 
