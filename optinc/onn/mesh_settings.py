@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from optinc.commands import run_command
 from optinc.errors import ArtifactError
 from optinc.onn.approximation import blocks_by_size, put_blocks
 from optinc.onn.artifact import ONNArtifact, ONNCard, network_of
@@ -211,7 +212,7 @@ def _check_format(folder: Path, description: dict[str, Any]) -> None:
     if "layers" in description and version != FORMAT:
         raise ArtifactError(
             f"{folder} holds mesh settings in format {version}, this version reads format "
-            f"{FORMAT}; write them anew: python run.py task=map_onn onn=NAME_OR_FOLDER"
+            f"{FORMAT}; write them anew: {run_command(['task=map_onn', 'onn=NAME_OR_FOLDER'])}"
         )
 
 

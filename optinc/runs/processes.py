@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # of its C++ part
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # of its C++ part
 
 SHARE_SECONDS = 300.0
 """Seconds that a process waits for the folder of the first one."""
@@ -80,6 +82,10 @@ def _started_by_torchrun() -> bool:
 
 
 def _store() -> TCPStore:
+    from torch.distributed import (  # noqa: PLC0415  (seconds, and only below torchrun)
+        TCPStore,  # type: ignore[attr-defined]
+    )
+
     return TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
