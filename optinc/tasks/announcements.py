@@ -83,7 +83,9 @@ def _result(summary: dict[str, Any]) -> str:
         )
     elif task == "tune_cascade":
         composed = summary["composed"]
-        text = f"{wrong_text(composed['wrong_inputs'], composed['evaluated_inputs'])} by the cascade"
+        text = (
+            f"{wrong_text(composed['wrong_inputs'], composed['evaluated_inputs'])} by the cascade"
+        )
     return text
 
 
@@ -99,7 +101,9 @@ def _metrics(summary: dict[str, Any]) -> list[str]:
 
 
 def _seconds(summary: dict[str, Any]) -> str:
-    return f"{summary['seconds']:.0f} s" if summary["seconds"] >= 10 else f"{summary['seconds']:.1f} s"
+    return (
+        f"{summary['seconds']:.0f} s" if summary["seconds"] >= 10 else f"{summary['seconds']:.1f} s"
+    )
 
 
 def _margin(summary: dict[str, Any]) -> str:
@@ -158,7 +162,9 @@ def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
         onn = path_override("onn", _short(summary["onn"]))
         return [run_command([f"task={each}", onn]) for each in ("evaluate_onn", "map_onn")]
     if task == "evaluate_onn":
-        onn = path_override("onn", summary.get("name") or cfg.onn)
+        # The name of a shipped ONN needs no quotes, whatever a path needs.
+        shipped = shipped_name(summary["onn_sha256"])
+        onn = path_override("onn", cfg.onn) if shipped is None else f"onn={shipped}"
         return [run_command(["task=map_onn", onn])]
     if task == "list_onns":
         return [run_command(["task=evaluate_onn", "onn=NAME"])]

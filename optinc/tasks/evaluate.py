@@ -75,6 +75,7 @@ def _trainer(run: DictConfig, history: ValidationHistory) -> pl.Trainer:
         devices=1,
         num_nodes=1,
         sync_batchnorm=False,
+        enable_model_summary=False,
         logger=False,
         callbacks=[*progress_bar(enabled=run.trainer.enable_progress_bar), history],
         enable_checkpointing=False,

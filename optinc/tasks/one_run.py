@@ -1,6 +1,6 @@
 """One run: the configuration is checked, and its task called.
 
-Apart from :mod:`optinc.tasks.main`, since it imports torch and Lightning, which take seconds.
+Apart from :mod:`optinc.tasks.main`, since its checks import torch and Lightning: seconds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from optinc.runs.output_folder import check_output
 from optinc.runs.processes import process_rank
 from optinc.runs.resume import finished_before, newest_good_checkpoint, resumes_by_itself
 from optinc.runs.summary import SUMMARY_FILE
-from optinc.tasks.config import validate
 from optinc.tasks.prepared import prepare
 
 logger = logging.getLogger(__name__)
+
+LISTS = ("list_onns",)
+"""Tasks that build nothing of the configuration, and check by themselves what they read."""
 
 RESUMABLE = ("train", "train_onn")
 """Tasks that go on from a checkpoint."""
@@ -53,7 +55,10 @@ def one_run(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         OptINCError: If a setting is illegal or something it names is missing.
     """
     cfg = prepare(cfg)
-    validate(cfg)
+    if cfg.choices.task not in LISTS:
+        from optinc.tasks.config import validate  # noqa: PLC0415  (imports every class it checks)
+
+        validate(cfg)
     folder = cfg.paths.output_dir
     check_output(folder)
     # The other processes of a run use the folder that its first one holds.
