@@ -1,4 +1,4 @@
-"""Commands of this program that messages suggest and cards keep, quoted for the shell and for Hydra.
+"""Commands of this program, quoted for the shell and Hydra: what messages suggest and cards keep.
 
 Functions of plain values, so that every layer can name a command.
 """

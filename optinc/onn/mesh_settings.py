@@ -54,7 +54,8 @@ class MeshProgramme:
             ``layers.<i>.attenuation`` [min(m, p)] of an SVD, 0 to 1;
             ``layers.<i>.blocks<s>.attenuation`` [blocks, s], 0 to 1, or -1 to 1 in a diagonal
             layer; and ``layers.<i>.bias`` [m], -1 to 1, where the bias is an attenuator. Those of
-            drawn chips have a leading dimension C.
+            drawn chips have a leading dimension C. MZIs stand column by column as light meets them,
+            each column from the top; ``docs/mesh_settings.md`` describes the files.
         shifters: Form of the interferometers that the phases are for.
         bias: Form of the bias of SVD layers.
         seed: Seed of the drawn chips, from chip 0 on, of which each has settings of its own; None

@@ -82,11 +82,9 @@ def _started_by_torchrun() -> bool:
 
 
 def _store() -> TCPStore:
-    from torch.distributed import (  # noqa: PLC0415  (seconds, and only below torchrun)
-        TCPStore,  # type: ignore[attr-defined]
-    )
+    from torch import distributed  # noqa: PLC0415  (seconds, and only below torchrun)
 
-    return TCPStore(
+    return distributed.TCPStore(  # type: ignore[attr-defined]  # of its C++ part
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=False,

@@ -52,7 +52,7 @@ def closing_lines(cfg: DictConfig, summary: dict[str, Any]) -> list[str]:
     """
     folder = Path(cfg.paths.output_dir)
     rows = [("result", _result(summary)), ("ONN", _onn(folder, summary))]
-    lines = []
+    lines: list[str] = []
     for label, text in rows:
         if text:
             lines += _wrapped(f"{label:<{LABEL}}{text}", indent=" " * LABEL)
@@ -77,10 +77,9 @@ def _result(summary: dict[str, Any]) -> str:
         text = f"{summary['exact']} of {summary['trials']} ONNs are right on every input"
         text += f"; the smallest has {summary['fewest_mzis']:,} MZIs" if summary["exact"] else ""
     elif task == "calibrate_chip":
-        text = (
-            f"{summary['good_chips']} of {summary['chips']} chips receive "
-            f"{100 * summary['goal']:g} % of the inputs right, before {summary['good_chips_before']}"
-        )
+        good, before = summary["good_chips"], summary["good_chips_before"]
+        share = f"{100 * summary['goal']:g} % of the inputs right"
+        text = f"{good} of {summary['chips']} chips receive {share}, before calibration {before}"
     elif task == "tune_cascade":
         composed = summary["composed"]
         text = (
@@ -153,26 +152,26 @@ def shipped_name(sha256: str) -> str | None:
 
 def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
     """Return commands that go on from the run."""
-    task = summary["task"]
+    task, commands = summary["task"], []
     if task == "train":
-        return [*_evaluation(folder), _comparison(folder, "OTHER_RUN")]
-    if task == "evaluate":
-        return [_comparison(*Path(summary["checkpoint"]).parents[1:2], folder)]
-    if task in ("train_onn", "construct_onn"):
+        commands = [*_evaluation(folder), _comparison(folder, "OTHER_RUN")]
+    elif task == "evaluate":
+        commands = [_comparison(*Path(summary["checkpoint"]).parents[1:2], folder)]
+    elif task in ("train_onn", "construct_onn"):
         onn = path_override("onn", _short(summary["onn"]))
-        return [run_command([f"task={each}", onn]) for each in ("evaluate_onn", "map_onn")]
-    if task == "evaluate_onn":
+        commands = [run_command([f"task={each}", onn]) for each in ("evaluate_onn", "map_onn")]
+    elif task == "evaluate_onn":
         # The name of a shipped ONN needs no quotes, whatever a path needs.
         shipped = shipped_name(summary["onn_sha256"])
         onn = path_override("onn", cfg.onn) if shipped is None else f"onn={shipped}"
-        return [run_command(["task=map_onn", onn])]
-    if task == "list_onns":
-        return [run_command(["task=evaluate_onn", "onn=NAME"])]
-    if task == "tune_cascade":
+        commands = [run_command(["task=map_onn", onn])]
+    elif task == "list_onns":
+        commands = [run_command(["task=evaluate_onn", "onn=NAME"])]
+    elif task == "tune_cascade":
         onns = path_override("optinc.topology.onns", _short(summary["onns"]))
         servers = f"optinc.servers={cfg.optinc.servers}"
-        return [run_command(["optinc/topology=cascade", servers, onns])]
-    return []
+        commands = [run_command(["optinc/topology=cascade", servers, onns])]
+    return commands
 
 
 def _evaluation(folder: Path) -> list[str]:
@@ -183,10 +182,17 @@ def _evaluation(folder: Path) -> list[str]:
 
 
 def _comparison(*runs: Path | str) -> str:
-    """Return the command that compares runs, or all of the sweep that this one is part of."""
+    """Return the command that compares runs, or all of the sweep that this one is part of.
+
+    Args:
+        runs: Folders, or words that a user replaces by one.
+    """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        runs = (HydraConfig.get().sweep.dir,)
-    named = [path_override("", _short(run)).removeprefix("=") for run in runs]
+        runs = (Path(HydraConfig.get().sweep.dir),)
+    named = [
+        path_override("", _short(run)).removeprefix("=") if isinstance(run, Path) else run
+        for run in runs
+    ]
     return run_command(["task=compare", f"runs=[{','.join(named)}]"])
 
 

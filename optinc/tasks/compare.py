@@ -123,8 +123,8 @@ def comparison(
 ) -> list[dict[str, Any]]:
     """Return a row for every run: folder, settings, results, and differences.
 
-    A difference is to the run of the first arm with the same seed (:func:`optinc.tasks.arms.partner`).
-    Cells of results that a run or its partner lacks are None.
+    A difference is to the run of the first arm with the same seed, see
+    :func:`optinc.tasks.arms.partner`. Cells of results that a run or its partner lacks are None.
     """
     arms = arms_of(runs, settings)
     rows = []

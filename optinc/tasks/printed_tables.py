@@ -26,8 +26,7 @@ def print_table(rows: Sequence[Mapping[str, str]], *, left: Sequence[str] = ()) 
     for names in _blocks(rows):
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
         for name in names:
-            justify = "left" if name in left else "right"
-            table.add_column(name, justify=justify, overflow="fold")
+            table.add_column(name, justify="left" if name in left else "right", overflow="fold")
         for row in rows:
             table.add_row(*(row[name] for name in names))
         console.print(table)
