@@ -107,7 +107,7 @@ def _seconds(summary: dict[str, Any]) -> str:
 
 def _margin(summary: dict[str, Any]) -> str:
     margin = summary.get("smallest_margin")
-    return "" if margin is None else f"; smallest margin {margin:.3f} of a PAM4 step"
+    return "" if margin is None else f"; smallest margin {margin:.3f}"
 
 
 def _onn(folder: Path, summary: dict[str, Any]) -> str:

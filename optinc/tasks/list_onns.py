@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +16,6 @@ from rich.table import Table
 from optinc.errors import ConfigurationError
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNCard
-from optinc.runs.stored_configuration import overridden
 from optinc.runs.summary import write_summary
 from optinc.tasks.csv_file import write_csv
 from optinc.tasks.schema import COLUMNS
@@ -44,8 +45,8 @@ def list_onns(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         The content of ``summary.json``; and the rows of the table.
 
     Raises:
-        ConfigurationError: If the command line names another setting than :data:`FILTERS`, or no
-            ONN is left.
+        ConfigurationError: If the command line narrows the list by something else than
+            :data:`FILTERS`, or no ONN is left.
     """
     wanted = _wanted(cfg)
     rows = [
@@ -158,12 +159,16 @@ def _wanted(cfg: DictConfig) -> dict[str, Any]:
     """Return the columns that the command line asks for, with their values.
 
     Raises:
-        ConfigurationError: If it names a setting that does not narrow the list.
+        ConfigurationError: If it names a setting of ONNs or switches that does not narrow the list,
+            or adds one that no task knows.
     """
-    named = [name for name in overridden() if name not in ("task", "paths.output_dir")]
-    for name in named:
-        if name not in FILTERS:
+    parser, wanted = OverridesParser.create(), {}
+    for text in HydraConfig.get().overrides.task:
+        name = parser.parse_override(text).key_or_group.replace("/", ".")
+        if name in FILTERS:
+            wanted[FILTERS[name]] = OmegaConf.select(cfg, name)
+        elif text.startswith("+") or name.partition(".")[0] in ("onn", "optinc"):
             raise ConfigurationError(
                 f"task=list_onns is narrowed by {' | '.join(FILTERS)}, not by {name}"
             )
-    return {FILTERS[name]: OmegaConf.select(cfg, name) for name in named}
+    return wanted

@@ -54,8 +54,12 @@ def test_settings_that_are_typed_narrow_the_list(tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigurationError, match=r"no ONN is shipped for optinc\.servers=5"):
         job(tmp_path, "task=list_onns", "optinc.servers=5")
-    with pytest.raises(ConfigurationError, match=r"narrowed by optinc\.bits .*, not by model"):
-        job(tmp_path, "task=list_onns", "model=llama")
+    for refused in ("onn=b8_n4_floor_smallest", "optinc/mesh=small", "+optinc.bit=4", "+sed=1"):
+        with pytest.raises(ConfigurationError, match=r"narrowed by optinc\.bits .*, not by "):
+            job(tmp_path, "task=list_onns", refused)
+    # Legal settings that it does not read, as with any other task.
+    _, objects = job(tmp_path, "task=list_onns", "optinc.bits=2", "debug=two_batches")
+    assert len(objects["rows"]) == 3
 
 
 def test_long_structures_are_folded_behind_a_width() -> None:
