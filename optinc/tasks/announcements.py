@@ -188,7 +188,8 @@ def _comparison(*runs: Path | str) -> str:
         runs: Folders, or words that a user replaces by one.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        runs = (Path(HydraConfig.get().sweep.dir),)
+        sweep = path_override("runs", _short(HydraConfig.get().sweep.dir))
+        return run_command(["task=compare", sweep])
     named = [
         path_override("", _short(run)).removeprefix("=") if isinstance(run, Path) else run
         for run in runs

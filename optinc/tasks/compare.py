@@ -193,18 +193,21 @@ def _means(arms: Sequence[Arm], seeds: Sequence[Any], shown: Sequence[str]) -> l
         row = {"arm": str(number), **arm.settings}
         for name in shown:
             values = [arm.runs[seed].summary.get(name) for seed in seeds]
-            numbers = [float(value) for value in values if _is_number(value)]
+            numbers = [value for value in values if _is_number(value)]
             differences = [_difference(arm.runs[s], arms[0].runs[s], name) for s in seeds]
             known = [each for each in differences if each is not None]
             complete = len(numbers) == len(seeds)
             paired = number > 1 and len(known) == len(seeds)
             row[name] = _cell(
-                name,
-                fmean(numbers) if complete else None,
-                fmean(known) if paired else None,
+                name, _mean(numbers) if complete else None, _mean(known) if paired else None
             )
         rows.append(row)
     return rows
+
+
+def _mean(values: Sequence[int | float]) -> int | float:
+    """Return the mean, an integer where all values are the same one."""
+    return values[0] if len(set(values)) == 1 else fmean(values)
 
 
 def _cell(name: str, value: Any, difference: float | None) -> str:
