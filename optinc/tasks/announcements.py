@@ -64,11 +64,11 @@ def closing_lines(cfg: DictConfig, summary: dict[str, Any]) -> list[str]:
 
 def _result(summary: dict[str, Any]) -> str:
     """Return the numbers by which a task is judged; empty where its table has said all."""
-    task, text = summary["task"], ""
+    task, text = summary.get("task"), ""
     if task in ("train", "evaluate"):
         shown = [f"{name} {summary[name]:.4g}" for name in _metrics(summary)]
         text = f"{', '.join(shown)} at step {summary['steps']:,}; {_seconds(summary)}"
-    elif "wrong_inputs" in summary:
+    elif {"wrong_inputs", "exhaustive_inputs"} <= summary.keys():
         evaluated = summary.get("evaluated_inputs", summary["exhaustive_inputs"])
         text = f"{wrong_text(summary['wrong_inputs'], evaluated)}{_margin(summary)}"
     elif task == "map_onn":
@@ -114,7 +114,7 @@ def _onn(folder: Path, summary: dict[str, Any]) -> str:
     """Return name, size and errors of the ONN of a run; empty where none takes part."""
     if "structure" in summary and "mzi_count" in summary:
         return onn_text(summary)
-    if summary["task"] != "train":
+    if summary.get("task") != "train":
         return ""
     cards = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("onn_card*.json"))]
     hashes = str(summary.get("onn_sha256")).split("+")
@@ -152,7 +152,7 @@ def shipped_name(sha256: str) -> str | None:
 
 def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
     """Return commands that go on from the run."""
-    task, commands = summary["task"], []
+    task, commands = summary.get("task"), []
     if task == "train":
         commands = [*_evaluation(folder), _comparison(folder, "OTHER_RUN")]
     elif task == "evaluate":
@@ -163,8 +163,9 @@ def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
     elif task == "evaluate_onn":
         # The name of a shipped ONN needs no quotes, whatever a path needs.
         shipped = shipped_name(summary["onn_sha256"])
-        onn = path_override("onn", cfg.onn) if shipped is None else f"onn={shipped}"
-        commands = [run_command(["task=map_onn", onn])]
+        if shipped is not None or cfg.onn is not None:
+            onn = path_override("onn", cfg.onn) if shipped is None else f"onn={shipped}"
+            commands = [run_command(["task=map_onn", onn])]
     elif task == "list_onns":
         commands = [run_command(["task=evaluate_onn", "onn=NAME"])]
     elif task == "tune_cascade":
