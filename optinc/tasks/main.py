@@ -6,7 +6,10 @@ are answered without them.
 
 from __future__ import annotations
 
+import io
 import sys
+import textwrap
+from contextlib import redirect_stdout
 from typing import Any
 
 import hydra
@@ -18,7 +21,7 @@ from optinc.runs.processes import process_rank
 from optinc.tasks.announcements import closing_lines, opening_lines
 from optinc.tasks.prepared import as_hydra_takes_them, refuse_dotted_groups
 from optinc.tasks.repeated_settings import with_stored_settings
-from optinc.tasks.schema import register
+from optinc.tasks.schema import COLUMNS, register
 from optinc.tasks.stopping import install_sigterm, stopped_message, stopping_signal
 from optinc.tasks.unknown_settings import conf_dir
 
@@ -102,7 +105,26 @@ def main() -> None:
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-    _job()
+    if {"--help", "-h"}.isdisjoint(sys.argv[1:]):
+        _job()
+        return
+    page = io.StringIO()
+    try:
+        with redirect_stdout(page):
+            _job()
+    finally:
+        # Hydra ends the process behind its page.
+        print(*help_lines(page.getvalue()), sep="\n")
+
+
+def help_lines(page: str) -> list[str]:
+    """Return Hydra's help page in lines that fit a terminal: it lists a group's options in one."""
+    return [
+        short
+        for line in page.splitlines()
+        for short in textwrap.wrap(line, COLUMNS, subsequent_indent="    ", break_on_hyphens=False)
+        or [""]
+    ]
 
 
 if __name__ == "__main__":

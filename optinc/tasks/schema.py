@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, OmegaConf
 
 from optinc.commands import program
@@ -104,18 +102,6 @@ class Config:
 
 
 def register() -> None:
-    """Register with Hydra the schema, and what the help page (``conf/hydra``) fills in."""
+    """Register with Hydra the schema, and the name of this program for its help page."""
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("program", program, replace=True)
-    OmegaConf.register_new_resolver("option_list", _option_list, replace=True)
-
-
-def _option_list() -> str:
-    """Return the options of all groups, in lines that fit a terminal."""
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    lines = hydra.format_config_groups(lambda group: not group.startswith("hydra")).splitlines()
-    return "\n".join(
-        textwrap.fill(line, COLUMNS, subsequent_indent="    ", break_on_hyphens=False)
-        for line in lines
-    )
