@@ -1,18 +1,37 @@
-"""Commands of ``run.py`` that messages suggest and cards keep, quoted for the shell and for Hydra.
+"""Commands of this program, quoted for the shell and Hydra: what messages suggest and cards keep.
 
-Pure functions of plain values, so that every layer can name a command.
+Functions of plain values, so that every layer can name a command.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def program() -> str:
+    """Return what starts this program again: ``optinc``, ``python -m optinc`` or ``python run.py``.
+
+    Where none of them has started this process, such as in a notebook, it is ``python run.py`` in a
+    checkout, which has that file, and ``optinc`` elsewhere.
+    """
+    started = Path(sys.argv[0])
+    if started.stem == "optinc":
+        return "optinc"
+    if started.parts[-2:] == (PACKAGE.name, "__main__.py"):
+        return "python -m optinc"
+    in_checkout = (PACKAGE.parent / "run.py").is_file()
+    return "python run.py" if in_checkout or started.name == "run.py" else "optinc"
 
 
 def run_command(overrides: Iterable[str]) -> str:
-    """Compose the shell command that starts ``run.py`` with overrides."""
-    return shlex.join(["python", "run.py", *overrides])
+    """Compose the shell command that starts this program with overrides, see :func:`program`."""
+    return " ".join([program(), *map(shlex.quote, overrides)])
 
 
 def train_onn_command(
@@ -92,11 +111,6 @@ def scenario_overrides(
         f"optinc.topology.depth={depth}",
         f"optinc.topology.level={level}",
     ]
-
-
-def resume_argument(checkpoint: object) -> str:
-    """Compose the shell argument that resumes a run from the path of a checkpoint."""
-    return shlex.quote(path_override("ckpt_path", checkpoint))
 
 
 def path_override(setting: str, path: object) -> str:

@@ -60,8 +60,10 @@ def job(folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads((folder / "summary.json").read_text()), objects
 
 
-def command(*arguments: str) -> int:
+def command(*arguments: str, started: str = "run.py") -> int:
     """Run ``python run.py`` with these arguments in this process; return its exit status.
+
+    ``started`` names another file that was started, such as the installed ``optinc``.
 
     What it writes is captured by pytest. Signals, servers that are processes and the end of the
     interpreter are left to :mod:`tests.processes`.
@@ -69,7 +71,7 @@ def command(*arguments: str) -> int:
     root = logging.getLogger()
     handlers, level, sigterm = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
     try:
-        with warnings.catch_warnings(), patch.object(sys, "argv", ["run.py", *arguments]):
+        with warnings.catch_warnings(), patch.object(sys, "argv", [started, *arguments]):
             # As the entry point does when it is imported; pytest has filters of its own.
             warnings.filterwarnings("ignore", message="Experiment logs directory")
             main()

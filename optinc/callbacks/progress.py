@@ -9,6 +9,27 @@ from optinc.strategies.lightning_package import Callback, RichProgressBar, TQDMP
 RICH_SIGNS = "━╸•"
 
 
+class ProgressBar(RichProgressBar):
+    """Lightning's bar, whose epochs count from 1 and have an end only where there is one.
+
+    Lightning writes ``Epoch 0/-2`` for the first epoch of a training whose steps are limited.
+    """
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return epoch_text(current_epoch, self.trainer.max_epochs)
+
+
+def epoch_text(current_epoch: int, max_epochs: int | None) -> str:
+    """Return the epoch of a training as its bar shows it.
+
+    Args:
+        current_epoch: 0-based epoch.
+        max_epochs: Number of epochs; None or -1 where only steps are limited.
+    """
+    last = "" if max_epochs in (None, -1) else f"/{max_epochs}"
+    return f"Epoch {current_epoch + 1}{last}"
+
+
 def progress_bar(*, enabled: bool) -> list[Callback]:
     """Return a progress bar in a list of callbacks, an empty list if not ``enabled``.
 
@@ -16,7 +37,7 @@ def progress_bar(*, enabled: bool) -> list[Callback]:
     """
     if not enabled:
         return []
-    return [RichProgressBar() if _shows(RICH_SIGNS) else TQDMProgressBar()]
+    return [ProgressBar() if _shows(RICH_SIGNS) else TQDMProgressBar()]
 
 
 def _shows(signs: str) -> bool:

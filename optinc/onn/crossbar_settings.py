@@ -28,6 +28,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from optinc.commands import run_command
 from optinc.errors import ArtifactError
 from optinc.onn.artifact import ONNArtifact, ONNCard, network_of
 from optinc.onn.network import OpticalNetwork
@@ -181,9 +182,10 @@ def _check(described: dict[str, Any]) -> None:
         ValueError: Says what is wrong.
     """
     if described.get("format") != FORMAT:
+        again = ["task=map_onn", "onn=NAME_OR_FOLDER", "optinc.chip.hardware=crossbar"]
         raise ValueError(
             f"format {described.get('format')}, this version reads {FORMAT}; write them anew: "
-            "python run.py task=map_onn onn=NAME_OR_FOLDER optinc.chip.hardware=crossbar"
+            f"{run_command(again)}"
         )
     if described["detection"] not in get_args(Detection):
         raise ValueError(f"{described['detection']!r} is no form of detection")

@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from optinc.commands import run_command
 from optinc.errors import ArtifactError
 from optinc.onn.approximation import blocks_by_size, put_blocks
 from optinc.onn.artifact import ONNArtifact, ONNCard, network_of
@@ -53,7 +54,8 @@ class MeshProgramme:
             ``layers.<i>.attenuation`` [min(m, p)] of an SVD, 0 to 1;
             ``layers.<i>.blocks<s>.attenuation`` [blocks, s], 0 to 1, or -1 to 1 in a diagonal
             layer; and ``layers.<i>.bias`` [m], -1 to 1, where the bias is an attenuator. Those of
-            drawn chips have a leading dimension C.
+            drawn chips have a leading dimension C. MZIs stand column by column as light meets them,
+            each column from the top; ``docs/mesh_settings.md`` describes the files.
         shifters: Form of the interferometers that the phases are for.
         bias: Form of the bias of SVD layers.
         seed: Seed of the drawn chips, from chip 0 on, of which each has settings of its own; None
@@ -211,7 +213,7 @@ def _check_format(folder: Path, description: dict[str, Any]) -> None:
     if "layers" in description and version != FORMAT:
         raise ArtifactError(
             f"{folder} holds mesh settings in format {version}, this version reads format "
-            f"{FORMAT}; write them anew: python run.py task=map_onn onn=NAME_OR_FOLDER"
+            f"{FORMAT}; write them anew: {run_command(['task=map_onn', 'onn=NAME_OR_FOLDER'])}"
         )
 
 

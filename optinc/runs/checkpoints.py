@@ -7,7 +7,6 @@ import re
 import zipfile
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from optinc.errors import CheckpointError
@@ -24,6 +23,8 @@ def check_checkpoint(path: Path | str) -> None:
     Raises:
         CheckpointError: Names the file and the reason.
     """
+    import torch  # noqa: PLC0415  (seconds, and most commands check no checkpoint)
+
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

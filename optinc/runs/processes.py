@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # of its C++ part
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # of its C++ part
 
 SHARE_SECONDS = 300.0
 """Seconds that a process waits for the folder of the first one."""
@@ -80,7 +82,9 @@ def _started_by_torchrun() -> bool:
 
 
 def _store() -> TCPStore:
-    return TCPStore(
+    from torch import distributed  # noqa: PLC0415  (seconds, and only below torchrun)
+
+    return distributed.TCPStore(  # type: ignore[attr-defined]  # of its C++ part
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=False,

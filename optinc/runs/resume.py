@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from optinc.errors import CheckpointError, ConfigurationError
@@ -72,6 +71,8 @@ def finished_before(cfg: DictConfig) -> dict[str, Any] | None:
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
     """Read a checkpoint, whose tensors stay on the disk until they are used."""
+    import torch  # noqa: PLC0415  (seconds, and most commands load no checkpoint)
+
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return content
 

@@ -1,17 +1,18 @@
-"""``.run.json``: what names a run outside its folder, its SLURM job and its W&B run."""
+"""``.run.json``: what names a run outside its folder (SLURM job, W&B run), and its overrides."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from optinc.atomic_file import write_atomically
 
 RECORD_FILE = ".run.json"
 
 
-def read_record(folder: Path | str) -> dict[str, str]:
+def read_record(folder: Path | str) -> dict[str, Any]:
     """Read the record of a run, empty if there is none that can be read."""
     try:
         record = json.loads((Path(folder) / RECORD_FILE).read_text(encoding="utf-8"))
@@ -20,7 +21,7 @@ def read_record(folder: Path | str) -> dict[str, str]:
     return record if isinstance(record, dict) else {}
 
 
-def add_to_record(folder: Path | str, **entries: str) -> None:
+def add_to_record(folder: Path | str, **entries: str | list[str]) -> None:
     """Add entries to the record of a run.
 
     Raises:

@@ -9,7 +9,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from optinc.commands import run_command
 from optinc.errors import ConfigurationError
+from optinc.runs.run_record import add_to_record, read_record
 
 FOLDER = ".hydra"
 """Where Hydra keeps the configuration, inside a run's folder."""
@@ -47,6 +49,38 @@ def read_configuration(folder: Path) -> StoredConfiguration | None:
     if not isinstance(config, DictConfig) or not isinstance(choices, DictConfig):
         raise ConfigurationError(f"{folder / FOLDER} holds no configuration of a run")
     return StoredConfiguration(config, {str(key): value for key, value in choices.items()})
+
+
+def remember_overrides(folder: Path | str) -> None:
+    """Keep the overrides of this command line with a run that begins now.
+
+    Hydra's own list is that of the last start, also of one that was refused.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    if HydraConfig.initialized():
+        add_to_record(folder, overrides=list(HydraConfig.get().overrides.task))
+
+
+def stored_overrides(folder: Path) -> list[str]:
+    """Return the overrides of the command line that a run began with, none if there is no run.
+
+    Raises:
+        ConfigurationError: If they cannot be read; names the file and the reason.
+    """
+    kept = read_record(folder).get("overrides")
+    path = folder / FOLDER / "overrides.yaml"
+    if kept is None and path.is_file():
+        try:
+            kept = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        except Exception as error:
+            # As above.
+            why = " ".join(str(error).split())
+            raise ConfigurationError(f"{path} cannot be read: {why}") from error
+    if kept is not None and not isinstance(kept, list):
+        raise ConfigurationError(f"{path} holds no list of overrides")
+    return [str(each) for each in kept or []]
 
 
 def configuration_of_checkpoint(cfg: DictConfig) -> DictConfig:
@@ -107,7 +141,7 @@ def _lay_over(run: DictConfig, cfg: DictConfig, choices: dict[str, str | None]) 
     if not HydraConfig.initialized():
         raise ConfigurationError(
             "task=evaluate lays the settings of a command line over those of the run, and needs "
-            "one: python run.py task=evaluate ckpt_path=..."
+            f"one: {run_command(['task=evaluate', 'ckpt_path=...'])}"
         )
     parser = OverridesParser.create()
     for text in HydraConfig.get().overrides.task:

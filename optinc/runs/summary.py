@@ -6,13 +6,16 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from torch import nn
 
 from optinc.atomic_file import reason, write_atomically
 from optinc.errors import OutputError
+
+if TYPE_CHECKING:
+    # It takes seconds, and commands that compare or list need none of it.
+    from torch import nn
 
 SUMMARY_FILE = "summary.json"
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeGuard
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from optinc.runs.differing_settings import SUMMARY_SETTINGS, differing_settings, labels
 from optinc.runs.finished_runs import FinishedRun, find_runs, read_curves
 from optinc.runs.summary import write_summary
+from optinc.tasks.arms import Arm, Band, arms_of, band, partner, shared_seeds
 from optinc.tasks.comparison_plot import plot_curves
 from optinc.tasks.csv_file import write_csv
+from optinc.tasks.printed_tables import print_table
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,6 @@ METRICS = ("val_", "best_val_", "accuracy", "wrong_inputs", "smallest_margin", "
 
 COSTS = ("parameters", "steps", "epochs", "seconds", "bytes_sent")
 """Further results that the table shows; the CSV file holds all results."""
-
-LOG_WIDTH = 200
-"""Characters of a line where the table does not go to a terminal."""
 
 
 def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -51,10 +48,12 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = differing_settings(runs)
     results = shared_results(runs)
     folder = Path(cfg.paths.output_dir)
-    _show(runs, settings, results)
+    arms = arms_of(runs, settings)
+    seeds = shared_seeds(arms)
+    _show(runs, settings, results, arms, seeds)
     rows = comparison(runs, settings, results)
     write_csv(folder / CSV_FILE, rows)
-    metrics = _plot(folder / PLOT_FILE, runs, settings)
+    metrics = _plot(folder / PLOT_FILE, runs, settings, arms, seeds)
     summary = {
         "task": "compare",
         "runs": [str(run.folder) for run in runs],
@@ -67,19 +66,43 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _plot(
-    path: Path, runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]]
+    path: Path,
+    runs: Sequence[FinishedRun],
+    settings: Sequence[Mapping[str, str]],
+    arms: Sequence[Arm],
+    seeds: Sequence[Any],
 ) -> list[str]:
-    """Plot the learning curves that the runs share, and return their metrics."""
-    curves = {
-        label: read_curves(run.folder)
-        for label, run in zip(labels(runs, settings), runs, strict=True)
-    }
+    """Plot the learning curves that the runs share, and return their metrics.
+
+    Where arms have several seeds in common, a curve is the mean of an arm over these seeds.
+    """
+    if len(arms) > 1 and len(seeds) > 1:
+        named = ", ".join(map(str, seeds))
+        groups = {
+            f"{arm.label} (seeds {named}: mean, lowest to highest)": [arm.runs[s] for s in seeds]
+            for arm in arms
+        }
+    else:
+        if len(arms) > 1 and not seeds:
+            logger.warning("the arms have no seed in common: their curves differ by chance too")
+        groups = {label: [run] for label, run in zip(labels(runs, settings), runs, strict=True)}
+    curves = {label: _bands(members) for label, members in groups.items()}
     metrics = _shared(list(curves.values()))
     if metrics:
         plot_curves(path, curves, metrics)
     else:
         logger.warning("no %s: the runs share no metric in their metrics.csv", path.name)
     return metrics
+
+
+def _bands(runs: Sequence[FinishedRun]) -> dict[str, Band]:
+    """Return the curves that all of some runs have, by metric."""
+    curves = [read_curves(run.folder) for run in runs]
+    return {
+        name: band([each[name] for each in curves])
+        for name in curves[0]
+        if all(name in each for each in curves)
+    }
 
 
 def shared_results(runs: Sequence[FinishedRun]) -> list[str]:
@@ -98,22 +121,26 @@ def shared_results(runs: Sequence[FinishedRun]) -> list[str]:
 def comparison(
     runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]], results: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return a row for every run: folder, settings, results, and differences to the first run.
+    """Return a row for every run: folder, settings, results, and differences.
 
-    Cells of results that a run lacks are None.
+    A difference is to the run of the first arm with the same seed, see
+    :func:`optinc.tasks.arms.partner`. Cells of results that a run or its partner lacks are None.
     """
+    arms = arms_of(runs, settings)
     rows = []
     for run, differing in zip(runs, settings, strict=True):
         row: dict[str, Any] = {"run": str(run.folder), **differing}
+        other = partner(run, arms)
         for name in results:
             row[name] = run.summary.get(name)
-            row[f"{name}_difference"] = _difference(run, runs[0], name)
+            row[f"{name}_difference"] = _difference(run, other, name)
         rows.append(row)
     return rows
 
 
-def _difference(run: FinishedRun, first: FinishedRun, name: str) -> float | None:
-    value, base = run.summary.get(name), first.summary.get(name)
+def _difference(run: FinishedRun, other: FinishedRun | None, name: str) -> float | None:
+    value = run.summary.get(name)
+    base = None if other is None else other.summary.get(name)
     return value - base if _is_number(value) and _is_number(base) else None
 
 
@@ -128,23 +155,59 @@ def _shared(contents: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _show(
-    runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]], results: Sequence[str]
+    runs: Sequence[FinishedRun],
+    settings: Sequence[Mapping[str, str]],
+    results: Sequence[str],
+    arms: Sequence[Arm],
+    seeds: Sequence[Any],
 ) -> None:
-    """Print the table."""
+    """Print the runs by number, and tables of their settings and results."""
+    for number, run in enumerate(runs, start=1):
+        print(f"run {number}: {run.folder}")
+    first = f"those of {arms[0].label} with the same seed" if len(arms) > 1 else "run 1"
+    print(f"in brackets: difference to {first}\n")
     shown = [name for name in results if name.startswith(METRICS)]
     shown += [name for name in COSTS if name in results]
-    table = Table(title=f"{len(runs)} runs; in brackets: difference to the first")
-    for name in ("run", *settings[0]):
-        table.add_column(name, overflow="fold")
-    for name in shown:
-        table.add_column(name, justify="right")
-    for number, (run, differing) in enumerate(zip(runs, settings, strict=True)):
-        cells = [
-            _cell(name, run.summary.get(name), _difference(run, runs[0], name) if number else None)
+    rows = []
+    for number, (run, differing) in enumerate(zip(runs, settings, strict=True), start=1):
+        other = partner(run, arms)
+        cells = {
+            name: _cell(
+                name,
+                run.summary.get(name),
+                _difference(run, other, name) if other is not run else None,
+            )
             for name in shown
-        ]
-        table.add_row(str(run.folder), *differing.values(), *cells)
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+        }
+        rows.append({"run": str(number), **differing, **cells})
+    print_table(rows, left=list(settings[0]))
+    if len(arms) > 1 and len(seeds) > 1:
+        print(f"means over seeds {', '.join(map(str, seeds))}, in brackets: mean difference\n")
+        print_table(_means(arms, seeds, shown), left=list(arms[0].settings))
+
+
+def _means(arms: Sequence[Arm], seeds: Sequence[Any], shown: Sequence[str]) -> list[dict[str, str]]:
+    """Return a row for every arm: means of the results that all of its runs have."""
+    rows = []
+    for number, arm in enumerate(arms, start=1):
+        row = {"arm": str(number), **arm.settings}
+        for name in shown:
+            values = [arm.runs[seed].summary.get(name) for seed in seeds]
+            numbers = [value for value in values if _is_number(value)]
+            differences = [_difference(arm.runs[s], arms[0].runs[s], name) for s in seeds]
+            known = [each for each in differences if each is not None]
+            complete = len(numbers) == len(seeds)
+            paired = number > 1 and len(known) == len(seeds)
+            row[name] = _cell(
+                name, _mean(numbers) if complete else None, _mean(known) if paired else None
+            )
+        rows.append(row)
+    return rows
+
+
+def _mean(values: Sequence[int | float]) -> int | float:
+    """Return the mean, an integer where all values are the same one."""
+    return values[0] if len(set(values)) == 1 else fmean(values)
 
 
 def _cell(name: str, value: Any, difference: float | None) -> str:

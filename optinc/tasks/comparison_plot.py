@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from optinc.runs.finished_runs import Curve
+from optinc.tasks.arms import Band
 
 COLUMNS = 3
 STYLES = ("-", "--", ":", "-.")
@@ -19,13 +19,13 @@ FEW = 30
 
 
 def plot_curves(
-    path: Path, curves: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str]
+    path: Path, curves: Mapping[str, Mapping[str, Band]], metrics: Sequence[str]
 ) -> None:
-    """Draw one panel for every metric, with a line for every run that has it.
+    """Draw one panel for every metric, with a line for every run or arm that has it.
 
     Args:
         path: File of the picture.
-        curves: Curves by metric of every run, by its name in the legend.
+        curves: Curves by metric of every run or arm, by its name in the legend; a band is shaded.
         metrics: Metrics to draw, at least one.
     """
     columns = min(COLUMNS, len(metrics))
@@ -36,10 +36,14 @@ def plot_curves(
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, metric in zip(panels, metrics, strict=False):
         for number, of_run in enumerate(curves.values()):
-            steps, values = of_run.get(metric, ([], []))
-            marker = "." if len(steps) <= FEW else None
-            style = STYLES[number // 10 % len(STYLES)]
-            axes.plot(steps, values, style, marker=marker, color=f"C{number % 10}")
+            band = of_run.get(metric, Band([], [], [], []))
+            marker = "." if len(band.steps) <= FEW else None
+            style, color = STYLES[number // 10 % len(STYLES)], f"C{number % 10}"
+            axes.plot(band.steps, band.mean, style, marker=marker, color=color)
+            if band.lowest != band.highest:
+                axes.fill_between(
+                    band.steps, band.lowest, band.highest, color=color, alpha=0.2, linewidth=0
+                )
         axes.set(xlabel="optimiser step", title=metric)
         axes.grid(alpha=0.3)
     for axes in panels[len(metrics) :]:

@@ -1,15 +1,12 @@
-"""Types and legal keys of the configuration, and the checks made before anything is built."""
+"""Checks of the configuration, made before anything is built."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from optinc.errors import ConfigurationError
 from optinc.photonics.chip_settings import ChipSettings, numbers
@@ -18,100 +15,8 @@ from optinc.tasks.instantiate import instantiate
 from optinc.tasks.legal_values import check_seed, check_trainer
 from optinc.tasks.machine import check_accelerator, infer_processes, refuse_several_processes
 from optinc.tasks.prepared import refuse_words_for_groups
+from optinc.tasks.schema import Config
 from optinc.tasks.unknown_settings import check_settings
-
-
-@dataclass
-class MeshConfig:
-    """``optinc/mesh``: hidden widths of the ONN, a list or ``table1``."""
-
-    hidden: Any = MISSING
-
-
-@dataclass
-class QuantizationConfig:
-    """``optinc/quantization``."""
-
-    block_size: int = MISSING
-    rounding: str = MISSING
-    nonfinite: str = MISSING
-    blocks: str = MISSING
-    scale_dtype: str = MISSING
-    error_feedback: bool = MISSING
-    rotation: str = MISSING
-    clip: float | None = MISSING
-    seed: int = MISSING
-
-
-@dataclass
-class ApproximationConfig:
-    """``optinc/approximation``: layers in Sigma U form."""
-
-    layers: Any = MISSING
-
-
-@dataclass
-class PreprocessingConfig:
-    """``optinc/preprocessing``: ONN inputs K, an integer or ``auto``."""
-
-    inputs: Any = MISSING
-
-
-@dataclass
-class OptINCConfig:
-    """``optinc``: the optical switch."""
-
-    bits: int = MISSING
-    servers: int = MISSING
-    rounding: str = MISSING
-    downlink: str = MISSING
-    topology: Any = MISSING
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
-    approximation: ApproximationConfig = field(default_factory=ApproximationConfig)
-    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
-    chip: Any = MISSING
-    fidelity: Any = MISSING
-    errors: Any = MISSING
-    scenario: Any = MISSING
-    design: Any = MISSING
-    onn: Any = MISSING
-
-
-@dataclass
-class Config:
-    """The whole configuration; groups that name a class are checked by that class."""
-
-    task: Any = MISSING
-    model: Any = MISSING
-    data: Any = MISSING
-    optinc: OptINCConfig = field(default_factory=OptINCConfig)
-    onn_training: Any = MISSING
-    construction: Any = MISSING
-    cascade_tuning: Any = MISSING
-    calibration: Any = MISSING
-    search: Any = MISSING
-    reducer: Any = MISSING
-    strategy: Any = MISSING
-    trainer: Any = MISSING
-    logger: Any = MISSING
-    callbacks: Any = MISSING
-    paths: Any = MISSING
-    choices: Any = MISSING
-    seed: int = MISSING
-    onn: str | None = None
-    ckpt_path: str | None = None
-    resume: str = MISSING
-    resume_changed: bool = MISSING
-    objective: str = MISSING
-    runs: Any = None
-    scale: str | None = None
-    scales: Any = None
-
-
-def register() -> None:
-    """Register the schema with Hydra."""
-    ConfigStore.instance().store(name="schema", node=Config)
 
 
 def validate(cfg: DictConfig) -> None:

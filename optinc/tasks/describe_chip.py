@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from optinc.photonics.chip_settings import ChipSettings, numbers
 from optinc.runs.summary import write_summary
 from optinc.tasks.csv_file import write_csv
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.prepared import values_of_option
+from optinc.tasks.schema import COLUMNS
 from optinc.tasks.unknown_settings import conf_dir
 
 logger = logging.getLogger(__name__)
@@ -28,9 +27,6 @@ IDEAL = "ideal part"
 
 OVERRIDDEN = "command line"
 """Source of a value that differs from the preset's, whose citation would be wrong."""
-
-LOG_WIDTH = 200
-"""Characters of a line where the table does not go to a terminal."""
 
 
 def describe_chip(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,11 +94,19 @@ def describe(chip: ChipSettings, preset: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def _show(rows: list[dict[str, Any]], *, title: str) -> None:
-    """Print the table."""
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name, overflow="fold", justify="right" if name == "value" else "left")
+    """Print every setting in lines of its own: value and unit, meaning, source."""
+    print(title)
     for row in rows:
-        table.add_row(*("null" if value is None else str(value) for value in row.values()))
-    terminal = sys.stdout.isatty()
-    Console(width=None if terminal else LOG_WIDTH).print(table)
+        value = "null" if row["value"] is None else row["value"]
+        unit = f" {row['unit']}" if row["unit"] else ""
+        print(f"\n{row['setting']} = {value}{unit} ({row['kind']})")
+        for text in (row["meaning"], f"source: {row['source']}"):
+            print(
+                textwrap.fill(
+                    text,
+                    COLUMNS,
+                    initial_indent="  ",
+                    subsequent_indent="    ",
+                    break_on_hyphens=False,
+                )
+            )

@@ -15,10 +15,10 @@ from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.validation_history import ValidationHistory
 from optinc.runs.stored_configuration import configuration_of_checkpoint, overridden
 from optinc.runs.summary import chosen_options, weights_sha256, write_summary
-from optinc.tasks.config import Config
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
 from optinc.tasks.model_and_data import check_weights, model_and_data
+from optinc.tasks.schema import Config
 from optinc.tasks.unknown_settings import check_settings
 
 
@@ -75,6 +75,7 @@ def _trainer(run: DictConfig, history: ValidationHistory) -> pl.Trainer:
         devices=1,
         num_nodes=1,
         sync_batchnorm=False,
+        enable_model_summary=False,
         logger=False,
         callbacks=[*progress_bar(enabled=run.trainer.enable_progress_bar), history],
         enable_checkpointing=False,

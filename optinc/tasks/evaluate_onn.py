@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.runs.summary import write_summary
+from optinc.tasks.announcements import shipped_name
 from optinc.tasks.chosen_onn import chosen_onn
 
 logger = logging.getLogger(__name__)
@@ -30,15 +31,16 @@ def evaluate_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     evaluation = evaluate_exhaustively(
         onn.network, onn.card.scenario, progress=cfg.trainer.enable_progress_bar
     )
-    logger.info(
-        "%d of %d inputs right; smallest margin %.3f; error values %s",
-        evaluation.combinations - evaluation.wrong_inputs,
-        evaluation.combinations,
-        evaluation.smallest_margin,
-        evaluation.error_values,
-    )
+    if evaluation.error_values:
+        logger.info("received minus ideal code -> inputs: %s", evaluation.error_values)
     summary = {
         "task": "evaluate_onn",
+        "name": shipped_name(onn.card.weights_sha256) or cfg.onn,
+        "structure": list(onn.card.structure),
+        "approximated_layers": list(onn.card.approximated_layers),
+        "mzi_count": onn.card.mzi_count,
+        "built_mzi_count": onn.parts.built_mzis,
+        "area_ratio": onn.card.area_ratio,
         "accuracy": evaluation.accuracy,
         "exhaustive_inputs": evaluation.combinations,
         "wrong_inputs": evaluation.wrong_inputs,

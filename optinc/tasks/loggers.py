@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from optinc.errors import ConfigurationError
 from optinc.runs.run_record import add_to_record, read_record
+from optinc.runs.stored_configuration import remember_overrides
 from optinc.tasks.instantiate import instantiate
 
 
@@ -23,6 +24,9 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
     Raises:
         ConfigurationError: If W&B cannot start a run, without an account or a network.
     """
+    if getattr(rank_zero_only, "rank", 0) == 0 and cfg.choices.task != "evaluate":
+        # All settings have been checked by now, also against those of a run that goes on.
+        remember_overrides(cfg.paths.output_dir)
     with closing_loggers() as loggers:
         settings = OmegaConf.to_container(cfg, resolve=True)
         for node in (cfg.logger or {}).values():

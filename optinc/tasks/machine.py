@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from omegaconf import DictConfig
 
+from optinc.commands import program
 from optinc.errors import ConfigurationError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -94,5 +95,5 @@ def refuse_several_processes() -> None:
         raise ConfigurationError(
             f"torchrun has started {started.devices * started.nodes} processes, and with "
             "strategy=virtual_servers each would train the whole run; set strategy=ddp, or start "
-            "run.py without torchrun"
+            f"{program()} without torchrun"
         )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from optinc.commands import resume_argument
-from optinc.runs.checkpoints import newest_checkpoint
+from optinc.commands import path_override, run_command
+from optinc.runs.checkpoints import newest_checkpoint, own_checkpoints
+
+
+class Terminated(SystemExit):
+    """SIGTERM outside a training; inside, Lightning raises an exception of its own."""
 
 
 def install_sigterm() -> None:
@@ -28,7 +35,11 @@ def stopping_signal(error: BaseException) -> signal.Signals | None:
 
     Lightning raises SystemExit without a status for SIGTERM, and with status 1 for Ctrl-C.
     """
-    if isinstance(error, SIGTERMException):
+    # Lightning's exception; it takes seconds to import, and what is not imported raised nothing.
+    lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
+    if isinstance(error, Terminated) or (
+        lightning is not None and isinstance(error, lightning.SIGTERMException)
+    ):
         return signal.SIGTERM
     if isinstance(error, KeyboardInterrupt) or (
         isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
@@ -38,17 +49,23 @@ def stopping_signal(error: BaseException) -> signal.Signals | None:
 
 
 def stopped_message(stopped_by: signal.Signals, cfg: DictConfig) -> str:
-    """Return a line that names the signal and the checkpoint to resume from."""
+    """Return a line that names the signal, and the command that goes on from the checkpoint."""
+    return f"stopped by {stopped_by.name}; {_advice(cfg)}"
+
+
+def _advice(cfg: DictConfig) -> str:
     path = newest_checkpoint(cfg)
-    advice = (
-        "there is no checkpoint to resume from"
-        if path is None
-        else f"resume with {resume_argument(path)}"
-    )
-    return f"stopped by {stopped_by.name}; {advice}"
+    if path is None:
+        return "there is no checkpoint to resume from"
+    folder = HydraConfig.get().runtime.output_dir
+    if not own_checkpoints(cfg) or Path(cfg.paths.output_dir) != Path(folder):
+        # Hydra's folder does not hold the checkpoints, so that resume=auto would not find them.
+        return f"resume with {shlex.quote(path_override('ckpt_path', path))}"
+    command = run_command(["resume=auto", path_override("hydra.run.dir", folder)])
+    return f"resume with {command}"
 
 
 def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
     # Lightning calls the handler that it has replaced after its own.
     if signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        raise SIGTERMException
+        raise Terminated

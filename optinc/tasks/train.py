@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 
 from optinc.callbacks.checkpoints import RunCheckpoint
+from optinc.callbacks.model_size import ModelSize
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.random_state import RandomState
 from optinc.callbacks.training_settings import TrainingSettings
@@ -150,6 +151,8 @@ def _trainer(
     if overfit:
         # Lightning would replace our sampler, which yields whole batches, by one of single samples.
         settings.update(limit_train_batches=overfit, limit_val_batches=overfit, overfit_batches=0)
+    size = [ModelSize()] if settings.enable_model_summary else []
+    settings.enable_model_summary = False
     trainer: pl.Trainer = instantiate(
         settings,
         strategy=instantiate(cfg.strategy, reducer=reducer),
@@ -157,6 +160,7 @@ def _trainer(
         callbacks=[
             *callbacks,
             *progress_bar(enabled=cfg.trainer.enable_progress_bar),
+            *size,
             RandomState(),
             TrainingSettings(training_settings(cfg)),
             history,

@@ -141,6 +141,8 @@ def _summary(
         "wrong_inputs": card.wrong_inputs,
         "error_values": card.error_values,
         "smallest_margin": card.smallest_margin,
+        "structure": list(card.structure),
+        "mzi_count": card.mzi_count,
         "area_ratio": card.area_ratio,
         "seconds": seconds,
         "onn": str(folder),

@@ -1,16 +1,19 @@
 """``run.py`` and ``optinc`` as a user starts them.
 
-Covers: optinc.tasks.main
+Covers: optinc.tasks.main, optinc.tasks.one_run, optinc.__main__
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+import optinc
 from optinc.onn import zoo
+from optinc.tasks.main import CONF
 from tests.hydra_jobs import TINY, command, job
 from tests.processes import python
 
@@ -42,8 +45,81 @@ def test_help_explains_the_groups(capsys: pytest.CaptureFixture[str]) -> None:
         "fidelity",
         "table (the trained ONN, tabulated)",
         "reducer: bf16, fp16, int8_blocks",
+        "  python run.py reducer=ring\n",
     ):
         assert word in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    # Every group that a user chooses from is explained.
+    explained = shown.partition("Options:")[0]
+    for group in CONF.iterdir():
+        if group.is_dir() and group.name not in ("hydra", "paths"):
+            assert re.search(rf"\b{group.name}\b", explained), group.name
+
+
+ANSWERED = """
+import sys
+from optinc.tasks.main import main
+for arguments in (["--help"], ["--version"], ["--cfg", "job"], ["optinc.bit=4"], ["model=resnet"]):
+    sys.argv = ["run.py", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+print([name for name in ("torch", "pytorch_lightning", "transformers") if name in sys.modules])
+"""
+
+
+def test_help_the_version_and_misspelt_settings_are_answered_without_torch() -> None:
+    done = python("-c", ANSWERED)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Key 'bit' not in 'OptINCConfig'" in done.stderr
+    assert "Could not find 'model/resnet'" in done.stderr
+
+
+def test_the_module_is_the_command_and_its_version_the_project_s() -> None:
+    assert python("-m", "optinc", "--version").stdout == f"optinc {optinc.__version__}\n"
+
+
+def test_messages_name_the_command_that_was_typed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["optinc.servers=5", f"hydra.run.dir={tmp_path}"]
+    assert command(*arguments, started="/usr/bin/optinc") == 2
+    assert "\n    optinc task=train_onn optinc.bits=8" in capsys.readouterr().err
+    assert command("--help", started="/usr/bin/optinc") == 0
+    assert "run.py" not in capsys.readouterr().out
+
+
+def test_a_run_begins_and_ends_with_lines_that_say_what_and_what_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onn = "onn=b8_n4_half_even_smallest"
+    assert command("task=evaluate_onn", onn, f"hydra.run.dir={tmp_path}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        f"OptINC {optinc.__version__}: task=evaluate_onn {onn}",
+        f"  into {tmp_path}",
+    ]
+    result, name, area, folder, following = lines[-5:]
+    assert result.startswith("result  none of 28,561 inputs received wrong; smallest margin 0.")
+    assert name == "ONN     b8_n4_half_even_smallest, 4-10-10-10-10-7-5-4, 484 MZIs, 99.2 % of the"
+    assert area == "        area without approximation"
+    assert folder == f"folder  {tmp_path}"
+    assert following == f"next    python run.py task=map_onn {onn}"
+
+
+def test_a_training_has_no_epochs_below_zero_and_no_operations_nobody_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = [each for each in TINY if not each.startswith("trainer.enable")]
+    steps = ["trainer.max_steps=2", "trainer.limit_val_batches=1"]
+    assert command(*shown, *steps, f"hydra.run.dir={tmp_path}") == 0
+    written = capsys.readouterr().out
+    assert "LlamaForCausalLM: " in written
+    assert "Epoch 1" in written
+    assert "FLOPs" not in written
+    assert "/-" not in written
+    assert "result  val_loss " in written
 
 
 def test_wandb_is_imported_only_where_asked_for() -> None:

@@ -98,7 +98,7 @@ def test_sigterm_saves_a_checkpoint_that_continues_bit_for_bit(
     folder, stderr = virtual
     checkpoint = last_checkpoint(folder)
     assert stderr.strip().splitlines()[-1] == (
-        f"stopped by SIGTERM; resume with ckpt_path={checkpoint}"
+        f"stopped by SIGTERM; resume with python run.py resume=auto hydra.run.dir={folder}"
     )
     assert "Traceback" not in stderr
     assert (folder / "metrics.csv").is_file()
@@ -112,7 +112,7 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_closes_the_wandb_run(tmp_path: Pat
     stderr = stop_with(signal.SIGINT, tmp_path, "logger=wandb").stderr
     checkpoint = last_checkpoint(tmp_path)
     (line,) = [line for line in stderr.splitlines() if line.startswith("stopped by SIGINT")]
-    assert f"resume with ckpt_path={checkpoint.parent}" in line
+    assert line.endswith(f"resume with python run.py resume=auto hydra.run.dir={tmp_path}")
     assert "Traceback" not in stderr
     check_checkpoint(checkpoint)
     assert torch.load(checkpoint, weights_only=True)["global_step"] % 30 == 0
@@ -132,7 +132,8 @@ def test_sigterm_to_one_server_stops_all_and_either_strategy_continues(
 ) -> None:
     stopped, stderr = real[rank]
     checkpoint = last_checkpoint(stopped)
-    assert stderr.count(f"stopped by SIGTERM; resume with ckpt_path={checkpoint}\n") == 1
+    advice = f"resume with python run.py resume=auto hydra.run.dir={stopped}"
+    assert stderr.count(f"stopped by SIGTERM; {advice}\n") == 1
     assert "Traceback" not in stderr
     (log,) = stopped.glob("wandb/offline-run-*/*.wandb")
     assert exit_codes(log) == [1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
+from optinc import commands
 from optinc.commands import (
     construct_onn_command,
     path_override,
@@ -100,6 +102,33 @@ def test_commands_read_as_they_always_have() -> None:
         "python run.py task=train_onn onn_training=large optinc.bits=8 "
         "'optinc.mesh.hidden=[64,32]' 'optinc.approximation.layers=[]'"
     )
+
+
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        ("run.py", "python run.py"),
+        ("/home/me/optinc/run.py", "python run.py"),
+        ("/venv/bin/optinc", "optinc"),
+        ("Scripts/optinc.exe", "optinc"),
+        ("/site-packages/optinc/__main__.py", "python -m optinc"),
+        ("/venv/bin/pytest", "python run.py"),
+        ("", "python run.py"),
+    ],
+)
+def test_commands_are_those_of_the_program_that_was_started(
+    started: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [started])
+    assert run_command(["task=train", "onn=a b"]) == f"{expected} task=train 'onn=a b'"
+
+
+def test_without_a_checkout_the_installed_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jupyter"])
+    monkeypatch.setattr(commands, "PACKAGE", tmp_path / "optinc")
+    assert commands.program() == "optinc"
 
 
 @pytest.mark.parametrize(

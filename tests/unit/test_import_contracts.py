@@ -19,8 +19,9 @@ else:
 ROOT = Path(optinc.__file__).parent.parent
 MODULES = {f"optinc.{module.name}" for module in pkgutil.iter_modules(optinc.__path__)}
 
-LIGHTNING = {"strategies", "callbacks", "models", "data", "tasks"}
-HYDRA = {"tasks", "runs"}
+# __main__ only starts the tasks.
+LIGHTNING = {"strategies", "callbacks", "models", "data", "tasks", "__main__"}
+HYDRA = {"tasks", "runs", "__main__"}
 
 
 def contract(name: str) -> dict[str, Any]:

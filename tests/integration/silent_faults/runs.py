@@ -231,6 +231,24 @@ def test_auto_continues_the_run_of_a_folder_given_by_hand(
     assert "name the folder" in capsys.readouterr().err
 
 
+def test_auto_repeats_the_settings_of_the_run_that_it_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*RUNS_TINY, "trainer.max_steps=2", f"hydra.run.dir={tmp_path}") == 0
+    auto = ["resume=auto", f"hydra.run.dir={tmp_path}"]
+    # A start that was refused has left its settings in Hydra's files, and is not repeated.
+    assert command(*auto, "trainer.max_steps=4", "reducer=ring") == 2
+    assert "reducer=RingReducer (before: OptINCReducer)" in capsys.readouterr().err
+    assert command(*auto, "trainer.max_steps=4") == 0
+    assert [int(row["step"]) for row in runs_rows(tmp_path) if row["train_loss"]] == [0, 1, 2, 3]
+    shown = capsys.readouterr().out
+    assert f"repeats the settings of {tmp_path}: {' '.join(RUNS_TINY)}" in shown
+    # The longer one is now the run's length: nothing is left to do.
+    assert command(*auto) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["steps"], summary["model"]) == (4, "llama_tiny")
+
+
 def test_an_evaluation_does_not_replace_the_run_that_it_evaluates(
     runs_short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,25 @@
 from __future__ import annotations
 
-from pytorch_lightning.callbacks import RichProgressBar
+import pytest
 
-from optinc.callbacks.progress import progress_bar
+from optinc.callbacks.progress import ProgressBar, epoch_text, progress_bar
+from optinc.strategies.lightning_package import RichProgressBar
 
 
 def test_the_progress_bar_is_there_if_enabled() -> None:
-    assert [type(callback) for callback in progress_bar(enabled=True)] == [RichProgressBar]
+    assert [type(callback) for callback in progress_bar(enabled=True)] == [ProgressBar]
     assert progress_bar(enabled=False) == []
+
+
+@pytest.mark.parametrize(
+    ("epoch", "of", "text"),
+    [(0, -1, "Epoch 1"), (2, None, "Epoch 3"), (0, 5, "Epoch 1/5"), (4, 5, "Epoch 5/5")],
+)
+def test_epochs_count_from_one_and_have_an_end_where_there_is_one(
+    epoch: int, of: int | None, text: str
+) -> None:
+    assert epoch_text(epoch, of) == text
+
+
+def test_lightning_still_asks_for_the_text_that_is_replaced() -> None:
+    assert hasattr(RichProgressBar, "_get_train_description")

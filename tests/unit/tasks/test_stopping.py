@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from optinc.tasks.stopping import install_sigterm, stopped_message, stopping_signal
+from optinc.tasks.stopping import Terminated, install_sigterm, stopped_message, stopping_signal
 from tests.hydra_jobs import composed
 
 
@@ -24,7 +24,7 @@ def _default_handler() -> Iterator[None]:
 @pytest.mark.usefixtures("_default_handler")
 def test_sigterm_unwinds_the_stack() -> None:
     install_sigterm()
-    with pytest.raises(SIGTERMException):
+    with pytest.raises(Terminated):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -46,6 +46,7 @@ def test_a_handler_that_is_there_stays() -> None:
 
 def test_the_signal_behind_an_exception_is_found() -> None:
     assert stopping_signal(SIGTERMException()) == signal.SIGTERM
+    assert stopping_signal(Terminated()) == signal.SIGTERM
     assert stopping_signal(KeyboardInterrupt()) == signal.SIGINT
     assert stopping_signal(SystemExit(1)) is None
     assert stopping_signal(ValueError()) is None
@@ -66,16 +67,29 @@ def press_ctrl_c() -> None:
     raise KeyboardInterrupt
 
 
-def test_the_message_names_the_checkpoint_as_it_must_be_typed(tmp_path: Path) -> None:
-    cfg = composed(tmp_path)
+def test_the_message_is_the_command_that_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    cfg = composed(folder)
     assert stopped_message(signal.SIGTERM, cfg) == (
         "stopped by SIGTERM; there is no checkpoint to resume from"
     )
-    path = tmp_path / "checkpoints" / "last.ckpt"
-    path.parent.mkdir()
+    path = folder / "checkpoints" / "last.ckpt"
+    path.parent.mkdir(parents=True)
     path.touch()
-    expected = f"stopped by SIGINT; resume with ckpt_path={path}"
-    assert stopped_message(signal.SIGINT, cfg) == expected
-    path.rename(path.with_name("at-step=3.ckpt"))
-    quoted = f"'ckpt_path=\"{path.parent}/at-step=3.ckpt\"'"
-    assert stopped_message(signal.SIGINT, cfg).endswith(quoted)
+    message = stopped_message(signal.SIGINT, cfg)
+    assert message == (
+        f"stopped by SIGINT; resume with python run.py resume=auto 'hydra.run.dir=\"{folder}\"'"
+    )
+
+
+def test_checkpoints_elsewhere_are_named_as_they_must_be_typed(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    cfg = composed(tmp_path / "hydra", f"paths.output_dir={folder}")
+    path = folder / "checkpoints" / "at-step=3.ckpt"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert stopped_message(signal.SIGINT, cfg).endswith(f"with 'ckpt_path=\"{path}\"'")
+    path.unlink()
+    start = tmp_path / "other" / "last.ckpt"
+    cfg = composed(folder, f"ckpt_path={start}")
+    assert stopped_message(signal.SIGINT, cfg).endswith(f"resume with ckpt_path={start}")

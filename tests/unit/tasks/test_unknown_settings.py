@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from optinc.errors import ConfigurationError
-from optinc.tasks.config import Config
+from optinc.tasks.schema import Config
 from optinc.tasks.unknown_settings import check_settings, unknown_settings
 from tests.hydra_jobs import composed
 from tests.unit.tasks.test_config import GROUPS
