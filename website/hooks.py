@@ -8,7 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from website import reference
+from website import notebooks, reference
 from website.links import COPIES, DOCS, ELSEWHERE, ROOT, copied_files, for_site
 
 _IN_REPOSITORY = {there: here for here, there in ELSEWHERE.items()}
@@ -31,6 +31,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"{COPIES}/{path}", abs_src_path=str(ROOT / path)))
     for there, text in reference.pages().items():
         files.append(File.generated(config, there, content=text))
+    execute = config.extra["execute_notebooks"]
+    for source in notebooks.sources():
+        for there, content in notebooks.pages(source, execute=execute):
+            files.append(File.generated(config, there, content=content))
     return files
 
 
