@@ -88,12 +88,12 @@ ways = {
 modules = {name: fit(reducer) for name, reducer in ways.items()}
 
 # %%
-print(f"{'':26}{'accuracy':>9}{'gradient error':>16}{'bytes sent':>12}")
+print(f"{'':26}{'accuracy':>9}{'gradient error':>16}{'bytes sent':>13}")
 for name, reducer in ways.items():
     found = reducer.accounting
     print(
         f"{name:26}{modules[name].accuracy():9.1%}{found.quantization_error:16.2%}"
-        f"{found.summary().get('bytes_sent', 0):12,}"
+        f"{found.bytes_sent:13,.0f}"
     )
 
 figure, axes = plt.subplots(figsize=(7, 3.2))

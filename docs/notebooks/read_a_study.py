@@ -32,7 +32,7 @@ high = [float(row["high"]) - float(row["difference"]) for row in rows]
 figure, axes = plt.subplots(figsize=(7, 0.5 * len(rows) + 1))
 axes.errorbar(middle, names, xerr=[low, high], fmt="o", capsize=3)
 axes.axvline(0, color="black", linewidth=1)
-axes.set(xlabel=f"loss minus that of exact averaging, {rows[0]['unit']}", xscale="symlog")
+axes.set(xlabel=f"loss minus that of exact averaging, {rows[0]['unit']}")
 axes.set_xscale("symlog", linthresh=1e-3)
 axes.invert_yaxis()
 figure.tight_layout()
@@ -61,7 +61,7 @@ for name in names:
 axes.axhline(0, color="black", linewidth=1)
 axes.set(xlabel="seed", ylabel="loss minus exact averaging")
 axes.set_yscale("symlog", linthresh=1e-3)
-axes.legend(fontsize="small", ncols=2)
+axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 figure.tight_layout()
 
 # %% [markdown]

@@ -40,7 +40,7 @@ print(f"{scenario.combinations} inputs, widths {design.structure}")
 sums = sums_of_index(torch.arange(scenario.combinations), scenario)
 averages, symbols = samples_of_sums(sums, scenario)
 
-figure, panels = plt.subplots(1, 2, figsize=(6, 3))
+figure, panels = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
 for output, axes in enumerate(panels):
     image = axes.imshow(
         symbols[:, output].view(7, 7), origin="lower", extent=(0, 3, 0, 3), vmin=0, vmax=3
@@ -48,7 +48,7 @@ for output, axes in enumerate(panels):
     axes.set(
         title=f"symbol {output + 1}", xlabel="average of symbol 2", ylabel="average of symbol 1"
     )
-figure.colorbar(image, ax=panels, ticks=range(4), label="PAM4 amplitude")
+_ = figure.colorbar(image, ax=panels, ticks=range(4), label="PAM4 amplitude")
 
 # %% [markdown]
 # ## Training
