@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast coverage lint report clean
+.PHONY: demo test test-fast coverage lint report docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.demo
@@ -24,6 +24,10 @@ coverage: .venv/installed
 
 report: .venv/installed
 	$(BIN)/python -m experiments.report
+
+# The site, build/site/index.html; it executes the notebooks.
+docs: .venv/installed
+	$(BIN)/python -m mkdocs build --strict
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -38,7 +38,14 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest files where processes share them, so that none idles at the end."""
+    """Leave out what runs on request only; begin with the longest files where processes share them.
+
+    So none of the processes idles at the end.
+    """
+    if "on_request" not in (config.option.markexpr or ""):
+        left_out = [item for item in items if item.get_closest_marker("on_request")]
+        items[:] = [item for item in items if not item.get_closest_marker("on_request")]
+        config.hook.pytest_deselected(items=left_out)
     if hasattr(config, "workerinput"):
         rank = {name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))

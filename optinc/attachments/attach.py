@@ -53,6 +53,17 @@ def attach(
         ConfigurationError: If the model is not wrapped, has a communication hook, or has parameters
             that cannot be reduced; if the reducer is attached to another model, cannot average
             this number of servers, or differs between servers.
+
+    Example:
+        Two servers need two processes, see ``docs/use_in_your_project.md``. What is not wrapped is
+        refused, with a remedy:
+
+        >>> import torch
+        >>> import optinc
+        >>> optinc.attach(torch.nn.Linear(2, 1))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        optinc.errors.ConfigurationError: optinc.attach needs a model whose servers exchange...
     """
     if is_trainer(model):
         _refuse_replicas(replicas, "transformers.Trainer")

@@ -111,13 +111,13 @@ def stage_losses(segment: Segment, settings: ChipSettings) -> dict[str, float]:
         - ``modulator``: ``modulator_loss``;
         - ``facets``: ``coupling_loss`` out of a server's chip and into the switch, and back;
         - ``unit P``: a server's own light, a combiner of N times the merged symbols, and
-          what the leading one loses to the others, 20 log10 (norm(w) / (w_1 sqrt(g)));
+            what the leading one loses to the others, 20 log10 (norm(w) / (w_1 sqrt(g)));
         - ``servers in phase``: -20 log10 (N sum w / w_1), fields that add up;
         - ``splitters and combiners``: 10 log10 k and ``splitter_loss`` a 1:2 stage;
         - ``reference``: 0.46 dB where a reference beam joins through a tap of 10 %;
         - ``mesh``: ``mzi_loss`` a column; in a crossbar of fields ``crossing_loss`` a crossing;
         - ``attenuators``: 20 log10 (g X / Y) - 10 log10 k, what a passive matrix leaves; of
-          intensities 10 log10 (g X / Y);
+            intensities 10 log10 (g X / Y);
         - ``unit T``: a splitter to N.
     """
     ends = (segment.servers > 0) + (segment.receivers > 0)

@@ -150,6 +150,16 @@ class OptINCReducer(GroupwiseReducer):
         Raises:
             ConfigurationError: If a value is illegal.
             MissingONNError: If no such ONN is shipped; names the command that trains it.
+
+        Example:
+            >>> import torch
+            >>> from optinc import OptINCReducer
+            >>> reducer = OptINCReducer.from_zoo(bits=8, servers=4)
+            >>> gradients = torch.tensor([[0.5, -1.0], [0.5, 0.2], [0.1, 0.0], [0.1, 0.4]])
+            >>> reducer(gradients)  # the exact mean is 0.3, -0.1
+            tensor([ 0.2992, -0.1024])
+            >>> reducer.accounting.onn_error_rate
+            0.0
         """
         scenario = make_scenario(
             bits=bits,

@@ -57,6 +57,21 @@ class BlockQuantizer:
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
+
+    Example:
+        The scale of a block is its largest absolute value on any server; 128 codes zero.
+
+        >>> import torch
+        >>> from optinc import BlockQuantizer
+        >>> quantizer = BlockQuantizer(bits=8)
+        >>> gradients = torch.tensor([[0.5, -0.25, 0.0], [-1.0, 0.1, 0.0]])  # two servers
+        >>> scales = quantizer.scales(gradients)
+        >>> codes = quantizer.encode(gradients, scales)
+        >>> codes
+        tensor([[192,  96, 128],
+                [  1, 141, 128]], dtype=torch.int32)
+        >>> quantizer.decode(codes[0], scales)
+        tensor([ 0.5039, -0.2520,  0.0000])
     """
 
     bits: int

@@ -233,6 +233,12 @@ def make_scenario(
 
     Raises:
         ConfigurationError: See :class:`Scenario`.
+
+    Example:
+        >>> from optinc import make_scenario
+        >>> scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
+        >>> scenario.symbols, scenario.onn_inputs, scenario.combinations
+        (4, 4, 28561)
     """
     check_rounding(rounding, setting="optinc.rounding")
     if isinstance(onn_inputs, int):

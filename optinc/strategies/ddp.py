@@ -82,6 +82,16 @@ class OptINCDDPStrategy(HookedDDPStrategy):
 
     Raises:
         ConfigurationError: If a value is illegal.
+
+    Example:
+        With ``trainer.fit(module, loader)``, which starts the second process:
+
+        >>> import pytorch_lightning as pl
+        >>> from optinc import OptINCDDPStrategy, OptINCReducer
+        >>> strategy = OptINCDDPStrategy(OptINCReducer.from_zoo(bits=8, servers=2))
+        >>> trainer = pl.Trainer(strategy=strategy, accelerator="cpu", devices=2, logger=False)
+        >>> trainer.world_size
+        2
     """
 
     strategy_name = "optinc_ddp"

@@ -64,6 +64,34 @@ class VirtualServersStrategy(SingleDeviceStrategy):
         reducer: Averages the gradients [N, P] of its N servers.
         device: Device to train on; ``auto`` follows the trainer's accelerator.
         most_skipped_steps: Consecutive steps that the policy ``skip_step`` may skip.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> import torch
+        >>> from optinc import OptINCReducer, VirtualServersStrategy
+        >>> class Line(pl.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(1, 1)
+        ...
+        ...     def training_step(self, batch, batch_idx):
+        ...         return (self.layer(batch) - 2 * batch).square().mean()
+        ...
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), lr=0.1)
+        >>> reducer = OptINCReducer.from_zoo(bits=8, servers=4)
+        >>> trainer = pl.Trainer(
+        ...     strategy=VirtualServersStrategy(reducer),
+        ...     accelerator="cpu",
+        ...     max_epochs=1,
+        ...     logger=False,
+        ...     enable_checkpointing=False,
+        ...     enable_progress_bar=False,
+        ...     enable_model_summary=False,
+        ... )
+        >>> trainer.fit(Line(), torch.utils.data.DataLoader(torch.randn(64, 1), batch_size=8))
+        >>> reducer.accounting.reductions, reducer.accounting.onn_error_rate
+        (8, 0.0)
     """
 
     strategy_name = "virtual_servers"

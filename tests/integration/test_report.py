@@ -10,22 +10,9 @@ import pytest
 from experiments.common.record import RESULTS, save
 from experiments.report.page import build
 from experiments.report.sections import sections
+from tests.browser import DESKTOP, PHONE, SHOTS, chromium, needs_chromium, show
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="chromium and chromedriver are not installed (Debian: chromium, chromium-driver)",
-    ),
-]
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-SHOTS = "OPTINC_TEST_SCREENSHOTS"
-PHONE = {"width": 375, "height": 812, "deviceScaleFactor": 2, "mobile": True}
-DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -49,35 +36,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for option in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--hide-scrollbars",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-        # Nothing but this machine can be reached.
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    try:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
         driver.get(page.as_uri())
         yield driver
-    finally:
-        driver.quit()
-
-
-def show(browser, screen: dict[str, object]) -> None:  # type: ignore[no-untyped-def]
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    # Plots follow the width in the next frames.
-    browser.execute_async_script("setTimeout(arguments[0], 500)")
 
 
 def test_the_page_loads_without_errors_or_network(browser) -> None:  # type: ignore[no-untyped-def]

@@ -17,7 +17,13 @@ ZOO = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Return the names of the shipped ONNs."""
+    """Return the names of the shipped ONNs.
+
+    Example:
+        >>> from optinc import zoo
+        >>> "b8_n4_half_even_all_layers" in zoo.names()
+        True
+    """
     return sorted(path.parent.name for path in ZOO.glob(f"*/{CARD_FILE}"))
 
 
@@ -80,6 +86,12 @@ def load_named(source: str | Path) -> ONNArtifact:
     Raises:
         MissingONNError: If there is no such name or folder; lists the names.
         ArtifactError: If the ONN is damaged.
+
+    Example:
+        >>> from optinc import zoo
+        >>> onn = zoo.load_named("b8_n4_half_even_smallest")
+        >>> onn.card.structure, onn.card.mzi_count, onn.card.accuracy
+        ((4, 10, 10, 10, 10, 7, 5, 4), 484, 1.0)
     """
     folder = ZOO / source if source in names() else expanded(source)
     if not folder.is_dir():

@@ -1,0 +1,1 @@
+"""The site that ``make docs`` builds: hooks of MkDocs, links, the reference, the notebooks."""
