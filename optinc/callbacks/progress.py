@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from optinc.strategies.lightning_package import Callback, RichProgressBar, TQDMProgressBar
+from optinc.strategies.lightning_internals import EpochProgressBar
+from optinc.strategies.lightning_package import Callback, TQDMProgressBar
 
 RICH_SIGNS = "━╸•"
 
 
-class ProgressBar(RichProgressBar):
+class ProgressBar(EpochProgressBar):
     """Lightning's bar, whose epochs count from 1 and have an end only where there is one.
 
     Lightning writes ``Epoch 0/-2`` for the first epoch of a training whose steps are limited.
     """
 
-    def _get_train_description(self, current_epoch: int) -> str:
+    def describe_epoch(self, current_epoch: int) -> str:
+        """See :meth:`EpochProgressBar.describe_epoch`."""
         return epoch_text(current_epoch, self.trainer.max_epochs)
 
 

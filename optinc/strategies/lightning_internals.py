@@ -24,6 +24,7 @@ from optinc.strategies.lightning_package import (
     PACKAGE,
     DDPStrategy,
     ModelCheckpoint,
+    RichProgressBar,
     pl,
 )
 
@@ -243,6 +244,26 @@ class ValidationCheckpoint(ModelCheckpoint):
         if self._save_on_train_epoch_end is None and trainer.enable_validation:
             return False
         return super()._should_save_on_train_epoch_end(trainer)
+
+
+class EpochProgressBar(RichProgressBar):
+    """Lightning's progress bar in Rich's signs, with a text of our own for each epoch."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check that this Lightning has what is used of it.
+
+        Raises:
+            OptINCError: If it has not.
+        """
+        require_names(RichProgressBar, ("_get_train_description",))
+        super().setup(trainer, pl_module, stage)
+
+    @abstractmethod
+    def describe_epoch(self, current_epoch: int) -> str:
+        """Return the text beside the bar of an epoch, whose number begins at 0."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return self.describe_epoch(current_epoch)
 
 
 class ProcessLauncher(_SubprocessScriptLauncher):

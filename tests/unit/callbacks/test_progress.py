@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from optinc.callbacks.progress import ProgressBar, epoch_text, progress_bar
-from optinc.strategies.lightning_package import RichProgressBar
 
 
 def test_the_progress_bar_is_there_if_enabled() -> None:
@@ -19,7 +18,3 @@ def test_epochs_count_from_one_and_have_an_end_where_there_is_one(
     epoch: int, of: int | None, text: str
 ) -> None:
     assert epoch_text(epoch, of) == text
-
-
-def test_lightning_still_asks_for_the_text_that_is_replaced() -> None:
-    assert hasattr(RichProgressBar, "_get_train_description")

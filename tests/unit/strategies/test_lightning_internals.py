@@ -328,6 +328,31 @@ class Noting(ProcessLauncher):
         self.observed = len(self.procs)
 
 
+class Counting(lightning_internals.EpochProgressBar):
+    asked = 0
+
+    def describe_epoch(self, current_epoch: int) -> str:
+        self.asked += 1
+        return f"pass {current_epoch}"
+
+
+def test_the_progress_bar_asks_for_our_text_of_an_epoch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bar = Counting()
+    fit(make_trainer(bar, max_epochs=2, enable_progress_bar=True))
+    assert bar.asked >= 2
+    assert "pass 1" in capsys.readouterr().out
+
+
+def test_a_progress_bar_that_lightning_would_not_ask_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(lightning_internals.RichProgressBar, "_get_train_description")
+    with pytest.raises(OptINCError, match=r"has no RichProgressBar\._get_train_description"):
+        Counting().setup(None, None, "fit")  # type: ignore[arg-type]
+
+
 @pytest.mark.usefixtures("_alone")
 def test_a_launcher_starts_the_other_processes_and_has_them_observed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
