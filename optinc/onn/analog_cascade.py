@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.evaluation import Evaluation, Tally, index_batches
+from optinc.onn.progress import with_bar
 from optinc.signal import outputs, pam4, preprocessing
 from optinc.signal.scenario import Scenario
 from optinc.signal.tree import Tree
@@ -146,10 +146,7 @@ def evaluate_cascade(
         on_batch: Called with the codes of every batch and their smallest margins, float [P].
     """
     tree, tally = cascade.tree, Tally()
-    hidden = title is None
-    for codes_NP in track(
-        batches, description=title or "", total=total / BATCH_SIZE, transient=True, disable=hidden
-    ):
+    for codes_NP in with_bar(batches, title, total=total / BATCH_SIZE):
         amplitudes_PM = cascade(codes_NP).cpu()
         code_P = outputs.ideal_average(codes_NP, tree.whole)
         symbols_PM = pam4.encode(code_P, symbols=tree.whole.received_symbols)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.onn.dataset import Samples, samples_of_index, samples_of_sums
+from optinc.onn.progress import with_bar
 from optinc.signal import outputs, preprocessing
 from optinc.signal.scenario import Scenario
 
@@ -141,8 +141,7 @@ def index_batches(size: int, *, device: torch.device, progress: str | None) -> I
         progress: Title of a progress bar, shown from two batches on; None for no bar.
     """
     count = -(-size // BATCH_SIZE)
-    hidden = progress is None or count == 1
-    for start in track(range(count), description=progress or "", transient=True, disable=hidden):
+    for start in with_bar(range(count), progress, hidden=count == 1):
         yield torch.arange(start, size, count, device=device)
 
 

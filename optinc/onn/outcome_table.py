@@ -21,13 +21,13 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from optinc.atomic_file import reason, write_atomically
 from optinc.folders import warn_of_cache
 from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.dataset import samples_of_sums
+from optinc.onn.progress import with_bar
 from optinc.onn.server_symbols import draw_codes
 from optinc.onn.truth_table import MANY, SECONDS_BETWEEN_SAVES, ideal_codes
 from optinc.signal import preprocessing
@@ -189,12 +189,8 @@ def tabulate_outcomes(
     partial = None if path is None else path.with_suffix(".partial")
     begun = _checked(partial, count, step)
     progress = _Progress(path, partial, begun, size=size, repetitions=repetitions)
-    for first in track(
-        range(progress.done, size, step),
-        "tabulating the chip",
-        transient=True,
-        disable=size * repetitions <= MANY,
-    ):
+    batches = range(progress.done, size, step)
+    for first in with_bar(batches, "tabulating the chip", hidden=size * repetitions <= MANY):
         progress.add(*count(first), done=min(first + step, size))
     keys, counts = progress.end()
     return OutcomeTable(chip.scenario, keys, counts, repetitions)

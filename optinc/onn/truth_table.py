@@ -11,7 +11,6 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from optinc.atomic_file import reason, write_atomically
@@ -21,6 +20,7 @@ from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.evaluation import evaluate_sampled, share_wrong
+from optinc.onn.progress import with_bar
 from optinc.signal import outputs, preprocessing
 from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
 
@@ -157,9 +157,8 @@ def tabulate(network: nn.Module, scenario: Scenario, *, path: Path | None = None
     codes = torch.empty(size, dtype=torch.int32)
     progress = _Progress(codes, scenario, path=path) if size > MANY else None
     done = progress.resume() if progress is not None else 0
-    hidden = size <= BATCH_SIZE
-    title = "tabulating the ONN"
-    for first in track(range(done, size, BATCH_SIZE), title, transient=True, disable=hidden):
+    batches = range(done, size, BATCH_SIZE)
+    for first in with_bar(batches, "tabulating the ONN", hidden=size <= BATCH_SIZE):
         end = min(first + BATCH_SIZE, size)
         averages, _ = samples_of_index(torch.arange(first, end, device=device), scenario)
         emitted = outputs.receive(network(averages), scenario)
