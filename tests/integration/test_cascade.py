@@ -64,9 +64,10 @@ def test_a_cascade_that_sends_the_whole_sum_back_trains_as_one_ideal_switch(tmp_
     ideal, _ = job(tmp_path / "ideal", *TRAINED, *decimal, "optinc/fidelity=ideal")
     assert table["weights_sha256"] == ideal["weights_sha256"]
     assert table["onn_error_rate"] == 0
-    # log2(16) bits more come back than were sent, 8 and a scale of 32 for 256 values.
+    # log2(16) bits more come back than were sent: 8, and a scale of 32 for at most 256 values.
     sent, received = table["bytes_optinc"], table["bytes_optinc_received"]
-    assert received / sent == pytest.approx((12 + 32 / 256) / (8 + 32 / 256))
+    full = 32 / 256
+    assert (12 + 1.1 * full) / (8 + 1.1 * full) < received / sent <= (12 + full) / (8 + full)
 
 
 def test_quantising_at_every_level_trains_otherwise(tmp_path: Path) -> None:
