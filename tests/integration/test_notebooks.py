@@ -1,4 +1,7 @@
-"""The notebooks of the site run as scripts, warnings that they do not expect included."""
+"""The notebooks of the site run as scripts, warnings that they do not expect included.
+
+On request (``-m on_request``): `make docs` executes them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
 
 
 @pytest.mark.slow
+@pytest.mark.on_request
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path: Path) -> None:
     found = python(str(path), MPLBACKEND="Agg", PYTHONPATH=str(ROOT))

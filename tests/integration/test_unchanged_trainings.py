@@ -46,7 +46,10 @@ def trained(mode: str, folder: Path) -> dict[str, str]:
     return hashes
 
 
-@pytest.fixture(scope="module", params=list(LAUNCHERS))
+# That real servers end in the weights of virtual ones is tested by test_ddp at every run.
+@pytest.fixture(
+    scope="module", params=["virtual", pytest.param("ddp", marks=pytest.mark.on_request)]
+)
 def hashes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
