@@ -208,7 +208,7 @@ def _llama(folder: Path) -> Headline:
         "+0.018 (Fig. 7a, Wikipedia-1B, 50,000 steps)",
         f"{difference:+.4f} {row['unit']}, 95 % interval {low:+.4f} to {high:+.4f}",
         f"{row['training']}, {row['seeds']} paired seeds; **not run: Wikipedia-1B**",
-        "python -m experiments.significance --models llama data.root=FOLDER",
+        found.origin["command"],
     )
 
 
@@ -229,7 +229,7 @@ def _yield(folder: Path) -> Headline:
         f"{best['pJ/bit']} pJ/bit); without an ONN "
         f"{direct['yield %'].removesuffix('.0')} % ({direct['pJ/bit']} pJ/bit)",
         "chips drawn by a model; **not built: any chip**",
-        "python -m experiments.buildable --quick",
+        found.origin["command"],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -31,6 +32,12 @@ def test_the_readme_has_at_most_eight_results_each_with_its_command() -> None:
     found = headlines()
     assert len(found) == 8
     assert all(re.match(r"python (run\.py|-m \w+\.\w+)", each.command) for each in found)
+
+
+def test_numbers_of_chance_stand_beside_the_command_that_made_them() -> None:
+    for name in ("significance", "buildable"):
+        origin = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        assert origin["command"] in [each.command for each in headlines()]
 
 
 @pytest.fixture
