@@ -93,7 +93,7 @@ def _show(rows: list[Row]) -> None:
             | {"ONN": row["ONN"].removeprefix("b8_n4_half_even_")}
             for row in rows
         ]
-        show(title, columns_of(short), short, width=230)
+        show(title, columns_of(short), short)
     note(NOTES)
 
 

@@ -386,7 +386,7 @@ def main() -> None:
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     text = ("ONN", "start", "through chips", "hardware")
     columns = [Column(key, key, "s" if key in text else RIGHT) for key in rows[0]]
-    show("Largest errors tolerated, by the share of inputs right", columns, rows, width=200)
+    show("Largest errors tolerated, by the share of inputs right", columns, rows)
     note(NOTES)
 
 

@@ -306,7 +306,6 @@ def _show(summary: list[Row]) -> None:
         "Light from laser to receiver",
         [Column("ONN", "ONN"), Column("chip", "chip"), *columns, Column("verdict", "verdict")],
         [{key: _finite(value) for key, value in row.items()} for row in short],
-        width=200,
     )
     note(NOTES)
 

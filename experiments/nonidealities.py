@@ -355,7 +355,7 @@ def short(name: str) -> str:
 def _show(limits: list[Row], together: list[Row]) -> None:
     """Print the levels that are borne, and the presets."""
     columns = [Column(key, key, "s" if key in ("effect", "unit") else RIGHT) for key in limits[0]]
-    show("Level of each effect, alone, at which inputs are lost", columns, limits, width=200)
+    show("Level of each effect, alone, at which inputs are lost", columns, limits)
     if together:
         keys = ("ONN", "preset", "right %", "5 % of chips below", "5 % of chips above", "chips")
         forms = dict.fromkeys(keys, ".2f") | {"ONN": "s", "preset": "s", "chips": "d"}

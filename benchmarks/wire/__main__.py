@@ -38,7 +38,7 @@ from benchmarks.wire.cases import (
     served_together,
 )
 from benchmarks.wire.links import Place, loopback, star
-from benchmarks.wire.table import COLUMNS, TITLE, WIDTH, draw, notes, read_rows, rows_of
+from benchmarks.wire.table import COLUMNS, TITLE, draw, notes, read_rows, rows_of
 from benchmarks.wire.worker import Task, append
 from experiments.common.options import command_parser
 from experiments.common.tables import note
@@ -119,7 +119,6 @@ def run(options: argparse.Namespace) -> None:
         draw=draw,
         keep=options.save,
         notes=notes(),
-        width=WIDTH,
     )
 
 
