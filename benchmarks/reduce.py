@@ -1,4 +1,4 @@
-"""Time of a reduction, over the exact mean's and over gloo's, in one run.
+"""Time of a reduction, relative to the exact mean and to gloo, in one run.
 
     python -m benchmarks.reduce [--quick] [--save]
 

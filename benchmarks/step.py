@@ -1,4 +1,4 @@
-"""Time of a training step by OptINC and by what a user would take instead, in one run.
+"""Time of a training step with OptINC and with the alternatives of a user, in one run.
 
     python -m benchmarks.step [--quick] [--save]
 

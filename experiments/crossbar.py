@@ -1,4 +1,4 @@
-"""Crossbars beside meshes: parts, energy, area, and what each bears, for the ONNs of scenario 1.
+"""Crossbars beside meshes: parts, energy, area and tolerance, for the ONNs of scenario 1.
 
     python -m experiments.crossbar [NAME_OR_FOLDER ...] [--chips 20]
 

@@ -1,4 +1,4 @@
-"""How the shipped ONNs bear a chip's imperfections, beside the first estimates.
+"""Inputs that the shipped ONNs receive right on imperfect chips, beside the first estimates.
 
     python -m experiments.imperfections [EFFECT ...] [--chips 100] [--onns smallest robust]
 

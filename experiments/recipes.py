@@ -1,4 +1,4 @@
-"""The paper's recipe of training an ONN (eq. 7, Adam) beside ours, in the same time, scenario 1.
+"""Two recipes to train the ONN of scenario 1 in the same time: the paper's (eq. 7, Adam) and ours.
 
     python -m experiments.recipes [--times 1 4] [--runs runs/recipes] [--record]
 

@@ -1,4 +1,4 @@
-"""Forms of the restoring construction: parts, depth, and what each of them bears.
+"""Forms of the restoring construction: parts, depth and tolerance of each.
 
     python -m experiments.restoring [--chips 10] [--inputs 131072] [--only parts]
 

@@ -1,4 +1,4 @@
-"""Commands of this program, quoted for the shell and Hydra: what messages suggest and cards keep.
+"""Commands of this program, quoted for the shell and Hydra, for messages and cards.
 
 Functions of plain values, so that every layer can name a command.
 """

@@ -1,4 +1,4 @@
-"""Paths as a shell reads them, and cache folders, without which the work goes on."""
+"""Paths with ``~`` and variables expanded, and optional cache folders."""
 
 from __future__ import annotations
 

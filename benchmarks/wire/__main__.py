@@ -1,4 +1,4 @@
-"""Training steps of 2, 4 and 8 processes whose links are as fast as told.
+"""Training steps of 2, 4 and 8 processes over links of a given speed.
 
     python -m benchmarks.wire [--quick] [--save]
 

@@ -1,4 +1,4 @@
-"""Can this switch be built? Yield, energy, area, and what training notices.
+"""Can this switch be built? Yield, energy and area of chips, and their effect on training.
 
     python -m experiments.buildable [chips] [trainings] [data.root=FOLDER]
     python -m experiments.buildable --quick

@@ -1,4 +1,4 @@
-"""What belongs to one server: buffers, parameters without gradient, attributes, random state.
+"""The state of each virtual server: buffers, frozen parameters, attributes, random state.
 
 Under DDP every process has them for itself. N virtual servers have one module, whose state is
 exchanged when another server computes.
