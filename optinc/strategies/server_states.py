@@ -144,7 +144,7 @@ class ServerStates:
         if guessed and isinstance(now, Values) and isinstance(now.tensor, nn.Parameter):
             raise ConfigurationError(
                 f"parameter '{now.place}' has other values on every server and was then changed "
-                "outside of training_step, to what on servers other than 0 is not known; use "
+                "outside of training_step; the new value on servers other than 0 is unknown; use "
                 "strategy=ddp"
             )
         if guessed and now.place not in self._warned:
