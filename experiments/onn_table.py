@@ -92,7 +92,7 @@ def run_table(name: str, title: str, rows: list[PaperRow], description: str | No
     parser.add_argument(
         "--retrain",
         action="store_true",
-        help="train every row's ONN into --runs; an interrupted training goes on",
+        help="train every row's ONN into --runs; an interrupted training continues",
     )
     parser.add_argument("--verify", action="store_true", help="recompute exhaustive accuracy")
     parser.add_argument(
