@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast coverage lint report docs clean
+.PHONY: demo test test-fast test-minimal coverage lint report docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.demo
@@ -21,6 +21,27 @@ test-fast: .venv/installed
 # Of the fast tests, in this process tree only: jobs that tests start as a user would do not count.
 coverage: .venv/installed
 	$(PYTEST) -m "not slow" --cov=optinc --cov-report=term:skip-covered
+
+# The wheel without extras, installed elsewhere: every module of it can be imported, and the demo's training runs.
+test-minimal: wheel
+	rm -rf build/minimal && $(PYTHON) -m venv build/minimal
+	build/minimal/bin/python -m pip install --quiet dist/*.whl
+	cd build && minimal/bin/python -c "$$IMPORT_ALL"
+	cd build && minimal/bin/optinc experiment=demo debug=two_batches hydra.run.dir=minimal/run
+
+define IMPORT_ALL
+import importlib, pkgutil, optinc
+names = [info.name for info in pkgutil.walk_packages(optinc.__path__, "optinc.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(f"{len(names)} modules of {optinc.__path__[0]}")
+endef
+export IMPORT_ALL
+
+# Source distribution and wheel, in dist.
+wheel: .venv/installed-dev
+	rm -rf dist && $(BIN)/python -m build --outdir dist .
 
 report: .venv/installed
 	$(BIN)/python -m experiments.report
