@@ -1,4 +1,4 @@
-"""Print the part of CHANGELOG.md that belongs to a version.
+"""Print the part of CHANGELOG.md that belongs to the present version, the notes of its release.
 
     python -m website.release_notes [--tag v0.2.0]
 
@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEADING = re.compile(r"^## (\d+\.\d+\.\d+)(?: \((.+)\))?$", re.MULTILINE)
-"""Version, and in brackets its date or ``unreleased``."""
+
+HEADING = re.compile(r"^## (Unreleased|\d+\.\d+\.\d+)(?: - (\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
+"""Version, and the day of its release if it is released."""
 
 
 def version() -> str:
@@ -29,13 +30,13 @@ def notes(changelog: str, wanted: str) -> str:
     """Return the lines below the heading of a version.
 
     Raises:
-        ValueError: If there is none, it is empty, or it is not dated.
+        ValueError: If there is no such heading, nothing stands below it, or it has no date.
     """
     headings = list(HEADING.finditer(changelog))
     for number, heading in enumerate(headings):
         if heading[1] != wanted:
             continue
-        if heading[2] in (None, "unreleased"):
+        if heading[2] is None:
             raise ValueError(f"CHANGELOG.md gives {wanted} no date")
         end = headings[number + 1].start() if number + 1 < len(headings) else len(changelog)
         text = changelog[heading.end() : end].strip()
