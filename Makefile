@@ -56,6 +56,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --quiet --offline .github
 
 .venv/installed: pyproject.toml optinc/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
