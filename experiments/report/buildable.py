@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.common.arms import COLOURS, INK, arm_name
+from experiments.common.chips import NO_TECHNOLOGIES
 from experiments.common.record import Result, read
-from experiments.common.statistics import VERDICTS, verdict
+from experiments.common.statistics import verdict
 from experiments.report import plots
 from experiments.report.content import Missing, Plot, Section, Table, absent
+from experiments.report.sentences import counted
+from experiments.report.significance import UNSEEN
 
 KEY, TITLE = "buildable", "Can this switch be built?"
 PAPER = "left open"
@@ -78,14 +82,26 @@ def _name(row: dict[str, str]) -> str:
 
 
 def _summary(result: Result) -> str:
-    """Name the technologies in which each design has a yield of :data:`BUILDABLE`."""
-    told = []
-    for name in dict.fromkeys(_name(row) for row in result.rows):
-        rows = [row for row in result.rows if _name(row) == name]
-        good = [row for row in rows if result.number(row, "yield %") >= BUILDABLE]
-        where = ", ".join(row["technology"] for row in good) or "nowhere"
-        told.append(f"{name}: {where}")
-    return f"at least {BUILDABLE:g} % of the chips good: {'; '.join(told)}"
+    """Count the designs with a yield of :data:`BUILDABLE` in a technology; name the cheapest."""
+    rows = [row for row in result.rows if row["technology"] not in NO_TECHNOLOGIES]
+    designs = {_name(row) for row in rows}
+    good = [row for row in rows if result.number(row, "yield %") >= BUILDABLE]
+    found = len({_name(row) for row in good})
+    share = (
+        f"{found} of {counted(len(designs), 'design')} can be built: in a published technology at "
+        f"least {BUILDABLE:g} % of the drawn chips are good"
+    )
+    with_onn = [row for row in good if result.number(row, "devices")]
+    chosen = [("The cheapest", good)]
+    # Receivers that add up numbers have no ONN, and are cheaper.
+    chosen += [("The cheapest with an ONN", with_onn)] if len(with_onn) < len(good) else []
+    told = [f"{what} is {_cheapest(result, of)}" for what, of in chosen if of]
+    return ". ".join([share, *told])
+
+
+def _cheapest(result: Result, rows: Sequence[dict[str, str]]) -> str:
+    row = min(rows, key=lambda row: result.number(row, "pJ/bit"))
+    return f"{_name(row)} in {row['technology']}, at {row['pJ/bit']} pJ/bit"
 
 
 def _pareto(result: Result) -> Plot:
@@ -115,12 +131,13 @@ def _learning(result: Result, model: str) -> Plot:
     more_is_better = result.number(rows[0], "better") > 0
     shown = [
         plots.Interval(
-            name=f"{row['arm']} (error {result.number(row, 'gradient error'):.2g})",
+            name=f"{arm_name(row['arm'])} (error {result.number(row, 'gradient error'):.2g})",
             value=result.number(row, "difference"),
             low=result.number(row, "low"),
             high=result.number(row, "high"),
+            colour=INK if row["arm"].startswith("bit ") else COLOURS["chip_8"],
             unseen=result.number(row, "smallest seen"),
-            group=verdict(
+            note=verdict(
                 result.number(row, "difference"),
                 result.number(row, "p Holm"),
                 better=int(result.number(row, "better")),
@@ -130,6 +147,7 @@ def _learning(result: Result, model: str) -> Plot:
     ]
     unit = f"difference to exact averaging, {rows[0]['unit']}; worse to the right"
     return Plot(
-        f"{model}: mean of the paired differences, by the error of the averaged gradient",
-        plots.intervals(shown, VERDICTS, x=unit, reverse=more_is_better),
+        f"{model}: mean of the paired differences and 95 % interval, by the error of the averaged "
+        "gradient; green: drawn chips, the others: one bit that is wrong",
+        plots.intervals(shown, x=unit, grey=UNSEEN, reverse=more_is_better),
     )

@@ -26,7 +26,8 @@ def imperfections(folder: Path) -> Section:
         source="",
         title=title,
         paper="not given",
-        ours=f"{agree} of {len(compared)} rows agree with first estimates",
+        ours=f"Chips drawn with one kind of error lose what first estimates said in {agree} of "
+        f"{len(compared)} cases",
         state="measured",
         tables=[_table("Inputs received right by drawn chips, %", result)],
         results=[result],
@@ -48,8 +49,9 @@ def restoring(folder: Path) -> Section:
         source="",
         title=title,
         paper="not given",
-        ours=f"{best['form']}: {best['attenuators']} attenuators, {best[bearing]} % of "
-        "the inputs right with phases off by 0.01 rad and ReLUs that leak -30 dB",
+        ours=f"With phases off by 0.01 rad and ReLUs that leak -30 dB, the best form "
+        f"({best['form']}, {best['attenuators']} attenuators) receives "
+        f"{result.number(best, bearing):.4g} % of the inputs right",
         state="measured",
         tables=[
             _table("Scenario 1, inputs received right, %", result),
@@ -81,8 +83,9 @@ def error_frontier(folder: Path) -> Section:
         source="",
         title=title,
         paper="not given",
-        ours=f"{best['ONN']} on {best['hardware']} with {best['devices']} devices: {best[TARGET]} "
-        "% of the inputs right with the errors of optinc/chip=target, uncalibrated",
+        ours=f"With the errors of optinc/chip=target, uncalibrated, the best ONN ({best['ONN']} on "
+        f"{best['hardware']}, {best['devices']} devices) receives {best[TARGET]} % of the inputs "
+        "right",
         state="measured",
         tables=[_table("Errors at which 99.9 and 99 % of the inputs are right", result)],
         plots=[

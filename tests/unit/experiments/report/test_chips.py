@@ -32,4 +32,4 @@ def test_a_missing_result_names_its_command(
 
 
 def test_the_frontier_names_what_bears_the_target_best() -> None:
-    assert error_frontier(RESULTS).ours.startswith("robust crossbar on crossbar with 1960 devices")
+    assert "best ONN (robust crossbar on crossbar, 1960 devices)" in error_frontier(RESULTS).ours
