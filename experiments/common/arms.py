@@ -79,6 +79,7 @@ COLOURS = {
 
 DESIGNS = {
     "no ONN": INK,
+    "direct": INK,
     "smallest": "#c23b5a",
     "robust": "#1478a6",
     "lean": "#4d7c3a",
@@ -150,11 +151,12 @@ def onn_name(onn: str) -> str:
     >>> onn_name("b8_n4_half_even_robust"), onn_name("b8_n4_level2_decimal_smallest")
     ('robust', 'smallest, level 2, decimal part kept')
     """
-    form = r"b(\d+)_n(\d+)(?:_level(\d+))?_(half_even|half_up|floor|decimal)_(\w+)"
+    form = r"b(\d+)_n(\d+)(?:_level(\d+))?_(half_even|half_up|floor|decimal)_(\w+)(?:, (.*))?"
     match = re.fullmatch(form, onn)
     if not match:
-        return onn
-    bits, servers, level, rounding, design = match.groups()
+        told = re.sub(r"\bb(\d+)_n(\d+)\b", r"\1 bits, \2 servers,", onn)
+        return told.replace("_", " ")
+    bits, servers, level, rounding, design, more = match.groups()
     parts = [{"leak_tolerant": "leak-tolerant"}.get(design, design.replace("_", " "))]
     if (bits, servers) != ("8", "4"):
         parts.append(f"{bits} bits, {servers} servers")
@@ -162,7 +164,7 @@ def onn_name(onn: str) -> str:
         parts.append(f"level {level}")
     if rounding != "half_even":
         parts.append(ROUNDINGS[rounding])
-    return ", ".join(parts)
+    return ", ".join([*parts, more] if more else parts)
 
 
 def onn_colours(names: Iterable[str]) -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.common.arms import COLOURS, INK, arm_name
+from experiments.common.arms import COLOURS, INK, arm_name, onn_colours
 from experiments.common.chips import NO_TECHNOLOGIES
 from experiments.common.record import Result, read
 from experiments.common.statistics import verdict
 from experiments.report import plots
-from experiments.report.content import Missing, Plot, Section, Table, absent
+from experiments.report.content import Missing, Plot, Section, absent, shown
 from experiments.report.sentences import counted
 from experiments.report.significance import UNSEEN
 
@@ -47,14 +47,14 @@ def buildable(folder: Path) -> Section:
     needs, learning = (
         read(f"{result.name}_{part}", folder=folder) for part in ("needs", "learning")
     )
-    tables = [_table("Yield and price", YIELDS, result)]
+    tables = [shown("Yield and price", result, YIELDS)]
     drawn = [_pareto(result)]
     if needs is not None:
         needs.require(*NEEDS)
-        tables.append(_table("Every error alone: what 95 % of the chips tolerate", NEEDS, needs))
+        tables.append(shown("Every error alone: what 95 % of the chips tolerate", needs, NEEDS))
     if learning is not None:
         learning.require(*LEARNING, "smallest seen", "better", "unit")
-        tables.append(_table("What trainings lose", LEARNING, learning))
+        tables.append(shown("What trainings lose", learning, LEARNING, arm=arm_name))
         models = dict.fromkeys(row["model"] for row in learning.rows)
         drawn += [_learning(learning, model) for model in models]
     return Section(
@@ -70,10 +70,6 @@ def buildable(folder: Path) -> Section:
         results=[each for each in (result, needs, learning) if each is not None],
         missing=[Missing("the whole study", COMMAND)] if quick else [],
     )
-
-
-def _table(title: str, columns: Sequence[str], result: Result) -> Table:
-    return Table(title, columns, [[row[column] for column in columns] for row in result.rows])
 
 
 def _name(row: dict[str, str]) -> str:
@@ -101,7 +97,8 @@ def _summary(result: Result) -> str:
 
 def _cheapest(result: Result, rows: Sequence[dict[str, str]]) -> str:
     row = min(rows, key=lambda row: result.number(row, "pJ/bit"))
-    return f"{_name(row)} in {row['technology']}, at {row['pJ/bit']} pJ/bit"
+    technology = row["technology"].replace("_", " ")
+    return f"{_name(row)} in {technology}, at {row['pJ/bit']} pJ/bit"
 
 
 def _pareto(result: Result) -> Plot:
@@ -121,7 +118,14 @@ def _pareto(result: Result) -> Plot:
     }
     return Plot(
         "Factor of a technology's errors that a design tolerates, against energy",
-        plots.scatter(series, labels, x="pJ/bit", y="tolerated errors", logarithmic="xy"),
+        plots.scatter(
+            series,
+            labels,
+            x="pJ/bit",
+            y="tolerated errors",
+            logarithmic="xy",
+            colours=onn_colours(series),
+        ),
     )
 
 
@@ -129,7 +133,7 @@ def _learning(result: Result, model: str) -> Plot:
     rows = [row for row in result.rows if row["model"] == model]
     rows.sort(key=lambda row: result.number(row, "gradient error"))
     more_is_better = result.number(rows[0], "better") > 0
-    shown = [
+    intervals = [
         plots.Interval(
             name=f"{arm_name(row['arm'])} (error {result.number(row, 'gradient error'):.2g})",
             value=result.number(row, "difference"),
@@ -149,5 +153,5 @@ def _learning(result: Result, model: str) -> Plot:
     return Plot(
         f"{model}: mean of the paired differences and 95 % interval, by the error of the averaged "
         "gradient; green: drawn chips, the others: one bit that is wrong",
-        plots.intervals(shown, x=unit, grey=UNSEEN, reverse=more_is_better),
+        plots.intervals(intervals, x=unit, grey=UNSEEN, reverse=more_is_better),
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.common.record import Result, read
+from experiments.common.record import read
 from experiments.report import plots
-from experiments.report.content import Plot, Section, Table, absent
+from experiments.report.content import Plot, Section, absent, shown
 
 COUPLERS = "couplers, rad, 99.9 %"
 TARGET = "target chip, right %"
@@ -29,7 +29,7 @@ def imperfections(folder: Path) -> Section:
         ours=f"Chips drawn with one kind of error lose what first estimates said in {agree} of "
         f"{len(compared)} cases",
         state="measured",
-        tables=[_table("Inputs received right by drawn chips, %", result)],
+        tables=[shown("Inputs received right by drawn chips, %", result)],
         results=[result],
     )
 
@@ -50,12 +50,12 @@ def restoring(folder: Path) -> Section:
         title=title,
         paper="not given",
         ours=f"With phases off by 0.01 rad and ReLUs that leak -30 dB, the best form "
-        f"({best['form']}, {best['attenuators']} attenuators) receives "
+        f"({best['form'].replace('_', ' ')}, {best['attenuators']} attenuators) receives "
         f"{result.number(best, bearing):.4g} % of the inputs right",
         state="measured",
         tables=[
-            _table("Scenario 1, inputs received right, %", result),
-            *([] if wide is None else [_table("16 bits, 4 servers, by noise", wide)]),
+            shown("Scenario 1, inputs received right, %", result),
+            *([] if wide is None else [shown("16 bits, 4 servers, by noise", wide)]),
         ],
         results=[each for each in (result, wide) if each is not None],
     )
@@ -87,7 +87,7 @@ def error_frontier(folder: Path) -> Section:
         f"{best['hardware']}, {best['devices']} devices) receives {best[TARGET]} % of the inputs "
         "right",
         state="measured",
-        tables=[_table("Errors at which 99.9 and 99 % of the inputs are right", result)],
+        tables=[shown("Errors at which 99.9 and 99 % of the inputs are right", result)],
         plots=[
             Plot(
                 "Couplers' error at which 99.9 % of the inputs are right, against devices",
@@ -107,7 +107,3 @@ def error_frontier(folder: Path) -> Section:
 def _absent(key: str, title: str) -> Section:
     command = f"python -m experiments.{key}"
     return absent(key, source="", title=title, paper="not given", command=command)
-
-
-def _table(title: str, result: Result) -> Table:
-    return Table(title, result.columns, [list(row.values()) for row in result.rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,6 +89,22 @@ def absent(key: str, *, source: str, title: str, paper: str, command: str) -> Se
 def raw(result: Result) -> Table:
     """Return a table of all cells of a result."""
     return Table(f"{result.name}.csv", result.columns, [list(row.values()) for row in result.rows])
+
+
+def shown(
+    title: str, result: Result, columns: Sequence[str] = (), **named: Callable[[str], str]
+) -> Table:
+    """Return a table of a result, its numbers with as many digits as a reader needs.
+
+    Args:
+        title: Title.
+        result: The result.
+        columns: Columns, by default all of them.
+        named: Columns whose cells need another name, and what gives it.
+    """
+    columns = columns or result.columns
+    rows = [[named.get(name, short)(row[name]) for name in columns] for row in result.rows]
+    return Table(title, columns, rows)
 
 
 def download(result: Result) -> str:

@@ -252,13 +252,15 @@ def scatter(
     x: str,
     y: str,
     logarithmic: str = "",
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Return points whose labels appear under the pointer."""
+    """Return points whose labels appear under the pointer; colours as :func:`bars` takes them."""
     figure, axes = _canvas(HEIGHT, left=LEFT, names=series)
     handles: dict[str, Artist] = {}
-    for (name, (xs, ys)), colour in zip(series.items(), _in_turn(len(series)), strict=True):
+    colours = colours or dict(zip(series, _in_turn(len(series)), strict=True))
+    for name, (xs, ys) in series.items():
         for *point, told in zip(xs, ys, labels[name], strict=True):
-            (dot,) = axes.plot(*point, "o", color=colour, markersize=7, label=name)
+            (dot,) = axes.plot(*point, "o", color=colours[name], markersize=7, label=name)
             handles[name] = _tell(dot, told)
     axes.grid()
     _scale(axes, logarithmic, ())

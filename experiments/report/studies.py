@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import mean
 
-from experiments.common.arms import BITS, INK, ROUNDINGS, onn_colours, onn_name
+from experiments.common.arms import BITS, INK, ROUNDINGS, SPARE, onn_colours, onn_name
 from experiments.common.record import MalformedResultError, Result, read
 from experiments.report import plots
 from experiments.report.content import Plot, Section, absent, points
@@ -55,7 +55,7 @@ def _noise_plot(result: Result, rows: list[dict[str, str]], which: str) -> Plot:
         for row in rows
     }
     places = enumerate(onn_colours(series).items())
-    styles = {name: (colour, place // len(plots.SPARE)) for place, (name, colour) in places}
+    styles = {name: (colour, place // len(SPARE)) for place, (name, colour) in places}
     return Plot(
         f"Inputs received right by ONNs of {which}, against Gaussian noise on every layer's inputs",
         plots.lines(series, x="noise, % of full scale", y="right, %", markers=True, styles=styles),

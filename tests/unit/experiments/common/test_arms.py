@@ -82,6 +82,8 @@ def test_onns_are_called_by_what_makes_them_differ() -> None:
     assert onn_name("b8_n4_half_even_leak_tolerant") == "leak-tolerant"
     assert onn_name("b8_n4_half_even_all_layers") == "all layers"
     assert onn_name("b16_n4_floor_smallest") == "smallest, 16 bits, 4 servers, rounded down"
+    assert onn_name("b8_n4_half_even_robust, comparators") == "robust, comparators"
+    assert onn_name("no ONN, b16_n4 K=8") == "no ONN, 16 bits, 4 servers, K=8"
     assert onn_name("no ONN") == "no ONN"
     folders = [path.name for path in (Path(zoo.__file__).parent).glob("b*_n*") if path.is_dir()]
     assert len(folders) > 20

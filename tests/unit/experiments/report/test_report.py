@@ -125,14 +125,14 @@ def test_the_page_is_small_and_loads_nothing(committed: str) -> None:
     assert re.findall(r'href="(http[^"]*)"', page) == ["https://arxiv.org/abs/2603.28290"]
     # The data, once to download and once to read, are most of it.
     data = sum(path.stat().st_size for path in RESULTS.glob("*.csv"))
-    assert len(page.encode()) < 4 * data
+    assert len(page.encode()) < 5 * data
 
 
 def test_no_section_says_its_result_as_a_list_of_names_and_numbers(committed: str) -> None:
     for section in sections(RESULTS):
         assert re.match(r"[A-Z0-9].*\w", section.ours), section.ours
-        assert not re.search(r"\w_\w|; \S+ [+-]", section.ours.replace("best_published", ""))
-    assert "onn_16</" not in committed
+        assert not re.search(r"\w_\w|; \S+ [+-]", section.ours)
+    assert "onn_16</" not in re.sub("<details.*?</details>", "", committed, flags=re.DOTALL)
 
 
 def test_a_result_without_origin_says_so(tmp_path: Path) -> None:
