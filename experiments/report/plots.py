@@ -40,15 +40,18 @@ ROW = 38.0
 BAR = 19.0
 """Height of a bar, and of a line of text, in px."""
 
+TEXT = 12.0
+"""Height of names, in px."""
+
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 13.0,
     "axes.labelsize": 12.5,
     "axes.titlesize": 12.5,
     "axes.titlelocation": "left",
-    "xtick.labelsize": 12.0,
-    "ytick.labelsize": 12.0,
-    "legend.fontsize": 12.0,
+    "xtick.labelsize": TEXT,
+    "ytick.labelsize": TEXT,
+    "legend.fontsize": TEXT,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -227,9 +230,12 @@ def intervals(
         axes.plot([row.low, row.high], [place, place], linewidth=2, **style)
         (dot,) = axes.plot([row.value], [place], "o", markersize=7, **style)
         _tell(dot, f"{told}; {row.note}" if row.note else told)
-    _name_rows(axes, [(place - 0.3, row.name) for place, row in enumerate(rows)])
+    # A letter is about 0.55 as wide as high: long names leave room for their notes.
+    longest = max(len(row.name) + len(row.note) + 2 for row in rows)
+    size = min(TEXT, (WIDTH - 2 * RIGHT) / (0.55 * longest))
+    _name_rows(axes, [(place - 0.3, row.name) for place, row in enumerate(rows)], size=size)
     for place, row in enumerate(rows):
-        _write(axes, 1.0, place - 0.3, row.note, horizontalalignment="right")
+        _write(axes, 1.0, place - 0.3, row.note, fontsize=size, horizontalalignment="right")
     axes.set_ylim(len(rows) - 0.6, -0.75)
     if zero:
         axes.axvline(0, color=INK, linewidth=0.8)
@@ -304,17 +310,17 @@ def _canvas(
     return figure, axes
 
 
-def _name_rows(axes: Axes, rows: Iterable[tuple[float, str]]) -> None:
+def _name_rows(axes: Axes, rows: Iterable[tuple[float, str]], *, size: float = TEXT) -> None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     for place, name in rows:
-        _write(axes, 0.0, place, name)
+        _write(axes, 0.0, place, name, fontsize=size)
 
 
 def _write(axes: Axes, x: float, y: float, text: str, **options: Any) -> None:
     """Write at a share of the width, and a place along the y axis."""
-    style = {"fontsize": 12.0, "verticalalignment": "center", **options}
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), **style)
+    transform = axes.get_yaxis_transform()
+    axes.text(x, y, text, transform=transform, verticalalignment="center", **options)
 
 
 def _scale(axes: Axes, logarithmic: str, ticks: Sequence[float]) -> None:

@@ -126,6 +126,9 @@ def test_intervals_may_lie_left_of_larger_ones() -> None:
     (axes,) = plots.intervals(rows, x="x", reverse=True, linear_within=0.5).axes
     assert axes.xaxis_inverted()
     assert axes.get_xscale() == "symlog"
+    words = texts(to_svg(axes.figure, key="k", label="l"))
+    assert {"0", "1", "2"} & set(words)
+    assert not any("$" in word for word in words)
     places = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
     assert places == [0, 1]
     assert axes.yaxis_inverted()
