@@ -108,8 +108,8 @@ def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
         )
     more_is_better = result.number(rows[0], "better") > 0
     return Plot(
-        f"{title}: difference to exact averaging, 95 % interval; beyond the largest target the axis "
-        "is logarithmic",
+        f"{title}: difference to exact averaging, 95 % interval; beyond the largest target the "
+        "axis is logarithmic",
         plots.intervals(
             shown,
             x=f"difference, {rows[0]['unit']}; worse to the right (seeds in brackets)",
