@@ -26,6 +26,7 @@ LEARNING = (
     *("model", "arm", "seeds", "difference", "low", "high", "p Holm"),
     *("wrong codes", "gradient error"),
 )
+MODELS = {"llama": "LLaMA", "resnet18": "ResNet18"}
 BUILDABLE = 95.0
 """Yield in % from which a design counts as one that can be built."""
 
@@ -54,7 +55,7 @@ def buildable(folder: Path) -> Section:
         tables.append(shown("Every error alone: what 95 % of the chips tolerate", needs, NEEDS))
     if learning is not None:
         learning.require(*LEARNING, "smallest seen", "better", "unit")
-        tables.append(shown("What trainings lose", learning, LEARNING, arm=arm_name))
+        tables.append(shown("What trainings lose", learning, LEARNING, arm=_arm))
         models = dict.fromkeys(row["model"] for row in learning.rows)
         drawn += [_learning(learning, model) for model in models]
     return Section(
@@ -70,6 +71,10 @@ def buildable(folder: Path) -> Section:
         results=[each for each in (result, needs, learning) if each is not None],
         missing=[Missing("the whole study", COMMAND)] if quick else [],
     )
+
+
+def _arm(arm: str) -> str:
+    return arm_name(arm).replace("_", " ")
 
 
 def _name(row: dict[str, str]) -> str:
@@ -135,7 +140,7 @@ def _learning(result: Result, model: str) -> Plot:
     more_is_better = result.number(rows[0], "better") > 0
     intervals = [
         plots.Interval(
-            name=f"{arm_name(row['arm'])} (error {result.number(row, 'gradient error'):.2g})",
+            name=f"{_arm(row['arm'])} (error {result.number(row, 'gradient error'):.2g})",
             value=result.number(row, "difference"),
             low=result.number(row, "low"),
             high=result.number(row, "high"),
@@ -151,7 +156,7 @@ def _learning(result: Result, model: str) -> Plot:
     ]
     unit = f"difference to exact averaging, {rows[0]['unit']}; worse to the right"
     return Plot(
-        f"{model}: mean of the paired differences and 95 % interval, by the error of the averaged "
-        "gradient; green: drawn chips, the others: one bit that is wrong",
+        f"{MODELS.get(model, model)}: mean of the paired differences and 95 % interval, by "
+        "the error of the averaged gradient; green: drawn chips, the others: one bit that is wrong",
         plots.intervals(intervals, x=unit, grey=UNSEEN, reverse=more_is_better),
     )

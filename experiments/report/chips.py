@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments.common.arms import onn_colours, onn_name
 from experiments.common.record import read
 from experiments.report import plots
 from experiments.report.content import Plot, Section, absent, shown
+from experiments.report.sentences import counted
 
 COUPLERS = "couplers, rad, 99.9 %"
 TARGET = "target chip, right %"
@@ -69,15 +71,16 @@ def error_frontier(folder: Path) -> Section:
         return _absent(key, title)
     result.require("ONN", "through chips", "hardware", "devices", COUPLERS, TARGET)
     best = max(result.rows, key=lambda row: result.number(row, TARGET))
+    # An ONN that tolerates nothing has no place on a logarithmic axis.
+    tolerant = [row for row in result.rows if row[COUPLERS] and result.number(row, COUPLERS)]
     series = {
-        f"{row['ONN']}, {row['hardware']}"
-        + (", trained through chips" if row["through chips"] == "yes" else ""): (
+        onn_name(row["ONN"]): (
             [result.number(row, "devices")],
             [result.number(row, COUPLERS)],
         )
-        for row in result.rows
-        if row[COUPLERS]
+        for row in tolerant
     }
+    labels = {onn_name(row["ONN"]): [f"{row['ONN']} on {row['hardware']}"] for row in tolerant}
     return Section(
         key=key,
         source="",
@@ -90,13 +93,16 @@ def error_frontier(folder: Path) -> Section:
         tables=[shown("Errors at which 99.9 and 99 % of the inputs are right", result)],
         plots=[
             Plot(
-                "Couplers' error at which 99.9 % of the inputs are right, against devices",
+                "Couplers' error at which 99.9 % of the inputs are right, against devices; "
+                f"{counted(len(result.rows) - len(tolerant), 'ONN')} of {len(result.rows)} without "
+                "a point tolerate none",
                 plots.scatter(
                     series,
-                    {name: [name] for name in series},
+                    labels,
                     x="devices",
                     y="couplers, rad",
                     logarithmic="xy",
+                    colours=onn_colours(series),
                 ),
             )
         ],
