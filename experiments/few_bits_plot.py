@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from experiments.common.arms import arm_name
+from experiments.common.arms import BITS, arm_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {2: "#c23b5a", 4: "#0b6e99", 8: "#4d7c3a"}
-"""By bits."""
+SHOWN_BITS = (2, 4, 8)
 
 
 def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -39,8 +38,8 @@ def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
     for ax, title in zip(panels[0], titles, strict=True):
         _panel(ax, [row for row in table if row["training"] == title])
         ax.set_title(title, fontsize="medium")
-    for bits, colour in COLOURS.items():
-        panels[0][0].plot([], [], "o", color=colour, label=f"{bits} bits")
+    for bits in SHOWN_BITS:
+        panels[0][0].plot([], [], "o", color=BITS[bits], label=f"{bits} bits")
     panels[0][0].barh([0], [0], color="#d8dee4", label="within the target of these bits")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
     figure.suptitle("Few bits against exact averaging (mean of pairs, 95 % interval)")
@@ -51,7 +50,7 @@ def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 def _panel(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     sign = -rows[0]["better"]
     for place, row in enumerate(rows):
-        colour = COLOURS[row["bits"]]
+        colour = BITS[row["bits"]]
         if row["target"] is not None:
             width = 2 * row["target"]
             ax.barh([place], [width], left=-row["target"], height=0.7, color="#d8dee4")

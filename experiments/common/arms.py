@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 
 NAMES = {
     "ring": "exact averaging",
@@ -11,6 +13,10 @@ NAMES = {
     "powersgd": "PowerSGD",
     "fp16": "fp16",
     "bf16": "bf16",
+    "eq. 10, half_even": "decimal part kept, rounded half to even",
+    "eq. 10, floor": "decimal part kept, rounded down",
+    "eq. 9, half_even": "rounded half to even by every switch",
+    "eq. 9, floor": "rounded down by every switch",
 }
 
 FORMS = (
@@ -20,8 +26,17 @@ FORMS = (
     (r"chip_(\d+)", r"\1 bits, through a drawn chip"),
     (r"thc_(\d+)", r"\1 bits, THC"),
     (r"plain_(\d+)", r"\1 bits, as it is"),
+    (r"bit (\d+) at ([\d.]+)", r"bit \1 wrong at a rate of \2"),
 )
-"""Arms with one number, and their names."""
+"""Arms with numbers, and their names."""
+
+ROUNDINGS = {
+    "half_even": "rounded half to even",
+    "half_up": "rounded half up",
+    "floor": "rounded down",
+    "decimal": "decimal part kept",
+}
+"""The roundings Q of eq. (3), and what a lower level of a cascade does in place of one."""
 
 REMEDIES = {
     "decimal": "whole sum back",
@@ -34,19 +49,65 @@ REMEDIES = {
 }
 """Parts of the names of ``experiments.few_bits``."""
 
+INK = "#1d2329"
+"""Colour of text and axes. The page of results turns it into that of its text."""
+
+BITS = {2: "#c23b5a", 4: "#d9730d", 6: "#8a4fbf", 8: "#1478a6", 16: "#4d7c3a"}
+"""Colours of bits, and of arms that have none of their own."""
+
 COLOURS = {
-    "ring": "#1d2329",
-    "ideal_8": "#8ecae6",
-    "ideal_16": "#a3c586",
-    "onn_8": "#0b6e99",
-    "onn_16": "#4d7c3a",
-    "table2_4_5_6_7": "#d4a373",
+    "ring": INK,
+    "ideal_8": "#4499c9",
+    "ideal_16": "#6f9b57",
+    "onn_8": BITS[8],
+    "onn_16": BITS[16],
+    "table2_4_5_6": "#a8743c",
+    "table2_4_5_6_7": "#c2559d",
     "table2_4_5_6_7_8": "#8a4fbf",
     "table2_3_4_5_6": "#c23b5a",
     "table2_3_4_5_6_7": "#d9730d",
     "chip_8": "#2a9d8f",
+    "int8_blocks": "#64748b",
+    "qsgd": "#7a6a4f",
+    "powersgd": "#a8743c",
+    "eq. 10, half_even": "#1478a6",
+    "eq. 10, floor": "#4499c9",
+    "eq. 9, half_even": "#c23b5a",
+    "eq. 9, floor": "#d9730d",
 }
 """Colours of arms, the same in all plots."""
+
+DESIGNS = {
+    "no ONN": INK,
+    "direct": INK,
+    "smallest": "#c23b5a",
+    "robust": "#1478a6",
+    "lean": "#4d7c3a",
+    "leak-tolerant": "#2a9d8f",
+    "all layers": "#d9730d",
+    "dense": "#8a4fbf",
+    "trained under noise": "#64748b",
+    "trained": "#a8743c",
+    "expanded": "#c2559d",
+}
+"""Colours of ONNs by the last part of their names, the same in all plots."""
+
+METHODS = {
+    "ring": INK,
+    "ring, float32": INK,
+    "tree": "#d9730d",
+    "electrical switch": "#8a4fbf",
+    "OptINC": BITS[16],
+    "OptINC, float32 scales": BITS[16],
+    "OptINC, 8 bits, float32 scales": BITS[8],
+    "QSGD, 8 bits": COLOURS["qsgd"],
+    "PowerSGD, rank 4": COLOURS["powersgd"],
+    "fp16 or bf16": "#c2559d",
+}
+"""Colours of modelled methods: of an arm, where one averages in the same way."""
+
+SPARE = ("#1478a6", "#d9730d", "#4d7c3a", "#8a4fbf", "#c23b5a", "#a8743c", "#2a9d8f", "#64748b")
+"""Colours of what has none of its own, in turn."""
 
 
 def arm_name(arm: str) -> str:
@@ -71,3 +132,54 @@ def arm_name(arm: str) -> str:
 def comparison_name(arm: str, minus: str) -> str:
     """Return what a comparison is called: the arm, where it is compared with exact averaging."""
     return arm_name(arm) if minus == "ring" else f"{arm_name(arm)}, minus {arm_name(minus)}"
+
+
+def arm_colours(arms: Iterable[str]) -> dict[str, str]:
+    """Return the colour of every arm: its own, else that of its bits, else a spare one in turn."""
+
+    def own(arm: str) -> str | None:
+        bits = re.match(r"(\d+) bits, ", arm_name(arm))
+        return COLOURS.get(arm) or (BITS.get(int(bits[1])) if bits else None)
+
+    names = list(arms)
+    return _colours(names, {arm: colour for arm in names if (colour := own(arm))})
+
+
+def onn_name(onn: str) -> str:
+    """Return what a shipped ONN is called, without the 8 bits, 4 servers and rounding of most.
+
+    >>> onn_name("b8_n4_half_even_robust"), onn_name("b8_n4_level2_decimal_smallest")
+    ('robust', 'smallest, level 2, decimal part kept')
+    """
+    form = r"b(\d+)_n(\d+)(?:_level(\d+))?_(half_even|half_up|floor|decimal)_(\w+)(?:, (.*))?"
+    match = re.fullmatch(form, onn)
+    if not match:
+        told = re.sub(r"\bb(\d+)_n(\d+)\b", r"\1 bits, \2 servers,", onn)
+        return told.replace("_", " ")
+    bits, servers, level, rounding, design, more = match.groups()
+    parts = [{"leak_tolerant": "leak-tolerant"}.get(design, design.replace("_", " "))]
+    if (bits, servers) != ("8", "4"):
+        parts.append(f"{bits} bits, {servers} servers")
+    if level:
+        parts.append(f"level {level}")
+    if rounding != "half_even":
+        parts.append(ROUNDINGS[rounding])
+    return ", ".join([*parts, more] if more else parts)
+
+
+def onn_colours(names: Iterable[str]) -> dict[str, str]:
+    """Return the colour of every ONN, by its :func:`onn_name`; spare ones in turn for others."""
+    return _colours(names, DESIGNS)
+
+
+def method_colours(names: Iterable[str]) -> dict[str, str]:
+    """Return the colour of every modelled method; spare ones in turn for others."""
+    return _colours(names, METHODS)
+
+
+def _colours(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    names = list(names)
+    taken = {known[name] for name in names if name in known}
+    # Those that are taken come last, where there are more names than colours.
+    spare = cycle([*(each for each in SPARE if each not in taken), *sorted(taken)])
+    return {name: known[name] if name in known else next(spare) for name in names}

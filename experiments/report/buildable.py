@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.common.arms import COLOURS, INK, arm_name, onn_colours
+from experiments.common.chips import NO_TECHNOLOGIES
 from experiments.common.record import Result, read
-from experiments.common.statistics import VERDICTS, verdict
+from experiments.common.statistics import verdict
 from experiments.report import plots
-from experiments.report.content import Missing, Plot, Section, Table, absent
+from experiments.report.content import Missing, Plot, Section, absent, shown
+from experiments.report.sentences import counted
+from experiments.report.significance import UNSEEN
 
 KEY, TITLE = "buildable", "Can this switch be built?"
 PAPER = "left open"
@@ -22,6 +26,7 @@ LEARNING = (
     *("model", "arm", "seeds", "difference", "low", "high", "p Holm"),
     *("wrong codes", "gradient error"),
 )
+MODELS = {"llama": "LLaMA", "resnet18": "ResNet18"}
 BUILDABLE = 95.0
 """Yield in % from which a design counts as one that can be built."""
 
@@ -43,14 +48,14 @@ def buildable(folder: Path) -> Section:
     needs, learning = (
         read(f"{result.name}_{part}", folder=folder) for part in ("needs", "learning")
     )
-    tables = [_table("Yield and price", YIELDS, result)]
+    tables = [shown("Yield and price", result, YIELDS)]
     drawn = [_pareto(result)]
     if needs is not None:
         needs.require(*NEEDS)
-        tables.append(_table("Every error alone: what 95 % of the chips tolerate", NEEDS, needs))
+        tables.append(shown("Every error alone: what 95 % of the chips tolerate", needs, NEEDS))
     if learning is not None:
         learning.require(*LEARNING, "smallest seen", "better", "unit")
-        tables.append(_table("What trainings lose", LEARNING, learning))
+        tables.append(shown("What trainings lose", learning, LEARNING, arm=_arm))
         models = dict.fromkeys(row["model"] for row in learning.rows)
         drawn += [_learning(learning, model) for model in models]
     return Section(
@@ -68,8 +73,8 @@ def buildable(folder: Path) -> Section:
     )
 
 
-def _table(title: str, columns: Sequence[str], result: Result) -> Table:
-    return Table(title, columns, [[row[column] for column in columns] for row in result.rows])
+def _arm(arm: str) -> str:
+    return arm_name(arm).replace("_", " ")
 
 
 def _name(row: dict[str, str]) -> str:
@@ -78,14 +83,27 @@ def _name(row: dict[str, str]) -> str:
 
 
 def _summary(result: Result) -> str:
-    """Name the technologies in which each design has a yield of :data:`BUILDABLE`."""
-    told = []
-    for name in dict.fromkeys(_name(row) for row in result.rows):
-        rows = [row for row in result.rows if _name(row) == name]
-        good = [row for row in rows if result.number(row, "yield %") >= BUILDABLE]
-        where = ", ".join(row["technology"] for row in good) or "nowhere"
-        told.append(f"{name}: {where}")
-    return f"at least {BUILDABLE:g} % of the chips good: {'; '.join(told)}"
+    """Count the designs with a yield of :data:`BUILDABLE` in a technology; name the cheapest."""
+    rows = [row for row in result.rows if row["technology"] not in NO_TECHNOLOGIES]
+    designs = {_name(row) for row in rows}
+    good = [row for row in rows if result.number(row, "yield %") >= BUILDABLE]
+    found = len({_name(row) for row in good})
+    share = (
+        f"{found} of {counted(len(designs), 'design')} can be built: in a published technology at "
+        f"least {BUILDABLE:g} % of the drawn chips are good"
+    )
+    with_onn = [row for row in good if result.number(row, "devices")]
+    chosen = [("The cheapest", good)]
+    # Receivers that add up numbers have no ONN, and are cheaper.
+    chosen += [("The cheapest with an ONN", with_onn)] if len(with_onn) < len(good) else []
+    told = [f"{what} is {_cheapest(result, of)}" for what, of in chosen if of]
+    return ". ".join([share, *told])
+
+
+def _cheapest(result: Result, rows: Sequence[dict[str, str]]) -> str:
+    row = min(rows, key=lambda row: result.number(row, "pJ/bit"))
+    technology = row["technology"].replace("_", " ")
+    return f"{_name(row)} in {technology}, at {row['pJ/bit']} pJ/bit"
 
 
 def _pareto(result: Result) -> Plot:
@@ -105,7 +123,14 @@ def _pareto(result: Result) -> Plot:
     }
     return Plot(
         "Factor of a technology's errors that a design tolerates, against energy",
-        plots.scatter(series, labels, x="pJ/bit", y="tolerated errors", logarithmic="xy"),
+        plots.scatter(
+            series,
+            labels,
+            x="pJ/bit",
+            y="tolerated errors",
+            logarithmic="xy",
+            colours=onn_colours(series),
+        ),
     )
 
 
@@ -113,14 +138,15 @@ def _learning(result: Result, model: str) -> Plot:
     rows = [row for row in result.rows if row["model"] == model]
     rows.sort(key=lambda row: result.number(row, "gradient error"))
     more_is_better = result.number(rows[0], "better") > 0
-    shown = [
+    intervals = [
         plots.Interval(
-            name=f"{row['arm']} (error {result.number(row, 'gradient error'):.2g})",
+            name=f"{_arm(row['arm'])} (error {result.number(row, 'gradient error'):.2g})",
             value=result.number(row, "difference"),
             low=result.number(row, "low"),
             high=result.number(row, "high"),
+            colour=INK if row["arm"].startswith("bit ") else COLOURS["chip_8"],
             unseen=result.number(row, "smallest seen"),
-            group=verdict(
+            note=verdict(
                 result.number(row, "difference"),
                 result.number(row, "p Holm"),
                 better=int(result.number(row, "better")),
@@ -130,6 +156,7 @@ def _learning(result: Result, model: str) -> Plot:
     ]
     unit = f"difference to exact averaging, {rows[0]['unit']}; worse to the right"
     return Plot(
-        f"{model}: mean of the paired differences, by the error of the averaged gradient",
-        plots.intervals(shown, VERDICTS, x=unit, reverse=more_is_better),
+        f"{MODELS.get(model, model)}: mean of the paired differences and 95 % interval, by "
+        "the error of the averaged gradient; green: drawn chips, the others: one bit that is wrong",
+        plots.intervals(intervals, x=unit, grey=UNSEEN, reverse=more_is_better),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import mean
 
+from experiments.common.arms import arm_colours, arm_name
 from experiments.common.record import Result, read
 from experiments.report import plots
-from experiments.report.content import Plot, Section, Table, absent, paired, points
+from experiments.report.content import Plot, Section, Table, absent, paired, points, short
+from experiments.report.sentences import listed
 
 ACCURACY = "cascade_accuracy"
 
@@ -38,7 +40,7 @@ def cascade(folder: Path) -> Section:
         source=source,
         title=title,
         paper=paper,
-        ours="; ".join(ours),
+        ours=". ".join(ours),
         state="measured",
         tables=tables,
         plots=drawn,
@@ -47,22 +49,25 @@ def cascade(folder: Path) -> Section:
 
 
 def _perfect(result: Result) -> str:
-    """Return the wrong inputs of the composed cascade, by family of ONNs."""
+    """Say what the composed cascade receives wrong, with which ONNs."""
     result.require("ONNs", "what", "wrong", "inputs")
-    wrong = {
-        (row["ONNs"], row["what"]): f"{row['wrong']} of {int(row['inputs']):,}"
-        for row in result.rows
-        if row["what"].startswith("composed")
-    }
-    return "wrong: " + ", ".join(
-        f"{family} {what} {count}" for (family, what), count in wrong.items()
-    )
+    composed = [row for row in result.rows if row["what"].startswith("composed")]
+    families = listed(list(dict.fromkeys(row["ONNs"] for row in composed)))
+    bad = [
+        f"{row['wrong']} of {int(row['inputs']):,} with {row['ONNs']} ONNs "
+        f"({row['what'].removeprefix('composed, ')})"
+        for row in composed
+        if result.number(row, "wrong")
+    ]
+    if bad:
+        return f"Two levels joined by light receive inputs wrong: {listed(bad)}"
+    return f"Two levels joined by light receive all tested inputs right, with {families} ONNs"
 
 
 def _accuracy_table(result: Result) -> Table:
     columns = ["ONNs", "what", "inputs", "wrong", "accuracy %", "smallest margin"]
     result.require(*columns)
-    rows = [[row[column] for column in columns] for row in result.rows]
+    rows = [[short(row[column]) for column in columns] for row in result.rows]
     return Table("By level, and composed: light between the levels, no rounding", columns, rows)
 
 
@@ -71,35 +76,38 @@ def _overhead(result: Result) -> str:
     shares: dict[str, list[float]] = {}
     for row in result.rows:
         shares.setdefault(row["ONNs"], []).append(result.number(row, "overhead %"))
-    return "more interferometers: " + ", ".join(
-        f"{family} {' and '.join(f'{share:.1f} %' for share in dict.fromkeys(values))}"
+    told = [
+        f"{listed([f'{share:+.1f} %' for share in dict.fromkeys(values)])} with {family} ONNs"
         for family, values in shares.items()
-    )
+    ]
+    return f"Compared with the ONN of a single switch, interferometers change by {listed(told)}"
 
 
 def _training_plots(result: Result) -> list[Plot]:
     """Return final losses and errors of the gradient, by arm."""
     result.require("arm", "seed", "loss", "quantisation error %")
-    arms = list(dict.fromkeys(row["arm"] for row in result.rows))
+    colours = arm_colours(row["arm"] for row in result.rows)
 
-    def mean_of(arm: str, column: str) -> float | None:
-        values = [
-            result.number(row, column)
-            for row in result.rows
-            if row["arm"] == arm and row[column] != ""
-        ]
-        return mean(values) if values else None
+    def ranges(column: str) -> list[plots.Interval]:
+        found = []
+        for arm, colour in colours.items():
+            rows = [row for row in result.rows if row["arm"] == arm and row[column]]
+            values = [result.number(row, column) for row in rows]
+            if values:
+                name = f"{arm_name(arm)} ({len(values)})"
+                value, ends = mean(values), (min(values), max(values))
+                found.append(plots.Interval(name, value, *ends, colour=colour))
+        return found
 
-    losses = {"loss": [mean_of(arm, "loss") for arm in arms]}
-    errors = {"error, %": [mean_of(arm, "quantisation error %") for arm in arms]}
+    seeds = "mean, and from the lowest to the highest of the seeds (their number in brackets)"
     return [
         Plot(
-            "Final validation loss, mean over the seeds",
-            plots.bars(arms, losses, y="nats", form=".4f"),
+            f"Final validation loss: {seeds}",
+            plots.intervals(ranges("loss"), x="nats", zero=False),
         ),
         Plot(
-            "Error of the reduced gradient, relative L2, %",
-            plots.bars(arms, errors, y="%", form=".3g"),
+            f"Error of the reduced gradient, relative L2: {seeds}",
+            plots.intervals(ranges("quantisation error %"), x="%"),
         ),
     ]
 

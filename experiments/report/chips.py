@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.common.record import Result, read
+from experiments.common.arms import onn_colours, onn_name
+from experiments.common.record import read
 from experiments.report import plots
-from experiments.report.content import Plot, Section, Table, absent
+from experiments.report.content import Plot, Section, absent, shown
+from experiments.report.sentences import counted
 
 COUPLERS = "couplers, rad, 99.9 %"
 TARGET = "target chip, right %"
@@ -26,9 +28,10 @@ def imperfections(folder: Path) -> Section:
         source="",
         title=title,
         paper="not given",
-        ours=f"{agree} of {len(compared)} rows agree with first estimates",
+        ours=f"Chips drawn with one kind of error lose what first estimates said in {agree} of "
+        f"{len(compared)} cases",
         state="measured",
-        tables=[_table("Inputs received right by drawn chips, %", result)],
+        tables=[shown("Inputs received right by drawn chips, %", result)],
         results=[result],
     )
 
@@ -48,12 +51,13 @@ def restoring(folder: Path) -> Section:
         source="",
         title=title,
         paper="not given",
-        ours=f"{best['form']}: {best['attenuators']} attenuators, {best[bearing]} % of "
-        "the inputs right with phases off by 0.01 rad and ReLUs that leak -30 dB",
+        ours=f"With phases off by 0.01 rad and ReLUs that leak -30 dB, the best form "
+        f"({best['form'].replace('_', ' ')}, {best['attenuators']} attenuators) receives "
+        f"{result.number(best, bearing):.4g} % of the inputs right",
         state="measured",
         tables=[
-            _table("Scenario 1, inputs received right, %", result),
-            *([] if wide is None else [_table("16 bits, 4 servers, by noise", wide)]),
+            shown("Scenario 1, inputs received right, %", result),
+            *([] if wide is None else [shown("16 bits, 4 servers, by noise", wide)]),
         ],
         results=[each for each in (result, wide) if each is not None],
     )
@@ -67,33 +71,38 @@ def error_frontier(folder: Path) -> Section:
         return _absent(key, title)
     result.require("ONN", "through chips", "hardware", "devices", COUPLERS, TARGET)
     best = max(result.rows, key=lambda row: result.number(row, TARGET))
+    # An ONN that tolerates nothing has no place on a logarithmic axis.
+    tolerant = [row for row in result.rows if row[COUPLERS] and result.number(row, COUPLERS)]
     series = {
-        f"{row['ONN']}, {row['hardware']}"
-        + (", trained through chips" if row["through chips"] == "yes" else ""): (
+        onn_name(row["ONN"]): (
             [result.number(row, "devices")],
             [result.number(row, COUPLERS)],
         )
-        for row in result.rows
-        if row[COUPLERS]
+        for row in tolerant
     }
+    labels = {onn_name(row["ONN"]): [f"{row['ONN']} on {row['hardware']}"] for row in tolerant}
     return Section(
         key=key,
         source="",
         title=title,
         paper="not given",
-        ours=f"{best['ONN']} on {best['hardware']} with {best['devices']} devices: {best[TARGET]} "
-        "% of the inputs right with the errors of optinc/chip=target, uncalibrated",
+        ours=f"With the errors of optinc/chip=target, uncalibrated, the best ONN ({best['ONN']} on "
+        f"{best['hardware']}, {best['devices']} devices) receives {best[TARGET]} % of the inputs "
+        "right",
         state="measured",
-        tables=[_table("Errors at which 99.9 and 99 % of the inputs are right", result)],
+        tables=[shown("Errors at which 99.9 and 99 % of the inputs are right", result)],
         plots=[
             Plot(
-                "Couplers' error at which 99.9 % of the inputs are right, against devices",
+                "Couplers' error at which 99.9 % of the inputs are right, against devices; "
+                f"{counted(len(result.rows) - len(tolerant), 'ONN')} of {len(result.rows)} without "
+                "a point tolerate none",
                 plots.scatter(
                     series,
-                    {name: [name] for name in series},
+                    labels,
                     x="devices",
                     y="couplers, rad",
                     logarithmic="xy",
+                    colours=onn_colours(series),
                 ),
             )
         ],
@@ -104,7 +113,3 @@ def error_frontier(folder: Path) -> Section:
 def _absent(key: str, title: str) -> Section:
     command = f"python -m experiments.{key}"
     return absent(key, source="", title=title, paper="not given", command=command)
-
-
-def _table(title: str, result: Result) -> Table:
-    return Table(title, result.columns, [list(row.values()) for row in result.rows])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from matplotlib.figure import Figure
 
 from experiments.common.record import Result
 
 State = Literal["measured", "modelled", "scaled", "smoke", "missing"]
+
+NOTHING = "There is no result yet"
+"""What sections without a result say."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: caption and Plotly figure."""
+    """A plot: caption and figure."""
 
     caption: str
-    figure: Any
+    figure: Figure
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Section:
         source: Table, figure or section of the paper; empty for our own studies.
         title: Title.
         paper: The paper's result, in one sentence.
-        ours: Our result, in one sentence.
+        ours: Our result, in one or two sentences made from the records.
         state: ``scaled`` for trainings shorter than the paper's that learn, ``smoke`` for runs that
             only show that the path works.
         says: What the result says, and what it does not.
@@ -75,7 +80,7 @@ def absent(key: str, *, source: str, title: str, paper: str, command: str) -> Se
         source=source,
         title=title,
         paper=paper,
-        ours="missing",
+        ours=NOTHING,
         state="missing",
         missing=[Missing(title, command)],
     )
@@ -84,6 +89,22 @@ def absent(key: str, *, source: str, title: str, paper: str, command: str) -> Se
 def raw(result: Result) -> Table:
     """Return a table of all cells of a result."""
     return Table(f"{result.name}.csv", result.columns, [list(row.values()) for row in result.rows])
+
+
+def shown(
+    title: str, result: Result, columns: Sequence[str] = (), **named: Callable[[str], str]
+) -> Table:
+    """Return a table of a result, its numbers with as many digits as a reader needs.
+
+    Args:
+        title: Title.
+        result: The result.
+        columns: Columns, by default all of them.
+        named: Columns whose cells need another name, and what gives it.
+    """
+    columns = columns or result.columns
+    rows = [[named.get(name, short)(row[name]) for name in columns] for row in result.rows]
+    return Table(title, columns, rows)
 
 
 def download(result: Result) -> str:
@@ -109,7 +130,7 @@ def paired(result: Result, *, describe: Sequence[str]) -> Table:
         cells = [row[column] for column in describe]
         for name in names:
             paper, ours = row[f"paper {name}"], row[name]
-            cells += [paper, ours or "missing", difference(paper, ours)]
+            cells += [paper, short(ours) or "missing", difference(paper, ours)]
         rows.append(cells)
     numeric = [
         i
@@ -121,6 +142,19 @@ def paired(result: Result, *, describe: Sequence[str]) -> Table:
         [columns[i] for i in numeric],
         [[cells[i] for i in numeric] for cells in rows],
     )
+
+
+def short(cell: str) -> str:
+    """Return a cell, and a number with many decimals rounded to six digits.
+
+    >>> short("9.984639016897079"), short("99.99986"), short("4-64-4")
+    ('9.98464', '99.99986', '4-64-4')
+    """
+    try:
+        value = float(cell)
+    except ValueError:
+        return cell
+    return f"{value:.6g}" if len(cell) > 9 and "." in cell else cell
 
 
 def difference(paper: str, ours: str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.common.arms import arm_name
+from experiments.common.arms import arm_colours, arm_name
 from experiments.common.record import Result, read
 from experiments.report import plots
 from experiments.report.content import Missing, Plot, Section, Table, absent
+from experiments.report.sentences import signed
 
 KEY, TITLE = "few_bits", "Learning with two and four bits"
 PAPER = "8 and 16 bits"
 COMMAND = "python -m experiments.few_bits data.root=FOLDER"
-COLOURS = {"2 bits": "#c23b5a", "4 bits": "#0b6e99", "8 bits": "#4d7c3a"}
+REACHED = {"yes": "reached", "no": "missed", "open": "open"}
 NEEDED = ("training", "unit", "better", "arm", "bits", "seeds", "difference", "low", "high")
 
 SAYS = (
@@ -42,7 +43,7 @@ def few_bits(folder: Path) -> Section:
         source="",
         title=TITLE,
         paper=PAPER,
-        ours="; ".join(_summary(result, title, rows) for title, rows in trainings.items()),
+        ours=". ".join(_summary(result, title, rows) for title, rows in trainings.items()),
         state="smoke" if quick else "scaled",
         says=SAYS + (QUICK if quick else ""),
         tables=[_table(result, title, rows) for title, rows in trainings.items()],
@@ -63,10 +64,16 @@ def _summary(result: Result, title: str, rows: list[dict[str, str]]) -> str:
         if of_bits:
             best = min(of_bits, key=lambda row: _worse(result, row))
             told.append(
-                f"best of {arm_name(best['arm'])}, {result.number(best, 'difference'):+.4f} "
-                f"{best['unit']} (target {best['target']}: {best['reached'] or 'one seed'})"
+                f"the best arm with {arm_name(best['arm'])} ends "
+                f"{signed(result.number(best, 'difference'), '.4f')} {best['unit']} from exact "
+                f"averaging (target {best['target']}: {_reached(best)})"
             )
     return f"{title}: {'; '.join(told)}"
+
+
+def _reached(row: dict[str, str]) -> str:
+    """Return whether the target of an arm is reached; one seed has no interval that could say."""
+    return REACHED.get(row["reached"], "one seed")
 
 
 def _table(result: Result, title: str, rows: list[dict[str, str]]) -> Table:
@@ -84,6 +91,8 @@ def _table(result: Result, title: str, rows: list[dict[str, str]]) -> Table:
 
 def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
     shown = []
+    colours = arm_colours(row["arm"] for row in rows)
+    targets = [result.number(row, "target") for row in rows if row["target"]]
     for row in rows:
         value = result.number(row, "difference")
         shown.append(
@@ -92,18 +101,20 @@ def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
                 value=value,
                 low=result.number(row, "low") if row["low"] else value,
                 high=result.number(row, "high") if row["high"] else value,
+                colour=colours[row["arm"]],
                 unseen=result.number(row, "target") if row["target"] else 0.0,
-                group=f"{row['bits']} bits",
+                note=_reached(row) if row["target"] else "",
             )
         )
     more_is_better = result.number(rows[0], "better") > 0
     return Plot(
-        f"{title}: difference to exact averaging, 95 % interval; grey: within the target",
+        f"{title}: difference to exact averaging, 95 % interval; beyond the largest target the "
+        "axis is logarithmic",
         plots.intervals(
             shown,
-            COLOURS,
             x=f"difference, {rows[0]['unit']}; worse to the right (seeds in brackets)",
-            reverse=more_is_better,
             grey="within the target",
+            reverse=more_is_better,
+            linear_within=max(targets, default=0.0),
         ),
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments.common.arms import method_colours
 from experiments.common.record import Result, read
 from experiments.report import plots
 from experiments.report.content import Plot, Section, Table, absent, difference, points
+from experiments.report.sentences import listed
 
 Cells = list[dict[str, str]]
 
@@ -37,15 +39,22 @@ def fig6(folder: Path) -> Section:
         source=source,
         title=title,
         paper=paper,
-        ours="; ".join(
-            f"{method} {', '.join(f'{height:.4g}' for height in of_method)}"
-            for method, of_method in heights.items()
-        ),
+        ours=_sentence(published, heights),
         state="modelled",
         tables=[_published_table(result, published)],
         plots=[_published_plot(published, heights), _all_methods_plot(result, rows, model)],
         results=[result],
     )
+
+
+def _sentence(published: Cells, heights: dict[str, list[float]]) -> str:
+    servers = list(dict.fromkeys(row["servers"] for row in published))
+    times = {
+        method: "once" if set(of) == {1.0} else f"{listed([f'{each:.4g}' for each in of])} times"
+        for method, of in heights.items()
+    }
+    told = listed([f"{of} by {method}" for method, of in times.items()])
+    return f"With {listed(servers)} servers, each of them sends the gradient's size {told}"
 
 
 def _published_table(result: Result, published: Cells) -> Table:
@@ -69,7 +78,7 @@ def _published_plot(published: Cells, heights: dict[str, list[float]]) -> Plot:
     groups = [f"{servers} servers" for servers in dict.fromkeys(r["servers"] for r in published)]
     return Plot(
         "Bytes sent over the size of the gradient",
-        plots.bars(groups, heights, y="ratio", form=".4g"),
+        plots.bars(groups, heights, x="ratio", form=".4g", colours=method_colours(heights)),
     )
 
 
@@ -90,5 +99,6 @@ def _all_methods_plot(result: Result, rows: Cells, model: str) -> Plot:
             logarithmic="xy",
             markers=True,
             ticks=sorted({result.number(row, "servers") for row in rows}),
+            styles={name: (colour, 0) for name, colour in method_colours(series).items()},
         ),
     )

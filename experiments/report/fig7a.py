@@ -2,8 +2,9 @@
 
 Results are ``fig7a_MODEL_SCALE.csv`` with the columns arm, seed, metric and value, one row a run,
 and ``fig7a_MODEL_SCALE_curves.csv`` with arm, seed, step and value. The arm ``ring`` is exact
-averaging; the arms ``table2_LAYERS`` draw the errors of Table II. Trainings that learn stand first,
-then the study of paired seeds, then smoke runs.
+averaging; the arms ``table2_LAYERS`` draw the errors of Table II. Arms are compared on the seeds
+that they share with ``ring``. Trainings that learn stand first, then the study of paired seeds,
+then smoke runs.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from math import exp
 from pathlib import Path
 from statistics import mean
 
-from experiments.common.arms import COLOURS, arm_name
+from experiments.common.arms import arm_colours, arm_name
 from experiments.common.record import MalformedResultError, Result, read
 from experiments.report import plots
-from experiments.report.content import Missing, Plot, Section, Table, points
+from experiments.report.content import NOTHING, Missing, Plot, Section, Table, points
+from experiments.report.sentences import signed
 from experiments.report.significance import significance
+from optinc.tasks.arms import Band, band
 
 SOURCE = "Fig. 7a"
 PAPER_SCALE = "paper"
@@ -52,6 +55,8 @@ class Published:
         paper: The paper's result, in one sentence.
         metric: Compared metric.
         unit: Unit of the paper's values.
+        unit_of_differences: Unit of differences between them.
+        decimals: Format of differences in sentences.
         factor: Factor from stored values to ``unit``.
         optinc: OptINC minus exact averaging, in ``unit``.
         injected: OptINC with injected errors minus exact averaging, the worst case, in ``unit``.
@@ -62,6 +67,8 @@ class Published:
     paper: str
     metric: str
     unit: str
+    unit_of_differences: str
+    decimals: str
     factor: float
     optinc: float
     injected: float
@@ -74,6 +81,8 @@ TRAININGS = (
         paper="80 to 81 % top-1; OptINC -0.03 points, with errors injected at worst -0.55",
         metric="val_acc",
         unit="%",
+        unit_of_differences="points",
+        decimals=".2f",
         factor=100,
         optinc=-0.03,
         injected=-0.55,
@@ -84,6 +93,8 @@ TRAININGS = (
         paper="loss about 2.93; OptINC +0.018, with errors injected at worst about +0.038",
         metric="val_loss",
         unit="nats",
+        unit_of_differences="nats",
+        decimals=".4f",
         factor=1,
         optinc=0.018,
         injected=0.038,
@@ -105,7 +116,7 @@ def fig7a(folder: Path) -> Iterator[Section]:
                 source=SOURCE,
                 title=training.title,
                 paper=training.paper,
-                ours="missing",
+                ours=NOTHING,
                 state="missing",
                 missing=[_missing(training, scale) for scale in scales],
             )
@@ -145,25 +156,15 @@ def _section(training: Published, scale: str, folder: Path) -> Section:
     assert result is not None, "listed a moment ago"
     curves = read(f"{name}_curves", folder=folder)
     whole = scale == PAPER_SCALE
-    arms = _means(result, training)
-    if BASELINE not in arms:
-        raise MalformedResultError(
-            f"{name}.csv needs runs of arm {BASELINE!r} to compare with; its arms are "
-            f"{', '.join(arms)}"
-        )
+    arms = _arms(result, training)
     table = _table(training, arms, whole=whole)
-    changes = "; ".join(
-        f"{arm_name(arm)} {arms[arm][0] - arms[BASELINE][0]:+.3g}"
-        for arm in arms
-        if arm != BASELINE
-    )
-    ours = f"{arm_name(BASELINE)} {arms[BASELINE][0]:.4g} {training.unit}; {changes}"
+    ours = _sentences(training, arms)
     return Section(
         key=name,
         source=SOURCE,
         title=training.title if whole else f"{training.title.split(' on ')[0]}: {scale} run",
         paper=training.paper,
-        ours=ours if whole else f"{scale} run, not the paper's training: {ours}",
+        ours=ours if whole else f"A {scale} run, not the paper's training. {ours}",
         state="measured" if whole else "smoke" if scale == SMOKE_SCALE else "scaled",
         says=SAYS.get(scale, OTHER_SCALE.format(scale=scale, seeds=_seeds(arms))),
         tables=[table],
@@ -173,39 +174,88 @@ def _section(training: Published, scale: str, folder: Path) -> Section:
     )
 
 
-def _seeds(arms: dict[str, tuple[float, int]]) -> str:
-    numbers = sorted({seeds for _, seeds in arms.values()})
-    return "one seed" if numbers == [1] else f"{numbers[0]} to {numbers[-1]} seeds an arm"
+@dataclass(frozen=True)
+class Arm:
+    """Runs of an arm.
+
+    Attributes:
+        mean: Mean over the seeds, in the paper's unit.
+        seeds: Number of seeds.
+        change: Mean difference to exact averaging over the seeds that both have.
+    """
+
+    mean: float
+    seeds: int
+    change: float
 
 
-def _means(result: Result, training: Published) -> dict[str, tuple[float, int]]:
-    """Return mean in the paper's unit, and number of seeds, by arm."""
+def _seeds(arms: dict[str, Arm]) -> str:
+    numbers = sorted({arm.seeds for arm in arms.values()})
+    if len(numbers) == 1:
+        return "one seed" if numbers == [1] else f"{numbers[0]} seeds an arm"
+    return f"{numbers[0]} to {numbers[-1]} seeds an arm"
+
+
+def _sentences(training: Published, arms: dict[str, Arm]) -> str:
+    """Say what exact averaging reaches, and how far the other arms are from it."""
+    unit = training.unit_of_differences
+    ends = f"Exact averaging ends at {arms[BASELINE].mean:.4g} {training.unit}"
+    others = sorted((arms[arm].change, arm_name(arm)) for arm in arms if arm != BASELINE)
+    if not others:
+        return ends
+    least, most = (
+        f"{signed(change, training.decimals)} {unit} ({name})"
+        for change, name in (others[0], others[-1])
+    )
+    if len(others) == 1:
+        return f"{ends}. On the same seeds, one other arm differs from it by {least}"
+    return (
+        f"{ends}. On the same seeds, {len(others)} other arms differ from it by {least} to {most}"
+    )
+
+
+def _arms(result: Result, training: Published) -> dict[str, Arm]:
+    """Return the arms by name.
+
+    Raises:
+        MalformedResultError: If arms have no seed in common with exact averaging.
+    """
     result.require("arm", "seed", "metric", "value")
-    values: dict[str, list[float]] = {}
+    values: dict[str, dict[str, float]] = {}
     for row in result.rows:
         if row["metric"] != training.metric:
             raise MalformedResultError(
                 f"{result.name}.csv: metric must be {training.metric}, got {row['metric']!r}"
             )
-        values.setdefault(row["arm"], []).append(training.factor * result.number(row, "value"))
-    return {arm: (mean(of_arm), len(of_arm)) for arm, of_arm in values.items()}
+        of_arm = values.setdefault(row["arm"], {})
+        of_arm[row["seed"]] = training.factor * result.number(row, "value")
+    exact = values.get(BASELINE, {})
+    arms = {}
+    for arm, of_arm in values.items():
+        changes = [value - exact[seed] for seed, value in of_arm.items() if seed in exact]
+        if not changes:
+            raise MalformedResultError(
+                f"{result.name}.csv needs runs of arm {BASELINE!r} to compare with, of a seed that "
+                f"{arm!r} has; its arms are {', '.join(values)}"
+            )
+        arms[arm] = Arm(mean(of_arm.values()), len(of_arm), mean(changes))
+    return arms
 
 
-def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bool) -> Table:
-    baseline = arms[BASELINE][0]
+def _table(training: Published, arms: dict[str, Arm], *, whole: bool) -> Table:
     rows = []
-    for arm, (value, seeds) in arms.items():
+    for arm, of_arm in arms.items():
         published = training.injected if arm.startswith(INJECTED) else training.optinc
-        change = value - baseline
-        row = [arm_name(arm), str(seeds), f"{value:.4f}"]
+        change = of_arm.change
+        row = [arm_name(arm), str(of_arm.seeds), f"{of_arm.mean:.4f}"]
         if training.metric == "val_loss":
-            row.append(f"{exp(value):.2f}")
+            row.append(f"{exp(of_arm.mean):.2f}")
         if arm == BASELINE:
             row += ["", ""]
         else:
-            row += [f"{published:+g}", f"{change:+.4f}"]
+            row += [f"{published:+g}", signed(change, ".4f")]
         if whole:
-            row.append("" if arm == BASELINE else f"{change - published:+.4f}")
+            row.append("" if arm == BASELINE else signed(change - published, ".4f"))
         rows.append(row)
     columns = ["arm", "seeds", f"{training.metric}, {training.unit}"]
     if training.metric == "val_loss":
@@ -213,7 +263,7 @@ def _table(training: Published, arms: dict[str, tuple[float, int]], *, whole: bo
     paper = "paper" if whole else "paper (its own training)"
     columns += [f"minus exact averaging, {each}" for each in (paper, "ours")]
     return Table(
-        "Mean over the seeds" if whole else "Mean over the seeds of a short run",
+        f"Mean over the seeds{'' if whole else ' of a short run'}; differences on the same seeds",
         [*columns, "difference"] if whole else columns,
         rows,
     )
@@ -224,17 +274,29 @@ def _curves(training: Published, curves: Result) -> Plot:
     lines: dict[str, dict[str, list[dict[str, str]]]] = {}
     for row in curves.rows:
         lines.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
-    spare = [arm for arm in lines if arm not in COLOURS]
-    colours = {arm: plots.COLOURS[i % len(plots.COLOURS)] for i, arm in enumerate(spare)} | COLOURS
-    series = {
-        arm_name(arm): [
-            points(curves, rows, "step", "value", scale=training.factor) for rows in seeds.values()
-        ]
-        for arm, seeds in lines.items()
-    }
-    colours = {arm_name(arm): colour for arm, colour in colours.items()}
+    colours = {arm_name(arm): colour for arm, colour in arm_colours(lines).items()}
+    series = {arm_name(arm): _band(training, curves, arm, seeds) for arm, seeds in lines.items()}
     y = f"{training.metric}, {training.unit}"
     return Plot(
-        f"{training.metric} while training, one line a seed; arms of equal weights hide each other",
-        plots.repeated(series, colours, x="optimiser step", y=y),
+        f"{training.metric} while training: the mean over the seeds of an arm, and from its lowest "
+        "to its highest seed as a band (one seed has none); arms of equal weights hide each other",
+        plots.bands(series, colours, x="optimiser step", y=y),
     )
+
+
+def _band(
+    training: Published, curves: Result, arm: str, seeds: dict[str, list[dict[str, str]]]
+) -> Band:
+    """Return mean and range of an arm at the steps that all of its seeds have.
+
+    Raises:
+        MalformedResultError: If there is no such step.
+    """
+    found = []
+    for rows in seeds.values():
+        steps, values = points(curves, rows, "step", "value", scale=training.factor)
+        found.append(([int(step) for step in steps], values))
+    shared = band(found)
+    if not shared.steps:
+        raise MalformedResultError(f"{curves.name}.csv: the seeds of {arm!r} share no step")
+    return shared

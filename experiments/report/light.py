@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments.common.arms import onn_colours, onn_name
 from experiments.common.record import Result, read
 from experiments.report import plots
-from experiments.report.content import Plot, Section, Table, absent, points
+from experiments.report.content import Plot, Section, absent, points, shown
+from experiments.report.sentences import counted, listed
 
 BUDGET_COLUMNS = (
     *("ONN", "chip", "chain dB", "noise %", "borne %", "levels at unit P", "levels needed"),
@@ -14,6 +16,17 @@ BUDGET_COLUMNS = (
 )
 SHOWN_LAYERS = "b8_n4_half_even_robust"
 """ONN whose layers are plotted: the one that bears most noise."""
+
+BY_LEVELS = "Inputs received right, %, without an ONN, with comparators in one, and with one"
+
+HARDWARE = {
+    "mesh": "a mesh",
+    "crossbar_fields": "a crossbar of fields",
+    "crossbar_intensities": "a crossbar of intensities",
+}
+
+EFFECTS = {"rin": "relative intensity noise", "mzi_loss_spread": "spread of the loss of MZIs"}
+"""Names of effects that need one."""
 
 SHOWN_EFFECTS = {
     "coupler_error": "x",
@@ -37,36 +50,34 @@ def link_budget(folder: Path) -> Section:
     stages = read("link_budget_stages", folder=folder)
     direct = read("direct_receivers", folder=folder)
     possible = [row for row in result.rows if row["verdict"].startswith("possible")]
-    working = "; ".join(
-        f"{row['ONN']} in {row['chip']} ({row['pJ/bit']} pJ/bit)" for row in possible
-    )
     return Section(
         key=key,
         source="",
         title=title,
         paper=paper,
         ours=f"{len(possible)} of {len(result.rows)} switches have light enough"
-        + (f": {working}" if possible else ""),
+        + (f". {_cheapest(result, possible)}" if possible else ""),
         state="modelled",
         tables=[
-            Table(
+            shown(
                 "Verdicts: noise is that of the noisiest detector",
+                result,
                 BUDGET_COLUMNS,
-                [[row[column] for column in BUDGET_COLUMNS] for row in result.rows],
+                ONN=onn_name,
             ),
-            *([] if direct is None else [_by_levels(direct)]),
+            *([] if direct is None else [shown(BY_LEVELS, direct)]),
         ],
         plots=[_energy_plot(result), *([] if stages is None else [_layer_plot(stages)])],
         results=[result, *(each for each in (stages, direct) if each is not None)],
     )
 
 
-def _by_levels(direct: Result) -> Table:
-    """Return what designs with and without an ONN receive right, by levels and noise."""
-    return Table(
-        "Inputs received right, %, without an ONN, with comparators in one, and with one",
-        direct.columns,
-        [list(row.values()) for row in direct.rows],
+def _cheapest(result: Result, possible: list[dict[str, str]]) -> str:
+    """Name the switch with light enough that needs least energy."""
+    least = min(possible, key=lambda row: result.number(row, "pJ/bit"))
+    return (
+        f"Least energy, {least['pJ/bit']} pJ/bit, takes “{onn_name(least['ONN'])}” in "
+        f"“{_words(least['chip'])}”"
     )
 
 
@@ -78,42 +89,46 @@ def crossbar(folder: Path) -> Section:
         command = "python -m experiments.crossbar"
         return absent(key, source="", title=title, paper=paper, command=command)
     result.require("ONN", "hardware", "MZIs", "right %, 0.01 rad", "right %, target")
-    shown = [row for row in result.rows if row["ONN"] == SHOWN_LAYERS] or result.rows
-    ours = "; ".join(
-        f"{row['hardware']} {row['MZIs']} MZIs, {row['right %, target']} % of the inputs right "
-        "with the errors of optinc/chip=target, uncalibrated"
-        for row in shown
+    rows = [row for row in result.rows if row["ONN"] == SHOWN_LAYERS] or result.rows
+    right = listed(
+        [
+            f"{row['right %, target']} % as {HARDWARE.get(row['hardware'], row['hardware'])} "
+            f"({row['MZIs']} MZIs)"
+            for row in rows
+        ]
     )
     return Section(
         key=key,
         source="",
         title=title,
         paper=paper,
-        ours=f"{shown[0]['ONN']}: {ours}",
+        ours=f"With the errors of optinc/chip=target, uncalibrated, the ONN "
+        f"{onn_name(rows[0]['ONN'])} receives of its inputs right: {right}",
         state="measured",
         tables=[
-            Table(
-                "Parts, costs, and inputs that drawn chips receive right",
-                result.columns,
-                [list(row.values()) for row in result.rows],
-            )
+            shown("Parts, costs, and inputs that drawn chips receive right", result, ONN=onn_name)
         ],
         results=[result],
     )
+
+
+def _words(setting: str) -> str:
+    return setting.replace("_", " ")
 
 
 def _energy_plot(result: Result) -> Plot:
     chips = list(dict.fromkeys(row["chip"] for row in result.rows))
     of_chip = {chip: [row for row in result.rows if row["chip"] == chip] for chip in chips}
     series = {
-        chip: (
+        _words(chip): (
             [result.number(row, "noise %") / result.number(row, "borne %") for row in rows],
             [result.number(row, "pJ/bit") for row in rows],
         )
         for chip, rows in of_chip.items()
     }
     labels = {
-        chip: [f"{row['ONN']}: {row['verdict']}" for row in rows] for chip, rows in of_chip.items()
+        _words(chip): [f"{onn_name(row['ONN'])}: {row['verdict']}" for row in rows]
+        for chip, rows in of_chip.items()
     }
     return Plot(
         "Energy of a bit against noise over the noise borne: below 1 a switch works",
@@ -125,11 +140,11 @@ def _layer_plot(stages: Result) -> Plot:
     stages.require("ONN", "chip", "segment", "SNR dB")
     rows = [row for row in stages.rows if row["ONN"] == SHOWN_LAYERS]
     series = {
-        chip: [stages.number(row, "SNR dB") for row in rows if row["chip"] == chip]
+        _words(chip): [stages.number(row, "SNR dB") for row in rows if row["chip"] == chip]
         for chip in dict.fromkeys(row["chip"] for row in rows)
     }
     return Plot(
-        f"Signal over noise at the detectors of every layer of {SHOWN_LAYERS}, dB",
+        f"Signal over noise at the detectors of every layer of {onn_name(SHOWN_LAYERS)}, dB",
         plots.lines(
             {chip: (list(range(1, len(snr) + 1)), snr) for chip, snr in series.items()},
             x="layer",
@@ -159,13 +174,11 @@ def nonidealities(folder: Path) -> Section:
         paper=paper,
         ours=_all_at_once(together)
         if together is not None
-        else f"{len(limits.rows)} effects, each swept alone",
+        else f"Each effect is swept alone, {counted(len(limits.rows), 'effect')} in all",
         state="measured",
         tables=[
-            Table(
-                "Level of each effect, alone, at which inputs are lost; values of presets",
-                limits.columns,
-                [list(row.values()) for row in limits.rows],
+            shown(
+                "Level of each effect, alone, at which inputs are lost; values of presets", limits
             )
         ],
         plots=[
@@ -184,27 +197,34 @@ def _all_at_once(together: Result) -> str:
     for preset in dict.fromkeys(row["preset"] for row in together.rows):
         rows = [row for row in together.rows if row["preset"] == preset]
         best[preset] = max(rows, key=lambda row: together.number(row, "right %"))
-    return "all effects of a preset at once, uncalibrated, inputs right with the best design: " + (
-        "; ".join(f"{preset} {float(row['right %']):.3g} %" for preset, row in best.items())
+    shares = [
+        f"{together.number(row, 'right %'):.3g} % ({_words(name)})" for name, row in best.items()
+    ]
+    return (
+        "With all effects of a preset at once, uncalibrated, even the best design receives of its "
+        f"inputs right: {listed(shares)}"
     )
 
 
 def _effect_plot(result: Result, effect: str, logarithmic: str) -> Plot:
     rows = [row for row in result.rows if row["effect"] == effect and row["level"] != "inf"]
     series = {
-        name.removeprefix("b8_n4_half_even_"): points(
+        onn_name(name): points(
             result, [row for row in rows if row["ONN"] == name], "level", "right %"
         )
         for name in dict.fromkeys(row["ONN"] for row in rows)
     }
+    styles = {name: (colour, 0) for name, colour in onn_colours(series).items()}
+    words = EFFECTS.get(effect, _words(effect))
     unit = rows[0]["unit"]
     return Plot(
-        f"Inputs received right, %, against {effect} alone, mean over the chips",
+        f"Inputs received right against {words} alone, mean over the chips",
         plots.lines(
             series,
-            x=effect if unit in ("", "1") else f"{effect}, {unit}",
+            x=words if unit in ("", "1") else f"{words}, {unit}",
             y="right, %",
             logarithmic=logarithmic,
             markers=True,
+            styles=styles,
         ),
     )

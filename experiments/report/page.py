@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import plotly.io
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from experiments.common.record import RESULTS, Result, conditions
 from experiments.report.content import Section, download, raw
 from experiments.report.sections import sections
+from experiments.report.svg import to_svg
 
 MOST_ROWS = 200
 """Largest number of rows shown on the page; longer files can be downloaded."""
-CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False, "scrollZoom": False}
+MOST_OPEN = 30
+"""Largest number of rows of a table that is open from the start."""
 
 
 def build(folder: Path = RESULTS) -> str:
@@ -41,28 +41,21 @@ def build(folder: Path = RESULTS) -> str:
     return environment.get_template("page.html").render(
         sections=shown,
         plots={section.key: _draw(section) for section in shown},
-        plotly=Markup(get_plotlyjs()),  # noqa: S704  (the library's own script)
         conditions=conditions(),
         download=download,
         origins=_origins,
         raw=raw,
         most_rows=MOST_ROWS,
+        most_open=MOST_OPEN,
     )
 
 
 def _draw(section: Section) -> list[tuple[str, Markup]]:
-    """Return caption and HTML of every plot of a section."""
+    """Return caption and SVG of every plot of a section."""
     drawn = []
     for number, plot in enumerate(section.plots):
-        html = plotly.io.to_html(
-            plot.figure,
-            config=CONFIG,
-            include_plotlyjs=False,
-            full_html=False,
-            div_id=f"{section.key}-plot-{number}",
-            default_width="100%",
-        )
-        drawn.append((plot.caption, Markup(html)))  # noqa: S704  (Plotly escapes its data)
+        svg = to_svg(plot.figure, key=f"{section.key}-{number}", label=plot.caption)
+        drawn.append((plot.caption, Markup(svg)))  # noqa: S704  (matplotlib escapes its texts)
     return drawn
 
 

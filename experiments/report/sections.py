@@ -53,25 +53,28 @@ def onn_table(folder: Path, name: str, source: str, paper: str) -> Section:
     result.require("accuracy %", "area %", "paper area %")
     trained = [row for row in result.rows if row["accuracy %"]]
     perfect = sum(result.number(row, "accuracy %") == 100 for row in trained)
+    number = len(result.rows)
+    share = f"All {number}" if perfect == number else f"{perfect} of {number}"
     areas = {
         label: [result.number(row, column) for row in result.rows]
         for label, column in (("paper", "paper area %"), ("ours", "area %"))
     }
     apart = max(abs(a - b) for a, b in zip(*areas.values(), strict=True))
     groups = [_group(row) for row in result.rows]
-    area_plot = plots.bars(groups, areas, y="area, %", form=".4g")
+    area_plot = plots.bars(groups, areas, x="area, %", form=".4g")
     return Section(
         key=name,
         source=source,
         title=title,
         paper=paper,
-        ours=f"{perfect} of {len(result.rows)} rows at 100 %; areas within {apart:.2g} points",
+        ours=f"{share} structures receive every input right. Their areas are within {apart:.2g} "
+        "points of the paper's",
         state="measured",
         tables=[table],
         plots=[Plot("Area over that of the dense ONN, %", area_plot)],
         results=[result],
         missing=[
-            Missing(f"ONN of {group.replace('<br>', ', ')}", row["source"])
+            Missing(f"ONN of {group}", row["source"])
             for group, row in zip(groups, result.rows, strict=True)
             if not row["accuracy %"]
         ],
@@ -79,7 +82,7 @@ def onn_table(folder: Path, name: str, source: str, paper: str) -> Section:
 
 
 def _group(row: dict[str, str]) -> str:
-    return f"{row['bits']} bits, {row['servers']} servers<br>{_layers(row['layers approximated'])}"
+    return f"{row['bits']} bits, {row['servers']} servers, {_layers(row['layers approximated'])}"
 
 
 def _layers(layers: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.common.arms import arm_name, comparison_name
+from experiments.common.arms import arm_colours, arm_name, comparison_name
 from experiments.common.record import Result, read
 from experiments.common.statistics import VERDICTS, verdict
 from experiments.report import plots
 from experiments.report.content import Missing, Plot, Section, Table, absent
+from experiments.report.sentences import counted, listed
 
 KEY, TITLE = "significance", "Learning through the switch, paired seeds"
 PAPER = "one training an arm; its differences come without intervals"
@@ -18,13 +19,14 @@ NEEDED = ("training", "unit", "better", "arm", "minus", "seeds", "mean", "differ
 SAYS = (
     "All arms of a seed start from the same weights and see the same batches. A dot is the mean "
     "difference over the seeds, a line its 95 % confidence interval, and grey is what is too small "
-    "for this number of seeds to be seen four times in five. Red: worse than what it is compared "
-    "with, also after a correction for the number of comparisons (Holm). No difference found is no "
+    "for this number of seeds to be seen four times in five. Worse: than what it is compared with, "
+    "also after a correction for the number of comparisons (Holm). No difference found is no "
     "proof of none: it may be as large as the interval. Models and trainings are small and short: "
     "this says how gradients through the switch act early in learning, not what the paper's "
     "trainings end at."
 )
 QUICK = " These are the two short seeds of --quick, which see only large differences."
+UNSEEN = "too small for this test to see"
 
 
 def significance(folder: Path) -> Section:
@@ -44,7 +46,7 @@ def significance(folder: Path) -> Section:
         source="Fig. 7a",
         title=TITLE,
         paper=PAPER,
-        ours="; ".join(_summary(result, title, rows) for title, rows in trainings.items()),
+        ours=". ".join(_summary(result, title, rows) for title, rows in trainings.items()),
         state="smoke" if quick else "scaled",
         says=SAYS + (QUICK if quick else ""),
         tables=[_table(result, title, rows) for title, rows in trainings.items()],
@@ -61,11 +63,20 @@ def _shown(result: Result, row: dict[str, str]) -> str:
 
 
 def _summary(result: Result, title: str, rows: list[dict[str, str]]) -> str:
+    """Say how many comparisons were found worse or better, and which."""
     told = []
     for shown in VERDICTS:
         arms = [_name(row) for row in rows if _shown(result, row) == shown]
-        told += [f"{shown}: {', '.join(arms)}"] if arms else []
-    return f"{title} ({rows[0]['seeds']} seeds): {', '.join(told)}"
+        if not arms:
+            continue
+        if shown in ("worse", "better"):
+            told.append(
+                f"{len(arms)} {'is' if len(arms) == 1 else 'are'} {shown} ({'; '.join(arms)})"
+            )
+        else:
+            told.append(f"{shown} in {len(arms)}")
+    made = counted(len(rows), "comparison")
+    return f"{title}: of {made} over {rows[0]['seeds']} seeds, {listed(told)}"
 
 
 def _name(row: dict[str, str]) -> str:
@@ -87,14 +98,16 @@ def _table(result: Result, title: str, rows: list[dict[str, str]]) -> Table:
 
 
 def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
+    colours = arm_colours(row["arm"] for row in rows)
     shown = [
         plots.Interval(
             name=_name(row),
             value=result.number(row, "difference"),
             low=result.number(row, "low"),
             high=result.number(row, "high"),
+            colour=colours[row["arm"]],
             unseen=result.number(row, "smallest seen"),
-            group=_shown(result, row),
+            note=_shown(result, row),
         )
         for row in rows
     ]
@@ -102,5 +115,5 @@ def _plot(result: Result, title: str, rows: list[dict[str, str]]) -> Plot:
     unit = f"difference, {rows[0]['unit']}; worse to the right"
     return Plot(
         f"{title}: mean of the paired differences, 95 % interval",
-        plots.intervals(shown, VERDICTS, x=unit, reverse=more_is_better),
+        plots.intervals(shown, x=unit, grey=UNSEEN, reverse=more_is_better),
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import mean
 
-from experiments.common.record import Result, read
+from experiments.common.arms import BITS, INK, ROUNDINGS, SPARE, onn_colours, onn_name
+from experiments.common.record import MalformedResultError, Result, read
 from experiments.report import plots
 from experiments.report.content import Plot, Section, absent, points
+from experiments.report.sentences import counted
 
 NOISY = "accuracy_at_0.01"
+EXACT = "-"
+"""Bits of exact averaging in the study of roundings."""
 
 
 def noise(folder: Path) -> Section:
@@ -20,29 +24,41 @@ def noise(folder: Path) -> Section:
         command = "python -m experiments.noise"
         return absent(key, source="", title=title, paper=paper, command=command)
     result.require("ONN", "MZIs", "0 %", "1 %")
-    levels = [column for column in result.columns if column.endswith(" %")]
-    series = {
-        f"{row['ONN']} ({row['MZIs']} MZIs)": (
-            [float(level.removesuffix(" %")) for level in levels],
-            [result.number(row, level) for level in levels],
-        )
-        for row in result.rows
-    }
-    best = max(result.rows, key=lambda row: result.number(row, "1 %"))
+    built = [row for row in result.rows if result.number(row, "MZIs")] or result.rows
+    best = max(built, key=lambda row: result.number(row, "1 %"))
+    worst = min(built, key=lambda row: result.number(row, "1 %"))
+    single = [row for row in result.rows if ", level " not in onn_name(row["ONN"])]
+    cascaded = [row for row in result.rows if row not in single]
     return Section(
         key=key,
         source="",
         title=title,
         paper=paper,
-        ours=f"{best['1 %']} % of inputs right at 1 % noise with {best['MZIs']} MZIs",
+        ours=f"At 1 % noise, the best of {counted(len(built), 'ONN')} ({onn_name(best['ONN'])}, "
+        f"{best['MZIs']} MZIs) receives {result.number(best, '1 %'):.5g} % of the inputs right, "
+        f"the worst ({onn_name(worst['ONN'])}) {result.number(worst, '1 %'):.3g} %",
         state="measured",
         plots=[
-            Plot(
-                "Inputs received right, %, against Gaussian noise on the inputs of every layer",
-                plots.lines(series, x="noise, % of full scale", y="right, %", markers=True),
-            )
+            _noise_plot(result, rows, which)
+            for rows, which in ((single, "single switches"), (cascaded, "levels of cascades"))
+            if rows
         ],
         results=[result],
+    )
+
+
+def _noise_plot(result: Result, rows: list[dict[str, str]], which: str) -> Plot:
+    levels = [column for column in result.columns if column.endswith(" %")]
+    noises = [float(level.removesuffix(" %")) for level in levels]
+    series = {
+        onn_name(row["ONN"]): (noises, [result.number(row, level) for level in levels])
+        for row in rows
+    }
+    places = enumerate(onn_colours(series).items())
+    styles = {name: (colour, place // len(SPARE)) for place, (name, colour) in places}
+    return Plot(
+        f"Inputs received right by ONNs of {which}, against Gaussian noise on every layer's inputs",
+        plots.lines(series, x="noise, % of full scale", y="right, %", markers=True, styles=styles),
     )
 
 
@@ -55,34 +71,71 @@ def rounding(folder: Path) -> Section:
         command = "python -m experiments.rounding"
         return absent(key, source=source, title=title, paper=paper, command=command)
     result.require("bits", "rounding", "seed", "val_loss")
-    losses: dict[tuple[str, str], list[float]] = {}
-    for row in result.rows:
-        losses.setdefault((row["rounding"], row["bits"]), []).append(result.number(row, "val_loss"))
-    exact = [value for (_, bits), values in losses.items() if bits == "-" for value in values]
-    means = {arm: mean(values) - mean(exact) for arm, values in losses.items() if exact}
-    coded = [bits for bits in dict.fromkeys(row["bits"] for row in result.rows) if bits != "-"]
-    names = [
-        q for q in dict.fromkeys(row["rounding"] for row in result.rows) if (q, "-") not in losses
-    ]
-    heights = {f"{bits} bits": [means.get((q, bits)) for q in names] for bits in coded}
+    costs = _costs(result)
     return Section(
         key=key,
         source=source,
         title=title,
         paper=paper,
-        ours="minus exact averaging, nats; "
-        + "; ".join(
-            f"{bits} bits: " + ", ".join(f"{q} {means[q, bits]:+.3f}" for q in names)
-            for bits in coded
+        ours=". ".join(
+            _cost_sentence(costs, bits) for bits in dict.fromkeys(bits for _, bits in costs)
         ),
         state="measured",
         plots=[
             Plot(
-                "Final validation loss minus that of exact averaging, nats, mean over the seeds",
-                plots.bars(names, heights, y="nats", form="+.3f"),
+                "Final validation loss minus that of exact averaging with the same seed: mean, and "
+                "from the lowest to the highest of the seeds",
+                plots.intervals(
+                    [
+                        plots.Interval(
+                            f"{bits} bits, {ROUNDINGS.get(rounding, rounding)}",
+                            mean(of_arm),
+                            min(of_arm),
+                            max(of_arm),
+                            colour=BITS.get(int(bits), INK),
+                        )
+                        for (rounding, bits), of_arm in costs.items()
+                    ],
+                    x="nats",
+                ),
             )
         ],
         results=[result],
+    )
+
+
+def _costs(result: Result) -> dict[tuple[str, str], list[float]]:
+    """Return loss minus that of exact averaging, a seed each, by rounding and bits.
+
+    Raises:
+        MalformedResultError: If exact averaging lacks a seed.
+    """
+    exact = {
+        row["seed"]: result.number(row, "val_loss") for row in result.rows if row["bits"] == EXACT
+    }
+    costs: dict[tuple[str, str], list[float]] = {}
+    for row in result.rows:
+        if row["bits"] == EXACT:
+            continue
+        if row["seed"] not in exact:
+            raise MalformedResultError(
+                f"{result.name}.csv has no exact averaging with seed {row['seed']}"
+            )
+        cost = result.number(row, "val_loss") - exact[row["seed"]]
+        costs.setdefault((row["rounding"], row["bits"]), []).append(cost)
+    return costs
+
+
+def _cost_sentence(costs: dict[tuple[str, str], list[float]], bits: str) -> str:
+    means = [
+        (mean(of), ROUNDINGS.get(rounding, rounding))
+        for (rounding, number), of in costs.items()
+        if number == bits
+    ]
+    (least, best), (most, worst) = min(means), max(means)
+    return (
+        f"With {bits} bits, training costs {least:.3f} nats {best} (the best Q) and {most:.3f} "
+        f"nats {worst} (the worst)"
     )
 
 
@@ -100,13 +153,27 @@ def search(folder: Path) -> Section:
         source="",
         title=title,
         paper=paper,
-        ours=f"{len(right)} of {len(result.rows)} ONNs right on every input, the smallest with "
-        f"{min(int(result.number(row, 'mzi_count')) for row in right)} MZIs"
-        if right
-        else f"none of {len(result.rows)} ONNs right on every input",
+        ours=_found(result, right),
         state="measured",
         plots=[_size_plot(result)],
         results=[result],
+    )
+
+
+def _found(result: Result, right: list[dict[str, str]]) -> str:
+    of = f"of {len(result.rows)} ONNs"
+    if not right:
+        return f"None {of} is right on every input"
+    smallest = min(right, key=lambda row: result.number(row, "mzi_count"))
+    best = max(right, key=lambda row: result.number(row, NOISY))
+
+    def told(row: dict[str, str]) -> str:
+        share = 100 * result.number(row, NOISY)
+        return f"{int(result.number(row, 'mzi_count')):,} MZIs and {share:.4g} % right at 1 % noise"
+
+    return (
+        f"{len(right)} {of} are right on every input. The smallest of them has {told(smallest)}, "
+        f"the one that bears noise best {told(best)}"
     )
 
 

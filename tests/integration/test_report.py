@@ -54,7 +54,7 @@ def test_every_plot_is_drawn(browser, page: Path) -> None:  # type: ignore[no-un
     show(browser, DESKTOP)
     drawn = browser.execute_script(
         "return [...document.querySelectorAll('figure')].map((figure) =>"
-        " figure.querySelectorAll('.trace, .point').length)"
+        " figure.querySelectorAll('svg title').length)"
     )
     assert len(drawn) == sum(len(section.plots) for section in sections(page.parent)) >= 13
     assert min(drawn) > 0
@@ -93,8 +93,8 @@ def test_nothing_is_wider_than_the_screen(browser, screen) -> None:  # type: ign
     assert inner == screen["width"]
     assert width <= inner
     plots = browser.execute_script(
-        "return [...document.querySelectorAll('.main-svg')].map("
-        "(svg) => svg.getBoundingClientRect().right)"
+        "return [...document.querySelectorAll('figure svg, .summary')].map("
+        "(each) => each.getBoundingClientRect().right)"
     )
     assert max(plots) <= inner
     if SHOTS in os.environ:
@@ -105,20 +105,44 @@ def test_nothing_is_wider_than_the_screen(browser, screen) -> None:  # type: ign
 
 
 def test_print_fits_the_paper(browser) -> None:  # type: ignore[no-untyped-def]
-    show(browser, DESKTOP)
-    widths = browser.execute_async_script(
-        "const done = arguments[0]; window.dispatchEvent(new Event('beforeprint'));"
-        "setTimeout(() => done([...document.querySelectorAll('.main-svg')].map("
-        "(svg) => svg.getBoundingClientRect().width)), 500)"
+    show(browser, {**DESKTOP, "width": 680})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    rights = browser.execute_script(
+        "return [...document.querySelectorAll('figure svg, .summary')].map("
+        "(each) => each.getBoundingClientRect().right)"
     )
-    assert max(widths) <= 680
-    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert 0 < max(rights) <= 680
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert browser.print_page()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_plots_have_the_colour_of_the_text(browser, scheme) -> None:  # type: ignore[no-untyped-def]
+    show(browser, DESKTOP)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    fill, text, page = browser.execute_script(
+        "const of = (each) => getComputedStyle(document.querySelector(each));"
+        "return [of('figure svg text').fill, of('body').color, of('body').backgroundColor]"
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert fill == text
+    assert page == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 28)"}[scheme]
+
+
+def test_the_page_opens_within_a_second(browser, page: Path) -> None:  # type: ignore[no-untyped-def]
+    """It holds no library: data and pictures are about a quarter of what Plotly alone would add."""
+    assert page.stat().st_size < 2_500_000
+    browser.get(page.as_uri())
+    opened = browser.execute_script(
+        "return performance.getEntriesByType('navigation')[0].domInteractive"
+    )
+    assert 0 < opened < 1000
 
 
 def test_short_runs_are_not_passed_off_as_the_papers(browser) -> None:  # type: ignore[no-untyped-def]
     text = browser.execute_script(
         "return document.querySelector('#fig7a_resnet50_smoke').textContent"
     )
-    assert "smoke run, not the paper's training" in text
+    assert "A smoke run, not the paper's training." in text
     assert "--scale paper" in text

@@ -92,9 +92,10 @@ def test_it_goes_on_where_it_was_stopped_and_writes_what_there_is(
     shown = section(tmp_path / "results")
     assert shown.state == "scaled"
     assert shown.ours == (
-        "LLaMA 3 x 128, bytes of WikiText-2, 9 steps: best of 2 bits, whole sum back, error "
-        "feedback, +0.0101 nats a byte (target 0.02: yes); best of 4 bits, whole sum back, error "
-        "feedback, +0.0041 nats a byte (target 0.005: yes)"
+        "LLaMA 3 x 128, bytes of WikiText-2, 9 steps: the best arm with 2 bits, whole sum back, "
+        "error feedback ends +0.0101 nats a byte from exact averaging (target 0.02: reached); the "
+        "best arm with 4 bits, whole sum back, error feedback ends +0.0041 nats a byte from exact "
+        "averaging (target 0.005: reached)"
     )
     assert len(shown.tables[0].rows) == 3
 

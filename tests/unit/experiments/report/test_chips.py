@@ -32,4 +32,9 @@ def test_a_missing_result_names_its_command(
 
 
 def test_the_frontier_names_what_bears_the_target_best() -> None:
-    assert error_frontier(RESULTS).ours.startswith("robust crossbar on crossbar with 1960 devices")
+    (plot,) = error_frontier(RESULTS).plots
+    lines = plot.figure.axes[0].lines
+    assert len(lines) == len({line.get_color() for line in lines}) == 8
+    assert all(line.get_ydata()[0] > 0 for line in lines)
+    assert plot.caption.endswith("4 ONNs of 12 without a point tolerate none")
+    assert "best ONN (robust crossbar on crossbar, 1960 devices)" in error_frontier(RESULTS).ours
