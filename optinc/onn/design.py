@@ -84,6 +84,16 @@ class ONNDesign:
         )
 
     @property
+    def scales(self) -> dict[str, float]:
+        """Scales of a trained network by their names: its inputs and targets lie within -1 to 1."""
+        return {
+            "input_scale": 2 / self.scenario.full_scale,
+            "input_offset": -1.0,
+            "output_scale": 1.5,
+            "output_offset": 1.5,
+        }
+
+    @property
     def train_command(self) -> str:
         """The command that trains this ONN."""
         return train_onn_command(

@@ -145,6 +145,19 @@ def index_batches(size: int, *, device: torch.device, progress: str | None) -> I
         yield torch.arange(start, size, count, device=device)
 
 
+def evaluate(network: nn.Module, scenario: Scenario, *, progress: bool = False) -> Evaluation:
+    """Evaluate a network on every possible input, or a sample where they cannot be enumerated.
+
+    Args:
+        network: Maps averages [P, K] to outputs [P, M] in PAM4 amplitudes.
+        scenario: The switch that the network serves.
+        progress: Show a progress bar.
+    """
+    if scenario.tabulable:
+        return evaluate_exhaustively(network, scenario, progress=progress)
+    return evaluate_sampled(network, scenario)
+
+
 @torch.no_grad()
 def evaluate_exhaustively(
     network: nn.Module,
