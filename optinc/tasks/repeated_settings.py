@@ -48,7 +48,7 @@ def with_stored_settings(arguments: Sequence[str]) -> list[str]:
     if repeated and process_rank() == 0:
         print(f"resume=auto repeats the settings of {folder}: {' '.join(repeated)}", flush=True)
     # Behind options such as -m and --config-dir, which may have a word of their own.
-    first = next(i for i, each in enumerate(arguments) if re.match(r"~|[^-=]+=", each))
+    first = next(i for i, each in enumerate(arguments) if re.match(r"~|[^-][^=]*=", each))
     return [*arguments[:first], *repeated, *arguments[first:]]
 
 
