@@ -155,7 +155,7 @@ def import_network(
 def fitting_rounding(
     network: OpticalNetwork, scenario: Scenario, *, wrong: int
 ) -> tuple[Rounding, int] | None:
-    """Return the rounding under which a network is wrong least often, and how often that is.
+    """Return the rounding that a network was taught, if another than its scenario's, by its errors.
 
     Args:
         network: A network that receives inputs wrong.
@@ -163,17 +163,20 @@ def fitting_rounding(
         wrong: How many inputs it receives wrong with the scenario's own rounding.
 
     Returns:
-        None where no other rounding leaves fewer wrong, or inputs cannot be enumerated.
+        The rounding under which fewest inputs are wrong, and how many; None where that is not less
+        than half, or inputs cannot be enumerated.
     """
-    best: tuple[Rounding, int] | None = None
-    rounds = not (scenario.keeps_decimal or scenario.returns_sum)
-    for rounding in ROUNDINGS if rounds and scenario.tabulable else ():
-        found = evaluate_exhaustively(
+    if scenario.keeps_decimal or scenario.returns_sum or not scenario.tabulable:
+        return None
+    found = {
+        rounding: evaluate_exhaustively(
             network, replace(scenario, rounding=rounding), most_wrong=wrong
         ).wrong_inputs
-        if found < wrong:
-            best, wrong = (rounding, found), found
-    return best
+        for rounding in ROUNDINGS
+        if rounding != scenario.rounding
+    }
+    best = min(found, key=lambda rounding: found[rounding])
+    return (best, found[best]) if 2 * found[best] < wrong else None
 
 
 def _read(weights: nn.Sequential | Path | str | None) -> tuple[dict[str, Tensor], bytes, str]:
