@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optinc.strategies.ddp import OptINCDDPStrategy
     from optinc.strategies.virtual_servers import VirtualServersStrategy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BlockQuantizer",

@@ -20,6 +20,8 @@ ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "CODE_OF_CONDUCT.md": "code_of_conduct.md",
+    "SECURITY.md": "security.md",
     "sweeps/README.md": "sweeps.md",
     "benchmarks/GPU.md": "benchmarks/gpu.md",
     **{
