@@ -1,4 +1,4 @@
-"""Timings of ours and others' code, side by side: ``python -m benchmarks.NAME [--quick]``.
+"""Timings of this project beside other programs: ``python -m benchmarks.NAME [--quick]``.
 
 ``reduce`` times a reduction, ``step`` a training step, ``wire`` both over links of a given speed,
 ``onn_training`` hardware-aware training and ``decomposition`` the mapping of a matrix onto a mesh;

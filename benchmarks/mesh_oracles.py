@@ -1,4 +1,4 @@
-"""Meshes of the zoo's ONNs, from stored settings, played by other people's programs.
+"""Meshes of the zoo's ONNs, rebuilt from stored settings by independent programs.
 
     python -m benchmarks.mesh_oracles [--quick] [--onn NAME ...] [--save]
 

@@ -23,7 +23,6 @@ def publish(
     draw: Callable[[list[Row], Path], None],
     keep: bool,
     notes: str = "",
-    width: int | None = None,
 ) -> None:
     """Print a table, and keep it on request.
 
@@ -35,9 +34,8 @@ def publish(
         draw: Draws the rows into a file.
         keep: Write ``results/NAME.md``, ``.csv`` and ``.png``.
         notes: What a reader needs to judge the numbers, in Markdown.
-        width: Characters of a line on the console; None for the default.
     """
-    show(title, columns, rows, caption=notes or None, width=width)
+    show(title, columns, rows, caption=notes or None)
     if not keep:
         return
     RESULTS.mkdir(exist_ok=True)

@@ -1,13 +1,13 @@
-"""Time of a reduction, over the exact mean's and over gloo's, in one run.
+"""Time of a reduction, relative to the exact mean and to gloo, in one run.
 
     python -m benchmarks.reduce [--quick] [--save]
 
 On the flat gradients of ResNet50 and of the paper's LLaMA. Virtual servers are compared with the
 exact mean in this process, real servers with gloo's all-reduce of float32 between processes.
 Reducers are timed in turn, round after round, and the fastest round counts, so that other work on
-the machine slows all of them. OptINC's kernels read every gradient once; its peers are series of
-torch's operations, as published or as torch has them, and so labelled: their times say what a user
-gets, not what a method costs at best. ``--quick`` takes a part of ResNet50's gradient.
+the machine slows all of them. OptINC's kernels read every gradient once. Its peers are sequences of
+torch's operations, as published or as torch has them, and labelled so: their times are those that a
+user gets, not the best that a method could reach. ``--quick`` takes a part of ResNet50's gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Time of a training step by OptINC and by what a user would take instead, in one run.
+"""Time of a training step with OptINC and with the alternatives of a user, in one run.
 
     python -m benchmarks.step [--quick] [--save]
 
@@ -172,7 +172,7 @@ def main() -> None:
     parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="small networks")
     parser.add_argument("--save", action="store_true", help="keep table and plot")
-    parser.add_argument("--steps", type=int, default=20, help="of each of those compared")
+    parser.add_argument("--steps", type=int, default=20, help="steps of each way of averaging")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)

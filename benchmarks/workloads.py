@@ -1,4 +1,4 @@
-"""What servers train in benchmarks: networks with random batches, and gradients without network."""
+"""Workloads of benchmarks: networks with random batches, and gradients without a network."""
 
 # Shape suffixes: P gradient values.
 

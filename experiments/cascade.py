@@ -2,9 +2,9 @@
 
     python -m experiments.cascade [--samples 10000000] [--seeds 1 2 3] [--steps 60]
 
-Accuracy of every level and of the composed cascade, without rounding between the levels; loss of
-quantising at every level (eq. 9) against keeping the decimal part (eq. 10), in trainings;
-interferometers; traffic and latency of ring and cascade.
+Four tables: the accuracy of every level and of the composed cascade, without rounding between the
+levels; trainings that quantise at every level (eq. 9) or keep the decimal part (eq. 10);
+interferometers; and the traffic and latency of ring and cascade.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--samples", type=int, default=10_000_000, help="random inputs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of trainings")
-    parser.add_argument("--steps", type=int, default=60, help="of a training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the trainings")
+    parser.add_argument("--steps", type=int, default=60, help="steps of a training")
     add_results(parser)
     arguments = parser.parse_args()
     if arguments.samples < 1 or arguments.steps < 1:

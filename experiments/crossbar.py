@@ -1,10 +1,10 @@
-"""Crossbars beside meshes: parts, energy, area, and what each bears, for the ONNs of scenario 1.
+"""Crossbars beside meshes: parts, energy, area and tolerance, for the ONNs of scenario 1.
 
     python -m experiments.crossbar [NAME_OR_FOLDER ...] [--chips 20]
 
-For every ONN its layers as meshes, as crossbars of fields and as crossbars of intensities: MZIs,
-photodiodes, energy and area in two technologies, and the share of all inputs that drawn chips
-receive right under one error at a time, and under all effects of the technologies and of
+Compares the layers of every ONN as meshes, as crossbars of fields and as crossbars of intensities:
+MZIs, photodiodes, energy and area in two technologies, and the share of all inputs that drawn chips
+receive right. Chips have one error at a time, or all effects of the technologies or of
 ``optinc/chip=target``. Nothing is calibrated: settings are those of the ideal ONN.
 """
 
@@ -93,7 +93,7 @@ def _show(rows: list[Row]) -> None:
             | {"ONN": row["ONN"].removeprefix("b8_n4_half_even_")}
             for row in rows
         ]
-        show(title, columns_of(short), short, width=230)
+        show(title, columns_of(short), short)
     note(NOTES)
 
 

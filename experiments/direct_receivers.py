@@ -3,9 +3,10 @@
     python -m experiments.direct_receivers [--inputs 2048]
 
 For switches with 13, 61 and 241 levels of an average: receivers behind unit P (no ONN), the
-restoring construction, and comparators for its ReLUs. Noise is a share of the full scale of light
-on the inputs of every layer, before a reference is subtracted; and as much on every receiver or
-comparator, of its own full scale, where that is said. Meshes are without errors.
+restoring construction, and the same with comparators in place of its ReLUs. Noise acts on the
+inputs of every layer, as a share of the full scale of light before a reference is subtracted.
+Columns that name receivers have as much noise on every receiver or comparator, of its own full
+scale. Meshes have no errors.
 """
 
 from __future__ import annotations

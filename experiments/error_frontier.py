@@ -1,12 +1,13 @@
-"""Interferometers against the largest error that is tolerated, trained through drawn chips or not.
+"""Interferometers against the largest tolerated error, with and without training through chips.
 
     python -m experiments.error_frontier [NAME ...] [--quick] [--chips 10] [--inputs 4096]
 
 An ONN of scenario 1 tolerates an error up to the sigma at which its drawn chips still receive
-99.9 % (or 99 %) of the inputs right, on average: couplers, phases, or noise, each alone on an
-otherwise ideal chip of the preset ``target``, set for ideal parts. The ONNs are shipped ones, and
-ones trained here with and without chips of that preset in the loop. Trainings go on, and shares
-already measured are kept, in --runs; remove it where the code has changed.
+99.9 % (or 99 %) of the inputs right, on average. Errors are those of couplers, phases, or noise,
+each alone on an otherwise ideal chip of the preset ``target``, with settings for ideal parts. Some
+ONNs are shipped; others are trained here with and without chips of that preset in the loop. --runs
+keeps trainings, which continue there, and shares already measured; remove it after the code has
+changed.
 """
 
 from __future__ import annotations
@@ -347,7 +348,7 @@ NOTES = (
 def main() -> None:
     """Train what is missing, measure, print and write the table and the plot."""
     parser = command_parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TRIALS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(TRIALS)}")
     parser.add_argument("--quick", action="store_true", help="few chips, inputs and steps")
     parser.add_argument("--chips", type=int, default=10, help="chips of every level")
     parser.add_argument("--inputs", type=int, default=4096, help="inputs sent to every chip")
@@ -386,7 +387,7 @@ def main() -> None:
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     text = ("ONN", "start", "through chips", "hardware")
     columns = [Column(key, key, "s" if key in text else RIGHT) for key in rows[0]]
-    show("Largest errors tolerated, by the share of inputs right", columns, rows, width=200)
+    show("Largest errors tolerated, by the share of inputs right", columns, rows)
     note(NOTES)
 
 

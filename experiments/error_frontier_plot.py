@@ -1,4 +1,4 @@
-"""Plot of the error frontier: devices against tolerated errors, and against what a chip leaves."""
+"""Plot of the error frontier: devices against tolerated errors, and against inputs left right."""
 
 from __future__ import annotations
 

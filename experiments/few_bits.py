@@ -1,17 +1,18 @@
-"""What does it take to learn with two and four bits? Trainings paired by their seeds.
+"""Training with two and four bits, with and without remedies, paired by their seeds.
 
     python -m experiments.few_bits data.root=FOLDER [--models llama resnet18] [--seeds 1 2 3]
     python -m experiments.few_bits data.root=FOLDER --arms ring plain_2 decimal_feedback_2
     python -m experiments.few_bits --quick data.root=FOLDER
     python -m experiments.few_bits --collect
 
-The models, data and pairing of experiments.significance at reduced length: a small LLaMA learns
-WikiText-2 by bytes, and ResNet18 learns CIFAR-100, by exact averaging (ring) and through an ideal
-switch of 2, 4 and 8 bits, as it is (plain) and with the remedies of docs/few_bits.md: the whole sum
-sent back (decimal), error feedback, stochastic rounding, rotated blocks, clipped values (clip, with
-2 and 4 bits), norms and biases at more bits (fine), and several of them. THC is the peer that
-rotates, too. Started again, the command trains only what --runs lacks; results are of the seeds
-that an arm shares with ring. --quick takes two seeds of a few arms of the LLaMA: it shows the path.
+Models, data and pairing are those of experiments.significance, at reduced length: a small LLaMA
+learns WikiText-2 by bytes, and ResNet18 learns CIFAR-100. Arms are exact averaging (ring) and an
+ideal switch of 2, 4 and 8 bits, without remedies (plain) and with those of docs/few_bits.md: the
+whole sum sent back (decimal), error feedback, stochastic rounding, rotated blocks, clipped values
+(clip, with 2 and 4 bits), norms and biases at more bits (fine), and several of them together. THC
+is a peer that also rotates. Started again, the command trains only the runs that --runs lacks.
+Results cover the seeds that an arm shares with ring. --quick takes two seeds of a few arms of the
+LLaMA: it shows that everything works.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def main() -> None:
     """Print the table, and write it with its plot."""
     parser = command_parser(__doc__)
     parser.add_argument("--servers", type=int, nargs="+", default=[4, 8, 16, 64, 256, 1024])
-    parser.add_argument("--bits", type=int, default=16, help="of ring and OptINC")
+    parser.add_argument("--bits", type=int, default=16, help="bits of a value, of ring and OptINC")
     parser.add_argument("--block-size", type=int, default=256, help="values that share a scale")
     add_results(parser)
     arguments = parser.parse_args()

@@ -2,9 +2,9 @@
 
     python -m experiments.fig7b [--servers 4] [--overlap 0] [--resnet-batch 32] ...
 
-Modelled by `optinc/step_time.py`: every assumption is an option whose default is the paper's value.
-The paper gives no batch sizes; they are solved for from its savings, for every reading of its
-settings.
+`optinc/step_time.py` is the model. Every assumption is an option whose default is the paper's
+value. The paper gives no batch sizes, so they are computed from its savings, for every possible
+meaning of its settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The eight results that the README begins with, from the results kept here."""
+"""The eight results at the beginning of the README, from the recorded results."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ COLUMNS = [
 SCALES = {
     "cpu": "**not run: the paper's full length**",
     "lease": "**not run: the paper's full length**",
-    "smoke": "a path that works, no evidence; **not run: the paper's epochs**",
+    "smoke": "a smoke test, no evidence; **not run: the paper's epochs**",
 }
-"""What a scale of Fig. 7a leaves open, the best scale first; what is here counts."""
+"""Status of each scale of Fig. 7a, the best scale first; the best recorded one is shown."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Headline:
         what: What was measured.
         paper: What the paper says, with its table or figure.
         ours: What was measured here.
-        status: How far that goes, in bold what has not been run.
-        command: Prints it.
+        status: How it was measured, and in bold what has not been run.
+        command: The command that prints it.
     """
 
     what: str
@@ -124,7 +124,7 @@ def _accuracy(folder: Path) -> Headline:
 def _area(folder: Path) -> Headline:
     row = only(needed("table1", folder), bits="8", servers="4", layers_approximated="1,2,3,4,5,6")
     return Headline(
-        "area of scenario 1, approximated over dense",
+        "area of scenario 1, approximated relative to dense",
         f"{row['paper area %']} % (Table I)",
         f"{row['area %']} %",
         f"{int(row['MZIs']):,} MZIs counted",
@@ -159,7 +159,7 @@ def _traffic(folder: Path) -> Headline:
         return fig6.number(row, "bytes")
 
     return Headline(
-        "bytes sent, ring over OptINC, 4 servers",
+        "bytes sent by a ring relative to OptINC, 4 servers",
         "1.5 (Fig. 6)",
         f"{bytes_of('ring', '16') / bytes_of('OptINC', '16'):.2f}",
         "codes of 16 bits both",
@@ -177,7 +177,7 @@ def _wire(folder: Path) -> Headline:
     arms = {"optinc 8 bits": "8 bits", "optinc 2 bits": "2 bits", "torch fp16 hook": "torch's fp16"}
     found = ", ".join(f"{speed_up(arm):.2f} ({name})" for arm, name in arms.items())
     return Headline(
-        "ResNet50 steps in the time of one by torch's DDP, 4 processes, 1 Gb/s",
+        "training speed of ResNet50 relative to torch's DDP, 4 processes, 1 Gb/s",
         "not given",
         found,
         "electrical links, 2 cores; **not run: on GPUs, by light**",
@@ -223,12 +223,12 @@ def _yield(folder: Path) -> Headline:
     best = min(good, key=lambda row: found.number(row, "pJ/bit"))
     direct = only(found, design="direct", technology="target")
     return Headline(
-        "drawn chips that work, target parts",
+        "simulated chips that work, parts of `optinc/chip=target`",
         "not given",
         f"{best['yield %'].removesuffix('.0')} % of {best['chips']} ({best['design']}, "
         f"{best['pJ/bit']} pJ/bit); without an ONN "
         f"{direct['yield %'].removesuffix('.0')} % ({direct['pJ/bit']} pJ/bit)",
-        "chips drawn by a model; **not built: any chip**",
+        "errors drawn at random; **not built: any chip**",
         found.origin["command"],
     )
 

@@ -1,10 +1,10 @@
-"""How the shipped ONNs bear a chip's imperfections, beside the first estimates.
+"""Inputs that the shipped ONNs receive right on imperfect chips, beside the first estimates.
 
     python -m experiments.imperfections [EFFECT ...] [--chips 100] [--onns smallest robust]
 
-Each effect stands alone on drawn chips of scenario 1 (8 bits, 4 servers); the numbers are the share
-of all 28,561 inputs that is received right, in %, mean over chips with its standard error. The
-first estimates are from another program of which the conventions are not all known. Those here:
+Each effect acts alone on drawn chips of scenario 1 (8 bits, 4 servers). Numbers are the share of
+all 28,561 inputs received right, in %, as the mean over chips with its standard error. The first
+estimates come from another program, whose conventions are not all known. The conventions here:
 
 - ``one_arm`` MZIs; a residual phase on every shifter; an attenuator is an MZI with one shifter.
 - Biases by attenuators. Layers that are diagonal have meshes, as the paper counts them, or none
@@ -13,9 +13,9 @@ first estimates are from another program of which the conventions are not all kn
 - A splitting angle differs by sigma in each of the two couplers of an MZI.
 - The loss of each arm differs by sigma from the mean.
 - Thermal crosstalk joins nearest neighbours of a column, of the same kind of shifter.
-- Servers err once a chip, phases drift with every symbol.
+- Errors of servers are drawn once a chip, the drift of phases for every symbol.
 
-Beside the ONNs, without estimates: ``comparators`` (robust* with one comparator in place of the
+Two further designs have no estimates: ``comparators`` (robust* with one comparator in place of the
 three ReLUs of a step) and ``direct`` (no ONN: receivers behind unit P, which have no mesh).
 """
 
@@ -242,7 +242,7 @@ def main() -> None:
     """Measure, print and write the table."""
     parser = command_parser(__doc__)
     names = [effect.name for effect in EFFECTS]
-    parser.add_argument("effects", nargs="*", metavar="EFFECT", help=f"of {', '.join(names)}")
+    parser.add_argument("effects", nargs="*", metavar="EFFECT", help=f"any of {', '.join(names)}")
     parser.add_argument("--chips", type=int, default=100, help="chips (default %(default)s)")
     every = (*ONNS, *DESIGNS)
     parser.add_argument("--onns", nargs="+", choices=every, default=every, help="ONNs and designs")

@@ -2,10 +2,11 @@
 
     python -m experiments.link_budget [NAME_OR_FOLDER ...] [--chip PRESET ...]
 
-For every layer: dB by stage, gain, noise and effective bits at its detectors, levels told apart;
-for every switch: lasers, energy, area and latency, and whether it works. Without names, the ONNs of
-scenario 1 and of 16 bits, switches without an ONN, and all presets of ``conf/optinc/chip`` beside a
-plain technology. A restoring ONN has a second row, with comparators in place of its ReLUs.
+For every layer it gives the dB of each stage, the gain, the noise and effective bits at its
+detectors, and the levels that they tell apart. For every switch it gives lasers, energy, area and
+latency, and whether the switch works. Without names, it takes the ONNs of scenario 1 and of 16
+bits, switches without an ONN, and all presets of ``conf/optinc/chip`` beside a plain technology. A
+restoring ONN has a second row, with comparators in place of its ReLUs.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME_OR_FOLDER", help="ONNs")
     parser.add_argument("--chip", nargs="+", metavar="PRESET", help="presets of conf/optinc/chip")
     parser.add_argument(
-        "--hardware", choices=HARDWARE, default="mesh", help="of the layers (default %(default)s)"
+        "--hardware", choices=HARDWARE, default="mesh", help="hardware of the layers (default %(default)s)"
     )
     add_results(parser)
     arguments = parser.parse_args()
@@ -306,7 +307,6 @@ def _show(summary: list[Row]) -> None:
         "Light from laser to receiver",
         [Column("ONN", "ONN"), Column("chip", "chip"), *columns, Column("verdict", "verdict")],
         [{key: _finite(value) for key, value in row.items()} for row in short],
-        width=200,
     )
     note(NOTES)
 

@@ -1,4 +1,4 @@
-"""What a link budget says of a switch, with or without an ONN."""
+"""The verdict of a link budget on a switch, with or without an ONN."""
 
 from __future__ import annotations
 

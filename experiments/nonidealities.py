@@ -3,10 +3,11 @@
     python -m experiments.nonidealities [NAME_OR_FOLDER ...] [--quick] [--chips 10] [--inputs 4096]
 
 Draws chips of each ONN (scenario 1), sends the same random sample of its possible inputs through
-each, and gives the share received right: mean, and band over the chips. Rows already in
---runs are kept, so that an interrupted study goes on. Without names: smallest, robust, all_layers,
-dense, and an ONN trained under noise, which is trained first (a few minutes); beside them the
-robust ONN with comparators for its ReLUs, and a switch without an ONN (robust_comparators, no_onn).
+each chip, and gives the share received right, as the mean and a band over the chips. Rows already
+in --runs are kept, so an interrupted study continues. Without names, the ONNs are smallest, robust,
+all_layers, dense, and one trained under noise, which is trained first (a few minutes). Two further
+designs are the robust ONN with comparators in place of its ReLUs (robust_comparators) and a switch
+without an ONN (no_onn).
 """
 
 from __future__ import annotations
@@ -207,7 +208,7 @@ def main() -> None:
     parser.add_argument("--chips", type=int, default=10, help="chips of large ONNs")
     parser.add_argument("--inputs", type=int, default=4096, help="inputs sent to every chip")
     parser.add_argument(
-        "--hardware", choices=HARDWARE, default="mesh", help="of the layers (default %(default)s)"
+        "--hardware", choices=HARDWARE, default="mesh", help="hardware of the layers (default %(default)s)"
     )
     add_runs(parser, "runs/nonidealities")
     add_results(parser)
@@ -355,7 +356,7 @@ def short(name: str) -> str:
 def _show(limits: list[Row], together: list[Row]) -> None:
     """Print the levels that are borne, and the presets."""
     columns = [Column(key, key, "s" if key in ("effect", "unit") else RIGHT) for key in limits[0]]
-    show("Level of each effect, alone, at which inputs are lost", columns, limits, width=200)
+    show("Level of each effect, alone, at which inputs are lost", columns, limits)
     if together:
         keys = ("ONN", "preset", "right %", "5 % of chips below", "5 % of chips above", "chips")
         forms = dict.fromkeys(keys, ".2f") | {"ONN": "s", "preset": "s", "chips": "d"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from experiments.common.options import add_results, add_runs, command_parser
 from experiments.common.record import command_line, save
 from experiments.common.runs import run
 from experiments.common.tables import Column, markdown, show
+from optinc.commands import path_override
 from optinc.onn import zoo
 from optinc.onn.artifact import CARD_FILE, ONNArtifact
 from optinc.onn.design import ONNDesign
@@ -46,9 +46,6 @@ COLUMNS = [
         "source",
     )
 ]
-
-WIDTH = 300
-"""Characters of a printed line."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def run_table(name: str, title: str, rows: list[PaperRow], description: str | No
     parser.add_argument(
         "--retrain",
         action="store_true",
-        help="train every row's ONN into --runs; an interrupted training goes on",
+        help="train every row's ONN into --runs; an interrupted training continues",
     )
     parser.add_argument("--verify", action="store_true", help="recompute exhaustive accuracy")
     parser.add_argument(
@@ -112,7 +109,7 @@ def run_table(name: str, title: str, rows: list[PaperRow], description: str | No
     cells = [_measure(row, runs=runs, verify=arguments.verify) for row in rows]
     # The command of a missing ONN is too long for the console.
     short = [row | {"source": row["source"].split(":")[0]} for row in cells]
-    show(title, COLUMNS, short, width=WIDTH)
+    show(title, COLUMNS, short)
     if arguments.most_inputs is None:
         _write(name, title, cells, folder=arguments.results)
 
@@ -202,10 +199,10 @@ def _train(row: PaperRow, runs: Path) -> ONNArtifact:
     layers = "-".join(str(layer) for layer in row.layers) or "none"
     folder = runs / f"b{row.bits}_n{row.servers}_{layers}"
     if not (folder / "onn" / CARD_FILE).is_file():
-        _, _, *overrides = shlex.split(row.design.train_command)  # python run.py ...
+        overrides = row.design.train_overrides
         checkpoint = folder / "checkpoints" / "last.ckpt"
         if checkpoint.is_file():
-            overrides.append(f"ckpt_path={checkpoint}")
+            overrides.append(path_override("ckpt_path", checkpoint))
         # A row shows how many inputs are wrong.
         run(folder, *overrides, wrong_inputs=True)
     return ONNArtifact.load(folder / "onn")

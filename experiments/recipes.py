@@ -1,4 +1,4 @@
-"""The paper's recipe of training an ONN (eq. 7, Adam) beside ours, in the same time, scenario 1.
+"""Two recipes to train the ONN of scenario 1 in the same time: the paper's (eq. 7, Adam) and ours.
 
     python -m experiments.recipes [--times 1 4] [--runs runs/recipes] [--record]
 
@@ -124,7 +124,7 @@ def main() -> None:
     """Train what is missing, print the table, and write a row for every training."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "--times", type=float, nargs="+", default=[1.0], help="time of the paper's, over ours"
+        "--times", type=float, nargs="+", default=[1.0], help="time of the paper's recipe, relative to ours"
     )
     add_runs(parser, "runs/recipes")
     add_results(parser)

@@ -1,11 +1,11 @@
-"""Forms of the restoring construction: parts, depth, and what each of them bears.
+"""Forms of the restoring construction: parts, depth and tolerance of each.
 
     python -m experiments.restoring [--chips 10] [--inputs 131072] [--only parts]
 
-First table: scenario 1 (8 bits, 4 servers), all 28,561 inputs. Noise is on the inputs of every
-layer and on the receivers, a share of their full scale, that of light in layer 1 (uncentred).
-Leaks are those of every ReLU behind homodyne detectors; phases err in every attenuator of a
-crossbar, or in every shifter of the meshes.
+First table: scenario 1 (8 bits, 4 servers), all 28,561 inputs. Noise acts on the inputs of every
+layer and on the receivers, as a share of their full scale; in layer 1 of that of light (uncentred).
+Every ReLU behind homodyne detectors leaks. Phase errors are those of every attenuator of a
+crossbar, or of every shifter of the meshes.
 
 Second table: 16 bits, 4 servers, with the paper's K = 4 and with K = 8. Without noise, K = 8 is
 proved (:mod:`optinc.onn.construction.proof`). Under noise random inputs are sent; a right share is

@@ -1,9 +1,9 @@
-"""Write ``docs/results.md`` and the README's table of results, from the results kept here.
+"""Write ``docs/results.md`` and the README's table of results, from the recorded results.
 
     python -m experiments.results_page
 
 Every number of both comes from ``experiments/results``, ``benchmarks/results`` or the cards of the
-shipped ONNs: a result that is recorded anew changes them by this command and no other way.
+shipped ONNs. After a result is recorded anew, run this command to update them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 
 BEGIN, END = "<!-- results: python -m experiments.results_page -->\n", "<!-- end of results -->\n"
-"""What the table of the README stands between."""
+"""Marks before and behind the table in the README."""
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -38,8 +38,8 @@ class Section:
         title: Heading.
         name: Name of the result.
         columns: Its columns that are shown, and the format of each; text where it is ``s``.
-        chosen: Which rows are shown, and what of them.
-        text: What a reader needs to know first.
+        chosen: Selects the rows that are shown.
+        text: Text above the table.
     """
 
     title: str
@@ -77,8 +77,8 @@ def means(*, by: str, over: str, of: Sequence[str]) -> Callable[[Rows], Rows]:
 
 
 SMOKE = (
-    "Smoke runs: they show that the path trains, and say nothing about the paper's accuracies. The "
-    "mean over the seeds of each arm."
+    "Smoke runs show that training works, and say nothing about the paper's accuracies. Values are "
+    "means over the seeds of each arm."
 )
 
 TABLE = {
@@ -213,10 +213,10 @@ SECTIONS = (
             "mm^2": ".1f",
         },
         having(technology="target"),
-        "More technologies, and what they say: [Can it be built?](can_it_be_built.md).",
+        "[Can it be built?](can_it_be_built.md) has more technologies, and conclusions.",
     ),
     Section(
-        "Rates of one wrong bit that trainings notice",
+        "Rates of one wrong bit at which training gets worse",
         "buildable_noticed",
         {"model": "s", "bit": "s", "seeds": "s", "not noticed up to": "s", "noticed from": "s"},
     ),
@@ -245,8 +245,8 @@ HEAD = """# Results
 
 <!-- Written by `python -m experiments.results_page`: a change by hand would be lost. -->
 
-All numbers are those of the results that the repository keeps, each with the command that made it.
-Plots, and more results, stand on the page that `make report` writes.
+All numbers come from results that the repository keeps. Each table names the command that made it.
+`make report` writes a page with plots and more results.
 
 """
 
@@ -261,7 +261,7 @@ def page(results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -> str:
     Raises:
         MalformedResultError: If a result is damaged, or one of the first table is missing.
     """
-    first = ["## In short", "", *_headline_table(results, benchmarks), ""]
+    first = ["## Summary", "", *_headline_table(results, benchmarks), ""]
     parts = [_section(section, results, benchmarks) for section in SECTIONS]
     return HEAD + "\n".join([*first, *(line for part in parts for line in part)])
 
@@ -325,7 +325,7 @@ def _numbers(row: Mapping[str, str], columns: Mapping[str, str]) -> Row:
 
 
 def _experiment(result: Result) -> str:
-    """Say how a result was made."""
+    """Return the line that names command, commit and hardware of a result."""
     origin: dict[str, Any] = result.origin
     source = f"{origin['source']}. " if origin["source"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
@@ -335,11 +335,11 @@ def _experiment(result: Result) -> str:
 
 
 def _benchmark(result: Result, folder: Path) -> str:
-    """Say how a benchmark was run, as its own page does."""
+    """Return the line of the benchmark's own page that names its command and hardware."""
     text = (folder / f"{result.name}.md").read_text(encoding="utf-8")
     made = next(line for line in text.splitlines() if line.startswith("`python "))
     name = f"../benchmarks/results/{result.name}.md"
-    return f"*{made}* All rows and what they mean: [{result.name}.md]({name})."
+    return f"*{made}* [{result.name}.md]({name}) has all rows and explains them."
 
 
 def main() -> None:

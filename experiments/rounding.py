@@ -24,7 +24,7 @@ SEEDS = (1, 2, 3)
 def main() -> None:
     """Run all arms, print their means, and write a row for every run."""
     parser = command_parser(__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="of a training")
+    parser.add_argument("--steps", type=int, default=300, help="steps of a training")
     add_runs(parser, "runs/rounding")
     add_results(parser)
     arguments = parser.parse_args()

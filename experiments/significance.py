@@ -9,9 +9,9 @@ seed. All arms of a seed start from the same weights and see the same batches, s
 compared with exact averaging seed by seed: mean difference with its 95 % confidence interval, and
 the smallest difference that this test could have seen. data.root holds the texts (train.txt,
 valid.txt) and cifar-100-python/. A run takes about 3 minutes on one core, and one run is trained
-on every core (--jobs). Started again, the command trains only what --runs lacks; results are of
-the seeds that are complete in all arms. --quick takes two seeds of short runs: it shows the path,
-and finds only large differences.
+on every core (--jobs). Started again, the command trains only the runs that --runs lacks. Results
+cover the seeds that are complete in all arms. --quick takes two seeds of short runs: it shows that
+everything works, and finds only large differences.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands of this program, quoted for the shell and Hydra: what messages suggest and cards keep.
+"""Commands of this program, quoted for the shell and Hydra, for messages and cards.
 
 Functions of plain values, so that every layer can name a command.
 """
@@ -34,14 +34,14 @@ def run_command(overrides: Iterable[str]) -> str:
     return " ".join([program(), *map(shlex.quote, overrides)])
 
 
-def train_onn_command(
+def train_onn_overrides(
     settings: Iterable[str],
     *,
     hidden: Sequence[int],
     approximated_layers: Sequence[int],
     recipe: str | None = None,
-) -> str:
-    """Compose the command that trains an ONN.
+) -> list[str]:
+    """Return the overrides that train an ONN, as words of a command line.
 
     Args:
         settings: Overrides of the scenario, see :func:`scenario_overrides`.
@@ -50,15 +50,13 @@ def train_onn_command(
         recipe: Option of ``onn_training``; None takes the default one.
     """
     recipes = [] if recipe is None else [f"onn_training={recipe}"]
-    return run_command(
-        [
-            "task=train_onn",
-            *recipes,
-            *settings,
-            f"optinc.mesh.hidden={_integers(hidden)}",
-            f"optinc.approximation.layers={_integers(approximated_layers)}",
-        ]
-    )
+    return [
+        "task=train_onn",
+        *recipes,
+        *settings,
+        f"optinc.mesh.hidden={_integers(hidden)}",
+        f"optinc.approximation.layers={_integers(approximated_layers)}",
+    ]
 
 
 def construct_onn_command(settings: Iterable[str], *, folder: str) -> str:

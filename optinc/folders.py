@@ -1,4 +1,4 @@
-"""Paths as a shell reads them, and cache folders, without which the work goes on."""
+"""Paths with ``~`` and variables expanded, and optional cache folders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def cache_folder(folder: Path | str | None) -> Path | None:
 def warn_of_cache(folder: str, why: str) -> None:
     """Log once that a cache folder cannot be used."""
     logger.warning(
-        "the cache folder %s cannot be used (%s); what it would keep is made anew every time. "
+        "the cache folder %s cannot be used (%s); every run computes its contents again. "
         "paths.cache_dir or OPTINC_CACHE choose another one",
         folder,
         why,

@@ -1,4 +1,4 @@
-"""What a bare machine is given: wheels, and a data set that arrives in parts.
+"""Inputs for a bare machine: wheels, and a data set that arrives in parts.
 
 Uses the standard library only: without the wheels nothing else can be imported.
 """

@@ -1,1 +1,1 @@
-"""Gradients between processes whose links are as fast as told: ``python -m benchmarks.wire``."""
+"""Gradients between processes over links of a given speed: ``python -m benchmarks.wire``."""

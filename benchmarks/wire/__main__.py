@@ -1,16 +1,16 @@
-"""Training steps of 2, 4 and 8 processes whose links are as fast as told.
+"""Training steps of 2, 4 and 8 processes over links of a given speed.
 
     python -m benchmarks.wire [--quick] [--save]
 
-Each process has a network namespace of its own; cables of 1 and 10 Gb/s join them to a switch, and
+Each process has its own network namespace. Cables of 1 and 10 Gb/s join them to a switch;
 ``loopback`` is as fast as this machine. Gradients are those of ResNet50, the paper's LLaMA and a
-perceptron, in real backward passes, and flat ones of 1 KB to 400 MB. Averaged are they by torch's
+perceptron, in real backward passes, and flat ones of 1 KB to 400 MB. They are averaged by torch's
 DistributedDataParallel, by its hooks, by int8 blocks and by OptINC with 2 to 16 bits.
 
-Results are kept case by case in ``runs/wire``: started again with the same code, the benchmark goes
-on where it was stopped. All processes share the cores of this machine, one thread each, so that
-with more servers than cores a step is longer than on servers of their own; the table therefore says
-also what the link alone would take for the bytes that were sent.
+Results are kept case by case in ``runs/wire``: started again with the same code, the benchmark
+continues where it was stopped. All processes share the cores of this machine, one thread each. With
+more servers than cores a step is longer than on separate servers, so the table also gives the time
+that the link alone would take for the bytes that were sent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmarks.wire.cases import (
     served_together,
 )
 from benchmarks.wire.links import Place, loopback, star
-from benchmarks.wire.table import COLUMNS, TITLE, WIDTH, draw, notes, read_rows, rows_of
+from benchmarks.wire.table import COLUMNS, TITLE, draw, notes, read_rows, rows_of
 from benchmarks.wire.worker import Task, append
 from experiments.common.options import command_parser
 from experiments.common.tables import note
@@ -79,7 +79,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="REGEX",
-        help="cases such as '1 Gb/s, 4 servers, resnet50, optinc 8 bits' in which this is found",
+        help="only cases whose names match, such as '4 servers, resnet50, optinc 8 bits'",
     )
     parser.add_argument("--seconds", type=float, help="time of one measurement (default 5)")
     parser.add_argument("--minutes", type=float, help="begin no case after this time")
@@ -119,7 +119,6 @@ def run(options: argparse.Namespace) -> None:
         draw=draw,
         keep=options.save,
         notes=notes(),
-        width=WIDTH,
     )
 
 

@@ -55,7 +55,7 @@ SIZES = {
 QUICK_SIZES = {"100 KB": 25_000, "10 MB": 2_500_000}
 
 QUICK_ARMS = (TORCH, "torch fp16 hook", OPTINC_8, "optinc 2 bits")
-"""What trains networks in ``--quick``; flat gradients are averaged in all ways."""
+"""Ways of averaging that train networks in ``--quick``; flat gradients are averaged in all ways."""
 
 QUICK_LINKS = (("1", 4), ("10", 2))
 """Links and servers of ``--quick``."""

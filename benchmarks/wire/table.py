@@ -38,9 +38,6 @@ COLUMNS = [
 ]
 """Columns; how each is derived is told by :func:`derived`."""
 
-WIDTH = 200
-"""Characters of a line of the table on the console."""
-
 
 def notes() -> str:
     """Return what the columns mean, and what the servers shared."""

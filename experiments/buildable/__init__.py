@@ -1,1 +1,1 @@
-"""Can this switch be built? Yield, energy, area, and what training notices; see ``__main__``."""
+"""Can this switch be built? Yield, energy, area and effect on training; see ``__main__``."""

@@ -1,4 +1,4 @@
-"""Can this switch be built? Yield, energy, area, and what training notices.
+"""Can this switch be built? Yield, energy and area of chips, and their effect on training.
 
     python -m experiments.buildable [chips] [trainings] [data.root=FOLDER]
     python -m experiments.buildable --quick
@@ -8,9 +8,9 @@ chips: for each design and technology the share of 100 drawn chips that receive 
 all inputs of scenario 1, energy and area, and the errors that are tolerated. trainings: loss or
 accuracy where one bit of the code is wrong, and through drawn chips, paired by seeds with codes
 averaged exactly. data.root holds WikiText-2 (train.txt, valid.txt); without it the LLaMA reads
-Python's documentation. What --runs holds is not made again, whatever its number of chips, which
-every row says. --quick takes few chips and short trainings of two seeds: under 10 minutes, it
-shows the path.
+Python's documentation. Rows in --runs are not measured again, even with another --chips; every row
+names its number of chips. --quick takes few chips and short trainings of two seeds: it shows in
+under 10 minutes that everything works.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.prog = "python -m experiments.buildable"
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="few chips and short trainings")
     parser.add_argument("--chips", type=int, default=100, help="most chips of a row")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 to 3, --quick 1 and 2")

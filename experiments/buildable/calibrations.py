@@ -1,6 +1,6 @@
 """The calibrations that the study compares: one line each in :data:`CALIBRATIONS`.
 
-A calibration sets the meshes of drawn chips; what it may know of a chip is its own affair.
+A calibration sets the meshes of drawn chips; each decides how much it may know of a chip.
 """
 
 from __future__ import annotations

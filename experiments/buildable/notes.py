@@ -1,4 +1,4 @@
-"""What a reader must know of the tables."""
+"""Notes on the tables, stored with the results."""
 
 CHIPS_NOTES = (
     "A chip is good if it receives at least 99.99 % of all 28,561 inputs of scenario 1 right, "

@@ -1,4 +1,4 @@
-"""Names and colours of arms on pages and in plots: what a reader understands by ``onn_8``."""
+"""Names and colours of arms on pages and in plots: ``onn_8`` is "8 bits, through the ONN"."""
 
 from __future__ import annotations
 

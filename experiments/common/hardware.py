@@ -1,4 +1,4 @@
-"""What the layers of a switch are built of, by the names that experiments give it."""
+"""Hardware of the layers of a switch, meshes or crossbars, by the names that experiments use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HARDWARE: dict[str, dict[str, Any]] = {
     "crossbar_fields": {"hardware": "crossbar", "detection": "homodyne"},
     "crossbar_intensities": {"hardware": "crossbar", "detection": "direct"},
 }
-"""What the layers are built of, and the form of their light."""
+"""Hardware of the layers, and the form of their light."""
 
 
 def of_hardware(settings: ChipSettings, hardware: str) -> ChipSettings:

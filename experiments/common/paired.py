@@ -1,4 +1,4 @@
-"""Trainings paired by their seeds: what each is, its runs, and whether its arms began alike."""
+"""Trainings paired by their seeds: settings, runs, and a check that the arms began alike."""
 
 from __future__ import annotations
 

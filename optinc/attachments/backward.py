@@ -1,4 +1,4 @@
-"""Calls at the end of a backward pass, whose errors ``loss.backward()`` raises as they are."""
+"""Calls at the end of a backward pass; ``loss.backward()`` raises their errors unchanged."""
 
 from __future__ import annotations
 

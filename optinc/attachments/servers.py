@@ -1,4 +1,4 @@
-"""What every attachment does first: choose, connect and compare the reducers of all servers."""
+"""The first steps of every attachment: choose, connect and compare the reducers of all servers."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from optinc.commands import scenario_overrides, train_onn_command
+from optinc.commands import run_command, scenario_overrides, train_onn_overrides
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import layers_in_form
 from optinc.onn.network import OpticalNetwork
@@ -94,14 +94,19 @@ class ONNDesign:
         }
 
     @property
-    def train_command(self) -> str:
-        """The command that trains this ONN."""
-        return train_onn_command(
+    def train_overrides(self) -> list[str]:
+        """The overrides with which ``run.py`` trains this ONN."""
+        return train_onn_overrides(
             settings_of(self.scenario),
             hidden=self.structure[1:-1],
             approximated_layers=self.approximated_layers,
             recipe="large" if self.scenario.combinations > LARGE else None,
         )
+
+    @property
+    def train_command(self) -> str:
+        """The command that trains this ONN, as it would be typed."""
+        return run_command(self.train_overrides)
 
 
 def _hidden_widths(

@@ -55,7 +55,7 @@ def repetitions_for(standard_error: float) -> int:
 
 @dataclass(frozen=True)
 class OutcomeTable:
-    """How often each combination of ONN inputs was received as which code.
+    """Counts of the codes received for each combination of ONN inputs.
 
     Attributes:
         scenario: The switch.

@@ -1,4 +1,4 @@
-"""Progress of what takes long, on a terminal."""
+"""Progress bars of long computations, on a terminal."""
 
 from __future__ import annotations
 

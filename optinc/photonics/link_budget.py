@@ -1,4 +1,4 @@
-r"""Link budget: light from a laser to the next detector, its noise, and what it costs.
+r"""Link budget: light from a laser to the next detector, its noise, energy and area.
 
 A layer's outputs are detected, and their ReLU and gain are electronic (an intensity has no sign),
 so light travels in segments, each from modulators to detectors:

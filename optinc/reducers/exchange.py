@@ -1,4 +1,4 @@
-"""Codes of real servers on their way to the switch and back, part by part."""
+"""Exchange of codes between real servers and the switch they play, part by part."""
 
 # Shape suffixes: N servers, V values of a part, B blocks, S bytes of a share.
 
@@ -29,7 +29,7 @@ from optinc.signal.block_quantizer import BlockQuantizer
 
 @dataclass(frozen=True)
 class Work:
-    """What every part of a reduction has in common.
+    """Settings that all parts of a reduction share.
 
     Attributes:
         plan: Quantiser and switch.

@@ -1,4 +1,4 @@
-"""The reducer that is taken where none is given: a shipped ONN with enough inputs."""
+"""The default reducer: a shipped ONN with enough inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a run's processes this is, and the folder that the first one tells the others."""
+"""The processes of a run: the rank of this one, and the folder that the first tells the others."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Rounding = Literal["floor", "half_up", "half_even"]
 ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 SenderRounding = Literal["floor", "half_up", "half_even", "stochastic"]
-"""How a server rounds; a switch has no random numbers, so Q is none of them at random."""
+"""Roundings of a server: those of Q, and ``stochastic``, which a switch does not have."""
 
 
 def check_rounding(rounding: str, *, setting: str) -> None:

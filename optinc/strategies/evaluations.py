@@ -13,7 +13,7 @@ Operation = Literal["mean", "sum", "max", "min"]
 
 
 class Share(NamedTuple):
-    """What one server has of a value.
+    """The part of a logged value that one server has computed.
 
     Attributes:
         operation: How the values of batches become one.

@@ -1,4 +1,4 @@
-"""What belongs to one server: buffers, parameters without gradient, attributes, random state.
+"""The state of each virtual server: buffers, frozen parameters, attributes, random state.
 
 Under DDP every process has them for itself. N virtual servers have one module, whose state is
 exchanged when another server computes.
@@ -144,7 +144,7 @@ class ServerStates:
         if guessed and isinstance(now, Values) and isinstance(now.tensor, nn.Parameter):
             raise ConfigurationError(
                 f"parameter '{now.place}' has other values on every server and was then changed "
-                "outside of training_step, to what on servers other than 0 is not known; use "
+                "outside of training_step; the new value on servers other than 0 is unknown; use "
                 "strategy=ddp"
             )
         if guessed and now.place not in self._warned:

@@ -1,4 +1,4 @@
-"""Values that can be noted, compared and put back: attributes, items, tensors, random states."""
+"""Values that can be saved, compared and restored: attributes, items, tensors, random states."""
 
 from __future__ import annotations
 

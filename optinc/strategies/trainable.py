@@ -1,4 +1,4 @@
-"""Which parameters of a module are trained: now, when its gradients were laid out, in a loss."""
+"""The parameters of a module that are trained: now, at the layout of its gradients, by a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no strategy can train: gradients that cannot be sent as symbols, and loss scaling."""
+"""Models that no strategy can train: gradients that cannot be sent as symbols, loss scaling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says first and last: what is about to happen; the result, and what to do next."""
+"""The first and the last lines of a run: its task and folder, its result and the next commands."""
 
 from __future__ import annotations
 

@@ -92,12 +92,12 @@ def _check(settings: ChipSettings) -> None:
     """
     if settings.hardware != "mesh":
         raise ConfigurationError(
-            "task=calibrate_chip finds phases of meshes, optinc.chip.hardware=mesh, got "
+            "task=calibrate_chip sets phases of meshes: it needs optinc.chip.hardware=mesh, got "
             f"{settings.hardware}"
         )
     if settings.detection != "homodyne":
         raise ConfigurationError(
-            "task=calibrate_chip brings signed outputs to their weights, "
+            "task=calibrate_chip needs detectors that see the sign, "
             f"optinc.chip.detection=homodyne, got {settings.detection}"
         )
 

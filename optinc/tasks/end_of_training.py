@@ -1,4 +1,4 @@
-"""The end of an ONN's training or construction, which says loudly that inputs are wrong."""
+"""The end of an ONN's training or construction, with an error where inputs are received wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loggers of a run, closed also where it fails."""
+"""The loggers of a run, which are closed also when it fails."""
 
 from __future__ import annotations
 

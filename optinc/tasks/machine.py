@@ -41,7 +41,7 @@ def check_accelerator(name: str) -> None:
         return
     raise ConfigurationError(
         f"trainer.accelerator={name}, but this machine has none that torch can use; "
-        "trainer.accelerator=auto takes what there is"
+        "trainer.accelerator=auto chooses one that it has"
     )
 
 

@@ -1,4 +1,4 @@
-"""One run: the configuration is checked, and its task called.
+"""One run: check the configuration, then call its task.
 
 Apart from :mod:`optinc.tasks.main`, since its checks import torch and Lightning: seconds.
 """

@@ -1,4 +1,4 @@
-"""The configuration as a task reads it: paths in full, and choices also without Hydra's job."""
+"""Preparation of the configuration for a task: absolute paths, and choices without a Hydra job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables in the width of a terminal."""
+"""Tables that fit 80 columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types and legal keys of the configuration, without what takes long to import."""
+"""Types and legal keys of the configuration, without slow imports."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from optinc.commands import (
     path_override,
     run_command,
     scenario_overrides,
-    train_onn_command,
+    train_onn_overrides,
 )
 from optinc.onn.design import LARGE, ONNDesign, settings_of
 from optinc.signal.scenario import Scenario, make_scenario
@@ -95,10 +95,10 @@ def test_commands_read_as_they_always_have() -> None:
         "optinc.preprocessing.inputs=4 optinc/topology=cascade optinc.topology.fan_in=4 "
         "optinc.topology.depth=2 optinc.topology.level=1 onn_training.folder=FOLDER/NAME"
     )
-    command = train_onn_command(
+    overrides = train_onn_overrides(
         ["optinc.bits=8"], hidden=[64, 32], approximated_layers=[], recipe="large"
     )
-    assert command == (
+    assert run_command(overrides) == (
         "python run.py task=train_onn onn_training=large optinc.bits=8 "
         "'optinc.mesh.hidden=[64,32]' 'optinc.approximation.layers=[]'"
     )

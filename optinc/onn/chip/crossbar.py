@@ -29,7 +29,7 @@ from optinc.photonics.parts.units import amplitude_of_loss, power_of_loss
 
 
 class IntensityTransfer(nn.Module):
-    """What a crossbar of intensities on drawn chips does to the light of its modulators.
+    """Transfer of a crossbar of intensities on drawn chips, from its modulators to its amplifiers.
 
     Args:
         weight_Cmn: Outputs for the intensities of the inputs.

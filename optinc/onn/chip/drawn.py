@@ -1,4 +1,4 @@
-"""Drawn chips of a switch: what tables, switches and studies ask of them, and what all share."""
+"""The interface of drawn chips, for tables, switches and studies, and the code that all share."""
 
 # Shape suffixes: C chips, N servers, P inputs, K ONN inputs, M symbols.
 

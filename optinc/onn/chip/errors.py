@@ -1,4 +1,4 @@
-"""Static errors of one layer of drawn chips: what distinguishes its parts from ideal ones."""
+"""Static errors of the parts of one layer, on drawn chips."""
 
 # Shape suffixes: C chips, B blocks, m outputs, n inputs, s size of a block, l = max(m, n), w ways
 # of a splitter.

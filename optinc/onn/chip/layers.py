@@ -31,7 +31,7 @@ CHUNK_AMPLITUDES = 1 << 17
 
 
 class LayerTransfer(nn.Module):
-    """What a layer of drawn chips does to its inputs, up to its detectors and their gain.
+    """Transfer of a layer of drawn chips, from its inputs to its detectors and their gain.
 
     Args:
         weight: Complex [C, m, n], or [C, m] where every output has one input and an attenuator.
@@ -62,7 +62,7 @@ class LayerTransfer(nn.Module):
 
 
 class PlayedLayer(NamedTuple):
-    """What a layer does to its inputs, differentiable in phases and errors.
+    """The transfer of a layer, differentiable in phases and errors.
 
     Attributes:
         weight: Complex [C, m, n], or [C, m] where every output has one input and an attenuator.

@@ -1,4 +1,4 @@
-r"""An ONN as drawn chips play it: light in every layer, electronics between layers.
+r"""An ONN on drawn chips: light in every layer, electronics between layers.
 
     servers --[unit P]--> layer 1 --> ... --> last layer --> receivers
 

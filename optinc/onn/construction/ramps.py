@@ -28,7 +28,7 @@ from optinc.onn.construction.stages import Layer, Sum, stack
 from optinc.onn.construction.values import Value
 
 StepForm = Literal["one_sided", "two_sided", "pairs"]
-"""How a step is made of ramps: :class:`OneSided`, :class:`TwoSided` or :class:`Pairs`."""
+"""Forms of a step made of ramps: :class:`OneSided`, :class:`TwoSided` or :class:`Pairs`."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Training that expects errors: every step plays chips drawn for it alone.
+"""Training that expects errors: every step runs on chips that are newly drawn for it.
 
 A drawn chip plays the weights W as W + D, where D follows from the settings of its meshes and its
 errors. A step draws new chips and plays them as :class:`~optinc.onn.chip.ChipNetwork` does, noise

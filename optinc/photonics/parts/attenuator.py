@@ -20,7 +20,7 @@ from optinc.photonics.chip_settings import ChipSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Attenuator:
-    """How a transmission that was asked for becomes the one that light sees.
+    """Errors of attenuators: from the transmission that is set to the one that light sees.
 
     Attributes:
         error: Sigma of the amplitude, relative to the setting, drawn once a chip.

@@ -26,7 +26,7 @@ FULL_TURN = 2 * math.pi
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseShifter:
-    """How a phase that was asked for becomes the phase that light sees.
+    """Errors of phase shifters: from the phase that is set to the phase that light sees.
 
     Attributes:
         error: Sigma in rad of what remains after calibration, drawn once a chip.

@@ -1,4 +1,4 @@
-"""The look-up table of THC: which values of a uniform grid a code of few bits stands for."""
+"""The look-up table of THC: the values of a uniform grid that codes of few bits stand for."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What servers do to their gradients before they are quantised, and undo after the switch."""
+"""Error feedback, rotation and clipping of servers, before quantisation and after the switch."""

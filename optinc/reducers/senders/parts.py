@@ -1,4 +1,4 @@
-"""What a real server does to a part of its gradient beside quantising it."""
+"""Error feedback, rotation and clipping of a real server, part by part of its gradient."""
 
 # Shape suffixes: V values of a part, B blocks.
 

@@ -21,7 +21,7 @@ Rotation = Literal["none", "hadamard"]
 
 
 class Senders:
-    """What the servers in this process do beside quantising.
+    """Error feedback, rotation and clipping of the servers in this process.
 
     Before the block scales are taken, :meth:`prepare` adds the errors of earlier reductions,
     rotates and clips; then come scales, codes, switch and decoding; :meth:`restore` rotates the

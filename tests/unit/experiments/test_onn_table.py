@@ -25,6 +25,7 @@ def test_retraining_starts_resumes_and_then_reads(
         started.append((folder, overrides))
         return {}
 
+    monkeypatch.setattr("sys.argv", ["optinc"])
     monkeypatch.setattr(onn_table, "run", note)
     monkeypatch.setattr(ONNArtifact, "load", lambda folder: small_onn)
     folder = tmp_path / "b8_n4_1-2-3-4-5-6"

@@ -54,7 +54,7 @@ def test_presets_as_a_whole() -> None:
 
 def test_budgets() -> None:
     budgets = recorded("link_budget")
-    shown = table("which every detector has no more than is borne.")
+    shown = table("at which no detector has more noise than is borne.")
     technologies = [
         row
         for row in budgets.rows

@@ -1,1 +1,1 @@
-"""Calibration of drawn chips: settings with which imperfect parts do what ideal ones would."""
+"""Calibration of drawn chips: settings that compensate for the errors of their parts."""

@@ -1,4 +1,4 @@
-"""What every calibration returns, and how a layer's gain leaves room for it."""
+"""The interface of all calibrations: their results, and the gain that leaves them room."""
 
 # Shape suffixes: C chips.
 

@@ -181,7 +181,7 @@ class Blind(Calibration):
 
 
 class BlindTask:
-    """What a layer should do, and how phases should be moved for that.
+    """The goal of a blind calibration: weights of a layer, and the moves of phases towards them.
 
     Args:
         layer: Form, size and gain.

@@ -1,4 +1,4 @@
-"""What the layers of an ONN see: the inputs for which they must be right."""
+"""Inputs that the layers of an ONN see, for which a calibration must make them right."""
 
 # Shape suffixes: P inputs of the switch, n inputs of a layer.
 

@@ -1,4 +1,4 @@
-"""How the detected outputs of a layer answer to its phases, phase by phase.
+"""Derivatives of the detected outputs of a layer by each of its phases.
 
 Light is sent through the layer from its inputs to every phase shifter, and back to it from the
 detectors; an answer is the product of the two. Crosstalk between shifters, a small share, is left

@@ -1,4 +1,4 @@
-"""Drawn chips behind their own settings and detectors: all that a blind calibration gets.
+"""Drawn chips that can only be set and measured, for a blind calibration.
 
 A chip is set and measured, nothing else. Its errors stay in here.
 
@@ -48,7 +48,7 @@ ATTENUATOR_PATIENCE = 16
 
 @dataclass
 class Count:
-    """What was measured on each chip.
+    """Number of measurements on each chip.
 
     Attributes:
         settings: Times that settings were loaded and light was measured.

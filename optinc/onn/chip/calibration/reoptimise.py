@@ -32,7 +32,7 @@ from optinc.photonics.parts.phase_shifter import FULL_TURN
 
 @dataclass(frozen=True, kw_only=True)
 class GaussNewton:
-    """How the phases of a layer are re-optimised.
+    """Settings of the re-optimisation of a layer's phases.
 
     Attributes:
         steps: Most steps of all phases before the first is rounded.
@@ -59,7 +59,7 @@ class GaussNewton:
 
 @dataclass(frozen=True)
 class LayerTask:
-    """What a layer should do, and what is known of the chips that are to do it.
+    """The goal of a re-optimisation: outputs of a layer, and the known errors of the chips.
 
     Attributes:
         layer: Form, size and gain.

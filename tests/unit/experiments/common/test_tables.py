@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from experiments.common import tables
 from experiments.common.record import Row
 from experiments.common.tables import RIGHT, Column, columns_of, markdown, note, show
 
@@ -27,16 +28,43 @@ def test_markdown_formats_numbers_and_shows_what_is_missing() -> None:
     ]
 
 
-def test_a_log_has_wide_lines_and_loses_no_text(capsys: pytest.CaptureFixture[str]) -> None:
-    show("Title", [Column("long", "long"), *COLUMNS], [ROWS[0] | {"long": "x" * 130}], caption="c")
+def test_a_table_as_wide_as_the_output_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show("Title", COLUMNS, ROWS, caption="word " * 40)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Title"
+    assert sum(line.startswith("┏") for line in lines) == 1
+    assert 70 < len(lines[-2]) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 72, 200])
+def test_wide_tables_are_cut_behind_the_columns_that_tell_rows_apart(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "PIPE_WIDTH", width)
+    rows: list[Row] = [
+        {"bits": 8, "name": name} | {f"the column {i}": 123_456.0 + i for i in range(9)}
+        for name in ("a_long_name_of_an_onn", "ResNet50 of images, CIFAR-100")
+    ]
+    show("Title", columns_of(rows, form=",.2f"), rows)
     shown = capsys.readouterr().out
-    assert shown.count("x") == 130
-    assert max(len(line) for line in shown.splitlines()) == 140
-    assert "Title" in shown
-    show("Title", COLUMNS, ROWS, width=30)
-    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 30
-    note("word " * 40)
-    assert 130 < len(capsys.readouterr().out.splitlines()[0]) <= 140
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= width
+    parts = sum(line.startswith("┏") for line in lines)
+    assert (parts == 1) == (width == 200)
+    assert shown.count("a_long_name_of_an_onn") == shown.count("bits") == parts
+    assert [shown.count(f"123,45{6 + i}.00") for i in range(4)] == [2, 2, 2, 2]
+
+
+def test_words_longer_than_a_line_are_folded_in_tables_and_whole_in_notes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = "x" * 130
+    show("Title", [Column("long", "long"), *COLUMNS, Column("last", "long")], [{"long": long}])
+    shown = capsys.readouterr().out
+    assert shown.count("x") == 260
+    assert max(map(len, shown.splitlines())) <= 80
+    note(f"written to {long}.csv")
+    assert f"{long}.csv" in capsys.readouterr().out.splitlines()
 
 
 def test_text_is_on_the_left_and_numbers_are_on_the_right(
