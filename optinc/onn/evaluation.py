@@ -87,7 +87,8 @@ class Evaluation:
 
 def share_wrong(wrong: int, evaluated: int) -> str:
     """Describe wrong inputs for a message, as in ``8.2 % of its inputs (4 of 49)``."""
-    return f"{100 * wrong / evaluated:.2g} % of its inputs ({wrong} of {evaluated})"
+    share = 100 * wrong / evaluated
+    return f"{share:.{2 if share < 99 else 4}g} % of its inputs ({wrong} of {evaluated})"
 
 
 @dataclass
