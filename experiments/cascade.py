@@ -117,7 +117,9 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--samples", type=int, default=10_000_000, help="random inputs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the trainings")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the trainings"
+    )
     parser.add_argument("--steps", type=int, default=60, help="steps of a training")
     add_results(parser)
     arguments = parser.parse_args()

@@ -181,7 +181,7 @@ def _wire(folder: Path) -> Headline:
         "not given",
         found,
         "electrical links, 2 cores; **not run: on GPUs, by light**",
-        "python -m benchmarks.wire --quick",
+        "python -m benchmarks.wire --links 1 --servers 4 --only resnet50",
     )
 
 

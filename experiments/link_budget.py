@@ -126,7 +126,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME_OR_FOLDER", help="ONNs")
     parser.add_argument("--chip", nargs="+", metavar="PRESET", help="presets of conf/optinc/chip")
     parser.add_argument(
-        "--hardware", choices=HARDWARE, default="mesh", help="hardware of the layers (default %(default)s)"
+        "--hardware",
+        choices=HARDWARE,
+        default="mesh",
+        help="hardware of the layers (default %(default)s)",
     )
     add_results(parser)
     arguments = parser.parse_args()

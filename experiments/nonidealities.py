@@ -208,7 +208,10 @@ def main() -> None:
     parser.add_argument("--chips", type=int, default=10, help="chips of large ONNs")
     parser.add_argument("--inputs", type=int, default=4096, help="inputs sent to every chip")
     parser.add_argument(
-        "--hardware", choices=HARDWARE, default="mesh", help="hardware of the layers (default %(default)s)"
+        "--hardware",
+        choices=HARDWARE,
+        default="mesh",
+        help="hardware of the layers (default %(default)s)",
     )
     add_runs(parser, "runs/nonidealities")
     add_results(parser)

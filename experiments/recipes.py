@@ -124,7 +124,11 @@ def main() -> None:
     """Train what is missing, print the table, and write a row for every training."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "--times", type=float, nargs="+", default=[1.0], help="time of the paper's recipe, relative to ours"
+        "--times",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        help="time of the paper's recipe, relative to ours",
     )
     add_runs(parser, "runs/recipes")
     add_results(parser)

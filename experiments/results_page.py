@@ -236,7 +236,7 @@ SECTIONS = (
     Section(
         "Time of a training step",
         "step",
-        {"model": "s", "strategy": "s", "batch": "s", "more": "+.1%"},
+        {"model": "s", "servers": "s", "batch": "s", "baseline": "s", "more": "+.1%"},
     ),
 )
 """Tables of the page, in its order; one whose result is not here is left out."""

@@ -7,10 +7,11 @@ Each process has its own network namespace. Cables of 1 and 10 Gb/s join them to
 perceptron, in real backward passes, and flat ones of 1 KB to 400 MB. They are averaged by torch's
 DistributedDataParallel, by its hooks, by int8 blocks and by OptINC with 2 to 16 bits.
 
-Results are kept case by case in ``runs/wire``: started again with the same code, the benchmark
-continues where it was stopped. All processes share the cores of this machine, one thread each. With
-more servers than cores a step is longer than on separate servers, so the table also gives the time
-that the link alone would take for the bytes that were sent.
+Ways to average the gradients of one network take turns, step by step. Results are kept in
+``runs/wire``: started again with the same code, the benchmark continues where it was stopped. All
+processes share the cores of this machine, one thread each. With more servers than cores a step is
+longer than on separate servers, so the table also gives the time that the link alone would take for
+the bytes that were sent.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from benchmarks.wire.cases import (
     Case,
     all_cases,
     code_hash,
+    measured_together,
     quick_cases,
     selected,
     served_together,
@@ -125,7 +127,8 @@ def run(options: argparse.Namespace) -> None:
 def measure(cases: list[Case], lines: Path, *, code: str, seconds: float, deadline: float) -> None:
     """Measure all cases that have no line yet, in as few groups of processes as possible.
 
-    A case in which a process ends is noted as failed, and tried again the next time.
+    Where a process ends, the case, or those that took turns, are noted as failed, and tried again
+    the next time.
     """
     tried: set[Case] = set()
     while left := [case for case in cases if case not in tried | _done(lines, code)]:
@@ -139,10 +142,15 @@ def measure(cases: list[Case], lines: Path, *, code: str, seconds: float, deadli
         if problem is None:
             assert finished.issuperset(group) or time.time() > deadline, f"{lines} lacks cases"
         else:
-            failed = next(case for case in group if case not in finished)
-            append(lines, {**failed.row(), "code": code, "failed": problem})
-            note(f"{failed.name}: {problem}")
-            tried.add(failed)
+            failed = next(
+                together
+                for together in measured_together(group)
+                if not finished.issuperset(together)
+            )
+            for case in failed:
+                append(lines, {**case.row(), "code": code, "failed": problem})
+            note(f"{', or '.join(case.name for case in failed)}: {problem}")
+            tried.update(failed)
 
 
 def _done(lines: Path, code: str) -> set[Case]:

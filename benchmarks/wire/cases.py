@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ MOST_MEMORY_OF_A_VALUE = 16
 
 NETWORK_SIZES = {"resnet50": 23_528_522, "llama": 14_358_912, "mlp": 20_981_760}
 """Values of the networks' gradients."""
+
+MOST_TOGETHER = 10e9
+"""Bytes that networks of all servers may take whose steps take turns."""
 
 MOST_LEFT_BEHIND = 10e9
 """Bytes that cases may leave in the memory of all servers before these are started anew."""
@@ -93,10 +96,15 @@ class Case:
         return f"{link}, {self.servers} servers, {self.gradient}, {self.arm}"
 
     @property
+    def size(self) -> int:
+        """Values of its gradient."""
+        return self.values or NETWORK_SIZES[self.gradient]
+
+    @property
     def memory(self) -> float:
-        """Bytes that all servers take together, for a flat gradient."""
+        """Bytes that all servers take together, without what a network's layers put out."""
         of_a_value = MEMORY_OF_A_VALUE.get(self.arm, MOST_MEMORY_OF_A_VALUE)
-        return self.servers * (MEMORY_OF_A_PROCESS + of_a_value * self.values)
+        return self.servers * (MEMORY_OF_A_PROCESS + of_a_value * self.size)
 
     def row(self) -> dict[str, Any]:
         """Return the fields, from which the case can be built again."""
@@ -126,13 +134,29 @@ def served_together(cases: Sequence[Case]) -> list[Case]:
     first, left_behind = cases[0], 0.0
     chosen: list[Case] = []
     for case in cases:
-        size = case.values or NETWORK_SIZES[case.gradient]
-        left_behind += case.servers * size * LEFT_BEHIND_OF_A_VALUE
+        left_behind += case.servers * case.size * LEFT_BEHIND_OF_A_VALUE
         same = (case.link, case.servers) == (first.link, first.servers)
         if chosen and (not same or left_behind > MOST_LEFT_BEHIND):
             break
         chosen.append(case)
     return chosen
+
+
+def measured_together(cases: Sequence[Case]) -> list[list[Case]]:
+    """Return the cases in order, those that train one network in as few lists as memory allows."""
+    found: list[list[Case]] = []
+    taken = 0.0
+    for case in cases:
+        own = case.memory - case.servers * MEMORY_OF_A_PROCESS
+        last = found[-1] if found else []
+        same = bool(last and case.batch) and replace(case, arm=last[0].arm) == last[0]
+        if same and taken + own <= MOST_TOGETHER:
+            last.append(case)
+            taken += own
+        else:
+            found.append([case])
+            taken = own
+    return found
 
 
 def selected(cases: Iterator[Case], only: str | None) -> list[Case]:

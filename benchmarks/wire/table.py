@@ -47,14 +47,15 @@ def notes() -> str:
         f"each, so steps are longer than on servers of their own. Samples a server: {batches} "
         "(`--quick`: fewer). *step* is forward, backward and SGD; *no exchange* the same within "
         "`no_sync`; *exchange* a backward pass that computes nothing; medians over rounds of the "
-        "slowest server. *speed-up* is torch DDP's time over this one, of a step, or of the "
-        "exchange where nothing is trained. *hidden* is the share of the exchange that does not "
-        "lengthen the step. *algbw* is the float32 gradient's bytes over the time of the exchange, "
-        "*busbw* that times 2(N-1)/N (nccl-tests). *B a value* is the payload a server gives to "
-        "its TCP sockets, *frames* all Ethernet frames of the busiest server, *link* the time that "
-        "the link alone takes for them, *CPU* the processor time of a server's exchange. *optinc 2 "
-        "bits* sends block scales as bfloat16, the other bits as float32. PowerSGD "
-        "waits for each bucket: with gloo, several at once wait for each other for ever."
+        "slowest server. Steps of one network take turns; *speed-up* is the median, over rounds, "
+        "of the time of torch DDP's step over this one, or the ratio of the exchanges where "
+        "nothing is trained. *hidden* is the share of the exchange that does not lengthen the "
+        "step. *algbw* is the float32 gradient's bytes over the time of the exchange, *busbw* "
+        "that times 2(N-1)/N (nccl-tests). *B a value* is the payload a server gives to its TCP "
+        "sockets, *frames* all Ethernet frames of the busiest server, *link* the time that the "
+        "link alone takes for them, *CPU* the processor time of a server's exchange. *optinc 2 "
+        "bits* sends block scales as bfloat16, the other bits as float32. PowerSGD waits for each "
+        "bucket: with gloo, several at once wait for each other for ever."
     )
 
 
@@ -83,7 +84,8 @@ def rows_of(cases: Sequence[Case], found: Found) -> list[Row]:
 def derived(case: Case, found: Found) -> Row:
     """Return one row of the table.
 
-    * ``faster``: time of torch DDP's step, or of its exchange where nothing is trained, over this.
+    * ``faster``: time of torch DDP's step over this, in the rounds in which both took turns; of
+      the exchange alone where nothing is trained.
     * ``hidden``: share of the exchange alone by which a step with exchange is not longer than one
       without it.
     * ``algbw``, ``busbw``: as nccl-tests define them (PERFORMANCE.md): bytes of the float32
@@ -104,13 +106,12 @@ def derived(case: Case, found: Found) -> Row:
     if "alone" not in measured:
         return row
     alone, values = measured["alone"], measured["size"]
-    total = "step" if case.batch else "alone"
     baseline = found.get(Case(**{**case.row(), "arm": TORCH}), {})
-    row |= {key: measured.get(key) for key in ("step", "local", "alone", "alone_cpu")}
+    row |= {key: measured.get(key) for key in ("step", "local", "alone", "alone_cpu", "faster")}
     row["per_value"] = measured["sent"] / values
-    if total in baseline:
-        row["faster"] = baseline[total] / measured[total]
     if alone > 0:
+        if not case.batch and "alone" in baseline:
+            row["faster"] = baseline["alone"] / alone
         row["algbw"] = 4 * values / alone / 1e9
         row["busbw"] = 4 * values / alone / 1e9 * 2 * (case.servers - 1) / case.servers
         if case.batch:

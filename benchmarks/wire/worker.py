@@ -14,9 +14,9 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.arms import ARMS
+from benchmarks.arms import ARMS, TORCH
 from benchmarks.sockets import counted
-from benchmarks.turns import Job, Turns, median_difference, take_turns
-from benchmarks.wire.cases import MEMORY_OF_A_PROCESS, Case
+from benchmarks.turns import Job, Turns, median_difference, median_ratio, take_turns
+from benchmarks.wire.cases import MEMORY_OF_A_PROCESS, Case, measured_together
 from benchmarks.wire.links import sent_through_cable
 from benchmarks.workloads import Gradients, flat_shapes, network
 
@@ -95,22 +95,44 @@ def step(model: DistributedDataParallel, loss: Callable[[], Any], after: Job) ->
     return averaged, local
 
 
-def train(case: Case, task: Task) -> tuple[dict[str, float], list[torch.Size]]:
-    """Time steps with and without exchange; return them and the shapes of the parameters."""
+def train(cases: Sequence[Case], task: Task) -> list[dict[str, float]]:
+    """Time steps with and without exchange, all cases taking turns; return a row for each.
+
+    Args:
+        cases: Ways to average the gradients of one network.
+        task: Tells how long.
+    """
+    # The speed of a machine changes by more than the cases differ while one of them is measured.
+    partners = list(cases)
+    if TORCH not in {case.arm for case in cases}:
+        partners.append(replace(cases[0], arm=TORCH))
+    jobs = [job for case in partners for job in training_steps(case)]
+    gc.collect()
+    gc.freeze()  # what one case leaves would be collected in the steps of another one
+    turns = run(jobs, task, seconds=len(partners) * task.seconds)
+    gc.unfreeze()
+    steps, local = turns.seconds[::2], turns.seconds[1::2]
+    torchs = steps[[case.arm for case in partners].index(TORCH)]
+    return [
+        {
+            "rounds": len(steps[index]),
+            "step": statistics.median(steps[index]),
+            "local": statistics.median(local[index]),
+            "exposed": median_difference(steps[index], local[index]),
+            "faster": median_ratio(torchs, steps[index]),
+            "step_cpu": statistics.median(turns.cpu_seconds[2 * index]),
+        }
+        for index in range(len(cases))
+    ]
+
+
+def training_steps(case: Case) -> tuple[Job, Job]:
+    """Return the two steps of a network of its own."""
     workload = network(case.gradient, batch=case.batch, seed=1 + dist.get_rank())
-    shapes = [parameter.shape for parameter in workload.module.parameters()]
     # Statistics of batch normalisation are no gradients.
     model = ARMS[case.arm].wrap(workload.module, case.servers, broadcast_buffers=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    jobs = step(model, lambda: workload.loss(model(workload.batch)), optimizer.step)
-    turns = run(jobs, task)
-    return {
-        "rounds": len(turns.seconds[0]),
-        "step": statistics.median(turns.seconds[0]),
-        "local": statistics.median(turns.seconds[1]),
-        "exposed": median_difference(*turns.seconds),
-        "step_cpu": statistics.median(turns.cpu_seconds[0]),
-    }, shapes
+    return step(model, lambda: workload.loss(model(workload.batch)), optimizer.step)
 
 
 def communicate(case: Case, shapes: list[torch.Size], task: Task) -> dict[str, float | None]:
@@ -119,7 +141,7 @@ def communicate(case: Case, shapes: list[torch.Size], task: Task) -> dict[str, f
     model = ARMS[case.arm].wrap(gradients, case.servers)
     jobs = step(model, model, lambda: None)
     with frames_per_byte(case) as frames:
-        turns = run(jobs, task)
+        turns = run(jobs, task, seconds=task.seconds)
     most_sent = statistics.mean(turns.most_sent[0])
     return {
         "size": sum(shape.numel() for shape in shapes),
@@ -131,12 +153,13 @@ def communicate(case: Case, shapes: list[torch.Size], task: Task) -> dict[str, f
     }
 
 
-def run(jobs: tuple[Job, Job], task: Task) -> Turns:
-    """Warm up, then let both kinds of step take turns."""
-    for _ in range(WARM_UP):
-        jobs[0]()
-    jobs[1]()
-    return take_turns(jobs, seconds=task.seconds, most=task.most)
+def run(jobs: Sequence[Job], task: Task, *, seconds: float) -> Turns:
+    """Warm up, then let steps with exchange, each followed by one without, take turns."""
+    for averaged, local in zip(jobs[::2], jobs[1::2], strict=True):
+        for _ in range(WARM_UP):
+            averaged()
+        local()
+    return take_turns(jobs, seconds=seconds, most=task.most)
 
 
 @contextmanager
@@ -153,19 +176,29 @@ def frames_per_byte(case: Case) -> Iterator[list[float]]:
     ratio.append((sent_through_cable() - frames) / traffic.sent)
 
 
-def measure(case: Case, task: Task) -> dict[str, Any]:
-    """Measure one case; return its row."""
-    row: dict[str, Any] = {}
-    shapes = flat_shapes(case.values)
-    # The servers of this case are there already.
-    if case.memory > decided(available_memory()) + case.servers * MEMORY_OF_A_PROCESS:
-        return {"skipped": f"needs {case.memory / 1e9:.0f} GB of memory"}
-    if case.batch:
-        row, shapes = train(case, task)
+def measure(cases: Sequence[Case], task: Task) -> list[dict[str, Any]]:
+    """Measure cases that take turns, or a single one; return their rows."""
+    first = cases[0]
+    # The servers of these cases are there already.
+    memory = sum(case.memory - case.servers * MEMORY_OF_A_PROCESS for case in cases)
+    if memory > decided(available_memory()):
+        return [{"skipped": f"needs {memory / 1e9:.0f} GB of memory"} for _ in cases]
+    rows: list[dict[str, Any]] = [{} for _ in cases]
+    shapes = flat_shapes(first.values)
+    if first.batch:
+        shapes = shapes_of_parameters(first)
+        rows = train(cases, task)
         gc.collect()
-    row.update(communicate(case, shapes, task))
-    gc.collect()
-    return row
+    for case, row in zip(cases, rows, strict=True):
+        row.update(communicate(case, shapes, task))
+        gc.collect()
+    return rows
+
+
+def shapes_of_parameters(case: Case) -> list[torch.Size]:
+    """Return the shapes of a network's parameters."""
+    module = network(case.gradient, batch=1, seed=0).module
+    return [parameter.shape for parameter in module.parameters()]
 
 
 def decided(value: float) -> float:
@@ -201,7 +234,7 @@ def main() -> None:
     rank, servers = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(*address, servers, is_master=rank == 0, timeout=TIMEOUT)
-    for number, case in enumerate(task.cases):
+    for number, cases in enumerate(measured_together(task.cases)):
         # Anew for each: what a case leaves behind, groups of its own and their threads, ends.
         dist.init_process_group(
             "gloo",
@@ -212,9 +245,10 @@ def main() -> None:
         )
         late = decided(time.time()) > task.deadline
         if not late:
-            row = measure(case, task)
-            if rank == 0:
-                append(task.results, {**row, **case.row(), "code": task.code})
+            rows = measure(cases, task)
+            for case, row in zip(cases, rows, strict=True):
+                if rank == 0:
+                    append(task.results, {**row, **case.row(), "code": task.code})
         # Nobody leaves while another is still there.
         dist.barrier()
         dist.destroy_process_group()

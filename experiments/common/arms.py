@@ -1,4 +1,4 @@
-"""Names and colours of arms on pages and in plots: ``onn_8`` is "8 bits, through the ONN"."""
+"""Names and colours of arms and of ONNs on pages and in plots: what a reader understands."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -58,7 +59,8 @@ def show(
     """Print a table in the width of the terminal; None and keys that a row lacks are a dash.
 
     A wider table is cut into several, one below the other. Each begins with the columns that tell
-    the rows apart. Long text is wrapped between words; numbers are never cut.
+    the rows apart or, where these are too wide, with the number of the row. Long text is wrapped
+    between words; numbers are never cut.
 
     Args:
         title: Title above the table.
@@ -68,15 +70,12 @@ def show(
     """
     console = _console()
     console.print(title, style="bold")
-    cells = [_cells(columns, row) for row in rows]
-    for part in _parts(columns, cells, console.width):
+    for part in _parts(columns, [_cells(columns, row) for row in rows], console.width):
         table = Table()
-        for index, width in part:
-            column = columns[index]
-            justify = "left" if column.form == "s" else "right"
-            table.add_column(column.heading, justify=justify, overflow="fold", width=width)
-        for texts in cells:
-            table.add_row(*(texts[index] for index, _ in part))
+        for heading, justify, width, _ in part:
+            table.add_column(heading, justify=justify, overflow="fold", width=width)
+        for cells in zip(*(texts for *_, texts in part), strict=True):
+            table.add_row(*cells)
         console.print(table)
     if caption is not None:
         note(caption)
@@ -102,49 +101,69 @@ def _console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
+class _Printed(NamedTuple):
+    """A column of a printed table: its heading, alignment, width and cells."""
+
+    heading: str
+    justify: Literal["left", "right"]
+    width: int
+    texts: list[str]
+
+
 def _parts(
     columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int
-) -> Iterator[list[tuple[int, int]]]:
-    """Yield the columns of each table, as their indices and the widths of their cells."""
+) -> Iterator[list[_Printed]]:
+    """Yield the columns of each table."""
     texts = [[row[index] for row in cells] for index in range(len(columns))]
-    wanted = [max(cell_len(column.heading), _longest(texts[i])) for i, column in enumerate(columns)]
-    if sum(wanted) + BORDER * len(wanted) < width:
-        yield list(enumerate(wanted))
+    wanted = [_printed(*each, narrow=False) for each in zip(columns, texts, strict=True)]
+    if sum(each.width + BORDER for each in wanted) < width:
+        yield wanted
         return
-    narrow = [_narrowest(*each) for each in zip(columns, texts, strict=True)]
-    narrow[0] = min(narrow[0], width // 2 - BORDER)
-    keys = _keys(cells, narrow, width)
-    part = list(enumerate(narrow[:keys]))
-    left = room = width - 1 - sum(each + BORDER for each in narrow[:keys])
-    for index in range(keys, len(columns)):
+    narrow = [_printed(*each, narrow=True) for each in zip(columns, texts, strict=True)]
+    keys = _keys(narrow)
+    if sum(each.width + BORDER for each in keys) > width // 2:
+        numbers = [str(number) for number in range(1, len(cells) + 1)]
+        keys = [_Printed("#", "right", _longest(numbers), numbers)]
+    left = room = width - 1 - sum(each.width + BORDER for each in keys)
+    part: list[_Printed] = []
+    for each in narrow:
+        if any(each is key for key in keys):
+            continue
         # A column that is wider than a line by itself is folded.
-        needed = max(1, min(narrow[index], left - BORDER))
-        if needed + BORDER > room and len(part) > keys:
-            yield part
-            part, room = part[:keys], left
-        part.append((index, needed))
+        needed = min(each.width, left - BORDER)
+        if part and needed + BORDER > room:
+            yield [*keys, *part]
+            part, room = [], left
+        part.append(each._replace(width=needed))
         room -= needed + BORDER
-    yield part
+    yield [*keys, *part]
 
 
-def _keys(cells: Sequence[Sequence[str]], widths: Sequence[int], width: int) -> int:
-    """Return how many of the first columns tell the rows apart, within half of the width."""
-    count, used = 1, widths[0] + BORDER
-    while count < len(widths) - 1 and len({tuple(row[:count]) for row in cells}) < len(cells):
-        used += widths[count] + BORDER
-        if used > width // 2:
+def _keys(columns: Sequence[_Printed]) -> list[_Printed]:
+    """Return the first columns that tell the rows apart, without those that do not help."""
+    keys: list[_Printed] = []
+    told = 1
+    for column in columns:
+        count = len(set(zip(*(key.texts for key in keys), column.texts, strict=True)))
+        if count > told:
+            keys.append(column)
+            told = count
+        if told >= len(column.texts):
             break
-        count += 1
-    return count
+    return keys
 
 
-def _narrowest(column: Column, texts: Sequence[str]) -> int:
-    """Return the width of a column in a table that is too wide, in which no word is cut."""
+def _printed(column: Column, texts: list[str], *, narrow: bool) -> _Printed:
+    """Return a column in its full width, or in the least in which no word is cut."""
+    justify: Literal["left", "right"] = "left" if column.form == "s" else "right"
     longest = _longest(texts)
-    if column.form == "s":
+    if not narrow:
+        return _Printed(column.heading, justify, max(longest, cell_len(column.heading)), texts)
+    if justify == "left":
         words = [word for text in texts for word in text.split()]
         longest = max(_longest(words), min(longest, TEXT_WIDTH))
-    return max(longest, _longest(column.heading.split()))
+    width = max(longest, _longest(column.heading.split()))
+    return _Printed(column.heading, justify, width, texts)
 
 
 def _longest(texts: Sequence[str]) -> int:

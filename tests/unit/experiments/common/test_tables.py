@@ -36,23 +36,48 @@ def test_a_table_as_wide_as_the_output_stays_one(capsys: pytest.CaptureFixture[s
     assert 70 < len(lines[-2]) <= 80
 
 
-@pytest.mark.parametrize("width", [80, 72, 200])
-def test_wide_tables_are_cut_behind_the_columns_that_tell_rows_apart(
+def wide(name: str) -> tuple[list[Column], list[Row]]:
+    """Rows that are told apart by the last one of three columns before the numbers."""
+    rows: list[Row] = [
+        {"bits": 8, name: "all" + " wide" * 9 * (name == "long"), "arm": arm}
+        | {f"the value {i}": 123_456.0 + i for i in range(9)}
+        for arm in ("ring", "optinc")
+    ]
+    return columns_of(rows, form=",.2f"), rows
+
+
+@pytest.mark.parametrize("width", [80, 50, 200])
+def test_wide_tables_are_cut_and_each_begins_with_what_tells_rows_apart(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tables, "PIPE_WIDTH", width)
-    rows: list[Row] = [
-        {"bits": 8, "name": name} | {f"the column {i}": 123_456.0 + i for i in range(9)}
-        for name in ("a_long_name_of_an_onn", "ResNet50 of images, CIFAR-100")
-    ]
-    show("Title", columns_of(rows, form=",.2f"), rows)
+    show("Title", *wide("model"))
     shown = capsys.readouterr().out
     lines = shown.splitlines()
     assert max(map(len, lines)) <= width
-    parts = sum(line.startswith("┏") for line in lines)
-    assert (parts == 1) == (width == 200)
-    assert shown.count("a_long_name_of_an_onn") == shown.count("bits") == parts
+    heads = [line.strip("┃ ").split() for line in lines if "┃" in line and "arm" in line]
+    assert len(heads) == sum(line.startswith("┏") for line in lines)
+    assert (len(heads) == 1) == (width == 200)
+    assert all(head[0] == "arm" for head in heads) == (width < 200)
+    assert [shown.count(text) for text in ("│ ring", "bits", "model")] == [
+        1 if width == 200 else len(heads),
+        1,
+        1,
+    ]
     assert [shown.count(f"123,45{6 + i}.00") for i in range(4)] == [2, 2, 2, 2]
+
+
+def test_rows_are_numbered_where_nothing_short_tells_them_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    columns, rows = wide("model")
+    many = [row | {"arm": f"{row['arm']} {'wide_' * 9}{i}"} for row in rows for i in range(5)]
+    show("Title", columns, many)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    heads = [line for line in lines if line.startswith("┃  # ┃")]
+    assert len(heads) == sum(line.startswith("┏") for line in lines) > 1
+    assert sum(line.startswith("│ 10 │") for line in lines) == len(heads)
 
 
 def test_words_longer_than_a_line_are_folded_in_tables_and_whole_in_notes(
@@ -61,7 +86,7 @@ def test_words_longer_than_a_line_are_folded_in_tables_and_whole_in_notes(
     long = "x" * 130
     show("Title", [Column("long", "long"), *COLUMNS, Column("last", "long")], [{"long": long}])
     shown = capsys.readouterr().out
-    assert shown.count("x") == 260
+    assert shown.count("x") == 2 * 130
     assert max(map(len, shown.splitlines())) <= 80
     note(f"written to {long}.csv")
     assert f"{long}.csv" in capsys.readouterr().out.splitlines()
