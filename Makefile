@@ -19,13 +19,14 @@ test: .venv/installed
 test-fast: .venv/installed
 	$(PYTEST) -m "not slow"
 
-# The same with the oldest dependencies that pyproject.toml allows, in an environment of their own.
+# The same with the oldest dependencies that pyproject.toml allows, in an environment of their own;
+# they use what newer ones below them deprecate.
 test-oldest: BIN := build/oldest/bin
 test-oldest:
 	rm -rf build/oldest && $(PYTHON) -m venv build/oldest
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution lowest-direct --editable ".[test]"
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 # The wheel without extras, tried in another folder: every module is imported, and the demo trained.
 test-minimal: wheel
@@ -56,6 +57,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --quiet --offline --strict-collection .github
 
 .venv/installed: pyproject.toml optinc/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

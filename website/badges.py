@@ -2,8 +2,8 @@
 
     python -m website.badges
 
-They are files of ours, since a service that draws them would be asked by every reader of a page. What
-only a host knows, such as whether the tests pass, has no badge here.
+They are files of ours, since a service that draws them would be asked by every reader of a page.
+What only a host knows, such as whether the tests pass, has no badge here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ FOLDER = ROOT / DOCS / "badges"
 BLUE, GREEN, GREY = "#1f6fb2", "#2c7a3f", "#555"
 
 SVG = """\
-<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="{name}: {value}">
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" \
+aria-label="{name}: {value}">
 <title>{name}: {value}</title>
 <clipPath id="c"><rect width="{width}" height="20" rx="3"/></clipPath>
 <g clip-path="url(#c)"><rect width="{left}" height="20" fill="{grey}"/>\

@@ -26,6 +26,16 @@ def version() -> str:
     return found[1]
 
 
+def check_tag(tag: str, present: str) -> None:
+    """Refuse a tag that is not that of the present version.
+
+    Raises:
+        ValueError: Names both.
+    """
+    if tag != f"v{present}":
+        raise ValueError(f"the tag must be v{present}, got {tag}")
+
+
 def notes(changelog: str, wanted: str) -> str:
     """Return the lines below the heading of a version.
 
@@ -52,8 +62,8 @@ def main() -> None:
     parser.add_argument("--tag", help="tag of the release, vX.Y.Z")
     tag, present = parser.parse_args().tag, version()
     try:
-        if tag not in (None, f"v{present}"):
-            raise ValueError(f"the tag must be v{present}, got {tag}")
+        if tag is not None:
+            check_tag(tag, present)
         print(notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), present))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

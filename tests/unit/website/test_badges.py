@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import optinc
 from website import badges
@@ -19,7 +19,7 @@ def test_the_badges_of_the_readme_say_what_is_true() -> None:
 
 
 def test_a_badge_is_a_picture_as_wide_as_its_texts(tmp_path: Path) -> None:
-    root = ElementTree.fromstring(badges.badge("a & b", "<c>", "#123"))  # noqa: S314  (our own)
+    root = ET.fromstring(badges.badge("a & b", "<c>", "#123"))  # noqa: S314  (our own)
     assert root.attrib["aria-label"] == "a & b: <c>"
     texts = root.findall(".//{*}text")
     assert [text.text for text in texts] == ["a & b", "<c>"]
