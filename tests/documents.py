@@ -93,9 +93,15 @@ def read(document: str) -> str:
 
 BLOCKS = [block for document in documents() for block in parse(read(document), document)]
 
-SHELL = [block for block in BLOCKS if block.language in {"", "bash"}]
+FOLLOWED = ("docs/extend.md", "docs/import_an_onn.md")
+"""Pages whose blocks are files and commands of a folder of the reader's own:
+``tests/integration/test_how_to.py`` follows them."""
 
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+_RUN = [block for block in BLOCKS if block.document not in FOLLOWED]
+
+SHELL = [block for block in _RUN if block.language in {"", "bash"}]
+
+PYTHON = [block for block in _RUN if block.language == "python"]
 
 
 def every_command() -> dict[str, str]:

@@ -67,6 +67,9 @@ class ONNCard:
         keeps_decimal: Whether the decimal part is kept, below the top of a cascade (eq. 10).
         downlink: What goes back to the servers: the average ``quantised`` by Q, or with its
             ``decimal`` part, as the PAM4 symbols of the sum of all codes.
+        imported_sha256: SHA-256 of the weights that were imported, as a safetensors file; None for
+            an ONN that was trained or constructed here. Of an imported one seed, epochs, seconds
+            and hardware of the training are not known.
     """
 
     bits: int
@@ -99,6 +102,7 @@ class ONNCard:
     level: int = 1
     keeps_decimal: bool = False
     downlink: Downlink = "quantised"
+    imported_sha256: str | None = None
 
     @property
     def scenario(self) -> Scenario:
@@ -287,6 +291,7 @@ def save_artifact(
     seconds: float,
     device: torch.device,
     command: str,
+    imported_sha256: str | None = None,
 ) -> ONNArtifact:
     """Write an ONN, and read it back.
 
@@ -300,6 +305,7 @@ def save_artifact(
         seconds: Wall time of the training in s.
         device: Device of the training.
         command: The command that trained it.
+        imported_sha256: SHA-256 of the weights that were imported; None if they were made here.
 
     Returns:
         The ONN as loaded from the folder.
@@ -319,9 +325,10 @@ def save_artifact(
         seed=seed,
         epochs=epochs,
         seconds=round(seconds, 1),
-        hardware=hardware_name(device),
+        hardware=hardware_name(device) if imported_sha256 is None else "unknown",
         command=command,
         weights_sha256=hashlib.sha256(data).hexdigest(),
+        imported_sha256=imported_sha256,
     )
     (folder / WEIGHTS_FILE).write_bytes(data)
     (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from optinc.errors import ConfigurationError
 from optinc.onn.approximation import layers_in_form
 from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
+from optinc.signal.tree import Tree
 
 TABLE1_HIDDEN: dict[tuple[int, int], tuple[int, ...]] = {
     (8, 4): (64, 128, 256, 128, 64),
@@ -54,7 +55,7 @@ class ONNDesign:
     def from_settings(
         cls,
         *,
-        scenario: Scenario,
+        scenario: Scenario | Tree,
         hidden: Sequence[int] | Literal["table1"],
         layers: Sequence[int] | Literal["none", "all", "table1"],
     ) -> ONNDesign:
@@ -66,9 +67,14 @@ class ONNDesign:
             layers: 1-based approximated layers, ``none``, ``all`` or ``table1``.
 
         Raises:
-            ConfigurationError: If Table I has no row for the scenario, or a width or layer is
-                illegal; names the setting and the legal values.
+            ConfigurationError: If the scenario is a whole cascade, Table I has no row for it, or a
+                width or layer is illegal; names the setting and the legal values.
         """
+        if isinstance(scenario, Tree):
+            raise ConfigurationError(
+                f"optinc.topology.level must be 1 to {scenario.depth} for one ONN: "
+                "optinc/topology=cascade has one for each level"
+            )
         widths = _hidden_widths(scenario, hidden)
         structure = (scenario.onn_inputs, *widths, scenario.received_symbols)
         chosen = _approximated_layers(scenario, layers, count=len(structure) - 1)
@@ -82,6 +88,16 @@ class ONNDesign:
             structure=network.structure,
             approximated_layers=layers_in_form(network.linears),
         )
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """Scales of a trained network by their names: its inputs and targets lie within -1 to 1."""
+        return {
+            "input_scale": 2 / self.scenario.full_scale,
+            "input_offset": -1.0,
+            "output_scale": 1.5,
+            "output_offset": 1.5,
+        }
 
     @property
     def train_overrides(self) -> list[str]:

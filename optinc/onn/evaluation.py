@@ -87,7 +87,8 @@ class Evaluation:
 
 def share_wrong(wrong: int, evaluated: int) -> str:
     """Describe wrong inputs for a message, as in ``8.2 % of its inputs (4 of 49)``."""
-    return f"{100 * wrong / evaluated:.2g} % of its inputs ({wrong} of {evaluated})"
+    share = 100 * wrong / evaluated
+    return f"{share:.{2 if share < 99 else 4}g} % of its inputs ({wrong} of {evaluated})"
 
 
 @dataclass
@@ -143,6 +144,19 @@ def index_batches(size: int, *, device: torch.device, progress: str | None) -> I
     count = -(-size // BATCH_SIZE)
     for start in with_bar(range(count), progress, hidden=count == 1):
         yield torch.arange(start, size, count, device=device)
+
+
+def evaluate(network: nn.Module, scenario: Scenario, *, progress: bool = False) -> Evaluation:
+    """Evaluate a network on every possible input, or a sample where they cannot be enumerated.
+
+    Args:
+        network: Maps averages [P, K] to outputs [P, M] in PAM4 amplitudes.
+        scenario: The switch that the network serves.
+        progress: Show a progress bar.
+    """
+    if scenario.tabulable:
+        return evaluate_exhaustively(network, scenario, progress=progress)
+    return evaluate_sampled(network, scenario)
 
 
 @torch.no_grad()

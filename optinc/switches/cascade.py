@@ -183,5 +183,5 @@ def _tree_and_levels(onn: CascadeONNs | ONNArtifact) -> tuple[Tree, tuple[ONNArt
 def _single_level() -> ConfigurationError:
     return ConfigurationError(
         "optinc.topology.level must be null where a whole cascade is in use; it chooses the ONN of "
-        "task=train_onn, construct_onn and evaluate_onn"
+        "task=train_onn, construct_onn, import_onn and evaluate_onn"
     )

@@ -157,7 +157,7 @@ def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
         commands = [*_evaluation(folder), _comparison(folder, "OTHER_RUN")]
     elif task == "evaluate":
         commands = [_comparison(*Path(summary["checkpoint"]).parents[1:2], folder)]
-    elif task in ("train_onn", "construct_onn"):
+    elif task in ("train_onn", "construct_onn", "import_onn"):
         onn = path_override("onn", _short(summary["onn"]))
         commands = [run_command([f"task={each}", onn]) for each in ("evaluate_onn", "map_onn")]
     elif task == "evaluate_onn":

@@ -55,7 +55,7 @@ def validate_training(cfg: DictConfig) -> None:
     if cfg.optinc.topology.get("level") is not None:
         raise ConfigurationError(
             f"optinc.topology.level={cfg.optinc.topology.level} chooses the ONN of task=train_onn, "
-            "construct_onn and evaluate_onn; it must be null for task=train"
+            "construct_onn, import_onn and evaluate_onn; it must be null for task=train"
         )
     _check_chip_is_played(cfg)
     _check_senders(cfg)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from optinc.folders import expanded
-from optinc.onn.artifact import ONNArtifact, ONNCard
 from optinc.onn.construction.base import Construction
-from optinc.onn.evaluation import Evaluation, evaluate_exhaustively, evaluate_sampled
+from optinc.onn.evaluation import Evaluation, evaluate
 from optinc.onn.network import OpticalNetwork
 from optinc.runs.summary import write_summary
 from optinc.signal.scenario import Scenario
 from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
-from optinc.tasks.store_onn import store_onn
-
-logger = logging.getLogger(__name__)
+from optinc.tasks.store_onn import describe_stored, store_onn
 
 MOST_SENT = 10**8
 """Most inputs that are sent one by one where a construction can prove them: minutes."""
@@ -54,8 +49,7 @@ def construct_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     onn = store_onn(
         folder, cfg=cfg, network=network, design=design, evaluation=evaluation, seconds=seconds
     )
-    _log(onn.card, folder)
-    summary = _summary(onn, folder)
+    summary = describe_stored(onn, folder, task="construct_onn")
     write_summary(cfg.paths.output_dir, summary)
     end_of_training(
         {"the ONN": onn.card},
@@ -74,35 +68,4 @@ def _evaluate(
         proved = construction.prove(network, scenario)
         if proved is not None:
             return proved
-    if scenario.tabulable:
-        return evaluate_exhaustively(network, scenario, progress=progress)
-    return evaluate_sampled(network, scenario)
-
-
-def _log(card: ONNCard, folder: Path) -> None:
-    logger.info(
-        "%s: %d of %d evaluated inputs right, of %d possible; %d MZIs; %s",
-        "-".join(str(width) for width in card.structure),
-        card.evaluated_inputs - card.wrong_inputs,
-        card.evaluated_inputs,
-        card.exhaustive_inputs,
-        card.mzi_count,
-        folder,
-    )
-
-
-def _summary(onn: ONNArtifact, folder: Path) -> dict[str, Any]:
-    card = onn.card
-    return {
-        "task": "construct_onn",
-        "structure": list(card.structure),
-        "accuracy": card.accuracy,
-        "exhaustive_inputs": card.exhaustive_inputs,
-        "evaluated_inputs": card.evaluated_inputs,
-        "wrong_inputs": card.wrong_inputs,
-        "smallest_margin": card.smallest_margin,
-        "mzi_count": card.mzi_count,
-        "built_mzi_count": onn.parts.built_mzis,
-        "onn": str(folder),
-        "onn_sha256": card.weights_sha256,
-    }
+    return evaluate(network, scenario, progress=progress)

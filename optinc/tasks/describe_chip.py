@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from optinc.photonics.chip_settings import ChipSettings, numbers
@@ -62,9 +64,17 @@ def describe_chip(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def preset_values(preset: str | None) -> dict[str, Any]:
-    """Return the values of a shipped preset, empty for a chip of the user's own."""
+    """Return the values of a shipped preset.
+
+    For a chip of the user's own, a value that is equal to none stands for each setting that the
+    command line has changed.
+    """
     path = conf_dir() / "optinc" / "chip" / f"{preset}.yaml"
-    return values_of_option(path) if path.is_file() else {}
+    if path.is_file():
+        return values_of_option(path)
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    changed = (re.match(r"\+*optinc\.chip\.(\w+)=", each) for each in typed)
+    return {match[1]: object() for match in changed if match}
 
 
 def describe(chip: ChipSettings, preset: dict[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from optinc.tasks.unknown_settings import conf_dir
 PATHS = (
     *("ckpt_path", "onn", "runs", "paths.output_dir", "paths.cache_dir", "data.root"),
     *("data.source", "data.cache_dir", "onn_training.initial", "onn_training.folder"),
+    "onn_import.weights",
     *("optinc.topology.onns", "search.folder", "cascade_tuning.folder"),
     "callbacks.checkpoint.dirpath",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -46,8 +47,8 @@ def with_stored_settings(arguments: Sequence[str]) -> list[str]:
     ]
     if repeated and process_rank() == 0:
         print(f"resume=auto repeats the settings of {folder}: {' '.join(repeated)}", flush=True)
-    # Behind options such as -m, which begin with a dash.
-    first = next((i for i, each in enumerate(arguments) if not each.startswith("-")), 0)
+    # Behind options such as -m and --config-dir, which may have a word of their own.
+    first = next(i for i, each in enumerate(arguments) if re.match(r"~|[^-][^=]*=", each))
     return [*arguments[:first], *repeated, *arguments[first:]]
 
 

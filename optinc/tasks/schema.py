@@ -81,6 +81,7 @@ class Config:
     optinc: OptINCConfig = field(default_factory=OptINCConfig)
     onn_training: Any = MISSING
     construction: Any = MISSING
+    onn_import: Any = MISSING
     cascade_tuning: Any = MISSING
     calibration: Any = MISSING
     search: Any = MISSING

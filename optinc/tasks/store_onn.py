@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +19,8 @@ from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.tasks.loggers import log_files
 
+logger = logging.getLogger(__name__)
+
 
 def store_onn(
     folder: Path,
@@ -29,6 +33,7 @@ def store_onn(
     epochs: int = 0,
     device: torch.device | None = None,
     loggers: Sequence[Logger] = (),
+    imported_sha256: str | None = None,
 ) -> ONNArtifact:
     """Write an ONN, log its files, and read it back.
 
@@ -42,6 +47,7 @@ def store_onn(
         epochs: Epochs trained, 0 for a construction.
         device: Device of the training; None for the CPU.
         loggers: Loggers of a run that has not ended.
+        imported_sha256: SHA-256 of weights that were trained elsewhere, else None.
     """
     onn = save_artifact(
         folder,
@@ -53,6 +59,7 @@ def store_onn(
         seconds=seconds,
         device=torch.device("cpu") if device is None else device,
         command=run_command(HydraConfig.get().overrides.task),
+        imported_sha256=imported_sha256,
     )
     log_files(
         loggers,
@@ -61,3 +68,36 @@ def store_onn(
         files=[folder / WEIGHTS_FILE, folder / CARD_FILE],
     )
     return onn
+
+
+def describe_stored(onn: ONNArtifact, folder: Path, *, task: str) -> dict[str, Any]:
+    """Log what an untrained ONN of a task is, and return the content of ``summary.json``.
+
+    Args:
+        onn: The ONN, constructed or imported.
+        folder: Where it is stored.
+        task: Name of the task.
+    """
+    card = onn.card
+    logger.info(
+        "%s: %d of %d evaluated inputs right, of %d possible; %d MZIs; %s",
+        "-".join(str(width) for width in card.structure),
+        card.evaluated_inputs - card.wrong_inputs,
+        card.evaluated_inputs,
+        card.exhaustive_inputs,
+        card.mzi_count,
+        folder,
+    )
+    return {
+        "task": task,
+        "structure": list(card.structure),
+        "accuracy": card.accuracy,
+        "exhaustive_inputs": card.exhaustive_inputs,
+        "evaluated_inputs": card.evaluated_inputs,
+        "wrong_inputs": card.wrong_inputs,
+        "smallest_margin": card.smallest_margin,
+        "mzi_count": card.mzi_count,
+        "built_mzi_count": onn.parts.built_mzis,
+        "onn": str(folder),
+        "onn_sha256": card.weights_sha256,
+    }

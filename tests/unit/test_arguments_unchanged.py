@@ -29,6 +29,7 @@ from optinc.onn import (
     crossbar_settings,
     dataset,
     evaluation,
+    importing,
     layer_factors,
     mesh_settings,
     server_symbols,
@@ -335,7 +336,12 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     hard = evaluation.HardInputs(below=0.5, limit=10)
     yield call(evaluation.HardInputs.add, hard, index, margin)
     yield call(evaluation.Tally.add, evaluation.Tally(), margin, index)
+    yield call(evaluation.evaluate, learned, scenario())
     yield call(evaluation.evaluate_exhaustively, learned, scenario())
+    plain = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    design = one_switch.ONNDesign(scenario(), (2, 8, 2), (1,))
+    yield call(importing.import_network, plain, design=design, project=True)
+    yield call(importing.fitting_rounding, learned, scenario(), wrong=49)
     yield call(evaluation.evaluate_sampled, learned, scenario(), samples=64)
     yield call(OpticalNetwork.forward, learned, samples.averages_PK)
     yield call(onn_noise.noisy_forward, learned, samples.averages_PK, noise=0.1)

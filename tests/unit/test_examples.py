@@ -11,6 +11,7 @@ import optinc
 
 MODULES = [
     "optinc.attachments.attach",
+    "optinc.onn.importing",
     "optinc.onn.zoo",
     "optinc.reducers.optinc",
     "optinc.signal.block_quantizer",

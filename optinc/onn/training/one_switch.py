@@ -42,13 +42,7 @@ MOST_WRONG_INPUTS = 1 << 14
 
 def new_network(design: ONNDesign) -> OpticalNetwork:
     """Build an untrained network, scaled so that its inputs and targets lie within -1 to 1."""
-    return OpticalNetwork(
-        design.structure,
-        input_scale=2 / design.scenario.full_scale,
-        input_offset=-1.0,
-        output_scale=1.5,
-        output_offset=1.5,
-    )
+    return OpticalNetwork(design.structure, **design.scales)
 
 
 def _check_enumerable(scenario: Scenario) -> None:

@@ -7,6 +7,7 @@ import pytest
 from optinc.errors import ConfigurationError
 from optinc.onn.design import ONNDesign
 from optinc.signal.scenario import Scenario, make_scenario
+from optinc.signal.tree import Tree
 
 
 def design(*, bits: int = 8, servers: int = 4, hidden: Any = "table1", layers: Any) -> ONNDesign:
@@ -48,6 +49,14 @@ def test_table_1_is_expanded_in_a_cascade(level: int, rounding: Any, keeps_decim
         found = ONNDesign.from_settings(scenario=scenario, hidden="table1", layers="table1")
         assert "-".join(map(str, found.structure)) == structure
         assert list(found.approximated_layers) == layers
+
+
+def test_a_whole_cascade_has_no_single_onn() -> None:
+    tree = Tree(bits=8, onn_inputs=4, rounding="half_even")
+    with pytest.raises(
+        ConfigurationError, match=r"^optinc\.topology\.level must be 1 to 2 for one"
+    ):
+        ONNDesign.from_settings(scenario=tree, hidden=[8], layers="none")
 
 
 def test_layers_can_be_all_none_or_listed() -> None:

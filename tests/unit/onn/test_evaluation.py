@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import optinc.onn.evaluation as evaluation_module
-from optinc.onn.evaluation import HardInputs, evaluate_exhaustively
+from optinc.onn.evaluation import HardInputs, evaluate_exhaustively, share_wrong
 from optinc.signal import pam4
 from optinc.signal.rounding import quantized_average
 from optinc.signal.scenario import make_scenario
@@ -76,3 +76,15 @@ def test_batches_cover_every_index_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert sorted(torch.cat(batches).tolist()) == list(range(49))
     assert max(map(len, batches)) <= 10
     assert all(int(batch[-1]) >= 44 for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (4, "8.2 % of its inputs (4 of 49)"),
+        (48, "98 % of its inputs (48 of 49)"),
+        (49, "100 % of its inputs (49 of 49)"),
+    ],
+)
+def test_the_share_of_wrong_inputs_is_written_as_a_reader_writes_it(wrong: int, text: str) -> None:
+    assert share_wrong(wrong, 49) == text

@@ -74,6 +74,7 @@ def test_without_an_onn_or_a_checkpoint_nothing_is_claimed(tmp_path: Path) -> No
 
 SUMMARIES: list[dict[str, Any]] = [
     {"task": "train_onn", "wrong_inputs": 3, "exhaustive_inputs": 49, "onn": "x y/onn"},
+    {"task": "import_onn", "wrong_inputs": 0, "exhaustive_inputs": 49, "onn": "x/onn"},
     {"task": "map_onn", "weight_error": 1.5e-7},
     {"task": "search_onn", "exact": 2, "trials": 5, "fewest_mzis": 1234},
     {"task": "search_onn", "exact": 0, "trials": 5, "fewest_mzis": None},

@@ -57,6 +57,8 @@ def test_flags_stay_in_front_and_folders_in_quotes_are_read(run: Path) -> None:
     add_to_record(folder, overrides=["seed=2"])
     typed = ["--info", "resume=auto", f'hydra.run.dir="{folder}"']
     assert with_stored_settings(typed) == ["--info", "seed=2", *typed[1:]]
+    own = ["--config-dir", "conf", *typed[1:]]
+    assert with_stored_settings(own) == ["--config-dir", "conf", "seed=2", *typed[1:]]
 
 
 def test_changes_are_allowed_for_one_start_and_an_old_beginning_is_not_looked_for(
