@@ -30,8 +30,22 @@ def program() -> str:
 
 
 def run_command(overrides: Iterable[str]) -> str:
-    """Compose the shell command that starts this program with overrides, see :func:`program`."""
-    return " ".join([program(), *map(shlex.quote, overrides)])
+    """Compose the shell command that starts this program with overrides, see :func:`program`.
+
+    A folder of the user's own configuration, with which this process was started, is named again.
+    """
+    return " ".join([program(), *map(shlex.quote, [*_configuration_folder(), *overrides])])
+
+
+def _configuration_folder() -> list[str]:
+    """Return the words of the command line that name Hydra's ``--config-dir``."""
+    words = sys.argv[1:]
+    for index, word in enumerate(words):
+        if word.startswith("--config-dir="):
+            return [word]
+        if word in ("--config-dir", "-cd"):
+            return words[index : index + 2]
+    return []
 
 
 def train_onn_overrides(

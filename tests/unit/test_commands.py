@@ -123,6 +123,19 @@ def test_commands_are_those_of_the_program_that_was_started(
     assert run_command(["task=train", "onn=a b"]) == f"{expected} task=train 'onn=a b'"
 
 
+@pytest.mark.parametrize(
+    "words", [["--config-dir", "my conf"], ["--config-dir=my conf"], ["-cd", "my conf"]]
+)
+def test_a_configuration_of_the_users_own_is_named_again(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "-m", *words, "seed=1"])
+    told = ["python", "run.py", *words, "resume=auto"]
+    assert shlex.split(run_command(["resume=auto"])) == told
+    monkeypatch.setattr(sys, "argv", ["run.py", "seed=1"])
+    assert run_command(["resume=auto"]) == "python run.py resume=auto"
+
+
 def test_without_a_checkout_the_installed_command_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
