@@ -1,8 +1,9 @@
 """Demo: a ResNet50 learns while a trained optical neural network averages its gradients.
 
-    python -m experiments.demo [--runs runs/demo]
+    python -m experiments.demo [--runs runs/demo] [trainer.max_epochs=5]
 
 Trains with exact averaging and with OptINC, and leaves both runs and ``curves.png`` in ``--runs``.
+Overrides of run.py hold for both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from experiments.common.options import add_runs, command_parser
+from experiments.common.options import add_runs, command_parser, parse_with_overrides
 from experiments.common.runs import curve, run
 from experiments.common.tables import Column, note, show
 
@@ -35,9 +36,11 @@ def main() -> None:
     """Run both arms, and print and plot them side by side."""
     parser = command_parser(__doc__)
     add_runs(parser, "runs/demo")
-    folder: Path = parser.parse_args().runs
+    arguments, overrides = parse_with_overrides(parser)
+    folder: Path = arguments.runs
     summaries = {
-        reducer: run(folder / reducer, "experiment=demo", f"reducer={reducer}") for reducer in ARMS
+        reducer: run(folder / reducer, "experiment=demo", f"reducer={reducer}", *overrides)
+        for reducer in ARMS
     }
     plot = plot_curves(folder)
     show(

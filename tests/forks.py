@@ -65,7 +65,7 @@ def forked(servers: int, module: str, *arguments: str, seconds: float = 600.0) -
 
 
 def _failed(processes: list[BaseProcess], seconds: float) -> str:
-    """Wait until all processes have ended or one has failed, and end the others; say what failed."""
+    """Wait until all processes have ended or one has failed, end the others, and say what failed."""
     running = {process.sentinel: process for process in processes}
     try:
         while running:
@@ -112,9 +112,7 @@ def _environments(servers: int, port: int) -> Iterator[dict[str, str]]:
         }
 
 
-def _serve(
-    module: str, arguments: tuple[str, ...], environment: dict[str, str], log: Path
-) -> None:
+def _serve(module: str, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
     """Run the module in this process, which is a fork."""
     os.environ.clear()
     os.environ.update(environment)

@@ -29,9 +29,9 @@ from optinc.errors import ConfigurationError
 from optinc.reducers.ring import RingReducer
 from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.virtual_servers import VirtualServersStrategy
+from tests.forks import forked
 from tests.integration.hook_cases import HOOK_CASES
 from tests.integration.servers import one_server
-from tests.forks import forked
 
 STEPS = 4
 ROWS = 4

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from optinc.tasks.main import run
+from tests.forks import forked
 from tests.hydra_jobs import composed, store
 from tests.integration.servers import one_server
-from tests.forks import forked
 
 
 def run_jobs(servers: int, jobs: Mapping[Path, Sequence[str]]) -> list[dict[str, Any]]:

@@ -35,7 +35,6 @@ from tests.hydra_jobs import TINY, command, composed, job
 from tests.integration.ddp_servers import CASES, run
 from tests.processes import python, torchrun
 
-
 UNEVEN = (
     *("table", "ideal_16_bits", "noise", "injected", "chip", "chip_per_value", "direct_cascade"),
     *("onn_no_table", "buckets", "views", "unused"),

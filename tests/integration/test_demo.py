@@ -9,10 +9,17 @@ import pytest
 
 from tests.processes import python
 
+SHORT = ["data.batch_size=48", "trainer.max_epochs=2"]
+"""60 steps in place of 75, of half the samples each."""
+
 
 @pytest.mark.slow
-def test_the_demo_s_two_arms_learn(tmp_path: Path) -> None:
-    done = python("-m", "experiments.demo", "--runs", str(tmp_path))
+@pytest.mark.parametrize(
+    "overrides",
+    [pytest.param([], marks=pytest.mark.on_request, id="whole"), pytest.param(SHORT, id="short")],
+)
+def test_the_demo_s_two_arms_learn(overrides: list[str], tmp_path: Path) -> None:
+    done = python("-m", "experiments.demo", "--runs", str(tmp_path), *overrides)
     summaries = {
         arm: json.loads((tmp_path / arm / "summary.json").read_text()) for arm in ("ring", "optinc")
     }

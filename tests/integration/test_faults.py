@@ -14,8 +14,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.integration.faulty_servers import TIMEOUT_SECONDS
 from tests.forks import forked
+from tests.integration.faulty_servers import TIMEOUT_SECONDS
 from tests.processes import Finished, Run
 
 MODULE = "tests.integration.faulty_servers"

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests.integration.foreign_modules import CASES, SERVERS, results
 from tests.forks import forked
+from tests.integration.foreign_modules import CASES, SERVERS, results
 
 REFUSED = {
     "virtual": {"gan": "automatic_optimization", "contrastive": "all_gather"},

@@ -15,8 +15,8 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.ring import RingReducer
 from optinc.reducers.shipped import default_reducer
 from optinc.strategies.flat_parameters import FlatParameters
-from tests.integration.framework_servers import begin, network, rows, sections
 from tests.forks import forked
+from tests.integration.framework_servers import begin, network, rows, sections
 from tests.processes import torchrun
 
 pytestmark = pytest.mark.usefixtures("one_thread")

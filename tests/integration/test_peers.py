@@ -5,8 +5,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests.integration.peers import SHAPES, STEPS, gradients, peers
 from tests.forks import forked
+from tests.integration.peers import SHAPES, STEPS, gradients, peers
 
 NAMES = list(peers(2))
 EXACT = {"int8_blocks", "int4_propagate", "qsgd", "qsgd_fine", "thc", "thc_2"}

@@ -5,8 +5,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests.integration.two_servers import CASES, SERVERS, results
 from tests.forks import forked
+from tests.integration.two_servers import CASES, SERVERS, results
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from optinc.reducers.measures.traffic import ring_bytes
-from tests.integration.wire_servers import BITS
 from tests.forks import forked
+from tests.integration.wire_servers import BITS
 
 pytestmark = pytest.mark.slow
 

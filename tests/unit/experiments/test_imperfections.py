@@ -62,7 +62,8 @@ def test_every_other_cell_agrees_with_the_first_estimates(name: str) -> None:
     for effect in EFFECTS:
         if name not in effect.first or (name, effect.name) in UNEXPLAINED:
             continue
-        chips = min(20, CHIPS.get(name, 20)) if effect.random else 1
+        # The estimate is of fewer still, so that more would hardly narrow what agrees.
+        chips = min(8, CHIPS.get(name, 8)) if effect.random else 1
         mean, error = measure(effect, onn, programme, chips=chips)
         assert agrees(mean, error, effect.first[name], chips=chips), (effect.name, mean, error)
 
