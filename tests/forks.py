@@ -65,7 +65,7 @@ def forked(servers: int, module: str, *arguments: str, seconds: float = 600.0) -
 
 
 def _failed(processes: list[BaseProcess], seconds: float) -> str:
-    """Wait until all processes have ended or one has failed, end the others, and say what failed."""
+    """Wait until all have ended or one has failed, end the others, and say what failed."""
     running = {process.sentinel: process for process in processes}
     try:
         while running:
