@@ -1,8 +1,9 @@
 """Demo: a ResNet50 learns while a trained optical neural network averages its gradients.
 
-    python -m experiments.demo [--runs runs/demo]
+    python -m experiments.demo [--runs runs/demo] [model=resnet50]
 
 Trains with exact averaging and with OptINC, and leaves both runs and ``curves.png`` in ``--runs``.
+Overrides of run.py hold for both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from experiments.common.options import add_runs, command_parser
+from experiments.common.options import add_runs, command_parser, parse_with_overrides
 from experiments.common.runs import curve, run
 from experiments.common.tables import Column, note, show
 
@@ -35,13 +36,15 @@ def main() -> None:
     """Run both arms, and print and plot them side by side."""
     parser = command_parser(__doc__)
     add_runs(parser, "runs/demo")
-    folder: Path = parser.parse_args().runs
+    arguments, overrides = parse_with_overrides(parser)
+    folder: Path = arguments.runs
     summaries = {
-        reducer: run(folder / reducer, "experiment=demo", f"reducer={reducer}") for reducer in ARMS
+        reducer: run(folder / reducer, "experiment=demo", f"reducer={reducer}", *overrides)
+        for reducer in ARMS
     }
     plot = plot_curves(folder)
     show(
-        "ResNet50 on handwritten digits, four virtual servers, same seed",
+        f"{model_name(summaries)} on handwritten digits, four virtual servers, same seed",
         COLUMNS,
         comparison(summaries),
     )
@@ -62,6 +65,12 @@ def comparison(summaries: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def model_name(summaries: dict[str, dict[str, Any]]) -> str:
+    """Return the name of the model, such as ResNet50."""
+    name: str = summaries["optinc"]["model"]
+    return name.replace("resnet", "ResNet")
+
+
 def sentence(summaries: dict[str, dict[str, Any]]) -> str:
     """Return the result of the demo in one sentence."""
     ring, optinc = summaries["ring"], summaries["optinc"]
@@ -69,10 +78,10 @@ def sentence(summaries: dict[str, dict[str, Any]]) -> str:
     traffic = optinc["bytes_ring_same_bits"] / optinc["bytes_optinc"]
     verdict = "learned" if optinc["val_acc"] > GOAL else "did not learn well"
     return (
-        f"ResNet50 {verdict} with every gradient of four servers averaged by a trained optical "
-        f"neural network: {optinc['val_acc']:.1%} of unseen digits right, {points:+.1f} points "
-        f"against exact averaging, while each server sends its 8-bit gradient once where a ring "
-        f"sends it {traffic:.2f} times."
+        f"{model_name(summaries)} {verdict} with every gradient of four servers averaged by a "
+        f"trained optical neural network: {optinc['val_acc']:.1%} of unseen digits right, "
+        f"{points:+.1f} points against exact averaging, while each server sends its 8-bit gradient "
+        f"once where a ring sends it {traffic:.2f} times."
     )
 
 

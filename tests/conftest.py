@@ -26,12 +26,14 @@ settings.load_profile("optinc")
 
 
 LONGEST = (
-    "test_unchanged_trainings",
-    "test_demo",
-    "test_faults",
-    "test_ddp",
-    "test_signals",
     "test_documents",
+    "test_demo",
+    "test_unchanged_trainings",
+    "test_faults",
+    "test_signals",
+    "test_ddp",
+    "test_gpu_benchmark",
+    "test_train_onn",
     "test_sweeps",
 )
 """Files that take a minute or more."""

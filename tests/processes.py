@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -12,7 +11,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,10 +119,3 @@ def torchrun(servers: int, *arguments: str) -> Finished:
     """Run a script or ``-m MODULE`` in several processes that torchrun starts."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={servers}"]
     return python(*launcher, *arguments)
-
-
-def run_py(folder: Path, *overrides: str) -> dict[str, Any]:
-    """Run a job as a user does; return its ``summary.json``."""
-    python("run.py", *overrides, f"hydra.run.dir={folder}")
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return summary

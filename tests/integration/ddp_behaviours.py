@@ -29,9 +29,9 @@ from optinc.errors import ConfigurationError
 from optinc.reducers.ring import RingReducer
 from optinc.strategies.ddp import OptINCDDPStrategy
 from optinc.strategies.virtual_servers import VirtualServersStrategy
+from tests.forks import forked
 from tests.integration.hook_cases import HOOK_CASES
 from tests.integration.servers import one_server
-from tests.processes import torchrun
 
 STEPS = 4
 ROWS = 4
@@ -371,7 +371,7 @@ class Behaviours:
     """
 
     def __init__(self, folder: Path, *prefixes: str) -> None:
-        torchrun(2, "-m", "tests.integration.ddp_behaviours", str(folder), *prefixes)
+        forked(2, "tests.integration.ddp_behaviours", str(folder), *prefixes)
         self.notes = [json.loads((folder / f"{r}.json").read_text()) for r in (0, 1)]
         self.weights = [safetensors.torch.load_file(folder / f"{r}.safetensors") for r in (0, 1)]
 

@@ -1,6 +1,6 @@
 """Trains a small model by real servers or by virtual ones, for comparison.
 
-    torchrun --nproc-per-node N -m tests.integration.ddp_servers FOLDER
+    torchrun --nproc-per-node N -m tests.integration.ddp_servers FOLDER [CASE ...]
 
 Virtual servers train by :func:`run` in the process of the test. Writes weights and accounting of
 every case to FOLDER.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -163,10 +164,11 @@ def train_case(mode: str, servers: int, case: dict[str, Any]) -> tuple[dict[str,
     return state, reducer
 
 
-def run(mode: str, servers: int, folder: Path) -> None:
-    """Run every case and write what came out."""
+def run(mode: str, servers: int, folder: Path, names: Collection[str]) -> None:
+    """Run the cases and write what came out."""
     weights, notes = {}, {}
-    for name, case in CASES.items():
+    for name in names:
+        case = CASES[name]
         if case.get("only", mode) == mode:
             state, reducer = train_case(mode, servers, case)
             weights.update({f"{name}.{key}": value for key, value in state.items()})
@@ -178,7 +180,8 @@ def run(mode: str, servers: int, folder: Path) -> None:
 
 def main() -> None:
     with one_server():
-        run("ddp", int(os.environ["WORLD_SIZE"]), Path(sys.argv[1]))
+        folder, *names = sys.argv[1:]
+        run("ddp", int(os.environ["WORLD_SIZE"]), Path(folder), names or CASES)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from optinc.tasks.main import run
+from tests.forks import forked
 from tests.hydra_jobs import composed, store
 from tests.integration.servers import one_server
-from tests.processes import torchrun
 
 
 def run_jobs(servers: int, jobs: Mapping[Path, Sequence[str]]) -> list[dict[str, Any]]:
     """Run jobs with ``strategy=ddp``; return their summaries."""
     real = ["strategy=ddp", f"trainer.devices={servers}"]
     lines = {str(folder): [*overrides, *real] for folder, overrides in jobs.items()}
-    torchrun(servers, "-m", "tests.integration.jobs", json.dumps(lines))
+    forked(servers, "tests.integration.jobs", json.dumps(lines))
     return [json.loads((folder / "summary.json").read_text()) for folder in jobs]
 
 

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+import wandb
 
 import optinc
 from optinc.onn import zoo
@@ -127,16 +128,12 @@ def test_wandb_is_imported_only_where_asked_for() -> None:
     python("-c", code + "sys.exit('wandb' in sys.modules)")
 
 
+@pytest.mark.usefixtures("no_wandb_account")
 def test_wandb_works_offline_and_closes_its_runs(tmp_path: Path) -> None:
-    python(
-        "run.py",
-        "-m",
-        "logger=wandb",
-        "seed=1,2",
-        *TINY,
-        "trainer.max_steps=1",
-        f"hydra.sweep.dir={tmp_path}",
-    )
+    sweep = ["-m", "logger=wandb", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    assert command(*sweep, *TINY, "trainer.max_steps=1") == 0
+    assert wandb.run is None
+    wandb.teardown()  # its service writes on after a run has ended
     sha256 = zoo.load_named("b8_n4_half_even_all_layers").card.weights_sha256
     runs = list(tmp_path.glob("*/wandb/offline-run-*/*.wandb"))
     assert len({path.name for path in runs}) == 2

@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.modules import run_module
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "experiments" / "results"
 
 
-def run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs ``python -m``, and returns what it prints."""
+
+    def module(*arguments: str) -> str:
+        assert run_module(*arguments) == 0
+        return capsys.readouterr().out
+
+    return module
 
 
-def test_table_1_recomputes_what_the_cards_say() -> None:
+def test_table_1_recomputes_what_the_cards_say(run: Callable[..., str]) -> None:
     shown = run("experiments.table1", "--verify", "--most-inputs", "30000")
     # The ONN in use, and the same as the trained one.
     assert shown.count("0 of 28561") == 4
@@ -42,7 +46,9 @@ def test_committed_results_have_the_published_areas(name: str) -> None:
         assert bool(row["trained wrong"]) == bool(row["trained on"])
 
 
-def test_a_table_is_written_where_results_are_asked_for(tmp_path: Path) -> None:
+def test_a_table_is_written_where_results_are_asked_for(
+    run: Callable[..., str], tmp_path: Path
+) -> None:
     run("experiments.table2", "--results", str(tmp_path))
     for suffix in (".csv", ".md"):
         written = (tmp_path / "table2").with_suffix(suffix).read_text(encoding="utf-8")
@@ -50,7 +56,7 @@ def test_a_table_is_written_where_results_are_asked_for(tmp_path: Path) -> None:
     assert "experiments.table2 --results" in (tmp_path / "table2.json").read_text(encoding="utf-8")
 
 
-def test_noise_is_measured_on_any_onn_by_name() -> None:
+def test_noise_is_measured_on_any_onn_by_name(run: Callable[..., str]) -> None:
     shown = run("experiments.noise", "b8_n4_floor_smallest")
     assert "323" in shown
     assert "100.00" in shown

@@ -14,10 +14,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests.forks import forked
 from tests.integration.faulty_servers import TIMEOUT_SECONDS
-from tests.processes import Finished, Run, torchrun
+from tests.processes import Finished, Run
 
-MODULE = ["-m", "tests.integration.faulty_servers"]
+MODULE = "tests.integration.faulty_servers"
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def errors_of(folder: Path) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for every training of two servers that outlive its fault, and ``none`` without."""
     folder = tmp_path_factory.mktemp("faults")
-    torchrun(2, *MODULE, *(f"{fault}:{folder / fault}" for fault in [*ENDED_BY_ALL, "none"]))
+    forked(2, MODULE, *(f"{fault}:{folder / fault}" for fault in [*ENDED_BY_ALL, "none"]))
     return folder
 
 
@@ -68,7 +69,7 @@ def assert_intact(folder: Path, whole: Path) -> None:
 
 def both(fault: str, folder: Path) -> list[Finished]:
     """Let the first and let the second of two servers fail, in two trainings at a time."""
-    runs = [Run(*MODULE, f"{fault}_{rank}:{folder / str(rank)}") for rank in range(2)]
+    runs = [Run("-m", MODULE, f"{fault}_{rank}:{folder / str(rank)}") for rank in range(2)]
     return [run.finish(status=None, seconds=150) for run in runs]
 
 
@@ -78,7 +79,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Finishe
     folder = tmp_path_factory.mktemp("killed")
     finished = both("kill", folder)
     last = [folder / str(rank) / "step=4.ckpt" for rank in range(2)]
-    torchrun(2, *MODULE, *(f"none:{path.parent / 'resumed'}:{path}" for path in last))
+    forked(2, MODULE, *(f"none:{path.parent / 'resumed'}:{path}" for path in last))
     return folder, finished
 
 
@@ -162,14 +163,14 @@ def test_servers_that_differ_are_refused(fault: str, message: str, folder: Path)
 
 
 def test_full_disk(whole: Path, tmp_path: Path) -> None:
-    _, _, errors = Run(*MODULE, f"full_disk:{tmp_path}").finish(status=2, seconds=120)
+    _, _, errors = Run("-m", MODULE, f"full_disk:{tmp_path}").finish(status=2, seconds=120)
     assert "OutputError: checkpoint" in errors
     assert "older checkpoints are intact" in errors
     assert_intact(tmp_path, whole)
 
 
 def test_ctrl_c_ends_all_servers(tmp_path: Path) -> None:
-    run = Run(*MODULE, f"wait:{tmp_path}", "--steps", "500")
+    run = Run("-m", MODULE, f"wait:{tmp_path}", "--steps", "500")
     run.wait_for(tmp_path / "step=4.ckpt")
     # The terminal sends it to the whole group.
     os.killpg(run.process.pid, signal.SIGINT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import subprocess
 import sys
 from math import exp
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 import yaml
 
 from experiments import fig7a
+from experiments.common import runs
 from optinc.errors import ConfigurationError
 from optinc.models.resnet import ResNetClassifier
 from optinc.runs.summary import weights_sha256
@@ -24,8 +24,8 @@ from optinc.tasks.config import validate
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.main import CONF
 from tests.hydra_jobs import TINY, composed, job
+from tests.modules import run_job
 
-ROOT = Path(__file__).parent.parent.parent
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
 # The table of 16 bits takes minutes to make where it is not cached.
@@ -156,17 +156,26 @@ def test_the_scale_of_two_cores_has_five_arms_and_one_seed(
     assert started[5:] == [f"{arm}-{seed}" for arm, seed in fig7a.plan([*ALL_ARMS], [1, 2, 3])]
 
 
-@pytest.mark.slow
-def test_fig7a_trains_what_is_missing_and_gathers_all(tmp_path: Path) -> None:
-    command = [
-        *[sys.executable, "-m", "experiments.fig7a", "llama", "--scale", "smoke"],
+def test_fig7a_trains_what_is_missing_and_gathers_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def noted(*arguments: str, **options: Any) -> None:
+        started.append(arguments[0])
+        run_job(*arguments, **options)
+
+    monkeypatch.setattr(runs, "python", noted)
+    line = [
+        *["fig7a", "llama", "--scale", "smoke"],
         *["--arms", "ring", "table2_3_4_5_6", "--seeds", "1", "2"],
         *["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")],
         *[*SMALL, "trainer.max_steps=2", "trainer.val_check_interval=1"],
         "trainer.limit_val_batches=1",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", line)
+    fig7a.main()
+    assert started == ["run.py"] * 3
     with (tmp_path / "results" / "fig7a_llama_smoke.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     # Arms that draw errors are trained with one seed.
@@ -184,17 +193,18 @@ def test_fig7a_trains_what_is_missing_and_gathers_all(tmp_path: Path) -> None:
     for name in ("fig7a_llama_smoke", "fig7a_llama_smoke_curves"):
         origin = json.loads((tmp_path / "results" / f"{name}.json").read_text())
         assert origin["source"] == "Fig. 7a"
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 0
-    assert "$ python run.py" not in again.stdout
+    fig7a.main()
+    assert started == ["run.py"] * 3
 
 
-def test_gathering_nothing_is_an_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments.fig7a", "llama", "--scale", "day"]
-    command += ["--collect", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "no finished run of fig7a_llama with scale=day" in done.stderr
+def test_gathering_nothing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["llama", "--scale", "day", "--collect", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["fig7a", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        fig7a.main()
+    assert "no finished run of fig7a_llama with scale=day" in capsys.readouterr().err
 
 
 def test_an_override_behind_arms_is_no_arm(

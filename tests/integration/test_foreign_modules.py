@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tests.forks import forked
 from tests.integration.foreign_modules import CASES, SERVERS, results
-from tests.processes import torchrun
 
 REFUSED = {
     "virtual": {"gan": "automatic_optimization", "contrastive": "all_gather"},
@@ -34,7 +34,7 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="module")
 def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder: Path = tmp_path_factory.mktemp("foreign")
-    torchrun(SERVERS, "-m", "tests.integration.foreign_modules", str(folder))
+    forked(SERVERS, "tests.integration.foreign_modules", str(folder))
     weights, refusals = results("virtual")
     found = Trained({"virtual": weights}, {"virtual": refusals})
     for rank in map(str, range(SERVERS)):

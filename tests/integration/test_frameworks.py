@@ -15,6 +15,7 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.ring import RingReducer
 from optinc.reducers.shipped import default_reducer
 from optinc.strategies.flat_parameters import FlatParameters
+from tests.forks import forked
 from tests.integration.framework_servers import begin, network, rows, sections
 from tests.processes import torchrun
 
@@ -34,9 +35,12 @@ quantisation step of 8 bits for every step."""
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two servers found, by section."""
     found: list[dict[str, Any]] = [{}, {}]
-    for arguments in ([], ["unified"]):
-        folder = tmp_path_factory.mktemp("frameworks")
-        torchrun(2, "-m", "tests.integration.framework_servers", str(folder), *arguments)
+    module = "tests.integration.framework_servers"
+    folders = [tmp_path_factory.mktemp(name) for name in ("frameworks", "unified")]
+    forked(2, module, str(folders[0]))
+    # The forked processes have imported the other package of Lightning.
+    torchrun(2, "-m", module, str(folders[1]), "unified")
+    for folder in folders:
         for rank in range(2):
             found[rank].update(torch.load(folder / f"{rank}.pt", weights_only=True))
     return found

@@ -47,7 +47,7 @@ def fit(strategy, devices):
     return trainer
 
 fit(VirtualServersStrategy(RingReducer(servers=2)), devices=1)
-trainer = fit("optinc_ddp", devices=2)
+trainer = fit("optinc_ddp", devices={devices})
 if trainer.global_rank == 0:
     print("reductions", trainer.strategy.reducer.accounting.reductions)
     print("loaded", [name for name in ("pytorch_lightning", "lightning") if name in sys.modules])
@@ -55,10 +55,16 @@ if trainer.global_rank == 0:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
-def test_both_strategies_train_under_either_package(package: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("package", "devices"),
+    # Two servers of the first are those of test_ddp.py.
+    [("pytorch_lightning", 1), ("lightning.pytorch", 2)],
+)
+def test_both_strategies_train_under_either_package(
+    package: str, devices: int, tmp_path: Path
+) -> None:
     script = tmp_path / "train.py"
-    script.write_text(TRAIN.format(package=package))
+    script.write_text(TRAIN.format(package=package, devices=devices))
     done = python(str(script), seconds=120, PYTHONPATH=str(ROOT))
     assert "reductions 2" in done.stdout
     assert f"loaded ['{package.split('.', maxsplit=1)[0]}']" in done.stdout, (

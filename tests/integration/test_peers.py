@@ -5,8 +5,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tests.forks import forked
 from tests.integration.peers import SHAPES, STEPS, gradients, peers
-from tests.processes import torchrun
 
 NAMES = list(peers(2))
 EXACT = {"int8_blocks", "int4_propagate", "qsgd", "qsgd_fine", "thc", "thc_2"}
@@ -17,7 +17,7 @@ EXACT = {"int8_blocks", "int4_propagate", "qsgd", "qsgd_fine", "thc", "thc_2"}
 def received(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     """What each of three real servers received."""
     folder = tmp_path_factory.mktemp("peers")
-    torchrun(3, "-m", "tests.integration.peers", str(folder))
+    forked(3, "tests.integration.peers", str(folder))
     return [safetensors.torch.load_file(folder / str(rank)) for rank in range(3)]
 
 

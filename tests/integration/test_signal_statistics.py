@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from optinc.callbacks.signal_plots import WHOLE
 from optinc.callbacks.validation_history import ValidationHistory
 from tests.hydra_jobs import TINY, job
-from tests.processes import run_py
+from tests.integration.jobs import run_jobs
 
 CURVES = ["callbacks=signal_statistics", "callbacks.signal_statistics.every_n_steps=2"]
 EVERY = ["callbacks=signal_statistics", "callbacks.signal_statistics.every_n_steps=1"]
@@ -161,8 +161,7 @@ def test_real_servers_see_what_virtual_ones_see_and_train_to_the_same_weights(
     overrides = [*TINY, *INJECTION, *servers, "trainer.limit_val_batches=1"]
     plain, _ = job(tmp_path / "plain", *overrides)
     job(tmp_path / "virtual", *overrides, *CURVES)
-    real = ["strategy=ddp", "trainer.devices=2"]
-    summary = run_py(tmp_path / "real", *overrides, *CURVES, *real)
+    (summary,) = run_jobs(2, {tmp_path / "real": [*overrides, *CURVES]})
     assert summary["weights_sha256"] == plain["weights_sha256"]
     found, expected = curves(tmp_path / "real"), curves(tmp_path / "virtual")
     assert found.keys() == expected.keys()

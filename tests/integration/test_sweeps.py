@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from optinc.tasks.config import validate, validate_training
 from optinc.tasks.main import CONF
-from tests.hydra_jobs import TINY, composed
+from tests.hydra_jobs import TINY, command, composed
 
 ROOT = Path(__file__).parent.parent.parent
 SWEEPS = ROOT / "sweeps"
@@ -119,17 +117,10 @@ def test_a_sweep_names_its_launcher_and_legal_values(experiment: str, tmp_path: 
 )
 def test_launchers_run_two_jobs(experiment: str, overrides: list[str], tmp_path: Path) -> None:
     needs(HYDRA[experiment])
-    arguments = ["run.py", "-m", "--config-dir", "sweeps", f"experiment={experiment}", *overrides]
+    arguments = ["-m", "--config-dir", str(SWEEPS), f"experiment={experiment}", *overrides]
     tiny = [override for override in TINY if not override.startswith("model=")]
     arguments += [*tiny, "trainer.max_steps=2", "optinc.bits=4,8", "seed=1"]
-    done = subprocess.run(
-        [sys.executable, *arguments, f"hydra.sweep.dir={tmp_path}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert command(*arguments, f"hydra.sweep.dir={tmp_path}") == 0
     summaries = [json.loads(path.read_text()) for path in tmp_path.glob("*/summary.json")]
     assert {(summary["bits"], summary["seed"]) for summary in summaries} == {(4, 1), (8, 1)}
     assert {summary["model"] for summary in summaries} == {"llama_tiny"}

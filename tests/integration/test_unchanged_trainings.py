@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-from tests.integration.unchanged_trainings import cases
+from tests.integration.unchanged_trainings import cases, quick_cases
 from tests.processes import ROOT, python, torchrun
 
 RECORD = Path(__file__).with_name("unchanged_trainings.json")
@@ -38,17 +38,23 @@ def machine() -> dict[str, str]:
     }
 
 
-def trained(mode: str, folder: Path) -> dict[str, str]:
-    """Run all trainings of a strategy; return the hashes of their weights by name."""
+def trained(mode: str, folder: Path, *options: str) -> dict[str, str]:
+    """Run all trainings of a strategy, or with ``--quick`` some; return their hashes by name."""
     file = folder / f"{mode}.json"
-    LAUNCHERS[mode]("-m", MODULE, mode, str(file))
+    LAUNCHERS[mode]("-m", MODULE, mode, str(file), *options)
     hashes: dict[str, str] = json.loads(file.read_text())
     return hashes
 
 
 # That real servers end in the weights of virtual ones is tested by test_ddp at every run.
 @pytest.fixture(
-    scope="module", params=["virtual", pytest.param("ddp", marks=pytest.mark.on_request)]
+    scope="module",
+    params=[
+        ("virtual", "--quick"),
+        pytest.param(("virtual",), marks=pytest.mark.on_request),
+        pytest.param(("ddp",), marks=pytest.mark.on_request),
+    ],
+    ids=" ".join,
 )
 def hashes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -58,11 +64,13 @@ def hashes(
     for name, value in here.items():
         if recorded[name] != value:
             pytest.skip(f"the hashes were recorded with {name} {recorded[name]}, here is {value}")
-    return trained(request.param, tmp_path_factory.mktemp("unchanged"))
+    mode, *options = request.param
+    return trained(mode, tmp_path_factory.mktemp("unchanged"), *options)
 
 
 @pytest.mark.slow
 def test_trainings_end_in_the_recorded_weights(hashes: dict[str, str]) -> None:
+    assert len(hashes) >= len(quick_cases())
     recorded = json.loads(RECORD.read_text())["weights_sha256"]
     changed = [name for name, value in hashes.items() if recorded[name] != value]
     assert not changed, f"other weights than at commit {json.loads(RECORD.read_text())['commit']}"

@@ -5,8 +5,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tests.forks import forked
 from tests.integration.two_servers import CASES, SERVERS, results
-from tests.processes import torchrun
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def trained(
 ) -> dict[str, dict[str, Tensor]]:
     """Final weights and buffers of all cases, by two real processes and by two virtual servers."""
     file = tmp_path_factory.mktemp("two_servers") / "ddp"
-    torchrun(SERVERS, "-m", "tests.integration.two_servers", str(file))
+    forked(SERVERS, "tests.integration.two_servers", str(file))
     return {"ddp": safetensors.torch.load_file(file), "virtual": results("virtual")}
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from optinc.reducers.measures.traffic import ring_bytes
+from tests.forks import forked
 from tests.integration.wire_servers import BITS
-from tests.processes import torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a number of servers found."""
     folder = tmp_path_factory.mktemp("wire")
-    torchrun(request.param, "-m", "tests.integration.wire_servers", str(folder))
+    forked(request.param, "tests.integration.wire_servers", str(folder))
     return json.loads((folder / "found.json").read_text(encoding="utf-8"))
 
 

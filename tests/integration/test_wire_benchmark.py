@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.arms import TORCH
+from benchmarks.wire.__main__ import main
 from benchmarks.wire.links import star
 from optinc.errors import ConfigurationError
 from tests.processes import Run
@@ -17,25 +19,28 @@ from tests.processes import Run
 pytestmark = pytest.mark.slow
 
 
-def benchmark(lines: Path, *options: str) -> Run:
+def command_line(lines: Path, *options: str) -> list[str]:
     """The benchmark on the links that this machine allows."""
     try:
         with star(1, gigabits=1):
             link = "1"
     except ConfigurationError:
         link = "loopback"
-    command = ["-m", "benchmarks.wire", "--links", link, "--servers", "2", f"--lines={lines}"]
-    return Run(*command, "--seconds=0.1", *options)
+    servers = ["--links", link, "--servers", "2"]
+    return ["benchmarks.wire", *servers, f"--lines={lines}", "--seconds=0.1", *options]
 
 
 def rows(lines: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
 
 
-def test_cases_are_measured_once_and_bytes_are_those_of_a_ring(tmp_path: Path) -> None:
+def test_cases_are_measured_once_and_bytes_are_those_of_a_ring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = tmp_path / "lines.jsonl"
-    only = f"--only=1 MB, ({TORCH}|optinc 8 bits)$"
-    benchmark(lines, only).finish()
+    line = command_line(lines, f"--only=1 MB, ({TORCH}|optinc 8 bits)$")
+    monkeypatch.setattr(sys, "argv", line)
+    main()
     torchs, ours = rows(lines)
     assert (torchs["arm"], ours["arm"]) == (TORCH, "optinc 8 bits")
     # 2 (2 - 1) / 2 of 1 MB, and a message header a segment.
@@ -47,14 +52,15 @@ def test_cases_are_measured_once_and_bytes_are_those_of_a_ring(tmp_path: Path) -
         assert 0.995 * 1514 / 1448 <= torchs["frames"] / torchs["sent"] <= 1.2
         # No faster than the link, but for what passes at once at both ends.
         assert torchs["alone"] > (torchs["frames"] - 2 * 131_072) * 8 / 1e9
-    again = benchmark(lines, only).finish()
+    capsys.readouterr()
+    main()
     assert len(rows(lines)) == 2
-    assert TORCH in again.stdout
+    assert TORCH in capsys.readouterr().out
 
 
 def test_no_process_and_no_link_outlives_the_benchmark(tmp_path: Path) -> None:
     lines = tmp_path / "lines.jsonl"
-    run = benchmark(lines, "--only=1 KB")
+    run = Run("-m", *command_line(lines, "--only=1 KB"))
     try:
         run.wait_for(lines)
         assert len(run.alive()) >= 3

@@ -1,6 +1,6 @@
 """Trains for 20 steps through every reducer, and writes the hash of the weights of each.
 
-python -m tests.integration.unchanged_trainings virtual FILE
+python -m tests.integration.unchanged_trainings virtual FILE [--quick]
 torchrun --nproc-per-node 2 -m tests.integration.unchanged_trainings ddp FILE
 """
 
@@ -78,15 +78,27 @@ def cases(mode: str) -> dict[str, list[str]]:
     }
 
 
+def quick_cases() -> set[str]:
+    """Names of the trainings of every run of the tests: of ResNet18 those that its shapes concern.
+
+    A reducer that takes a gradient as one long row is held to its weights by LLaMA.
+    """
+    rows = {f"resnet18-{reducer}" for reducer in ("optinc_16", "ring", "qsgd")}
+    return set(cases("virtual")) - rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mode", choices=["virtual", "ddp"])
     parser.add_argument("file", type=Path)
+    parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     # One thread each: sums over threads would be taken in another order.
     torch.set_num_threads(1)
     hashes = {}
     for name, settings in cases(arguments.mode).items():
+        if arguments.quick and name not in quick_cases():
+            continue
         with TemporaryDirectory() as folder:
             summary, _ = run(composed(Path(folder), *settings))
         assert summary["steps"] == STEPS, (name, summary["steps"])

@@ -55,7 +55,7 @@ def sent_a_value(bits: int, group: ServerGroup, **quantizer: Any) -> dict[str, f
     gradient = torch.randn(values, generator=torch.Generator().manual_seed(group.rank))
     counts, metered = [], []
     # The first reduction, and every 50th, is measured.
-    for _ in range(3):
+    for _ in range(2):
         dist.barrier()
         before = group.meter.bytes
         with counted() as traffic:

@@ -6,6 +6,7 @@ from experiments.common.tables import markdown
 from experiments.demo import COLUMNS, comparison, sentence
 
 RING: dict[str, Any] = {
+    "model": "resnet50",
     "fidelity": None,
     "val_acc": 0.96,
     "val_loss": 0.1234,
@@ -37,5 +38,7 @@ def test_the_sentence_compares_accuracy_and_traffic() -> None:
     assert "ResNet50 learned" in text
     assert "95.0% of unseen digits right, -1.0 points" in text
     assert "a ring sends it 1.50 times" in text
+    small = {"ring": RING, "optinc": OPTINC | {"model": "resnet18"}}
+    assert "ResNet18 learned" in sentence(small)
     failed = OPTINC | {"val_acc": 0.5}
     assert "did not learn well" in sentence({"ring": RING, "optinc": failed})
