@@ -63,7 +63,7 @@ def test_files_become_an_artifact(folder: Path) -> None:
 def test_without_an_account_the_offline_mode_is_named(folder: Path) -> None:
     cfg = composed(folder, *OVERRIDES, "logger.wandb.offline=false")
     with (
-        pytest.raises(ConfigurationError, match=r"API key.*logger\.wandb\.offline=true"),
+        pytest.raises(ConfigurationError, match=r"(?i:api.key).*logger\.wandb\.offline=true"),
         open_loggers(cfg),
     ):
         pytest.fail("the run started")
