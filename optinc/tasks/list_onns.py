@@ -22,7 +22,7 @@ from optinc.tasks.schema import COLUMNS
 
 CSV_FILE = "onns.csv"
 
-NAME_COLUMNS = 40
+NAME_COLUMNS = 38
 """Width of the column with name and structure."""
 
 FILTERS = {

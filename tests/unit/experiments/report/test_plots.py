@@ -1,7 +1,4 @@
-"""What figures of the report draw, and how they stand in the page.
-
-Covers: experiments.report.plots, experiments.report.svg, experiments.report.sentences
-"""
+"""What figures of the report draw, and how they stand in the page: its plots, svg and sentences."""
 
 from __future__ import annotations
 
