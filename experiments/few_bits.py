@@ -6,11 +6,11 @@
     python -m experiments.few_bits --collect
 
 Models, data and pairing are those of experiments.significance, at reduced length: a small LLaMA
-learns WikiText-2 by bytes, and ResNet18 learns CIFAR-100. Arms are exact averaging (ring) and an
-ideal switch of 2, 4 and 8 bits, without remedies (plain) and with those of docs/few_bits.md: the
-whole sum sent back (decimal), error feedback, stochastic rounding, rotated blocks, clipped values
-(clip, with 2 and 4 bits), norms and biases at more bits (fine), and several of them together. THC
-is a peer that also rotates. Started again, the command trains only the runs that --runs lacks.
+learns WikiText-2 by bytes (llama_long takes four times the steps), and ResNet18 learns CIFAR-100.
+Arms are exact averaging (ring) and an ideal switch of 2, 4 and 8 bits, without remedies (plain) and
+with those of docs/few_bits.md: the whole sum sent back (decimal), error feedback, stochastic
+rounding, rotated blocks, clipped values (clip, with 2 and 4 bits), norms and biases at more bits
+(fine), and several of them together. THC is a peer that also rotates. Started again, the command trains only the runs that --runs lacks.
 Results cover the seeds that an arm shares with ring. --quick takes two seeds of a few arms of the
 LLaMA: it shows that everything works.
 """
@@ -88,6 +88,7 @@ TARGETS: Mapping[tuple[int, str], float] = {
 
 LENGTHS = {
     "llama": ("trainer.max_steps=200", "trainer.val_check_interval=200"),
+    "llama_long": ("trainer.max_steps=800", "trainer.val_check_interval=800"),
     "resnet18": ("trainer.max_epochs=1", "trainer.limit_train_batches=100"),
 }
 QUICK = ("trainer.max_steps=24", "trainer.val_check_interval=24", "trainer.limit_val_batches=10")
@@ -95,11 +96,11 @@ QUICK_ARMS = (BASELINE, "plain_2", "decimal_2", "decimal_feedback_2")
 
 TRAININGS: Mapping[str, Training] = {
     name: replace(
-        training,
-        full=(*LENGTHS[name], "trainer.limit_val_batches=100"),
+        WHOLE[name.removesuffix("_long")],
+        full=(*length, "trainer.limit_val_batches=100"),
         quick=QUICK,
     )
-    for name, training in WHOLE.items()
+    for name, length in LENGTHS.items()
 }
 
 

@@ -133,6 +133,16 @@ def test_a_target_is_reached_if_the_whole_interval_is_within(
     assert reached(low, high, target=0.02, better=better) == expected
 
 
+def test_the_long_training_differs_in_its_steps_alone() -> None:
+    short, long = (
+        run_settings(model, seed=7, quick=False, chosen=["plain_2"])["plain_2-7"]
+        for model in ("llama", "llama_long")
+    )
+    lengths = ["trainer.max_steps=800", "trainer.val_check_interval=800"]
+    assert [each for each in long if each not in short] == lengths
+    assert len(long) == len(short)
+
+
 def test_more_accuracy_is_better(tmp_path: Path) -> None:
     for arm in ("ring", "plain_2"):
         for seed in (1, 2):
