@@ -21,7 +21,7 @@ from tests.processes import torchrun
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-REFERENCE = "What the servers would do, in one process"
+REFERENCE = "The same training in one process"
 SHARDED = {"PyTorch: FSDP2", "PyTorch: HSDP"}
 EXACT = [title for title in sections() if title not in {"", REFERENCE, *SHARDED}]
 STEPS = 8
