@@ -10,9 +10,9 @@ learns WikiText-2 by bytes (llama_long takes four times the steps), and ResNet18
 Arms are exact averaging (ring) and an ideal switch of 2, 4 and 8 bits, without remedies (plain) and
 with those of docs/few_bits.md: the whole sum sent back (decimal), error feedback, stochastic
 rounding, rotated blocks, clipped values (clip, with 2 and 4 bits), norms and biases at more bits
-(fine), and several of them together. THC is a peer that also rotates. Started again, the command trains only the runs that --runs lacks.
-Results cover the seeds that an arm shares with ring. --quick takes two seeds of a few arms of the
-LLaMA: it shows that everything works.
+(fine), and several of them together. THC is a peer that also rotates. Started again, the command
+trains only the runs that --runs lacks. Results cover the seeds that an arm shares with ring.
+--quick takes two seeds of a few arms of the LLaMA: it shows that everything works.
 """
 
 from __future__ import annotations
