@@ -15,6 +15,7 @@ from typing import Any
 from experiments.common.options import add_results, add_runs
 from experiments.common.runs import check_settings, curve, run, summaries
 from optinc.errors import ConfigurationError
+from optinc.runs.summary import SUMMARY_FILE
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,14 @@ def train(
     for run_name in [each for each in settings if each in finished]:
         check_settings(folder / run_name, [*settings[run_name], *overrides])
     missing = [run_name for run_name in settings if run_name not in finished]
+
+    def start(run_name: str) -> None:
+        # The same command, started twice, may have finished it meanwhile.
+        if not (folder / run_name / SUMMARY_FILE).is_file():
+            run(folder / run_name, *settings[run_name], *overrides, threads=1)
+
     with ThreadPoolExecutor(jobs) as pool:
-        started = [
-            pool.submit(run, folder / run_name, *settings[run_name], *overrides, threads=1)
-            for run_name in missing
-        ]
+        started = [pool.submit(start, run_name) for run_name in missing]
         try:
             for each in started:
                 each.result()

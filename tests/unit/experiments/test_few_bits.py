@@ -143,6 +143,21 @@ def test_the_long_training_differs_in_its_steps_alone() -> None:
     assert len(long) == len(short)
 
 
+def test_a_run_that_another_process_has_finished_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def run(folder: Path, *overrides: str, **options: Any) -> None:
+        started.append(folder.name)
+        for name in ("ring-1", "plain_2-1"):
+            finish(tmp_path / name)
+
+    monkeypatch.setattr(paired, "run", run)
+    paired.train(tmp_path, {"ring-1": [], "plain_2-1": []}, [], jobs=1)
+    assert started == ["ring-1"]
+
+
 def test_more_accuracy_is_better(tmp_path: Path) -> None:
     for arm in ("ring", "plain_2"):
         for seed in (1, 2):
