@@ -3,7 +3,7 @@
     python -m experiments.few_bits data.root=FOLDER [--models llama resnet18] [--seeds 1 2 3]
     python -m experiments.few_bits data.root=FOLDER --arms ring plain_2 decimal_feedback_2
     python -m experiments.few_bits --quick data.root=FOLDER
-    python -m experiments.few_bits --collect
+    python -m experiments.few_bits --collect [--with-recorded]
 
 Models, data and pairing are those of experiments.significance, at reduced length: a small LLaMA
 learns WikiText-2 by bytes (llama_long takes four times the steps), and ResNet18 learns CIFAR-100.
@@ -11,7 +11,8 @@ Arms are exact averaging (ring) and an ideal switch of 2, 4 and 8 bits, without 
 with those of docs/few_bits.md: the whole sum sent back (decimal), error feedback, stochastic
 rounding, rotated blocks, clipped values (clip, with 2 and 4 bits), norms and biases at more bits
 (fine), and several of them together. THC is a peer that also rotates. Started again, the command
-trains only the runs that --runs lacks. Results cover the seeds that an arm shares with ring.
+trains only the runs that --runs lacks, and with --with-recorded none that experiments/results
+holds. Results cover the seeds that an arm shares with ring.
 --quick takes two seeds of a few arms of the LLaMA: it shows that everything works.
 """
 
@@ -31,10 +32,13 @@ from experiments.common.options import (
 from experiments.common.paired import (
     Training,
     add_paired_options,
-    check_pairs,
     first_loss,
+    merged,
+    recorded,
     repeating,
     train,
+    trained_on,
+    unrecorded,
 )
 from experiments.common.record import save
 from experiments.common.runs import summaries
@@ -133,15 +137,19 @@ def main() -> None:
     chosen = arguments.arms or (QUICK_ARMS if arguments.quick else tuple(ARMS))
     seeds = arguments.seeds or ((1, 2) if arguments.quick else (1, 2, 3))
     command = _command(arguments, overrides)
+    earlier = recorded(name, overrides) if arguments.with_recorded else []
+
+    def written() -> list[dict[str, Any]]:
+        rows = merged(gather(folder, models), earlier, arms=list(ARMS), baseline=BASELINE)
+        return write(name, rows, seeds=seeds, folder=arguments.results, command=command)
+
     for model in [] if arguments.collect else models:
         for seed in seeds:
             settings = run_settings(model, seed=seed, quick=arguments.quick, chosen=chosen)
-            train(folder / model, settings, overrides, jobs=arguments.jobs)
-            rows = gather(folder, models)
-            write(name, rows, seeds=seeds, folder=arguments.results, command=command)
-    table = write(
-        name, gather(folder, models), seeds=seeds, folder=arguments.results, command=command
-    )
+            missing = unrecorded(model, settings, earlier)
+            train(folder / model, missing, overrides, jobs=arguments.jobs)
+            written()
+    table = written()
     if not table:
         parser.error(f"a seed of {BASELINE} and of another arm is needed, and {folder} has none")
     _show(table)
@@ -169,22 +177,13 @@ def run_settings(
 
 
 def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for every finished run, by model, seed and arm.
-
-    Raises:
-        ConfigurationError: If arms of a seed did not start alike.
-    """
-    rows = []
-    order = list(ARMS)
-    for model in models:
-        of_model = [
-            _row(model, path, summary)
-            for path, summary in summaries(folder / model).items()
-            if path.name.rpartition("-")[0] in ARMS
-        ]
-        check_pairs(of_model, baseline=BASELINE)
-        rows += sorted(of_model, key=lambda row: (row["seed"], order.index(row["arm"])))
-    return rows
+    """Return a row for every finished run in a folder."""
+    return [
+        _row(model, path, summary)
+        for model in models
+        for path, summary in summaries(folder / model).items()
+        if path.name.rpartition("-")[0] in ARMS
+    ]
 
 
 def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,7 +306,8 @@ def write(
     )
     origin: dict[str, Any] = {"source": "", "command": command, "folder": folder}
     save(name, title="Learning with few bits", rows=table, notes=notes, **origin)
-    save(f"{name}_runs", title="Runs of learning with few bits", rows=rows, **origin)
+    title = "Runs of learning with few bits"
+    save(f"{name}_runs", title=title, rows=rows, notes=trained_on(rows), **origin)
     plot(table, folder / f"{name}.png")
     return table
 

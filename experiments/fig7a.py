@@ -9,7 +9,7 @@
 Trains every arm (conf/arm) that has no finished run in ``--runs`` yet, then gathers all runs of the
 experiment there; ``--collect`` gathers the runs of ``python run.py -m experiment=fig7a_resnet50``
 and trains none. An interrupted run continues from its last validation. Arms with injected errors
-are trained with the first seed only. ``--scale cpu`` takes about an hour an arm on two idle cores,
+are trained with the first seed only. ``--scale cpu`` takes one to two hours an arm on two cores,
 and has fewer arms and one seed unless told otherwise. Further arguments are overrides of run.py.
 """
 

@@ -2,14 +2,15 @@
 
     python -m experiments.significance data.root=FOLDER [--models llama resnet18] [--seeds 1 2 3]
     python -m experiments.significance --quick data.root=FOLDER
-    python -m experiments.significance --collect
+    python -m experiments.significance --collect [--with-recorded]
 
 A small LLaMA learns WikiText-2 by bytes, and ResNet18 learns CIFAR-100, once for every arm and
 seed. All arms of a seed start from the same weights and see the same batches, so that an arm is
 compared with exact averaging seed by seed: mean difference with its 95 % confidence interval, and
 the smallest difference that this test could have seen. data.root holds the texts (train.txt,
 valid.txt) and cifar-100-python/. A run takes about 3 minutes on one core, and one run is trained
-on every core (--jobs). Started again, the command trains only the runs that --runs lacks. Results
+on every core (--jobs). Started again, the command trains only the runs that --runs lacks, and with
+--with-recorded none that experiments/results holds: the study can go on on another machine. Results
 cover the seeds that are complete in all arms. --quick takes two seeds of short runs: it shows that
 everything works, and finds only large differences.
 """
@@ -28,10 +29,13 @@ from experiments.common.options import (
 )
 from experiments.common.paired import (
     add_paired_options,
-    check_pairs,
     first_loss,
+    merged,
+    recorded,
     repeating,
     train,
+    trained_on,
+    unrecorded,
 )
 from experiments.common.record import save
 from experiments.common.runs import summaries
@@ -71,13 +75,20 @@ def main() -> None:
     folder: Path = arguments.runs or absolute(f"runs/{name}")
     seeds = arguments.seeds or (TWO_SEEDS if arguments.quick else TEN_SEEDS)
     report = Report(name, arguments.results, command=_command(arguments, overrides))
+    earlier = recorded(name, overrides) if arguments.with_recorded else []
+
+    def write(*, shown: bool = False) -> bool:
+        rows = gather(folder, arguments.models)
+        rows = merged(rows, earlier, arms=list(ARMS), baseline=BASELINE)
+        return report.write(rows, seeds=seeds, shown=shown)
+
     for model in [] if arguments.collect else arguments.models:
         for seed in seeds:
             settings = run_settings(model, seed=seed, quick=arguments.quick)
-            train(folder / model, settings, overrides, jobs=arguments.jobs)
-            report.write(gather(folder, arguments.models), seeds=seeds)
-    runs = gather(folder, arguments.models)
-    if not report.write(runs, seeds=seeds, shown=True):
+            missing = unrecorded(model, settings, earlier)
+            train(folder / model, missing, overrides, jobs=arguments.jobs)
+            write()
+    if not write(shown=True):
         parser.error(f"two seeds complete in all arms are needed, and {folder} lacks them")
 
 
@@ -103,22 +114,13 @@ def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:
 
 
 def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for every finished run, by model, seed and arm.
-
-    Raises:
-        ConfigurationError: If arms of a seed did not start alike.
-    """
-    rows = []
-    for model in models:
-        of_model = [
-            _row(model, path, summary)
-            for path, summary in summaries(folder / model).items()
-            if path.name.rpartition("-")[0] in ARMS
-        ]
-        check_pairs(of_model, baseline=BASELINE)
-        order = list(ARMS)
-        rows += sorted(of_model, key=lambda row: (row["seed"], order.index(row["arm"])))
-    return rows
+    """Return a row for every finished run in a folder."""
+    return [
+        _row(model, path, summary)
+        for model in models
+        for path, summary in summaries(folder / model).items()
+        if path.name.rpartition("-")[0] in ARMS
+    ]
 
 
 def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +220,8 @@ class Report:
         }
         save(self._name, title=self._title, rows=table, notes=_notes(table), **origin)
         title = "Runs of the paired differences"
-        save(f"{self._name}_runs", title=title, rows=rows, notes="4 virtual servers.", **origin)
+        notes = f"4 virtual servers. {trained_on(rows)}"
+        save(f"{self._name}_runs", title=title, rows=rows, notes=notes, **origin)
         plot(table, self._folder / f"{self._name}.png")
         if shown:
             _show(table)

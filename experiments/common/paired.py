@@ -12,10 +12,13 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from experiments.common.options import add_results, add_runs
+from experiments.common.options import OVERRIDE, add_results, add_runs
+from experiments.common.record import RESULTS, Result, conditions, read
 from experiments.common.runs import check_settings, curve, run, summaries
 from optinc.errors import ConfigurationError
 from optinc.runs.summary import SUMMARY_FILE
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ def add_paired_options(parser: argparse.ArgumentParser, name: str, *, seeds: Seq
     add_runs(parser, None, shown=f"runs/{name} or runs/{name}_quick")
     add_results(parser)
     parser.add_argument("--collect", action="store_true", help="train none")
+    parser.add_argument(
+        "--with-recorded",
+        action="store_true",
+        help="also count the runs that experiments/results holds, and train none of them again",
+    )
 
 
 def repeating(
@@ -100,6 +108,119 @@ def repeating(
         parts += [f"--{option}", *map(str, values)] if values else []
     kept = [each for each in overrides if not each.startswith("data.root=")]
     return shlex.join([*parts, *kept, "data.root=FOLDER"])
+
+
+def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
+    """Return the runs that a study recorded earlier, maybe on another machine.
+
+    Args:
+        name: Name of the study's results.
+        overrides: Overrides of all runs of the study that goes on.
+
+    Returns:
+        A row for every run, with the ``date`` and ``commit`` of its record; none without a record.
+
+    Raises:
+        ConfigurationError: If the recorded runs had other overrides.
+        MalformedResultError: If the record is damaged.
+    """
+    found = read(f"{name}_runs", folder=RESULTS)
+    if found is None:
+        return []
+    used = [each for each in shlex.split(found.origin["command"]) if OVERRIDE.match(each)]
+    kept = [{each for each in of if not each.startswith("data.root=")} for of in (used, overrides)]
+    if differing := sorted(kept[0] ^ kept[1]):
+        raise ConfigurationError(
+            f"the runs of {RESULTS / found.name}.csv had other settings ({', '.join(differing)}); "
+            "leave --with-recorded out"
+        )
+    return [
+        {
+            "date": found.origin["date"],
+            "commit": found.origin["commit"],
+            **{column: _cell(found, row, column) for column in found.columns},
+        }
+        for row in found.rows
+    ]
+
+
+WORDS = ("model", "arm", "metric", "date", "commit")
+WHOLE = ("seed", "steps", "bits")
+
+
+def _cell(result: Result, row: dict[str, str], column: str) -> str | int | float | None:
+    if column in WORDS:
+        return row[column]
+    if not row[column]:
+        return None
+    value = result.number(row, column)
+    return int(value) if column in WHOLE else value
+
+
+def merged(
+    rows: Sequence[Row], earlier: Sequence[Row], *, arms: Sequence[str], baseline: str
+) -> list[Row]:
+    """Add the recorded runs that a folder of runs lacks, and check that all fit together.
+
+    Args:
+        rows: Rows of the folder's runs, with ``model``, ``arm``, ``seed``, ``steps`` and
+            ``first_loss``.
+        earlier: The same of :func:`recorded`.
+        arms: All arms in their order.
+        baseline: The arm with which the others are compared.
+
+    Returns:
+        All rows by model, seed and arm, each with ``date`` and ``commit``.
+
+    Raises:
+        ConfigurationError: If arms of a seed did not start alike, runs of a model took different
+            numbers of steps, or an arm is recorded that the study no longer has.
+    """
+    if unknown := sorted({row["arm"] for row in earlier} - set(arms)):
+        raise ConfigurationError(f"recorded arms that the study does not have: {unknown}")
+    now = conditions()
+    found = {
+        _run_of(row): row
+        for row in (*earlier, *({**row, "date": now.date, "commit": now.commit} for row in rows))
+    }
+    models = list(dict.fromkeys(row["model"] for row in (*earlier, *rows)))
+    ordered = sorted(
+        found.values(),
+        key=lambda row: (models.index(row["model"]), row["seed"], arms.index(row["arm"])),
+    )
+    for model in models:
+        of_model = [row for row in ordered if row["model"] == model]
+        check_pairs(of_model, baseline=baseline)
+        if len(lengths := {row["steps"] for row in of_model}) > 1:
+            raise ConfigurationError(
+                f"runs of {model} took {' and '.join(map(str, sorted(lengths)))} steps, which "
+                "cannot be compared"
+            )
+    return ordered
+
+
+def _run_of(row: Row) -> tuple[str, str, int]:
+    return row["model"], row["arm"], row["seed"]
+
+
+def unrecorded(
+    model: str, settings: Mapping[str, list[str]], earlier: Sequence[Row]
+) -> dict[str, list[str]]:
+    """Return the settings of the runs that are not recorded, by the folder of each: ``ARM-SEED``.
+
+    Args:
+        model: Model of the runs.
+        settings: Overrides by name of run.
+        earlier: Rows of :func:`recorded`.
+    """
+    known = {f"{row['arm']}-{row['seed']}" for row in earlier if row["model"] == model}
+    return {name: of_run for name, of_run in settings.items() if name not in known}
+
+
+def trained_on(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the days and commits at which runs were recorded, as a sentence."""
+    days = sorted({(row["date"], row["commit"]) for row in rows})
+    return f"Recorded on {', '.join(f'{day} ({commit})' for day, commit in days)}."
 
 
 def first_loss(folder: Path) -> float:

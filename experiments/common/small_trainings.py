@@ -46,7 +46,6 @@ TRAININGS: Mapping[str, Training] = {
             "model=resnet18",
             "model.label_smoothing=0.1",
             "data=cifar100",
-            "trainer.precision=bf16-mixed",
         ),
         full=("trainer.max_epochs=1",),
         quick=(

@@ -21,6 +21,9 @@ from optinc.errors import ConfigurationError
 from optinc.signal.block_quantizer import check_seed
 from optinc.signal.randomness import signs
 
+AT_A_TIME = 2**18
+"""Values that a CPU transforms at a time, so that they stay in its cache."""
+
 
 def hadamard(blocks: Tensor) -> Tensor:
     """Multiply the last dimension by the orthonormal Hadamard matrix, its own inverse.
@@ -34,15 +37,29 @@ def hadamard(blocks: Tensor) -> Tensor:
     Returns:
         float32 tensor of the same shape. Values up to 1e37 do not overflow.
     """
-    size = blocks.shape[-1]
-    rotated = blocks.to(torch.float32) * float(size**-0.5)
+    flat_Bb = blocks.reshape(-1, blocks.shape[-1])
+    rotated = torch.empty_like(flat_Bb, dtype=torch.float32, memory_format=torch.contiguous_format)
+    on_cpu = blocks.device.type == "cpu"
+    together = max(1, AT_A_TIME // flat_Bb.shape[1] if on_cpu else len(flat_Bb))
+    for piece, into in zip(flat_Bb.split(together), rotated.split(together), strict=True):
+        into.copy_(_transform(piece))
+    return rotated.view(blocks.shape)
+
+
+def _transform(blocks_Bb: Tensor) -> Tensor:
+    """Transform blocks [B, b] side by side, so that every addition reads whole rows of memory."""
+    size, count = blocks_Bb.shape[1], len(blocks_Bb)
+    values = blocks_Bb.t().to(torch.float32) * float(size**-0.5)
+    values, other = values.contiguous(), torch.empty(size, count, device=values.device)
     half = 1
     while half < size:
-        pairs = rotated.view(*blocks.shape[:-1], size // (2 * half), 2, half)
-        first, second = pairs.unbind(-2)
-        rotated = torch.stack((first + second, first - second), -2).view(blocks.shape)
+        pairs = values.view(size // (2 * half), 2, half, count)
+        sums, differences = other.view(pairs.shape).unbind(1)
+        torch.add(pairs[:, 0], pairs[:, 1], out=sums)
+        torch.sub(pairs[:, 0], pairs[:, 1], out=differences)
+        values, other = other, values
         half *= 2
-    return rotated
+    return values.t()
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_the_scale_of_two_cores_has_a_recipe_of_its_own(tmp_path: Path) -> None:
     assert type(configured) is torch.optim.AdamW
     assert configured.defaults["lr"] == 1e-3
     assert configured.defaults["weight_decay"] == 0.05
-    assert (cfg.trainer.max_epochs, cfg.trainer.precision) == (12, "bf16-mixed")
+    assert (cfg.trainer.max_epochs, cfg.trainer.precision) == (12, "32-true")
     assert (cfg.model.stem, cfg.model.label_smoothing, cfg.data.augment) == ("imagenet", 0.1, True)
     text = ("data=text", "data.tokenizer=bpe", root)
     cfg = composed(tmp_path, "experiment=fig7a_llama", "scale=cpu", "arm=onn_16", *text)

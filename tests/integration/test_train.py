@@ -253,3 +253,21 @@ def test_a_language_model_learns_wikitext_2_through_the_switch(
         losses[reducer] = summary["val_loss"]
     assert losses["ring"] < 3.0
     assert abs(losses["optinc"] - losses["ring"]) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("processor", "precision"),
+    [("AVX2", "bf16-mixed"), ("AVX512", "bf16-mixed"), ("AVX2", "32-true")],
+)
+def test_a_precision_that_this_cpu_emulates_is_told(
+    processor: str,
+    precision: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    short = ("trainer.max_steps=1", "trainer.accelerator=cpu")
+    job(tmp_path, *TINY, *short, f"trainer.precision={precision}")
+    warned = "has no bfloat16 arithmetic" in caplog.text
+    assert warned == (processor == "AVX2" and precision == "bf16-mixed")

@@ -13,6 +13,8 @@ import yaml
 
 from experiments import significance
 from experiments.common import paired
+from experiments.common.paired import merged
+from experiments.common.record import conditions, write_csv
 from experiments.significance import ARMS, gather, run_settings, tabulate
 from experiments.significance_plot import plot
 from optinc.errors import ConfigurationError
@@ -110,6 +112,89 @@ def test_an_interrupted_study_has_results_and_trains_only_what_is_missing(runs: 
     assert {row["seeds"] for row in runs.rows("significance")} == {"2"}
 
 
+@pytest.fixture
+def record(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Record seeds 1 and 2 of the LLaMA, and empty the folder of runs, as on another machine."""
+    runs.command("--models", "llama", "--seeds", "1", "2", "--jobs", "1", "data.root=x")
+    kept = runs.folder / "record"
+    (runs.folder / "results").rename(kept)
+    (runs.folder / "runs").rename(runs.folder / "lost")
+    runs.started = []
+    monkeypatch.setattr(paired, "RESULTS", kept)
+    origin = json.loads((kept / "significance_runs.json").read_text())
+    origin |= {"date": "2001-02-03", "commit": "abc1234"}
+    (kept / "significance_runs.json").write_text(json.dumps(origin))
+    told = {"date": origin["date"], "commit": origin["commit"]}
+    write_csv(kept / "significance_runs.csv", [{**row, **told} for row in runs_of(kept)])
+    return kept
+
+
+GOES_ON = ("--with-recorded", "--models", "llama", "--jobs", "1", "data.root=x")
+
+
+def test_a_study_goes_on_from_its_record(runs: Runs, record: Path) -> None:
+    first = {(row["arm"], row["seed"]): row for row in runs_of(record)}
+    # The record has neither date nor commit of a run: those of the whole record are its runs'.
+    columns = list(next(iter(first.values())))
+    for row in first.values():
+        del row["date"], row["commit"]
+    write_csv(record / "significance_runs.csv", list(first.values()))
+    runs.command("--seeds", "1", "2", "3", *GOES_ON)
+    assert runs.started == [f"llama/{arm}-3" for arm in ARMS]
+    assert {row["seeds"] for row in runs.rows("significance")} == {"3"}
+    rows = runs.rows("significance_runs")
+    assert [(row["seed"], row["arm"]) for row in rows] == [
+        (seed, arm) for seed in "123" for arm in ARMS
+    ]
+    for row in rows[: 2 * len(ARMS)]:
+        assert (row.pop("date"), row.pop("commit")) == ("2001-02-03", "abc1234")
+        assert row == first[row["arm"], row["seed"]]
+    assert {row["date"] for row in rows[2 * len(ARMS) :]} == {conditions().date}
+    assert set(rows[-1]) == set(columns)
+    notes = json.loads((runs.folder / "results" / "significance_runs.json").read_text())["notes"]
+    assert "2001-02-03 (abc1234)" in notes
+
+
+def test_a_run_of_the_folder_counts_in_place_of_the_recorded(runs: Runs, record: Path) -> None:
+    for arm in ARMS:
+        finish(runs.folder / "runs" / "llama" / f"{arm}-2")
+    runs.command("--seeds", "1", "2", "--collect", *GOES_ON)
+    dates = {(row["seed"], row["date"]) for row in runs.rows("significance_runs")}
+    assert dates == {("1", "2001-02-03"), ("2", conditions().date)}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("steps", "8", "runs of llama took 8 and 9 steps"),
+        ("first_loss", "5.5", r"powersgd \(first loss .* no pair"),
+        ("arm", "other", r"recorded arms that the study does not have: \['other'\]"),
+    ],
+)
+def test_recorded_runs_of_another_study_are_refused(
+    column: str, value: str, message: str, runs: Runs, record: Path
+) -> None:
+    rows = runs_of(record)
+    for row in rows if column == "steps" else rows[-1:]:
+        row[column] = value
+    write_csv(record / "significance_runs.csv", rows)
+    with pytest.raises(ConfigurationError, match=message):
+        runs.command("--seeds", "1", "2", "3", *GOES_ON)
+
+
+def test_a_record_of_other_overrides_is_refused_before_anything_is_trained(
+    runs: Runs, record: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"other settings \(data.batch_size=8\)"):
+        runs.command("--seeds", "3", *GOES_ON, "data.batch_size=8")
+    assert runs.started == []
+
+
+def runs_of(record: Path) -> list[dict[str, str]]:
+    with (record / "significance_runs.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_a_finished_run_of_other_settings_is_refused(runs: Runs) -> None:
     arguments = ("--models", "llama", "--seeds", "1", "2", "--jobs", "1", "data.root=x")
     runs.command(*arguments)
@@ -142,7 +227,7 @@ def test_runs_that_are_no_pair_are_refused(
         whole = json.dumps(summary | json.loads(text)) if name == "summary.json" else text
         (folder / name).write_text(whole)
     with pytest.raises(ConfigurationError, match=message):
-        gather(tmp_path, ["llama"])
+        merged(gather(tmp_path, ["llama"]), [], arms=list(ARMS), baseline="ring")
 
 
 def test_accuracy_is_told_in_points_and_more_is_better(tmp_path: Path) -> None:
@@ -197,7 +282,7 @@ def test_arms_start_alike(tmp_path: Path) -> None:
         kept = run_settings("llama", seed=1, quick=True)[f"{arm}-1"]
         length = ["trainer.max_steps=2", "trainer.val_check_interval=2", "data=pydocs"]
         job(folder, *kept, *TINY, *length, "trainer.limit_val_batches=1", "data.batch_size=4")
-    ring, four = gather(tmp_path, ["llama"])
+    four, ring = sorted(gather(tmp_path, ["llama"]), key=lambda row: str(row["arm"]))
     assert ring["first_loss"] == four["first_loss"]
     assert ring["value"] != four["value"]
     assert four["quantization_error"] > 0

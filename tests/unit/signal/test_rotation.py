@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optinc.errors import ConfigurationError
+from optinc.signal import rotation
 from optinc.signal.randomness import signs
 from optinc.signal.rotation import BlockRotation, hadamard
 from tests.unit.reducers.gradients import gradients
@@ -16,6 +17,21 @@ from tests.unit.reducers.gradients import gradients
 def test_the_transform_is_the_orthonormal_hadamard_matrix(size: int) -> None:
     matrix = torch.from_numpy(scipy.linalg.hadamard(size)).double() / size**0.5
     assert torch.allclose(hadamard(torch.eye(size)).double(), matrix, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_many_blocks_are_transformed_as_each_alone(dtype: torch.dtype) -> None:
+    blocks = gradients(3, 80 * 2048).view(3, 80, 2048).to(dtype)
+    assert blocks.numel() > rotation.AT_A_TIME
+    together = hadamard(blocks)
+    assert together.dtype == torch.float32
+    assert together.is_contiguous()
+    for row, block in [(0, 0), (1, 41), (2, 79)]:
+        assert torch.equal(together[row, block], hadamard(blocks[row, block]))
+
+
+def test_no_blocks_are_no_error() -> None:
+    assert hadamard(torch.empty(3, 0, 16)).shape == (3, 0, 16)
 
 
 @given(
