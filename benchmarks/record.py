@@ -23,6 +23,7 @@ def publish(
     draw: Callable[[list[Row], Path], None],
     keep: bool,
     notes: str = "",
+    kept_as: str | None = None,
 ) -> None:
     """Print a table, and keep it on request.
 
@@ -34,15 +35,17 @@ def publish(
         draw: Draws the rows into a file.
         keep: Write ``results/NAME.md``, ``.csv`` and ``.png``.
         notes: What a reader needs to judge the numbers, in Markdown.
+        kept_as: Name of these files, where a benchmark keeps several; the module's without it.
     """
     show(title, columns, rows, caption=notes or None)
     if not keep:
         return
     RESULTS.mkdir(exist_ok=True)
+    kept = kept_as or name
     lines = [f"# {title}", "", f"`{command_line(f'benchmarks.{name}')}`, {conditions()}.", ""]
     lines += [notes, ""] if notes else []
-    lines += [*markdown(columns, rows), "", f"![plot]({name}.png)"]
-    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines += [*markdown(columns, rows), "", f"![plot]({kept}.png)"]
+    (RESULTS / f"{kept}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     keys = [column.key for column in columns]
-    write_csv(RESULTS / f"{name}.csv", [{key: row.get(key) for key in keys} for row in rows])
-    draw(rows, RESULTS / f"{name}.png")
+    write_csv(RESULTS / f"{kept}.csv", [{key: row.get(key) for key in keys} for row in rows])
+    draw(rows, RESULTS / f"{kept}.png")

@@ -96,6 +96,7 @@ TABLE = {
 FIG7A = {"arm": "s", "seeds": "s", "metric": "s", "value": ".4f", "steps": ",.0f"}
 BY_ARM = means(by="arm", over="seed", of=("value",))
 COMPARED = {
+    "model": "s",
     "arm": "s",
     "minus": "s",
     "seeds": "s",
@@ -221,6 +222,7 @@ SECTIONS = (
         {"model": "s", "bit": "s", "seeds": "s", "not noticed up to": "s", "noticed from": "s"},
     ),
     Section("Processes over links of a given speed", "wire", WIRE, NETWORKS),
+    Section("Eight processes over links of a given speed", "wire_8_servers", WIRE, NETWORKS),
     Section(
         "Time to reduce a gradient",
         "reduce",

@@ -1,6 +1,6 @@
 """Training steps of 2, 4 and 8 processes over links of a given speed.
 
-    python -m benchmarks.wire [--quick] [--save]
+    python -m benchmarks.wire [--quick] [--save [NAME]]
 
 Each process has its own network namespace. Cables of 1 and 10 Gb/s join them to a switch;
 ``loopback`` is as fast as this machine. Gradients are those of ResNet50, the paper's LLaMA and a
@@ -73,7 +73,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="few cases, in less than 5 minutes")
-    parser.add_argument("--save", action="store_true", help="keep table and plot")
+    parser.add_argument(
+        "--save",
+        nargs="?",
+        const="wire",
+        metavar="NAME",
+        help="keep table and plot (as %(const)s, or as NAME)",
+    )
     parser.add_argument(
         "--links", nargs="+", default=["1", "10", LOOPBACK], metavar="GB/S|loopback"
     )
@@ -119,7 +125,8 @@ def run(options: argparse.Namespace) -> None:
         columns=COLUMNS,
         rows=rows,
         draw=draw,
-        keep=options.save,
+        keep=options.save is not None,
+        kept_as=options.save,
         notes=notes(),
     )
 

@@ -41,7 +41,8 @@ def hadamard(blocks: Tensor) -> Tensor:
     rotated = torch.empty_like(flat_Bb, dtype=torch.float32, memory_format=torch.contiguous_format)
     on_cpu = blocks.device.type == "cpu"
     together = max(1, AT_A_TIME // flat_Bb.shape[1] if on_cpu else len(flat_Bb))
-    for piece, into in zip(flat_Bb.split(together), rotated.split(together), strict=True):
+    pieces = zip(torch.split(flat_Bb, together), torch.split(rotated, together), strict=True)
+    for piece, into in pieces:
         into.copy_(_transform(piece))
     return rotated.view(blocks.shape)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import record
 from benchmarks.arms import ARMS, OPTINC_8, TORCH
 from benchmarks.gradients import shapes_of
 from benchmarks.turns import Turns
@@ -217,3 +218,22 @@ def test_ctrl_c_is_no_error_and_says_how_to_go_on(
         wire.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "stopped; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize(("given", "kept"), [([], None), (["--save"], "wire"), (["--save=x"], "x")])
+def test_a_table_is_kept_only_on_request(
+    given: list[str], kept: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(wire, "measure", lambda *_, **__: None)
+    options = wire.parse([*given, f"--lines={tmp_path / 'lines.jsonl'}", "--only=2 servers, mlp"])
+    monkeypatch.setattr(wire, "read_rows", lambda *_: {network_case(TORCH): {}})
+    monkeypatch.setattr(wire, "rows_of", lambda *_: [{"link": "1", "servers": 2.0, "note": "x"}])
+    monkeypatch.setattr(wire, "draw", lambda _, path: path.write_bytes(b"plot"))
+    wire.run(options)
+    found = sorted(path.name for path in tmp_path.glob("results/*"))
+    assert found == ([] if kept is None else [f"{kept}.{kind}" for kind in ("csv", "md", "png")])
+    if kept is not None:
+        text = (tmp_path / "results" / f"{kept}.md").read_text()
+        assert f"![plot]({kept}.png)" in text
+        assert "python -m benchmarks.wire" in text
