@@ -50,8 +50,8 @@ TRAININGS: Mapping[str, Training] = {
         full=("trainer.max_epochs=1",),
         quick=(
             "trainer.max_epochs=1",
-            "trainer.limit_train_batches=15",
-            "trainer.limit_val_batches=16",
+            "trainer.limit_train_batches=8",
+            "trainer.limit_val_batches=8",
         ),
         metric="val_acc",
         unit="points of top-1",
