@@ -31,9 +31,9 @@ TRAININGS: Mapping[str, Training] = {
             "trainer.limit_val_batches=100",
         ),
         quick=(
-            "trainer.max_steps=40",
-            "trainer.val_check_interval=40",
-            "trainer.limit_val_batches=20",
+            "trainer.max_steps=20",
+            "trainer.val_check_interval=20",
+            "trainer.limit_val_batches=10",
         ),
         metric="val_loss",
         unit="nats a byte",
@@ -50,7 +50,7 @@ TRAININGS: Mapping[str, Training] = {
         full=("trainer.max_epochs=1",),
         quick=(
             "trainer.max_epochs=1",
-            "trainer.limit_train_batches=8",
+            "trainer.limit_train_batches=5",
             "trainer.limit_val_batches=8",
         ),
         metric="val_acc",

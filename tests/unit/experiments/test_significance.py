@@ -198,7 +198,7 @@ def runs_of(record: Path) -> list[dict[str, str]]:
 def test_a_finished_run_of_other_settings_is_refused(runs: Runs) -> None:
     arguments = ("--models", "llama", "--seeds", "1", "2", "--jobs", "1", "data.root=x")
     runs.command(*arguments)
-    with pytest.raises(ConfigurationError, match=r"ring-1 .*trainer.max_steps=40.*other --runs"):
+    with pytest.raises(ConfigurationError, match=r"ring-1 .*trainer.max_steps=20.*other --runs"):
         runs.command("--quick", *arguments)
 
 
