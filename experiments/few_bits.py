@@ -36,9 +36,9 @@ from experiments.common.paired import (
     merged,
     recorded,
     repeating,
+    run_names,
     train,
     trained_on,
-    unrecorded,
 )
 from experiments.common.record import save
 from experiments.common.runs import summaries
@@ -146,8 +146,8 @@ def main() -> None:
     for model in [] if arguments.collect else models:
         for seed in seeds:
             settings = run_settings(model, seed=seed, quick=arguments.quick, chosen=chosen)
-            missing = unrecorded(model, settings, earlier)
-            train(folder / model, missing, overrides, jobs=arguments.jobs)
+            known = run_names(model, earlier)
+            train(folder / model, settings, overrides, jobs=arguments.jobs, known=known)
             written()
     table = written()
     if not table:

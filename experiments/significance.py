@@ -33,9 +33,9 @@ from experiments.common.paired import (
     merged,
     recorded,
     repeating,
+    run_names,
     train,
     trained_on,
-    unrecorded,
 )
 from experiments.common.record import save
 from experiments.common.runs import summaries
@@ -85,8 +85,8 @@ def main() -> None:
     for model in [] if arguments.collect else arguments.models:
         for seed in seeds:
             settings = run_settings(model, seed=seed, quick=arguments.quick)
-            missing = unrecorded(model, settings, earlier)
-            train(folder / model, missing, overrides, jobs=arguments.jobs)
+            known = run_names(model, earlier)
+            train(folder / model, settings, overrides, jobs=arguments.jobs, known=known)
             write()
     if not write(shown=True):
         parser.error(f"two seeds complete in all arms are needed, and {folder} lacks them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isclose
@@ -203,18 +203,9 @@ def _run_of(row: Row) -> tuple[str, str, int]:
     return row["model"], row["arm"], row["seed"]
 
 
-def unrecorded(
-    model: str, settings: Mapping[str, list[str]], earlier: Sequence[Row]
-) -> dict[str, list[str]]:
-    """Return the settings of the runs that are not recorded, by the folder of each: ``ARM-SEED``.
-
-    Args:
-        model: Model of the runs.
-        settings: Overrides by name of run.
-        earlier: Rows of :func:`recorded`.
-    """
-    known = {f"{row['arm']}-{row['seed']}" for row in earlier if row["model"] == model}
-    return {name: of_run for name, of_run in settings.items() if name not in known}
+def run_names(model: str, rows: Sequence[Row]) -> set[str]:
+    """Return the names of a model's runs, ``ARM-SEED``."""
+    return {f"{row['arm']}-{row['seed']}" for row in rows if row["model"] == model}
 
 
 def trained_on(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -229,7 +220,12 @@ def first_loss(folder: Path) -> float:
 
 
 def train(
-    folder: Path, settings: Mapping[str, list[str]], overrides: Sequence[str], *, jobs: int
+    folder: Path,
+    settings: Mapping[str, list[str]],
+    overrides: Sequence[str],
+    *,
+    jobs: int,
+    known: Collection[str] = (),
 ) -> None:
     """Train the runs of a seed that ``folder`` does not hold yet.
 
@@ -238,6 +234,7 @@ def train(
         settings: Overrides by name of run.
         overrides: Overrides of all runs, after them.
         jobs: Runs at a time.
+        known: Names of runs that are recorded, and not trained again.
 
     Raises:
         ConfigurationError: If a finished run has other settings; names its folder.
@@ -246,7 +243,7 @@ def train(
     finished = {path.name for path in summaries(folder)}
     for run_name in [each for each in settings if each in finished]:
         check_settings(folder / run_name, [*settings[run_name], *overrides])
-    missing = [run_name for run_name in settings if run_name not in finished]
+    missing = [run_name for run_name in settings if run_name not in finished.union(known)]
 
     def start(run_name: str) -> None:
         # The same command, started twice, may have finished it meanwhile.

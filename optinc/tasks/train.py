@@ -105,7 +105,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _warn_of_emulated_bf16(trainer: pl.Trainer) -> None:
-    # ResNet50 took ten times as long as in fp32, which nothing else tells.
+    # Slower than fp32, which nothing else tells.
     emulated = torch.backends.cpu.get_cpu_capability() == "AVX2"
     if emulated and trainer.strategy.root_device.type == "cpu" and "bf16" in trainer.precision:
         logger.warning(

@@ -163,6 +163,12 @@ def test_a_run_of_the_folder_counts_in_place_of_the_recorded(runs: Runs, record:
     assert dates == {("1", "2001-02-03"), ("2", conditions().date)}
 
 
+def test_a_run_of_other_settings_is_refused_though_it_is_recorded(runs: Runs, record: Path) -> None:
+    finish(runs.folder / "runs" / "llama" / "ring-2", "trainer.max_steps=7")
+    with pytest.raises(ConfigurationError, match="ring-2 was run with other settings"):
+        runs.command("--seeds", "1", "2", *GOES_ON)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
