@@ -3,8 +3,11 @@
     python -m experiments.imperfections [EFFECT ...] [--chips 100] [--onns smallest robust]
 
 Each effect acts alone on drawn chips of scenario 1 (8 bits, 4 servers). Numbers are the share of
-all 28,561 inputs received right, in %, as the mean over chips with its standard error. The first
-estimates come from another program, whose conventions are not all known. The conventions here:
+all 28,561 inputs received right, in %, as the mean over chips with its standard error. Effects that
+are the same on every chip are averaged over sets of phases that play the same weights: an SVD does
+not determine the signs of its vectors, and linear algebra libraries choose them differently. The
+first estimates come from another program, whose conventions are not all known. The conventions
+here:
 
 - ``one_arm`` MZIs; a residual phase on every shifter; an attenuator is an MZI with one shifter.
 - Biases by attenuators. Layers that are diagonal have meshes, as the paper counts them, or none
@@ -25,8 +28,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -43,7 +47,7 @@ from optinc.onn.chip.direct import DirectReceivers
 from optinc.onn.chip.drawn import DrawnChips
 from optinc.onn.mesh_settings import MeshProgramme, map_onn
 from optinc.photonics.chip_settings import ChipSettings
-from optinc.photonics.decomposition import decompose
+from optinc.photonics.decomposition import decompose, rebuild
 
 ONNS = ("smallest", "robust", "robust*", "all_layers", "dense")
 """Shipped ONNs of scenario 1; * is without meshes in diagonal layers."""
@@ -56,6 +60,10 @@ CHIPS = {"all_layers": 20, "dense": 10}
 
 FIRST_CHIPS = 5
 """Chips of the first estimates: "several", which is taken for five."""
+
+SETS = 20
+"""Most sets of phases over which an effect is averaged that is the same on every chip; the first
+estimates are of one."""
 
 BASE = ChipSettings(shifters="one_arm", bias="attenuator")
 
@@ -70,7 +78,7 @@ class Effect:
         name: Name on the command line and in the table.
         settings: What differs from an ideal chip.
         first: First estimates by ONN, in %: a number, or a range.
-        random: Whether chips differ.
+        random: Whether chips differ; otherwise sets of phases take their place.
         repeats: How often every input is sent.
     """
 
@@ -149,6 +157,34 @@ def with_meshes(programme: MeshProgramme) -> MeshProgramme:
     return replace(programme, settings=settings, layers=tuple(layers))
 
 
+def with_other_signs(programme: MeshProgramme, seed: int) -> MeshProgramme:
+    """Return a programme that plays the same weights with other phases.
+
+    The two vectors of a singular value may both change their sign, which an SVD does not determine.
+
+    Args:
+        programme: Settings for ideal parts.
+        seed: Seed of the signs.
+    """
+    settings, generator = dict(programme.settings), torch.Generator().manual_seed(seed)
+    for i, layer in enumerate(programme.layers):
+        if layer.form != "svd":
+            continue
+        left, right = f"layers.{i}.left", f"layers.{i}.right"
+        left_1mm, right_1pp = (rebuild(programme.phases(name)) for name in (left, right))
+        longest = max(left_1mm.shape[-1], right_1pp.shape[-1])
+        sign_s = 1.0 - 2.0 * torch.randint(2, (longest,), generator=generator).double()
+        for name, unitary_1ss in (
+            (left, left_1mm * sign_s[: left_1mm.shape[-1]]),
+            (right, sign_s[: right_1pp.shape[-1], None] * right_1pp),
+        ):
+            phases = decompose(unitary_1ss, shifters=programme.shifters)
+            settings[f"{name}.theta"] = phases.theta_BE
+            settings[f"{name}.phi"] = phases.phi_BE
+            settings[f"{name}.output"] = phases.output_Bn
+    return replace(programme, settings=settings)
+
+
 def load(name: str) -> tuple[ONNArtifact, MeshProgramme]:
     """Load a shipped ONN by its short name, one of :data:`ONNS`, and the settings of its meshes."""
     onn = zoo.load_named(f"b8_n4_half_even_{name.removesuffix('*')}")
@@ -156,31 +192,60 @@ def load(name: str) -> tuple[ONNArtifact, MeshProgramme]:
     return onn, programme if name.endswith("*") else with_meshes(programme)
 
 
+def phase_sets(programme: MeshProgramme, count: int) -> list[MeshProgramme]:
+    """Return settings that play the same weights with up to ``count`` different sets of phases.
+
+    A programme without an SVD has one set.
+    """
+    if all(layer.form != "svd" for layer in programme.layers):
+        return [programme]
+    return [programme, *(with_other_signs(programme, seed) for seed in range(1, count))]
+
+
 def measure(
-    effect: Effect, onn: ONNArtifact, programme: MeshProgramme, *, chips: int
+    effect: Effect, onn: ONNArtifact, programmes: Sequence[MeshProgramme], *, chips: int
 ) -> tuple[float, float]:
     """Return mean and standard error, in %, of the share of inputs that drawn chips receive right.
 
     Args:
         effect: The row.
         onn: The ONN.
-        programme: Settings of its meshes.
-        chips: Number of chips.
+        programmes: Sets of phases of its meshes: the first plays all chips of an effect that is
+            random; over all of them, an effect that is not is averaged.
+        chips: Number of chips of an effect that is random.
     """
-    chip = ChipNetwork.draw(onn, effect.chip, chips=chips, programme=programme)
-    return _mean(chip_accuracy(chip, repeats=effect.repeats))
+    return _share(effect, partial(ChipNetwork.draw, onn, effect.chip), programmes, chips=chips)
 
 
-def measure_design(effect: Effect, design: str, *, chips: int) -> tuple[float, float]:
-    """Return what :func:`measure` does for one of :data:`DESIGNS`."""
-    onn, programme = load("robust*")
-    chip: DrawnChips
+def measure_design(
+    effect: Effect,
+    design: str,
+    onn: ONNArtifact,
+    programmes: Sequence[MeshProgramme],
+    *,
+    chips: int,
+) -> tuple[float, float]:
+    """Return what :func:`measure` does for one of :data:`DESIGNS` on the base of an ONN."""
     if design == "direct":
-        chip = DirectReceivers.draw(onn.card.scenario, effect.chip, chips=chips)
-    else:
-        settings = replace(effect.chip, stages="digital")
-        chip = ChipNetwork.draw(onn, settings, chips=chips, programme=programme)
-    return _mean(chip_accuracy(chip, repeats=effect.repeats))
+        direct = DirectReceivers.draw(onn.card.scenario, effect.chip, chips=chips)
+        return _mean(chip_accuracy(direct, repeats=effect.repeats))
+    settings = replace(effect.chip, stages="digital")
+    return _share(effect, partial(ChipNetwork.draw, onn, settings), programmes, chips=chips)
+
+
+def _share(
+    effect: Effect,
+    draw: Callable[..., DrawnChips],
+    programmes: Sequence[MeshProgramme],
+    *,
+    chips: int,
+) -> tuple[float, float]:
+    """Return mean and standard error over chips, or over sets of phases."""
+    if effect.random:
+        chip = draw(chips=chips, programme=programmes[0])
+        return _mean(chip_accuracy(chip, repeats=effect.repeats))
+    drawn = (draw(chips=1, programme=programme) for programme in programmes)
+    return _mean(torch.cat([chip_accuracy(chip, repeats=effect.repeats) for chip in drawn]))
 
 
 def _mean(right_C: Tensor) -> tuple[float, float]:
@@ -189,13 +254,20 @@ def _mean(right_C: Tensor) -> tuple[float, float]:
     return 100 * float(right_C.mean()), error
 
 
-def agrees(mean: float, error: float, first: Figure, *, chips: int) -> bool:
+def agrees(
+    mean: float, error: float, first: Figure, *, chips: int, first_chips: int = FIRST_CHIPS
+) -> bool:
     """Whether a mean is within 2 points, or three standard errors, of the first estimate.
 
-    The standard error is that of the difference; the estimates are from :data:`FIRST_CHIPS`.
+    Args:
+        mean: Mean over chips, or over sets of phases.
+        error: Its standard error.
+        first: The first estimate.
+        chips: Number of chips or sets.
+        first_chips: Number of those of the estimate; the error that counts is of the difference.
     """
     low, high = first if isinstance(first, tuple) else (first, first)
-    of_both = error * math.sqrt(1 + chips / FIRST_CHIPS)
+    of_both = error * math.sqrt(1 + chips / first_chips)
     return max(low - mean, mean - high, 0.0) <= max(2.0, 3 * of_both)
 
 
@@ -203,39 +275,39 @@ Row = dict[str, str | float | bool]
 
 
 def _row(
-    name: str, effect: Effect, onn: ONNArtifact, programme: MeshProgramme, *, chips: int
+    name: str,
+    effect: Effect,
+    onn: ONNArtifact,
+    programmes: Sequence[MeshProgramme],
+    *,
+    chips: int,
 ) -> Row:
     """Measure a row of the table."""
-    started, first = time.perf_counter(), effect.first[name]
-    mean, error = measure(effect, onn, programme, chips=chips)
-    return {
-        "ONN": name,
-        "effect": effect.name,
-        "right %": round(mean, 3),
-        "standard error": round(error, 3),
-        "chips": chips,
-        "first estimate %": f"{first[0]:g} to {first[1]:g}"
-        if isinstance(first, tuple)
-        else f"{first:g}",
-        "agrees": "yes" if agrees(mean, error, first, chips=chips) else "no",
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-
-
-def _design_row(design: str, effect: Effect, *, chips: int) -> Row:
-    """Measure a row of one of :data:`DESIGNS`."""
     started = time.perf_counter()
-    mean, error = measure_design(effect, design, chips=chips)
-    return {
-        "ONN": design,
+    if name in DESIGNS:
+        mean, error = measure_design(effect, name, onn, programmes, chips=chips)
+        random = effect.random or name == "direct"
+    else:
+        mean, error = measure(effect, onn, programmes, chips=chips)
+        random = effect.random
+    chips, first_chips = (chips, FIRST_CHIPS) if random else (len(programmes), 1)
+    row: Row = {
+        "ONN": name,
         "effect": effect.name,
         "right %": round(mean, 3),
         "standard error": round(error, 3),
         "chips": chips,
         "first estimate %": "",
         "agrees": "",
-        "seconds": round(time.perf_counter() - started, 1),
     }
+    if name not in DESIGNS:
+        first = effect.first[name]
+        agree = agrees(mean, error, first, chips=chips, first_chips=first_chips)
+        row["first estimate %"] = (
+            f"{first[0]:g} to {first[1]:g}" if isinstance(first, tuple) else f"{first:g}"
+        )
+        row["agrees"] = "yes" if agree else "no"
+    return row | {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def main() -> None:
@@ -255,18 +327,19 @@ def main() -> None:
         parser.error("--chips must be 1 or more")
     rows = []
     for name in arguments.onns:
-        if name in DESIGNS:
-            for effect in EFFECTS:
-                if not arguments.effects or effect.name in arguments.effects:
-                    chips = arguments.chips if effect.random else 1
-                    rows.append(_design_row(name, effect, chips=chips))
-            continue
-        onn, programme = load(name)
+        effects = [
+            effect
+            for effect in EFFECTS
+            if (name in DESIGNS or name in effect.first)
+            and (not arguments.effects or effect.name in arguments.effects)
+        ]
+        onn, programme = load("robust*" if name in DESIGNS else name)
         chips = min(arguments.chips, CHIPS.get(name, arguments.chips))
-        for effect in EFFECTS:
-            if name in effect.first and (not arguments.effects or effect.name in arguments.effects):
-                rows.append(_row(name, effect, onn, programme, chips=chips if effect.random else 1))
-                note(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
+        fixed = any(not effect.random for effect in effects) and name != "direct"
+        programmes = phase_sets(programme, min(chips, SETS)) if fixed else [programme]
+        for effect in effects:
+            rows.append(_row(name, effect, onn, programmes, chips=chips))
+            note(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     if not rows:
         parser.error("there is no first estimate of these effects for these ONNs")
     show("Imperfections of drawn chips", columns_of(rows, form=".3f"), rows)

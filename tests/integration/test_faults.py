@@ -79,6 +79,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Finishe
     folder = tmp_path_factory.mktemp("killed")
     finished = both("kill", folder)
     last = [folder / str(rank) / "step=4.ckpt" for rank in range(2)]
+    for path, (_, _, errors) in zip(last, finished, strict=True):
+        assert path.exists(), errors
     forked(2, MODULE, *(f"none:{path.parent / 'resumed'}:{path}" for path in last))
     return folder, finished
 
