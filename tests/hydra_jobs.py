@@ -89,9 +89,10 @@ def command(*arguments: str, started: str = "run.py") -> int:
 
 
 def stored_job(folder: Path, *overrides: str) -> dict[str, Any]:
-    """Run a job, leave its configuration where Hydra does, and return ``summary.json``."""
+    """Run a job, leave its settings where Hydra does, and return ``summary.json``."""
     summary, _ = job(folder, *overrides)
     store(composed(folder, *overrides), folder)
+    OmegaConf.save(list(overrides), folder / ".hydra" / "overrides.yaml")
     return summary
 
 

@@ -118,7 +118,8 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
         overrides: Overrides of all runs of the study that goes on.
 
     Returns:
-        A row for every run, with the ``date`` and ``commit`` of its record; none without a record.
+        A row for every run, with the ``date`` and ``commit`` of its record, and ``settings``, a
+        hash that is empty where the record is older than hashes; none without a record.
 
     Raises:
         ConfigurationError: If the recorded runs had other overrides.
@@ -138,13 +139,14 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
         {
             "date": found.origin["date"],
             "commit": found.origin["commit"],
+            "settings": "",
             **{column: _cell(found, row, column) for column in found.columns},
         }
         for row in found.rows
     ]
 
 
-WORDS = ("model", "arm", "metric", "date", "commit")
+WORDS = ("model", "arm", "metric", "date", "commit", "settings")
 WHOLE = ("seed", "steps", "bits")
 
 
@@ -163,8 +165,8 @@ def merged(
     """Add the recorded runs that a folder of runs lacks, and check that all fit together.
 
     Args:
-        rows: Rows of the folder's runs, with ``model``, ``arm``, ``seed``, ``steps`` and
-            ``first_loss``.
+        rows: Rows of the folder's runs, with ``model``, ``arm``, ``seed``, ``settings``, ``steps``
+            and ``first_loss``.
         earlier: The same of :func:`recorded`.
         arms: All arms in their order.
         baseline: The arm with which the others are compared.
@@ -174,7 +176,8 @@ def merged(
 
     Raises:
         ConfigurationError: If arms of a seed did not start alike, runs of a model took different
-            numbers of steps, or an arm is recorded that the study no longer has.
+            numbers of steps, runs of an arm had different settings, or an arm is recorded that the
+            study no longer has.
     """
     if unknown := sorted({row["arm"] for row in earlier} - set(arms)):
         raise ConfigurationError(f"recorded arms that the study does not have: {unknown}")
@@ -196,6 +199,14 @@ def merged(
                 f"runs of {model} took {' and '.join(map(str, sorted(lengths)))} steps, which "
                 "cannot be compared"
             )
+        for arm in {row["arm"] for row in of_model}:
+            of_arm = {row["settings"] for row in of_model if row["arm"] == arm}
+            if len(of_arm - {""}) > 1:
+                raise ConfigurationError(
+                    f"runs of {model}, {arm} had different settings "
+                    f"(hashes {', '.join(sorted(of_arm - {''}))}), so that their seeds cannot be "
+                    "counted together; leave --with-recorded out, or choose another --runs"
+                )
     return ordered
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -103,6 +104,17 @@ def check_settings(folder: Path, wanted: Sequence[str]) -> None:
         raise ConfigurationError(
             f"{folder} was run with other settings ({', '.join(differing)}); choose another --runs"
         )
+
+
+def settings_hash(folder: Path) -> str:
+    """Return a name for the settings of a finished run, without its seed and its data's place.
+
+    Returns:
+        The first 12 hexadecimal digits of the SHA-256 of its sorted overrides.
+    """
+    used = map(str, OmegaConf.load(folder / OVERRIDES))
+    kept = sorted(each for each in used if not each.startswith(("data.root=", "seed=", "hydra.")))
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:12]
 
 
 def multirun(folder: Path, *overrides: str) -> None:

@@ -18,7 +18,7 @@ from experiments.few_bits_plot import plot
 from experiments.report.few_bits import few_bits as section
 from optinc.errors import ConfigurationError
 from optinc.tasks.config import validate, validate_training
-from tests.hydra_jobs import TINY, composed, job
+from tests.hydra_jobs import TINY, composed, stored_job
 
 LATER = {"ring": 0.0, "plain_2": 0.5, "decimal_feedback_2": 0.01, "decimal_feedback_4": 0.004}
 """How much worse the arms of these tests are."""
@@ -189,7 +189,7 @@ def test_every_remedy_learns_and_starts_alike(tmp_path: Path) -> None:
         name = f"{arm}-1"
         kept = run_settings("llama", seed=1, quick=True, chosen=[arm])[name]
         short = [*TINY, *length, "trainer.limit_val_batches=1", "data.batch_size=4"]
-        job(tmp_path / "llama" / name, *kept, *short)
+        stored_job(tmp_path / "llama" / name, *kept, *short)
     rows = gather(tmp_path, ["llama"])
     assert len({row["first_loss"] for row in rows}) == 1
     assert len({row["value"] for row in rows}) == 3

@@ -19,7 +19,7 @@ from experiments.significance import ARMS, gather, run_settings, tabulate
 from experiments.significance_plot import plot
 from optinc.errors import ConfigurationError
 from optinc.tasks.config import validate
-from tests.hydra_jobs import TINY, composed, job
+from tests.hydra_jobs import TINY, composed, stored_job
 
 OFFSETS = {arm: 0.001 * place for place, arm in enumerate(ARMS)}
 
@@ -134,10 +134,10 @@ GOES_ON = ("--with-recorded", "--models", "llama", "--jobs", "1", "data.root=x")
 
 def test_a_study_goes_on_from_its_record(runs: Runs, record: Path) -> None:
     first = {(row["arm"], row["seed"]): row for row in runs_of(record)}
-    # The record has neither date nor commit of a run: those of the whole record are its runs'.
+    # An old record has neither date nor commit of a run: those of the whole record are its runs'.
     columns = list(next(iter(first.values())))
     for row in first.values():
-        del row["date"], row["commit"]
+        del row["date"], row["commit"], row["settings"]
     write_csv(record / "significance_runs.csv", list(first.values()))
     runs.command("--seeds", "1", "2", "3", *GOES_ON)
     assert runs.started == [f"llama/{arm}-3" for arm in ARMS]
@@ -147,7 +147,8 @@ def test_a_study_goes_on_from_its_record(runs: Runs, record: Path) -> None:
         (seed, arm) for seed in "123" for arm in ARMS
     ]
     for row in rows[: 2 * len(ARMS)]:
-        assert (row.pop("date"), row.pop("commit")) == ("2001-02-03", "abc1234")
+        told = [row.pop(column) for column in ("date", "commit", "settings")]
+        assert told == ["2001-02-03", "abc1234", ""]
         assert row == first[row["arm"], row["seed"]]
     assert {row["date"] for row in rows[2 * len(ARMS) :]} == {conditions().date}
     assert set(rows[-1]) == set(columns)
@@ -156,8 +157,8 @@ def test_a_study_goes_on_from_its_record(runs: Runs, record: Path) -> None:
 
 
 def test_a_run_of_the_folder_counts_in_place_of_the_recorded(runs: Runs, record: Path) -> None:
-    for arm in ARMS:
-        finish(runs.folder / "runs" / "llama" / f"{arm}-2")
+    for name, overrides in run_settings("llama", seed=2, quick=False).items():
+        finish(runs.folder / "runs" / "llama" / name, *overrides, "data.root=elsewhere")
     runs.command("--seeds", "1", "2", "--collect", *GOES_ON)
     dates = {(row["seed"], row["date"]) for row in runs.rows("significance_runs")}
     assert dates == {("1", "2001-02-03"), ("2", conditions().date)}
@@ -166,7 +167,9 @@ def test_a_run_of_the_folder_counts_in_place_of_the_recorded(runs: Runs, record:
 def test_a_run_of_other_settings_is_refused_though_it_is_recorded(runs: Runs, record: Path) -> None:
     finish(runs.folder / "runs" / "llama" / "ring-2", "trainer.max_steps=7")
     with pytest.raises(ConfigurationError, match="ring-2 was run with other settings"):
-        runs.command("--seeds", "1", "2", *GOES_ON)
+        runs.command("--seeds", "2", *GOES_ON)
+    with pytest.raises(ConfigurationError, match="runs of llama, ring had different settings"):
+        runs.command("--seeds", "1", "2", *GOES_ON, "--collect")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +177,11 @@ def test_a_run_of_other_settings_is_refused_though_it_is_recorded(runs: Runs, re
     [
         ("steps", "8", "runs of llama took 8 and 9 steps"),
         ("first_loss", "5.5", r"powersgd \(first loss .* no pair"),
+        (
+            "settings",
+            "0123456789ab",
+            "runs of llama, powersgd had different settings .*0123456789ab",
+        ),
         ("arm", "other", r"recorded arms that the study does not have: \['other'\]"),
     ],
 )
@@ -287,7 +295,9 @@ def test_arms_start_alike(tmp_path: Path) -> None:
         folder = tmp_path / "llama" / f"{arm}-1"
         kept = run_settings("llama", seed=1, quick=True)[f"{arm}-1"]
         length = ["trainer.max_steps=2", "trainer.val_check_interval=2", "data=pydocs"]
-        job(folder, *kept, *TINY, *length, "trainer.limit_val_batches=1", "data.batch_size=4")
+        stored_job(
+            folder, *kept, *TINY, *length, "trainer.limit_val_batches=1", "data.batch_size=4"
+        )
     four, ring = sorted(gather(tmp_path, ["llama"]), key=lambda row: str(row["arm"]))
     assert ring["first_loss"] == four["first_loss"]
     assert ring["value"] != four["value"]
