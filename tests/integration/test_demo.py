@@ -16,7 +16,8 @@ from tests.processes import python
     "name", ["ResNet18", pytest.param("ResNet50", marks=pytest.mark.on_request)]
 )
 def test_the_demo_s_two_arms_learn(name: str, tmp_path: Path) -> None:
-    length = ["trainer.max_epochs=4"] if name == "ResNet18" else []
+    # More steps in half the epochs.
+    length = ["trainer.max_epochs=2", "data.batch_size=48"] if name == "ResNet18" else []
     model = f"model={name.lower()}"
     done = python("-m", "experiments.demo", "--runs", str(tmp_path), model, *length)
     summaries = {
