@@ -148,11 +148,8 @@ def with_meshes(programme: MeshProgramme) -> MeshProgramme:
                 scale_Bs = settings[name]
                 sign_Bs = torch.where(scale_Bs < 0, -1.0, 1.0).double()
                 mesh = name.removesuffix(".attenuation")
-                phases = decompose(torch.diag_embed(sign_Bs), shifters=programme.shifters)
                 settings[name] = scale_Bs.abs()
-                settings[f"{mesh}.theta"] = phases.theta_BE
-                settings[f"{mesh}.phi"] = phases.phi_BE
-                settings[f"{mesh}.output"] = phases.output_Bn
+                settings |= _mesh_settings(mesh, torch.diag_embed(sign_Bs), programme)
         layers.append(replace(layer, form="sigma_u") if layer.form == "diagonal" else layer)
     return replace(programme, settings=settings, layers=tuple(layers))
 
@@ -178,11 +175,15 @@ def with_other_signs(programme: MeshProgramme, seed: int) -> MeshProgramme:
             (left, left_1mm * sign_s[: left_1mm.shape[-1]]),
             (right, sign_s[: right_1pp.shape[-1], None] * right_1pp),
         ):
-            phases = decompose(unitary_1ss, shifters=programme.shifters)
-            settings[f"{name}.theta"] = phases.theta_BE
-            settings[f"{name}.phi"] = phases.phi_BE
-            settings[f"{name}.output"] = phases.output_Bn
+            settings |= _mesh_settings(name, unitary_1ss, programme)
     return replace(programme, settings=settings)
+
+
+def _mesh_settings(name: str, unitary_Bss: Tensor, programme: MeshProgramme) -> dict[str, Tensor]:
+    """Return the phases of a mesh by the names that a programme has for them."""
+    phases = decompose(unitary_Bss, shifters=programme.shifters)
+    values = {"theta": phases.theta_BE, "phi": phases.phi_BE, "output": phases.output_Bn}
+    return {f"{name}.{key}": value for key, value in values.items()}
 
 
 def load(name: str) -> tuple[ONNArtifact, MeshProgramme]:

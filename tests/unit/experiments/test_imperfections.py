@@ -36,15 +36,13 @@ say; with the fewest bits, it matters most how phases are rounded."""
 BY_LITTLE = {
     ("smallest", "crosstalk 0.002"),
     ("robust", "8 bits"),
-    ("dense", "phase 0.01 rad"),
     ("dense", "common 0.01 rad"),
 }
-"""Cells that agree by little, of which fewer chips, or other sets of phases, may say otherwise."""
+"""Cells that agree by little, of which fewer or other sets of phases may say otherwise."""
 
 SLOW_ROWS = [(name, effect.name) for effect in EFFECTS for name in ONNS if name in effect.first]
 
-
-CHIPS_HERE = {"robust": 8, "all_layers": 8, "dense": 10}
+CHIPS_HERE = {"robust": 8, "all_layers": 8}
 """Chips of ONNs that take long; the estimates are of five, so that more narrow little."""
 
 SETS_HERE = {"robust": 8, "dense": 5}

@@ -146,7 +146,7 @@ def test_designs_are_measured_beside_the_estimates_of_onns() -> None:
     mean, _ = measured("imbalance 0.05", "direct", chips=20)
     assert 60 < mean < 99
     assert measured("ReLU leak -40 dB", "comparators") == (100.0, 0.0)
-    # Rounded phases depend on the set, and lose less with comparators.
+    # What rounding costs depends on the set of phases.
     mean, error = measured("8 bits", "comparators", sets=3)
     assert 85 < mean < 100
     assert 0 < error < 5
