@@ -24,7 +24,14 @@ from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.scenario import Scenario, make_scenario
 from optinc.switches.base import OpticalSwitch
 from optinc.switches.chip import ChipTableSwitch
+from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.switches.single import IdealSwitch, ONNSwitch, TableSwitch
+
+TABLE2_WORST = ErrorDistribution(rate=1.109e-4, values={1: 0.495, -1: 0.495, 1024: 0.009, -4: 1e-3})
+"""Errors at the rate of Table II's worst row, 99.98891 %, for switches of 16 bits."""
+
+SMALL_ERRORS = ErrorDistribution(rate=1.109e-4, values={1: 0.5, -1: 0.5})
+"""The same rate for switches of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,12 @@ def virtual_entries(cache: str, *, quick: bool) -> Iterator[Entry]:
                 yield optinc(f"{name}, table{suffix}", servers, switch)
             yield optinc(f"{name}, chip, 10 % of codes wrong", servers, partial(noisy_chip, of))
         yield optinc(f"{name}, ideal", servers, partial(IdealSwitch, of))
+        yield optinc(f"{name}, errors of Table II", servers, partial(injection, of))
         if (bits, servers) == (8, 4):
-            tabulated = partial(table, of, cache=cache)
+            tabulated, wrong = partial(table, of, cache=cache), partial(injection, of)
+            yield optinc(f"{name}, ideal, rotated", servers, partial(IdealSwitch, of), rotated=True)
             yield optinc(f"{name}, table, eager", servers, tabulated, backend="eager")
+            yield optinc(f"{name}, errors of Table II, eager", servers, wrong, backend="eager")
             yield optinc(f"{name}, onn", servers, partial(network, of))
     yield from peers(4)
 
@@ -98,8 +108,9 @@ def optinc(
     switch: Callable[[], OpticalSwitch],
     *,
     backend: Literal["auto", "eager"] = "auto",
+    rotated: bool = False,
 ) -> Entry:
-    """Return OptINC through a switch."""
+    """Return OptINC through a switch, with or without the rotation of blocks."""
 
     def make() -> Reducer:
         built = switch()
@@ -108,6 +119,7 @@ def optinc(
             switch=built,
             servers=servers,
             backend=backend,
+            rotation="hadamard" if rotated else "none",
         )
 
     return Entry(name, servers, make)
@@ -142,6 +154,11 @@ def scenario(*, bits: int, fan_in: int) -> Scenario:
 def shipped(of: Scenario) -> ONNArtifact:
     """Return the shipped ONN of Table I with all layers approximated."""
     return zoo.load(None, scenario=of, hidden="table1", layers="all")
+
+
+def injection(of: Scenario) -> ErrorInjectionSwitch:
+    """Return a switch that errs at the rate of Table II's worst row."""
+    return ErrorInjectionSwitch(of, errors=TABLE2_WORST if of.bits == 16 else SMALL_ERRORS)
 
 
 def network(of: Scenario) -> ONNSwitch:

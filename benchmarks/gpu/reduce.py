@@ -23,11 +23,18 @@ from benchmarks.gpu.results import Options, StageResults, parse_options
 from benchmarks.gradients import random_gradients, shapes_of
 from benchmarks.measure import seconds
 from benchmarks.reduce import Padded, copy_bandwidth
-from benchmarks.reducers import Entry, network, noisy_chip, optinc, peers, scenario, table
+from benchmarks.reducers import (
+    Entry,
+    injection,
+    network,
+    noisy_chip,
+    optinc,
+    peers,
+    scenario,
+    table,
+)
 from experiments.common.tables import Column, show
 from optinc.reducers.ring import RingReducer
-from optinc.signal.scenario import Scenario
-from optinc.switches.error_injection import ErrorDistribution, ErrorInjectionSwitch
 from optinc.switches.single import IdealSwitch
 
 SERVERS = (4, 8, 16)
@@ -37,12 +44,6 @@ SHIPPED = ((8, 4), (8, 8), (8, 16), (16, 4))
 
 CHIPS = ((8, 4), (8, 8))
 """Bits and servers of chips whose outcomes are counted in seconds."""
-
-TABLE2_WORST = ErrorDistribution(rate=1.109e-4, values={1: 0.495, -1: 0.495, 1024: 0.009, -4: 1e-3})
-"""Errors at the rate of Table II's worst row, 99.98891 %, for switches of 16 bits."""
-
-SMALL_ERRORS = ErrorDistribution(rate=1.109e-4, values={1: 0.5, -1: 0.5})
-"""The same rate for switches of 8 bits."""
 
 ONN_VALUES = 1_000_000
 """Values that the network itself reduces."""
@@ -82,13 +83,12 @@ def entries(servers: int, cache: str) -> Iterator[Entry]:
     yield Entry("exact mean", servers, partial(RingReducer, servers=servers))
     for bits in (8, 16):
         name, of = f"optinc {bits} bits", scenario(bits=bits, fan_in=servers)
-        errors = TABLE2_WORST if bits == 16 else SMALL_ERRORS
         if (bits, servers) in SHIPPED:
             yield optinc(f"{name}, table", servers, partial(table, of, cache=cache))
             wrong = partial(table, of, cache=cache, wrong_every=10)
             yield optinc(f"{name}, table, 10 % of entries wrong", servers, wrong)
         yield optinc(f"{name}, ideal", servers, partial(IdealSwitch, of))
-        yield optinc(f"{name}, error_injection", servers, partial(injection, of, errors))
+        yield optinc(f"{name}, error_injection", servers, partial(injection, of))
         if (bits, servers) in CHIPS:
             yield optinc(f"{name}, chip, 10 % of codes wrong", servers, partial(noisy_chip, of))
         if (bits, servers) in SHIPPED:
@@ -96,11 +96,6 @@ def entries(servers: int, cache: str) -> Iterator[Entry]:
     yield from peers(servers)
     of = scenario(bits=8, fan_in=servers)
     yield optinc("optinc 8 bits, ideal, eager", servers, partial(IdealSwitch, of), backend="eager")
-
-
-def injection(of: Scenario, errors: ErrorDistribution) -> ErrorInjectionSwitch:
-    """Return a switch that is wrong at the rate of a row of Table II."""
-    return ErrorInjectionSwitch(of, errors=errors)
 
 
 def measure(

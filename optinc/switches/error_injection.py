@@ -193,11 +193,21 @@ class ErrorInjectionSwitch(OpticalSwitch):
         """See :meth:`OpticalSwitch.identity`."""
         return {**super().identity(), "errors": str(self.errors), "error_seed": str(self.seed)}
 
+    def draw(self, values: int, *, reduction: int, first: int) -> tuple[Tensor, Tensor]:
+        """Draw the errors of a chunk, see :func:`draw_errors`; fused kernels apply them themselves.
+
+        Args:
+            values: Number of values P of the chunk.
+            reduction: Number of this reduction.
+            first: Position of the first value in the whole gradient.
+        """
+        generator = generator_of(self.seed, reduction=reduction, place=first)
+        return draw_errors(values, self.errors, generator)
+
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""
         received_P = ideal_average(codes_NP, self.scenario)
-        generator = generator_of(self.seed, reduction=reduction, place=first)
-        positions, errors = draw_errors(len(received_P), self.errors, generator)
+        positions, errors = self.draw(len(received_P), reduction=reduction, first=first)
         if len(positions):
             positions, errors = positions.to(codes_NP.device), errors.to(codes_NP.device)
             right = received_P[positions]

@@ -77,7 +77,7 @@ from optinc.photonics.parts import mzi as mzi_part
 from optinc.reducers import blocks as reducer_blocks
 from optinc.reducers import exact, nonfinite
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.kernels import cpu, reference
+from optinc.reducers.kernels import cpu, cpu_plan, reference
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
@@ -638,6 +638,7 @@ def reducer_calls() -> Iterator[Call]:
     gradients, scales = torch.randn(4, 9), torch.rand(3)
     bits = reducer_blocks.bits_of(scales)
     yield call(reducer_blocks.bits_of, scales)
+    yield call(cpu_plan.without, cpu_plan.draws_of(plan, reduction=0), torch.arange(3))
     yield call(reducer_blocks.scales_of, bits)
     yield call(reducer_blocks.quantized_signals, gradients, quantizer)
     yield call(exact.squared_norms, gradients, gradients[0].clone(), finite=True)

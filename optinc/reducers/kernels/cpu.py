@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from optinc.reducers.blocks import chunk_values, chunks
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
-from optinc.reducers.kernels.cpu_plan import draws_of, numbers_of, tables_of
+from optinc.reducers.kernels.cpu_plan import draws_of, numbers_of, tables_of, without
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 from optinc.reducers.wire.table import BlockTable, Runs
 from optinc.switches.outcomes import RATE_BITS
@@ -55,8 +56,8 @@ _FULL = np.empty(0, np.int64)
 def supports(plan: ReductionPlan) -> bool:
     """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
 
-    Sums of codes that come back whole must fit the loops' numbers too, and servers that round at
-    random are left to eager torch.
+    Errors may be injected. Sums of codes that come back whole must fit the loops' numbers too, and
+    servers that round at random are left to eager torch.
     """
     tables = plan.path in ("corrections", "gather")
     bits = TABLE_BITS if tables else MOST_BITS
@@ -78,21 +79,26 @@ def reduce(
         return Totals(0, 0, 0.0, 0.0)
     numbers, tables = numbers_of(plan), tables_of(plan)
     places_B = _FULL if lengths_B is None else _array(lengths_B)
+    size, values = plan.quantizer.block_size, len(out_P)
+    spans = (
+        (first + chunk.start, min(chunk.stop, values) - chunk.start)
+        for _, chunk in chunks(-(-values // size), size)
+    )
+    draws = draws_of(plan, reduction=reduction, first=first, chunks=spans)
     if (
         gradients_NP.dtype == torch.float32
         and _unit_stride(gradients_NP[0])
         and _unit_stride(out_P)
     ):
-        draws = draws_of(plan, reduction=reduction, first=first)
         totals_5 = _reduce(gradients_NP, out_P, places_B, numbers, tables, draws).sum(0)
     else:
-        totals_5, size = np.zeros(5), plan.quantizer.block_size
-        for value in _portions(len(out_P), unit=size):
+        totals_5 = np.zeros(5)
+        for value in _portions(values, unit=size):
             rows_NP = gradients_NP[:, value].to(torch.float32).contiguous()
             reduced_P = torch.empty_like(rows_NP[0])
-            draws = draws_of(plan, reduction=reduction, first=first + value.start)
+            there = draws._replace(first=np.int64(first + value.start))
             part_B = places_B[value.start // size : -(-value.stop // size)]
-            part_5 = _reduce(rows_NP, reduced_P, part_B, numbers, tables, draws).sum(0)
+            part_5 = _reduce(rows_NP, reduced_P, part_B, numbers, tables, there).sum(0)
             if numbers.propagate or not part_5[0]:
                 out_P[value] = reduced_P
             totals_5 += part_5
@@ -189,7 +195,9 @@ def play(
     reduction: int = 0,
 ) -> Tensor:
     """See :meth:`Backend.play`."""
-    numbers, tables, draws = numbers_of(plan), tables_of(plan), draws_of(plan, reduction=reduction)
+    numbers, tables = numbers_of(plan), tables_of(plan)
+    spans = runs.spans(chunk_values(plan.quantizer.block_size)) if plan.path == "injected" else ()
+    draws = without(draws_of(plan, reduction=reduction, chunks=spans), runs.padding)
     codes_NS, codes_S = _array(sent_NS), _array(received_S)
     slots_R, lengths_R, positions_R = (
         each.numpy() for each in runs.cut(PLAYED_CODES, sent_NS.device)

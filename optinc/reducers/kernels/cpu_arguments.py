@@ -79,7 +79,9 @@ class Tables(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Random bits of one reduction, for the path ``outcomes``; see :mod:`optinc.signal.randomness`.
+    """What is drawn for one reduction, on the paths ``outcomes`` and ``injected``.
+
+    Random bits are those of :mod:`optinc.signal.randomness`.
 
     Attributes:
         key_low, key_high: The seed.
@@ -88,6 +90,9 @@ class Draws(NamedTuple):
         zero_index: Index of ``zero`` of all servers, the codes of a non-finite block.
         code_bits: Bits B of a code.
         screen_shift: Bits of the upper half that an entry does not hold.
+        places: int64 [E]: ascending positions in the whole gradient of the injected errors.
+        errors: int32 [E]: the errors.
+        flipped: 1 where an error is a mask of wrong bits, 0 where it is added.
     """
 
     key_low: np.uint32
@@ -98,3 +103,6 @@ class Draws(NamedTuple):
     zero_index: np.int32
     code_bits: np.uint32
     screen_shift: np.uint32
+    places: NDArray[np.int64]
+    errors: NDArray[np.int32]
+    flipped: np.int64

@@ -33,7 +33,8 @@ GROUP = 4
 """Codes packed together, as in :mod:`optinc.reducers.wire.packing`."""
 
 FLOOR, HALF_UP, HALF_EVEN = 0, 1, 2
-INTEGER, CORRECTIONS, GATHER, GATHER_MARKED, OUTCOMES = 0, 1, 2, 3, 4
+INTEGER, CORRECTIONS, GATHER, GATHER_MARKED, OUTCOMES, INJECTED = 0, 1, 2, 3, 4, 5
+"""Ways from sums to received codes; those of ``integer`` and ``injected`` need no indices."""
 
 MARK_BIT, UNMARKED = np.uint16(15), np.uint16(0x7FFF)
 """Bit 15 of a table entry marks a wrong code, where codes have less than 16 bits."""
@@ -303,9 +304,47 @@ def gather_marked(index_T: Integers, received_T: Floats, tables: Tables) -> int:
     return np.int64(count)
 
 
+@part
+def first_from(places: Places, position: np.int64) -> int:
+    """Return the number of ascending places below a position."""
+    low, high = 0, len(places)
+    while low < high:
+        middle = (low + high) // 2
+        if places[middle] < position:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@joined
+def inject(received_T: Floats, position: np.int64, draws: Draws) -> int:
+    """Add drawn errors to the codes of a tile, see ``ErrorInjectionSwitch``; return their number.
+
+    An error that is cut away as it leads beyond all codes is none.
+    """
+    places, errors, count = draws.places, draws.errors, 0
+    largest = np.int64((1 << np.int64(draws.code_bits)) - 1)
+    error, end = first_from(places, position), position + len(received_T)
+    while error < len(places) and places[error] < end:
+        i = places[error] - position
+        right, change = np.int64(received_T[i]), np.int64(errors[error])
+        wrong = min(max(right ^ change if draws.flipped else right + change, 0), largest)
+        received_T[i] = np.float32(wrong)
+        count += np.int64(wrong != right)
+        error += 1
+    return count
+
+
 @joined
 def receive_codes(
-    total_T: Floats, index_T: Integers, received_T: Floats, numbers: Numbers, tables: Tables
+    total_T: Floats,
+    index_T: Integers,
+    received_T: Floats,
+    position: np.int64,
+    numbers: Numbers,
+    tables: Tables,
+    draws: Draws,
 ) -> int:
     """Turn sums of codes or indices into received codes; return the number of wrong codes.
 
@@ -318,7 +357,15 @@ def receive_codes(
         return apply_corrections(index_T, received_T, total_T.view(np.int32), tables)
     if numbers.path == GATHER:
         return gather(index_T, received_T, tables)
+    if numbers.path == INJECTED:
+        return inject(received_T, position, draws)
     return 0
+
+
+@inlined
+def needs_indices(numbers: Numbers) -> bool:
+    """Whether the switch is played by indices of a table, and not by sums of codes."""
+    return numbers.path not in (INTEGER, INJECTED)
 
 
 @inlined
@@ -584,7 +631,7 @@ def sum_servers(
     value_T, sum_T, total_T = scratch_4T[0, :length], scratch_4T[1, :length], scratch_4T[2, :length]
     sum_T[:] = ZERO
     total_T[:] = numbers.servers * np.float32(numbers.zero)
-    indexed = numbers.path != INTEGER
+    indexed = needs_indices(numbers)
     if indexed:
         index_T[:] = 0
     exact = invertible(bits, numbers)
@@ -632,16 +679,22 @@ class Scratch(NamedTuple):
 def draw_zeros(
     start: int,
     stop: int,
+    numbers: Numbers,
     draws: Draws,
     tables: Tables,
     totals_5: NDArray[np.float64],
     scratch: Scratch,
 ) -> None:
-    """Draw what a chip makes of the zeros that a block with a non-finite value sends."""
+    """Count what is drawn for the zeros that a block with a non-finite value sends."""
     for begin in range(start, stop, TILE):
         length = min(TILE, stop - begin)
         index_T, found_T = scratch.integers_2T[0, :length], scratch.integers_2T[1]
-        received_T = scratch.floats_4T[3, :length]
+        total_T, received_T = scratch.floats_4T[2, :length], scratch.floats_4T[3, :length]
+        if numbers.path == INJECTED:
+            total_T[:] = numbers.servers * np.float32(numbers.zero)
+            average(total_T, received_T, numbers)
+            totals_5[1] += inject(received_T, draws.first + begin, draws)
+            continue
         index_T[:] = draws.zero_index
         wrong, expected = draw_codes(
             index_T, received_T, scratch.words_H, found_T, draws.first + begin, draws, tables
@@ -683,7 +736,9 @@ def reduce_block(
             totals_5[1] += wrong
             totals_5[4] += expected
         else:
-            totals_5[1] += receive_codes(total_T, index_T, received_T, numbers, tables)
+            totals_5[1] += receive_codes(
+                total_T, index_T, received_T, draws.first + begin, numbers, tables, draws
+            )
         decode(received_T, out_P[begin : begin + length], scale, numbers)
         error, mean = squares(sum_T, received_T, ONE / numbers.servers)
         totals_5[2] += square * error
@@ -732,8 +787,8 @@ def reduce_range(
             out_P[start:stop] = NAN
             out_P[stop:end] = ZERO
             totals_5[1] += numbers.wrong_zero * (stop - start)
-            if numbers.path == OUTCOMES:
-                draw_zeros(start, stop, draws, tables, totals_5, scratch)
+            if numbers.path in (OUTCOMES, INJECTED):
+                draw_zeros(start, stop, numbers, draws, tables, totals_5, scratch)
 
 
 @compiled
@@ -1069,15 +1124,16 @@ def play(
             code_T, total_T = scratch_3T[0, :length], scratch_3T[1, :length]
             received_T, index_T = scratch_3T[2, :length], integers_T[:length]
             total_T[:] = ZERO
-            if numbers.path != INTEGER:
+            indexed = needs_indices(numbers)
+            if indexed:
                 index_T[:] = 0
             for n in range(len(sent_NS)):
                 load_codes(sent_NS[n], slot, code_T, numbers.bits)
                 for i in range(length):
                     total_T[i] += code_T[i]
-                if numbers.path != INTEGER:
+                if indexed:
                     add_index(code_T, index_T, np.int32(0), tables)
-            if numbers.path != INTEGER:
+            if indexed:
                 for i in range(length):
                     index_T[i] += np.int32(total_T[i])
             if numbers.path == OUTCOMES:
@@ -1093,7 +1149,9 @@ def play(
                 wrong_R2[run, 0] += wrong
                 wrong_R2[run, 1] += expected
             else:
-                wrong_R2[run, 0] += receive_codes(total_T, index_T, received_T, numbers, tables)
+                wrong_R2[run, 0] += receive_codes(
+                    total_T, index_T, received_T, positions_R[run] + begin, numbers, tables, draws
+                )
             store_codes(received_T, received_S, slot, numbers.received_bits)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.wire.packing import whole_bits
 from optinc.signal.outputs import average_of_total
 from optinc.signal.randomness import words_of
+from optinc.switches.error_injection import ErrorInjectionSwitch
 from optinc.switches.outcomes import SCREEN_BITS
 from optinc.switches.single import TabulatedSwitch
 
@@ -25,9 +27,12 @@ RANGE_VALUES = 1 << 16
 COMPARED_ENTRIES = 1 << 18
 """Table entries compared with the ideal average in one batch."""
 
+_NO_PLACES, _NO_ERRORS = np.empty(0, np.int64), np.empty(0, np.int32)
+
 _ROUNDINGS = {"floor": loops.FLOOR, "half_up": loops.HALF_UP, "half_even": loops.HALF_EVEN}
 _PATHS = {
     "integer": loops.INTEGER,
+    "injected": loops.INJECTED,
     "corrections": loops.CORRECTIONS,
     "gather": loops.GATHER,
     "outcomes": loops.OUTCOMES,
@@ -59,13 +64,16 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
     )
 
 
-def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0) -> Draws:
+def draws_of(
+    plan: ReductionPlan, *, reduction: int, first: int = 0, chunks: Iterable[tuple[int, int]] = ()
+) -> Draws:
     """Convert the seed of a noisy chip, and a place in a reduction, to the types of the loops.
 
     Args:
         plan: The plan.
         reduction: Number of the reduction.
         first: Position in the whole gradient of the first value that the loop sees.
+        chunks: First position and number of values of all chunks for which errors are drawn.
     """
     switch, seed, shift, zero_index = plan.switch, 0, 0, 0
     if isinstance(switch, TabulatedSwitch) and switch.outcomes is not None:
@@ -82,7 +90,32 @@ def draws_of(plan: ReductionPlan, *, reduction: int, first: int = 0) -> Draws:
         zero_index=np.int32(zero_index),
         code_bits=np.uint32(plan.received_bits),
         screen_shift=np.uint32(shift),
+        **_injected(plan, reduction, chunks),
     )
+
+
+def _injected(
+    plan: ReductionPlan, reduction: int, chunks: Iterable[tuple[int, int]]
+) -> dict[str, Any]:
+    """Draw the errors of all chunks, ascending by position; none on other paths."""
+    switch, places, errors, flipped = plan.switch, [_NO_PLACES], [_NO_ERRORS], False
+    if isinstance(switch, ErrorInjectionSwitch) and not switch.exact:
+        flipped = switch.errors.flipped
+        for first, values in chunks:
+            place_E, error_E = switch.draw(values, reduction=reduction, first=first)
+            places.append(place_E.numpy() + first)
+            errors.append(error_E.numpy())
+    every, own = np.concatenate(places), np.concatenate(errors)
+    order = np.argsort(every, kind="stable")
+    return {"places": every[order], "errors": own[order], "flipped": np.int64(flipped)}
+
+
+def without(draws: Draws, padding: Tensor) -> Draws:
+    """Leave out the injected errors at ascending positions that mean nothing, int64 [padding]."""
+    if not len(padding) or not len(draws.places):
+        return draws
+    kept = ~np.isin(draws.places, padding.numpy())
+    return draws._replace(places=draws.places[kept], errors=draws.errors[kept])
 
 
 def _path(plan: ReductionPlan) -> int:
@@ -95,7 +128,7 @@ def _path(plan: ReductionPlan) -> int:
 
 def _wrong_zero(plan: ReductionPlan) -> int:
     """Return 1 if the switch averages the code of zero of all servers wrongly, else 0."""
-    if plan.path in ("integer", "outcomes"):
+    if plan.path in ("integer", "injected", "outcomes"):
         return 0
     codes_N1 = torch.full((plan.servers, 1), plan.quantizer.zero, dtype=torch.int32)
     return plan.switch.count_errors(codes_N1, plan.switch(codes_N1))
@@ -106,7 +139,7 @@ _tables_of_switch: WeakKeyDictionary[TabulatedSwitch, tuple[Tensor, Tables]] = W
 
 def tables_of(plan: ReductionPlan) -> Tables:
     """Return the arrays of a switch, derived once; its table must not change in place."""
-    if plan.path == "integer":
+    if plan.path in ("integer", "injected"):
         return _NO_TABLES
     switch = plan.switch
     assert isinstance(switch, TabulatedSwitch)

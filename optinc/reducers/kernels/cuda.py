@@ -35,9 +35,10 @@ _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 def supports(plan: ReductionPlan) -> bool:
     """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
 
-    Servers that round at random are left to eager torch.
+    Servers that round at random, and errors drawn on the CPU, are left to eager torch.
     """
-    return plan.fused and plan.switch.scenario.servers <= MOST_INPUTS
+    known = plan.fused and plan.path != "injected"
+    return known and plan.switch.scenario.servers <= MOST_INPUTS
 
 
 def reduce(

@@ -13,6 +13,7 @@ from optinc.reducers.wire.table import BlockTable, Runs
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import Rounding
 from optinc.switches.base import OpticalSwitch
+from optinc.switches.error_injection import ErrorInjectionSwitch
 from optinc.switches.single import TabulatedSwitch
 
 MOST_CORRECTIONS = 0.01
@@ -21,7 +22,7 @@ MOST_CORRECTIONS = 0.01
 CACHED_ENTRIES = 1 << 19
 """Entries of a table up to which it fits a core's cache, and the gather beats everything else."""
 
-Path = Literal["integer", "corrections", "gather", "outcomes"]
+Path = Literal["integer", "injected", "corrections", "gather", "outcomes"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,15 @@ class ReductionPlan:
     def path(self) -> Path | None:
         """How kernels turn codes into received codes; None where only the switch itself can.
 
-        ``integer``: Q(sum of codes / N). ``corrections``: the same, except for the few sums of
-        indices where a large table differs. ``gather``: the table at the sum of indices.
-        ``outcomes``: the same, with the outcomes that a chip's noise leads to.
+        ``integer``: Q(sum of codes / N). ``injected``: the same, plus drawn errors.
+        ``corrections``: the same, except for the few sums of indices where a large table differs.
+        ``gather``: the table at the sum of indices. ``outcomes``: the same, with the outcomes that
+        a chip's noise leads to.
         """
         if self.switch.exact:
             return "integer"
+        if isinstance(self.switch, ErrorInjectionSwitch):
+            return "injected"
         if not isinstance(self.switch, TabulatedSwitch):
             return None
         if self.switch.outcomes is not None:
@@ -78,7 +82,7 @@ class ReductionPlan:
 
     @property
     def fused(self) -> bool:
-        """Whether fused kernels know the switch and the servers' rounding."""
+        """Whether there are fused kernels for the switch and the servers' rounding."""
         return self.path is not None and self.quantizer.rounding != "stochastic"
 
     @property

@@ -84,6 +84,11 @@ class Runs:
             for number, piece in enumerate(torch.split(slots, most)):
                 yield first + number * most, piece
 
+    def spans(self, most: int) -> Iterator[tuple[int, int]]:
+        """Yield the first position and the number of codes of each of :meth:`pieces`."""
+        for first, slots in self.pieces(most):
+            yield first, len(slots)
+
     def inside(self, first: int, length: int, device: torch.device) -> Tensor:
         """Return which of ``length`` neighbouring positions are no padding: bool [length]."""
         inside = torch.ones(length, dtype=torch.bool)

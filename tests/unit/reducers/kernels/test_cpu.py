@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numba
 import pytest
@@ -14,15 +15,18 @@ import torch
 from hypothesis import assume, given
 
 from optinc.onn.artifact import ONNArtifact
+from optinc.reducers.blocks import chunk_values
 from optinc.reducers.kernels import cpu, cpu_loops, reference
 from optinc.reducers.kernels import plan as plan_module
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.wire.table import BlockTable, Place
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.signal.rounding import ROUNDINGS
+from optinc.signal.scenario import DOWNLINKS, Downlink
 from optinc.switches.single import ONNSwitch, TableSwitch
 from tests.unit.reducers.kernel_cases import (
     CPU,
+    FORMS,
     SEEDS,
     Case,
     assert_same,
@@ -32,6 +36,7 @@ from tests.unit.reducers.kernel_cases import (
     draw,
     exchange,
     ideal_plan,
+    injection_plan,
     outcomes_plan,
     table_plan,
 )
@@ -58,6 +63,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+CPU_FORMS = (*FORMS, "injected")
+
 EVERY_SIZE = pytest.mark.parametrize("cached_entries", [0, plan_module.CACHED_ENTRIES])
 
 
@@ -65,7 +72,7 @@ EVERY_SIZE = pytest.mark.parametrize("cached_entries", [0, plan_module.CACHED_EN
 @given(SEEDS)
 def test_reduce_equals_eager(cached_entries: int, seed: int) -> None:
     with cache_of(cached_entries):
-        case = draw(seed)
+        case = draw(seed, forms=CPU_FORMS)
         assume(cpu.supports(case.plan))
         check_reduce(cpu, case)
 
@@ -91,7 +98,7 @@ def test_sums_that_the_loops_numbers_do_not_hold_are_left_to_torch() -> None:
 @given(SEEDS)
 def test_sums_of_contributions_equal_eager_and_reduce(cached_entries: int, seed: int) -> None:
     with cache_of(cached_entries):
-        case = draw(seed)
+        case = draw(seed, forms=CPU_FORMS)
         assume(cpu.supports(case.plan))
         check_exchange(cpu, case)
 
@@ -116,6 +123,36 @@ def test_a_noisy_chip_on_large_gradients_is_shared_by_threads() -> None:
     check_exchange(cpu, case)
 
 
+@pytest.mark.parametrize("downlink", DOWNLINKS)
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("rate", [1e-4, 0.3])
+def test_injected_errors_reach_the_same_values_in_threads_and_between_servers(
+    rate: float, flipped: bool, downlink: Downlink
+) -> None:
+    sizes = {1: 0.5, 64: 0.5} if flipped else {1: 0.4, -2: 0.4, 200: 0.2}
+    plan = injection_plan(rate=rate, values=sizes, flipped=flipped, downlink=downlink)
+    assert plan.path == "injected"
+    case = Case(plan, torch.randn(4, 150_001), reduction=5)
+    check_reduce(cpu, case)
+    # Whole chunks for every server, as reducers share them out: errors are drawn for a chunk.
+    size = plan.quantizer.block_size
+    table = BlockTable([Place(0, 0, 150_001)], block_size=size, unit=chunk_values(size))
+    own, expected = exchange(cpu, case, table), torch.empty(150_001)
+    totals = cpu.reduce(case.gradients, expected, plan, reduction=5)
+    assert own.counts_2.tolist() == [totals.wrong_codes, 0.0]
+    assert totals.wrong_codes == pytest.approx(rate * 150_001, rel=0.5)
+    for result in own.results_NV:
+        assert_same(result, expected)
+
+
+def test_rounding_to_narrow_gradients_changes_no_injected_error() -> None:
+    # Copied to float32 in portions that are no multiples of a chunk.
+    plan = injection_plan(rate=0.01, values={1: 1.0})
+    plan = replace(plan, quantizer=BlockQuantizer(bits=8, block_size=1500))
+    assert cpu.CONVERTED_VALUES // 1500 * 1500 % chunk_values(1500)
+    check_reduce(cpu, Case(plan, torch.randn(4, 600_001).bfloat16(), reduction=2))
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
     gradients = torch.randn(4, 200_003)
@@ -124,6 +161,7 @@ def test_results_and_totals_do_not_depend_on_the_number_of_threads() -> None:
         ideal_plan(),
         table_plan(bits=8, wrong_share=0.3),
         outcomes_plan(bits=8, noisy_share=0.3),
+        injection_plan(rate=0.3, values={1: 1.0}),
     ):
         results = []
         for threads in (1, 2, 3):

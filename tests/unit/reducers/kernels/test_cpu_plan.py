@@ -16,6 +16,7 @@ from tests.unit.reducers.kernel_cases import (
     SEEDS,
     cache_of,
     ideal_plan,
+    injection_plan,
     outcomes_plan,
     table_plan,
     table_switch,
@@ -80,3 +81,21 @@ def test_a_noisy_chip_is_looked_up_by_seed_reduction_and_place() -> None:
     sums = preprocessing.preprocess(zeros, plan.switch.scenario)[0] * 4
     places = torch.tensor(plan.switch.scenario.strides, dtype=sums.dtype)
     assert draws.zero_index == (sums * places).sum()
+
+
+def test_injected_errors_are_those_of_the_switch_in_ascending_places() -> None:
+    plan = injection_plan(rate=0.3, values={1: 0.5, -2: 0.5})
+    assert len(cpu_plan.draws_of(ideal_plan(), reduction=1, chunks=[(0, 100)]).places) == 0
+    draws = cpu_plan.draws_of(plan, reduction=1, chunks=[(1000, 50), (0, 100)])
+    codes = torch.full((4, 100), 100, dtype=torch.int32)
+    for first, values in ((0, 100), (1000, 50)):
+        received = plan.switch(codes[:, :values], reduction=1, first=first)
+        inside = (draws.places >= first) & (draws.places < first + values)
+        expected = np.full(values, 100)
+        expected[draws.places[inside] - first] += draws.errors[inside]
+        assert np.array_equal(expected, received)
+    assert np.all(np.diff(draws.places) > 0)
+    assert len(draws.places) > 20
+    rest = cpu_plan.without(draws, torch.from_numpy(draws.places[::2]))
+    assert np.array_equal(rest.places, draws.places[1::2])
+    assert np.array_equal(rest.errors, draws.errors[1::2])

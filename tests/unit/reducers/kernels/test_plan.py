@@ -8,7 +8,7 @@ from optinc.onn.artifact import ONNArtifact
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.signal.block_quantizer import BlockQuantizer
 from optinc.switches.single import ONNSwitch
-from tests.unit.reducers.kernel_cases import cache_of, ideal_plan, table_plan
+from tests.unit.reducers.kernel_cases import cache_of, ideal_plan, injection_plan, table_plan
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,12 @@ def test_a_right_switch_needs_integers_and_a_noisy_network_itself(small_onn: ONN
     assert ideal_plan().path == "integer"
     plan = ReductionPlan(BlockQuantizer(bits=4), ONNSwitch(small_onn, noise=0.02), 2)
     assert plan.path is None
+
+
+def test_injected_errors_come_on_top_of_integers() -> None:
+    plan = injection_plan(rate=1e-3, values={1: 1.0})
+    assert (plan.path, plan.fused) == ("injected", True)
+    assert injection_plan(rate=0.0, values={}).path == "integer"
 
 
 def test_dark_inputs_change_the_decode_ratio() -> None:
