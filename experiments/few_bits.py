@@ -137,7 +137,7 @@ def main() -> None:
     chosen = arguments.arms or (QUICK_ARMS if arguments.quick else tuple(ARMS))
     seeds = arguments.seeds or ((1, 2) if arguments.quick else (1, 2, 3))
     command = _command(arguments, overrides)
-    earlier = recorded(name, overrides) if arguments.with_recorded else []
+    earlier = recorded(f"{name}_runs", overrides) if arguments.with_recorded else []
 
     def written() -> list[dict[str, Any]]:
         rows = merged(gather(folder, models), earlier, arms=list(ARMS), baseline=BASELINE)

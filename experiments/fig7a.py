@@ -9,13 +9,17 @@
 Trains every arm (conf/arm) that has no finished run in ``--runs`` yet, then gathers all runs of the
 experiment there; ``--collect`` gathers the runs of ``python run.py -m experiment=fig7a_resnet50``
 and trains none. An interrupted run continues from its last validation. Arms with injected errors
-are trained with the first seed only. ``--scale cpu`` takes one to two hours an arm on two cores,
-and has fewer arms and one seed unless told otherwise. Further arguments are overrides of run.py.
+are trained with the first seed only. ``--scale cpu`` takes one to two hours an arm, and has fewer
+arms and one seed unless told otherwise. ``--with-recorded`` goes on where another machine stopped:
+it trains no run that ``experiments/results`` holds, and keeps it in the table. Further arguments
+are overrides of run.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -27,9 +31,11 @@ from experiments.common.options import (
     command_parser,
     parse_with_overrides,
 )
-from experiments.common.record import command_line, save
-from experiments.common.runs import curve, run, summaries
+from experiments.common.paired import recorded
+from experiments.common.record import conditions, save
+from experiments.common.runs import check_settings, curve, run, settings_hash, summaries
 from experiments.common.tables import columns_of, show
+from optinc.errors import ConfigurationError
 from optinc.runs.summary import SUMMARY_FILE
 from optinc.tasks.main import CONF
 
@@ -48,35 +54,90 @@ INJECTED_ARMS = (
 CPU_ARMS = ("ring", "onn_16", "onn_8", "table2_3_4_5_6", "chip_8")
 """Arms of ``--scale cpu``: exact averaging, our ONNs, Table II's row with most errors, a chip."""
 
-COLUMNS = ("steps", "quantization_error", "onn_error_rate", "blocks", "seconds")
+COLUMNS = (
+    "data",
+    "precision",
+    "steps",
+    "quantization_error",
+    "onn_error_rate",
+    "blocks",
+    "seconds",
+)
+
+ALIKE = ("data", "precision", "steps", "settings")
+"""Columns in which all runs of a table must agree, where they have them."""
+
+HOW = ("arm", "resume", "trainer.enable_progress_bar")
+"""Settings that may differ between the runs of a table."""
+
+OPTIONS = ["trainer.enable_progress_bar=false", "resume=auto"]
+
+Rows = list[dict[str, Any]]
 
 
 def main() -> None:
     """Train the missing arms, and write ``fig7a_MODEL_SCALE*`` into the results."""
     parser = _parser()
     arguments, overrides = parse_with_overrides(parser)
+    try:
+        found = _train_and_gather(arguments, overrides)
+    except ConfigurationError as error:
+        parser.error(str(error))
     experiment, scale = f"fig7a_{arguments.model}", arguments.scale
-    folder = arguments.runs or absolute(f"runs/{experiment}_{scale}")
-    if arguments.collect is None:
-        for arm, seed in plan(*_arms_and_seeds(arguments)):
-            settings = [f"experiment={experiment}", f"scale={scale}"]
-            train(folder / f"{arm}-{seed}", *settings, f"arm={arm}", f"seed={seed}", *overrides)
-    folder = arguments.collect or folder
-    runs = gather(folder, experiment=experiment, scale=scale)
-    if not runs:
-        parser.error(f"no finished run of {experiment} with scale={scale} in {folder}")
-    rows, curves = tabulate(runs, METRICS[arguments.model])
-    show("Fig. 7a", columns_of(rows), rows)
-    for part, of_part, rows_of_part in (("", "", rows), ("_curves", ", while training", curves)):
+    if not found[0]:
+        parser.error(f"no finished run of {experiment} with scale={scale} in {_folder(arguments)}")
+    show("Fig. 7a", columns_of(found[0]), found[0])
+    for part, of_part, rows in zip(("", "_curves"), ("", ", while training"), found, strict=True):
         save(
             f"{experiment}_{scale}{part}",
             title=f"Fig. 7a, {arguments.model}, scale {scale}{of_part}",
             source="Fig. 7a",
-            command=command_line("experiments.fig7a"),
-            rows=rows_of_part,
+            command=_command(arguments, overrides, found[0]),
+            rows=rows,
             folder=arguments.results,
-            notes=f"4 virtual servers. Table II's errors with one seed. {_settings(runs)}",
+            notes=f"4 virtual servers. Table II's errors with one seed. {_settings(found[0])}",
         )
+
+
+def _train_and_gather(arguments: argparse.Namespace, overrides: Sequence[str]) -> tuple[Rows, Rows]:
+    """Train the missing arms; return the rows of all runs, and those of their curves."""
+    experiment, scale = f"fig7a_{arguments.model}", arguments.scale
+    name, folder, earlier, curves = f"{experiment}_{scale}", _folder(arguments), [], []
+    if arguments.with_recorded:
+        earlier, curves = recorded(name, overrides), recorded(f"{name}_curves", overrides)
+    known = {(row["arm"], row["seed"]) for row in earlier}
+    arms, seeds = _usual(scale)
+    if arguments.collect is None:
+        for arm, seed in plan(arguments.arms or arms, arguments.seeds or seeds):
+            if (arm, seed) not in known:
+                settings = [f"experiment={experiment}", f"scale={scale}"]
+                of_run = [f"arm={arm}", f"seed={seed}"]
+                train(folder / f"{arm}-{seed}", *settings, *of_run, *overrides)
+    runs = gather(folder, experiment=experiment, scale=scale)
+    rows, curves_of_runs = tabulate(runs, METRICS[arguments.model])
+    rows = joined(rows, earlier)
+    check_alike(rows, folder)
+    points = [{key: row[key] for key in ("arm", "seed", "step", "value")} for row in curves]
+    return rows, joined(curves_of_runs, points)
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder of the runs."""
+    chosen: Path | None = arguments.collect or arguments.runs
+    return chosen or absolute(f"runs/fig7a_{arguments.model}_{arguments.scale}")
+
+
+def _command(arguments: argparse.Namespace, overrides: Sequence[str], rows: Rows) -> str:
+    """Return the command that repeats a table, wherever runs and data lay."""
+    arms, seeds = (list(dict.fromkeys(row[column] for row in rows)) for column in ("arm", "seed"))
+    usual_arms, usual_seeds = _usual(arguments.scale)
+    chosen = ["--arms", *arms] if set(arms) != set(usual_arms) else []
+    chosen += ["--seeds", *map(str, seeds)] if set(seeds) != set(usual_seeds) else []
+    kept = [each for each in overrides if not each.startswith("data.root=")]
+    if len(kept) < len(overrides):
+        kept.append("data.root=FOLDER")
+    line = ["python", "-m", "experiments.fig7a", arguments.model, "--scale", arguments.scale]
+    return shlex.join([*line, *chosen, *kept])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,14 +154,19 @@ def _parser() -> argparse.ArgumentParser:
     add_runs(parser, None, shown="runs/fig7a_MODEL_SCALE")
     add_results(parser)
     parser.add_argument("--collect", type=Path, metavar="FOLDER", help="gather runs, train none")
+    parser.add_argument(
+        "--with-recorded",
+        action="store_true",
+        help="also count the runs that experiments/results holds, and train none of them again",
+    )
     return parser
 
 
-def _arms_and_seeds(arguments: argparse.Namespace) -> tuple[list[str], list[int]]:
-    """Return the arms and seeds that were asked for, or those of the scale."""
-    long = arguments.scale == "cpu"
-    arms = CPU_ARMS if long else (*ARMS, *INJECTED_ARMS)
-    return arguments.arms or list(arms), arguments.seeds or ([1] if long else [1, 2, 3])
+def _usual(scale: str) -> tuple[list[str], list[int]]:
+    """Return the arms and seeds of a scale."""
+    if scale == "cpu":
+        return [*CPU_ARMS], [1]
+    return [*ARMS, *INJECTED_ARMS], [1, 2, 3]
 
 
 def plan(arms: list[str], seeds: list[int]) -> list[tuple[str, int]]:
@@ -114,9 +180,15 @@ def plan(arms: list[str], seeds: list[int]) -> list[tuple[str, int]]:
 
 
 def train(folder: Path, *overrides: str) -> None:
-    """Train in a folder that holds no finished run yet, from its last checkpoint if it has one."""
-    if not (folder / SUMMARY_FILE).is_file():
-        run(folder, "trainer.enable_progress_bar=false", "resume=auto", *overrides)
+    """Train in a folder that holds no finished run yet, from its last checkpoint if it has one.
+
+    Raises:
+        ConfigurationError: If its finished run had other settings.
+    """
+    if (folder / SUMMARY_FILE).is_file():
+        check_settings(folder, [*OPTIONS, *overrides])
+    else:
+        run(folder, *OPTIONS, *overrides)
 
 
 def gather(folder: Path, *, experiment: str, scale: str) -> dict[Path, dict[str, Any]]:
@@ -128,11 +200,9 @@ def gather(folder: Path, *, experiment: str, scale: str) -> dict[Path, dict[str,
     }
 
 
-def tabulate(
-    runs: dict[Path, dict[str, Any]], metric: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def tabulate(runs: dict[Path, dict[str, Any]], metric: str) -> tuple[Rows, Rows]:
     """Return a row for every run, and a row for every point of the learning curves."""
-    order = [*ARMS, *INJECTED_ARMS]
+    now = conditions()
     rows, curves = [], []
     for folder, summary in runs.items():
         arm, seed = summary["arm"], summary["seed"]
@@ -140,25 +210,50 @@ def tabulate(
         row = {"arm": arm, "seed": seed, "metric": metric, "value": summary[metric]}
         if metric == "val_loss":
             row["perplexity"] = exp(summary[metric])
-        rows.append({**row, **kept})
+        origin = {"date": now.date, "commit": now.commit}
+        rows.append({**row, **kept, "settings": settings_hash(folder, *HOW), **origin})
         steps, values = curve(folder, metric)
         curves += [
             {"arm": arm, "seed": seed, "step": step, "value": value}
             for step, value in zip(steps, values, strict=True)
         ]
+    return rows, curves
+
+
+def joined(rows: Rows, earlier: Rows) -> Rows:
+    """Add what is recorded of runs without a row; return all by arm and seed."""
+    order = [*ARMS, *INJECTED_ARMS]
+    own = {(row["arm"], row["seed"]) for row in rows}
 
     def place(row: dict[str, Any]) -> tuple[int, str, int]:
         known = row["arm"] in order
         return order.index(row["arm"]) if known else len(order), row["arm"], row["seed"]
 
-    return sorted(rows, key=place), sorted(curves, key=place)
+    missing = [row for row in earlier if (row["arm"], row["seed"]) not in own]
+    return sorted([*rows, *missing], key=place)
 
 
-def _settings(runs: dict[Path, dict[str, Any]]) -> str:
-    summary = next(iter(runs.values()))
+def check_alike(rows: Rows, folder: Path) -> None:
+    """Check that runs differ in nothing but arm and seed.
+
+    Raises:
+        ConfigurationError: If they do; names column and values.
+    """
+    for column in ALIKE:
+        # Records that are older than a column have none.
+        found = {str(row[column]) for row in rows if row.get(column)}
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"runs of one table must differ in arm and seed alone, but in {folder} (with those "
+                f"recorded, if --with-recorded was given) {column} is {' and '.join(sorted(found))}"
+            )
+
+
+def _settings(rows: Rows) -> str:
+    row = rows[0]
     # Runs of before summaries recorded it have none.
-    precision = f" {summary['precision']}." if "precision" in summary else ""
-    return f"Data: {summary['data']}. Steps: {summary['steps']}.{precision}"
+    precision = f" {row['precision']}." if row.get("precision") else ""
+    return f"Data: {row.get('data')}. Steps: {row['steps']}.{precision}"
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def main() -> None:
     folder: Path = arguments.runs or absolute(f"runs/{name}")
     seeds = arguments.seeds or (TWO_SEEDS if arguments.quick else TEN_SEEDS)
     report = Report(name, arguments.results, command=_command(arguments, overrides))
-    earlier = recorded(name, overrides) if arguments.with_recorded else []
+    earlier = recorded(f"{name}_runs", overrides) if arguments.with_recorded else []
 
     def write(*, shown: bool = False) -> bool:
         rows = gather(folder, arguments.models)

@@ -114,7 +114,7 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
     """Return the runs that a study recorded earlier, maybe on another machine.
 
     Args:
-        name: Name of the study's results.
+        name: Name of the record.
         overrides: Overrides of all runs of the study that goes on.
 
     Returns:
@@ -125,7 +125,7 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
         ConfigurationError: If the recorded runs had other overrides.
         MalformedResultError: If the record is damaged.
     """
-    found = read(f"{name}_runs", folder=RESULTS)
+    found = read(name, folder=RESULTS)
     if found is None:
         return []
     used = [each for each in shlex.split(found.origin["command"]) if OVERRIDE.match(each)]
@@ -146,8 +146,8 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
     ]
 
 
-WORDS = ("model", "arm", "metric", "date", "commit", "settings")
-WHOLE = ("seed", "steps", "bits")
+WORDS = ("model", "arm", "metric", "date", "commit", "settings", "data", "precision")
+WHOLE = ("seed", "steps", "bits", "step", "blocks")
 
 
 def _cell(result: Result, row: dict[str, str], column: str) -> str | int | float | None:

@@ -106,14 +106,19 @@ def check_settings(folder: Path, wanted: Sequence[str]) -> None:
         )
 
 
-def settings_hash(folder: Path) -> str:
+def settings_hash(folder: Path, *others: str) -> str:
     """Return a name for the settings of a finished run, without its seed and its data's place.
+
+    Args:
+        folder: The run's folder.
+        *others: Further settings to leave out, such as ``arm``.
 
     Returns:
         The first 12 hexadecimal digits of the SHA-256 of its sorted overrides.
     """
     used = map(str, OmegaConf.load(folder / OVERRIDES))
-    kept = sorted(each for each in used if not each.startswith(("data.root=", "seed=", "hydra.")))
+    left_out = ("data.root=", "seed=", "hydra.", *(f"{each}=" for each in others))
+    kept = sorted(each for each in used if not each.startswith(left_out))
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:12]
 
 

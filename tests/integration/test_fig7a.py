@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import sys
+from collections.abc import Callable, Sequence
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 import yaml
 
 from experiments import fig7a
-from experiments.common import runs
+from experiments.common import paired, runs
 from optinc.errors import ConfigurationError
 from optinc.models.resnet import ResNetClassifier
 from optinc.runs.summary import weights_sha256
@@ -121,7 +123,7 @@ def test_the_scale_of_two_cores_has_a_recipe_of_its_own(tmp_path: Path) -> None:
     assert type(configured) is torch.optim.AdamW
     assert configured.defaults["lr"] == 1e-3
     assert configured.defaults["weight_decay"] == 0.05
-    assert (cfg.trainer.max_epochs, cfg.trainer.precision) == (12, "32-true")
+    assert (cfg.trainer.max_epochs, cfg.trainer.precision) == (5, "32-true")
     assert (cfg.model.stem, cfg.model.label_smoothing, cfg.data.augment) == ("imagenet", 0.1, True)
     text = ("data=text", "data.tokenizer=bpe", root)
     cfg = composed(tmp_path, "experiment=fig7a_llama", "scale=cpu", "arm=onn_16", *text)
@@ -195,6 +197,94 @@ def test_fig7a_trains_what_is_missing_and_gathers_all(
         assert origin["source"] == "Fig. 7a"
     fig7a.main()
     assert started == ["run.py"] * 3
+    # A finished run of other settings is neither trained again nor taken for one of these.
+    monkeypatch.setattr(sys, "argv", [*line, "model.optimizer.lr=0.5"])
+    with pytest.raises(SystemExit, match="2"):
+        fig7a.main()
+    assert started == ["run.py"] * 3
+
+
+def finished(
+    folder: Path, *, arm: str, seed: int, steps: int = 9, more: Sequence[str] = ()
+) -> None:
+    """Leave what a finished run of ``scale=cpu`` leaves."""
+    settings = ["experiment=fig7a_llama", "scale=cpu", f"arm={arm}", f"seed={seed}"]
+    overrides = [*fig7a.OPTIONS, *settings, "data=text", "data.root=here", *more]
+    run = {"experiment": "fig7a_llama", "scale": "cpu", "arm": arm, "seed": seed}
+    summary = {**run, "data": "text", "precision": "32-true", "steps": steps, "val_loss": 3.5}
+    place = folder / f"{arm}-{seed}"
+    (place / ".hydra").mkdir(parents=True)
+    (place / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+    (place / "summary.json").write_text(json.dumps(summary))
+    (place / "metrics.csv").write_text("step,val_loss\n5,4.5\n9,3.5\n")
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, list[dict[str, str]]]]:
+    """Gathers the runs of a folder, and returns the rows of both results."""
+    monkeypatch.setattr(paired, "RESULTS", tmp_path / "record")
+
+    def run(name: str, *arguments: str) -> dict[str, list[dict[str, str]]]:
+        folders = ["--runs", str(tmp_path / name), "--results", str(tmp_path / "record")]
+        line = ["fig7a", "llama", "--scale", "cpu", *folders, "data=text", "data.root=there"]
+        monkeypatch.setattr(sys, "argv", [*line, *arguments])
+        fig7a.main()
+        found = {}
+        for part in ("", "_curves"):
+            with (tmp_path / "record" / f"fig7a_llama_cpu{part}.csv").open(newline="") as file:
+                found[part] = list(csv.DictReader(file))
+        return found
+
+    return run
+
+
+def test_fig7a_goes_on_where_another_machine_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]
+) -> None:
+    finished(tmp_path / "one", arm="ring", seed=1)
+    command("one", "--arms", "ring")
+    trained: list[str] = []
+
+    def stand_in(folder: Path, *overrides: str) -> None:
+        trained.append(folder.name)
+        finished(folder.parent, arm=folder.name.removesuffix("-1"), seed=1)
+
+    monkeypatch.setattr(fig7a, "run", stand_in)
+    found = command("two", "--arms", "ring", "chip_8", "--with-recorded")
+    assert trained == ["chip_8-1"]
+    assert [row["arm"] for row in found[""]] == ["ring", "chip_8"]
+    assert [(row["arm"], row["step"]) for row in found["_curves"]] == [
+        *[("ring", "5"), ("ring", "9")],
+        *[("chip_8", "5"), ("chip_8", "9")],
+    ]
+    origin = json.loads((tmp_path / "record" / "fig7a_llama_cpu.json").read_text())
+    assert origin["command"] == (
+        "python -m experiments.fig7a llama --scale cpu --arms ring chip_8 data=text "
+        "data.root=FOLDER"
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"steps": 12}, "steps is 12 and 9"),
+        ({"more": ["data.batch_size=8"]}, "settings is .* and "),
+    ],
+)
+def test_runs_of_other_settings_do_not_share_a_table(
+    other: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    command: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finished(tmp_path / "one", arm="ring", seed=1, **other)
+    finished(tmp_path / "one", arm="chip_8", seed=1)
+    with pytest.raises(SystemExit, match="2"):
+        command("one", "--collect", str(tmp_path / "one"))
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_gathering_nothing_is_an_error(

@@ -118,6 +118,8 @@ def test_an_experiment_of_a_visitor_leaves_the_recorded_results_alone(
         summary = {**chosen, "val_acc": 0.5, "data": "digits", "steps": 2}
         (folder / "summary.json").write_text(json.dumps(summary))
         (folder / "metrics.csv").write_text("step,val_acc\n1,0.5\n")
+        (folder / ".hydra").mkdir()
+        (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(settings))
 
     monkeypatch.setattr(fig7a, "run", stand_in)
     command = ["resnet50", "--scale", "smoke", "--arms", "ring", "--seeds", "1", "data=digits"]
