@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.common.options import add_results, add_runs, command_parser
 from experiments.common.record import command_line, save
-from experiments.common.runs import ROOT, run, summaries
+from experiments.common.runs import ROOT, check_settings, run, summaries
 from experiments.common.tables import Column, show
 
 ONNS = {"dense": "none", "all layers": "all_layers"}
@@ -46,19 +46,22 @@ Row = dict[str, Any]
 
 
 def train(folder: Path, approximation: str, *overrides: str) -> dict[str, Any]:
-    """Train an ONN of scenario 1 on one thread, or read what an earlier start has trained."""
-    if finished := summaries(ROOT / folder):
-        return next(iter(finished.values()))
-    return run(
-        folder,
+    """Train an ONN of scenario 1 on one thread, or read what an earlier start has trained.
+
+    Raises:
+        ConfigurationError: If that had other settings, such as the epochs of another time.
+    """
+    settings = [
         "task=train_onn",
         f"optinc/approximation={approximation}",
         *overrides,
         "trainer.enable_progress_bar=false",
         "resume=auto",
-        threads=1,
-        wrong_inputs=True,
-    )
+    ]
+    if finished := summaries(ROOT / folder):
+        check_settings(ROOT / folder, settings)
+        return next(iter(finished.values()))
+    return run(folder, *settings, threads=1, wrong_inputs=True)
 
 
 def paper(*, epochs: int, weights: str, rate: str) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from experiments import recipes
 from experiments.common.record import read
-from optinc.errors import WrongInputsError
+from optinc.errors import ConfigurationError, WrongInputsError
 from tests.hydra_jobs import command
 
 
@@ -30,6 +30,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]
         summary["exhaustive_inputs"] = 28_561
         folder.mkdir(parents=True)
         (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / ".hydra").mkdir()
+        (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
         return summary
 
     monkeypatch.setattr(recipes, "run", finish)
@@ -50,6 +52,12 @@ def test_the_papers_recipe_gets_the_time_that_ours_took(
     before = len(started)
     recipes.compare("dense", times=[1.0, 2.0], runs=tmp_path)
     assert len(started) == before
+    # Ours was trained anew, and took longer: trainings of the paper's recipe had less time.
+    ours = tmp_path / recipes.ONNS["dense"] / "ours" / "summary.json"
+    summary = json.loads(ours.read_text())
+    ours.write_text(json.dumps({**summary, "seconds": 2 * summary["seconds"]}))
+    with pytest.raises(ConfigurationError, match=r"was run with other settings .*max_epochs=160"):
+        recipes.compare("dense", times=[1.0], runs=tmp_path)
 
 
 def test_the_settings_are_those_of_the_task(tmp_path: Path) -> None:
