@@ -129,7 +129,7 @@ def test_the_scale_of_two_cores_has_a_recipe_of_its_own(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=fig7a_llama", "scale=cpu", "arm=onn_16", *text)
     validate(cfg)
     assert (cfg.model.layers, cfg.model.hidden_size, cfg.trainer.max_steps) == (8, 384, 1500)
-    assert (cfg.data.tokenizer, cfg.data.vocab_size) == ("bpe", 4096)
+    assert (cfg.data.tokenizer, cfg.data.vocab_size, cfg.data.batch_size) == ("bpe", 4096, 8)
 
 
 def test_other_scales_keep_their_optimiser(tmp_path: Path) -> None:
