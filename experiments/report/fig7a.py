@@ -138,7 +138,7 @@ def _lacking(training: Published, folder: Path) -> list[str]:
 def _missing(training: Published, scale: str) -> Missing:
     kind = {
         PAPER_SCALE: "training of the paper",
-        "cpu": "training of an hour an arm on two cores",
+        "cpu": "training of one to two hours an arm on a core",
         SMOKE_SCALE: "short run that shows the path",
     }[scale]
     data = "" if training.model == "resnet50" or scale == PAPER_SCALE else "data=text "

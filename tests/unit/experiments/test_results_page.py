@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from experiments import results_page
-from experiments.common.record import RESULTS, MalformedResultError
-from experiments.headlines import BENCHMARKS, headlines
+from experiments.common.record import RESULTS, MalformedResultError, write_csv
+from experiments.headlines import BENCHMARKS, Headline, headlines
 from experiments.results_page import BEGIN, END, PAGE, README, SECTIONS, page, with_table
 
 
@@ -93,6 +93,24 @@ def test_a_longer_training_takes_the_place_of_the_smoke_run(copies: tuple[Path, 
     assert "4,680 steps" in row.ours
     assert "--scale cpu" in row.command
     assert "no evidence" not in row.status
+
+
+def test_a_longer_training_is_shown_arm_by_arm(copies: tuple[Path, Path]) -> None:
+    results, benchmarks = copies
+    source, target = (results / f"fig7a_resnet50_{scale}.csv" for scale in ("smoke", "cpu"))
+    shutil.copy(source.with_suffix(".json"), target.with_suffix(".json"))
+    with source.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def shown(*arms: str) -> Headline:
+        write_csv(target, [row for row in rows if row["arm"] in arms])
+        return next(each for each in headlines(results, benchmarks) if "top-1" in each.what)
+
+    assert "--scale smoke" in shown("ring").command
+    short = shown("ring", "onn_8")
+    assert "--scale cpu" in short.command
+    assert "8 bits minus" in short.what
+    assert "16 bits minus" in shown("ring", "onn_8", "onn_16").what
 
 
 def test_a_missing_result_is_named_and_other_tables_are_left_out(
