@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optinc.reducers.blocks import bits_of, chunk_values, chunks, scales_of
+from optinc.reducers.blocks import CHUNK_BLOCKS, bits_of, chunk_values, chunks, scales_of
 from optinc.reducers.exact import squared_norms
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 from optinc.reducers.wire import packing
@@ -41,7 +41,8 @@ def reduce(
     nonfinite = int((~torch.isfinite(scales_B)).sum())
     if nonfinite and quantizer.nonfinite != "propagate":
         return Totals(nonfinite, 0, 0.0, 0.0)
-    for block, value in chunks(len(scales_B), quantizer.block_size):
+    padded = _padded_chunks(lengths_B, quantizer.block_size)
+    for number, (block, value) in enumerate(chunks(len(scales_B), quantizer.block_size)):
         rows_NP = gradients_NP[:, value]
         place = first + value.start
         codes_NP = quantizer.encode(rows_NP, scales_B[block], reduction=reduction, first=place)
@@ -50,7 +51,7 @@ def reduce(
             received_P, scales_B[block], fan_in=plan.fan_in, servers=plan.servers
         )
         written_P = reduced_P
-        if lengths_B is not None:
+        if lengths_B is not None and number in padded:
             # Padding passes the switch, as noise may be drawn for whole chunks, but does not count.
             lane_T = torch.arange(quantizer.block_size, device=lengths_B.device)
             inside_P = (lane_T < lengths_B[block].unsqueeze(1)).flatten()[: len(reduced_P)]
@@ -63,6 +64,13 @@ def reduce(
         squared_error, squared_mean = squared_error + error, squared_mean + mean
         out_P[value] = written_P
     return Totals(nonfinite, wrong, squared_error, squared_mean, _sum(expected))
+
+
+def _padded_chunks(lengths_B: Tensor | None, block_size: int) -> set[int]:
+    """Return the numbers of the chunks in which some block is shorter: selecting takes a while."""
+    if lengths_B is None:
+        return set()
+    return set(((lengths_B < block_size).nonzero().flatten() // CHUNK_BLOCKS).tolist())
 
 
 def scale_bits(buffer_V: Tensor, table: BlockTable, plan: ReductionPlan) -> Tensor:

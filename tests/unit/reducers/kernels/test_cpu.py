@@ -145,6 +145,21 @@ def test_injected_errors_reach_the_same_values_in_threads_and_between_servers(
         assert_same(result, expected)
 
 
+@pytest.mark.parametrize("short", [0, 300, 599])
+def test_padding_of_a_single_block_counts_nowhere(short: int) -> None:
+    plan = replace(
+        injection_plan(rate=1.0, values={1: 1.0}), quantizer=BlockQuantizer(bits=8, block_size=8)
+    )
+    lengths_B = torch.full((600,), 8)
+    lengths_B[short] = 3
+    gradients = torch.randn(4, 4800)
+    gradients[:, 8 * short + 3 : 8 * short + 8] = 0.0
+    check_reduce(cpu, Case(plan, gradients, lengths_B=lengths_B))
+    out = torch.empty(4800)
+    assert reference.reduce(gradients, out, plan, lengths_B=lengths_B).wrong_codes == 4795
+    assert not out[8 * short + 3 : 8 * short + 8].any()
+
+
 def test_rounding_to_narrow_gradients_changes_no_injected_error() -> None:
     # Copied to float32 in portions that are no multiples of a chunk.
     plan = injection_plan(rate=0.01, values={1: 1.0})
