@@ -204,13 +204,16 @@ class ErrorInjectionSwitch(OpticalSwitch):
         generator = generator_of(self.seed, reduction=reduction, place=first)
         return draw_errors(values, self.errors, generator)
 
+    def err(self, right_E: Tensor, errors_E: Tensor) -> Tensor:
+        """Add errors to codes, or flip their bits: int32 [E], [E] -> [E], 0 to 2^B - 1."""
+        wrong_E = right_E ^ errors_E if self.errors.flipped else right_E + errors_E
+        return wrong_E.clamp(0, self._largest)
+
     def forward(self, codes_NP: Tensor, *, reduction: int = 0, first: int = 0) -> Tensor:
         """See :meth:`OpticalSwitch.forward`."""
         received_P = ideal_average(codes_NP, self.scenario)
         positions, errors = self.draw(len(received_P), reduction=reduction, first=first)
         if len(positions):
             positions, errors = positions.to(codes_NP.device), errors.to(codes_NP.device)
-            right = received_P[positions]
-            wrong = right ^ errors if self.errors.flipped else right + errors
-            received_P[positions] = wrong.clamp(0, self._largest)
+            received_P[positions] = self.err(received_P[positions], errors)
         return received_P

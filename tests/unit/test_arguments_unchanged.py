@@ -11,7 +11,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,7 +77,7 @@ from optinc.photonics.parts import mzi as mzi_part
 from optinc.reducers import blocks as reducer_blocks
 from optinc.reducers import exact, nonfinite
 from optinc.reducers.group import ServerGroup
-from optinc.reducers.kernels import cpu, cpu_plan, reference
+from optinc.reducers.kernels import cpu, cpu_plan, injected, reference
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.measures import error, signal_terms
 from optinc.reducers.measures.accounting import Accounting
@@ -652,6 +652,11 @@ def reducer_calls() -> Iterator[Call]:
         sent, runs = torch.zeros(4, 4).byte(), table.runs(0, 4)
         yield call(kernel.play, sent, torch.zeros(4).byte(), runs, plan)
         yield call(kernel.receive, packed.clone(), found.clone(), table, torch.empty(9), plan)
+    errs = error_injection.ErrorDistribution(rate=0.5, values={1: 1.0})
+    wrong = replace(plan, switch=error_injection.ErrorInjectionSwitch(rule, errors=errs))
+    yield call(injected.reduce, reference.reduce, gradients, torch.empty(9), wrong)
+    yield call(injected.play, reference.play, sent, torch.zeros(4).byte(), runs, wrong)
+    yield call(error_injection.ErrorInjectionSwitch.err, wrong.switch, *torch.ones(2, 3).int())
     yield call(packing.pack, torch.arange(8), bits=4)
     comparing = mock.create_autospec(ServerGroup, instance=True)
     yield call(scales_module.share_scales, bits.clone(), quantizer, comparing)

@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optinc.reducers.blocks import chunk_values, chunks
+from optinc.reducers.blocks import chunk_values
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 from optinc.reducers.kernels.cpu_plan import draws_of, numbers_of, tables_of, without
+from optinc.reducers.kernels.injected import spans
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 from optinc.reducers.wire.table import BlockTable, Runs
 from optinc.switches.outcomes import RATE_BITS
@@ -80,11 +81,8 @@ def reduce(
     numbers, tables = numbers_of(plan), tables_of(plan)
     places_B = _FULL if lengths_B is None else _array(lengths_B)
     size, values = plan.quantizer.block_size, len(out_P)
-    spans = (
-        (first + chunk.start, min(chunk.stop, values) - chunk.start)
-        for _, chunk in chunks(-(-values // size), size)
-    )
-    draws = draws_of(plan, reduction=reduction, first=first, chunks=spans)
+    own = spans(values, first=first, block_size=size)
+    draws = draws_of(plan, reduction=reduction, first=first, chunks=own)
     if (
         gradients_NP.dtype == torch.float32
         and _unit_stride(gradients_NP[0])
@@ -196,8 +194,8 @@ def play(
 ) -> Tensor:
     """See :meth:`Backend.play`."""
     numbers, tables = numbers_of(plan), tables_of(plan)
-    spans = runs.spans(chunk_values(plan.quantizer.block_size)) if plan.path == "injected" else ()
-    draws = without(draws_of(plan, reduction=reduction, chunks=spans), runs.padding)
+    own = runs.spans(chunk_values(plan.quantizer.block_size))
+    draws = without(draws_of(plan, reduction=reduction, chunks=own), runs.padding)
     codes_NS, codes_S = _array(sent_NS), _array(received_S)
     slots_R, lengths_R, positions_R = (
         each.numpy() for each in runs.cut(PLAYED_CODES, sent_NS.device)

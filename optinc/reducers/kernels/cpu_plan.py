@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optinc.reducers.kernels import cpu_loops as loops
+from optinc.reducers.kernels import injected
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
 from optinc.reducers.kernels.plan import ReductionPlan
 from optinc.reducers.wire.packing import whole_bits
@@ -98,16 +99,12 @@ def _injected(
     plan: ReductionPlan, reduction: int, chunks: Iterable[tuple[int, int]]
 ) -> dict[str, Any]:
     """Draw the errors of all chunks, ascending by position; none on other paths."""
-    switch, places, errors, flipped = plan.switch, [_NO_PLACES], [_NO_ERRORS], False
-    if isinstance(switch, ErrorInjectionSwitch) and not switch.exact:
-        flipped = switch.errors.flipped
-        for first, values in chunks:
-            place_E, error_E = switch.draw(values, reduction=reduction, first=first)
-            places.append(place_E.numpy() + first)
-            errors.append(error_E.numpy())
-    every, own = np.concatenate(places), np.concatenate(errors)
-    order = np.argsort(every, kind="stable")
-    return {"places": every[order], "errors": own[order], "flipped": np.int64(flipped)}
+    if plan.path != "injected":
+        return {"places": _NO_PLACES, "errors": _NO_ERRORS, "flipped": np.int64(0)}
+    assert isinstance(plan.switch, ErrorInjectionSwitch)
+    places_E, errors_E = injected.drawn(plan, chunks, reduction=reduction)
+    flipped = np.int64(plan.switch.errors.flipped)
+    return {"places": places_E.numpy(), "errors": errors_E.numpy(), "flipped": flipped}
 
 
 def without(draws: Draws, padding: Tensor) -> Draws:

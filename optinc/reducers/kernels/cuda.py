@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optinc.reducers.kernels import injected
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 from optinc.reducers.wire.packing import GROUP, whole_bits
 from optinc.reducers.wire.table import BlockTable, Runs
@@ -35,9 +36,9 @@ _ROUNDINGS = {"floor": 0, "half_up": 1, "half_even": 2}
 def supports(plan: ReductionPlan) -> bool:
     """See :meth:`Backend.supports`; exact or tabulated switches with a fan-in up to 128.
 
-    Servers that round at random, and errors drawn on the CPU, are left to eager torch.
+    Servers that round at random, and injected errors that are not rare, are left to eager torch.
     """
-    known = plan.fused and plan.path != "injected"
+    known = plan.fused and (plan.path != "injected" or injected.rare(plan))
     return known and plan.switch.scenario.servers <= MOST_INPUTS
 
 
@@ -54,6 +55,9 @@ def reduce(
     values = len(out_P)
     if not values:
         return Totals(0, 0, 0.0, 0.0)
+    if plan.path == "injected":
+        where: dict[str, Any] = {"reduction": reduction, "first": first, "lengths_B": lengths_B}
+        return injected.reduce(reduce, gradients_NP, out_P, plan, **where)
     rows_NP = gradients_NP if _unit_stride(gradients_NP[0]) else gradients_NP.contiguous()
     reduced_P = out_P if _unit_stride(out_P) else out_P.contiguous()
     quantizer, blocks = plan.quantizer, _blocks(values, plan)
@@ -149,6 +153,8 @@ def play(
     reduction: int = 0,
 ) -> Tensor:
     """See :meth:`Backend.play`."""
+    if plan.path == "injected":
+        return injected.play(play, sent_NS, received_S, runs, plan, reduction=reduction)
     slots_R, lengths_R, positions_R = runs.cut(PLAYED_CODES, sent_NS.device)
     if not len(slots_R):
         return sent_NS.new_zeros(2, dtype=torch.float64)

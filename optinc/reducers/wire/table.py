@@ -89,6 +89,12 @@ class Runs:
         for first, slots in self.pieces(most):
             yield first, len(slots)
 
+    def slots_of(self, positions_E: Tensor) -> Tensor:
+        """Return the places in the share of values of these runs, by their positions: int64 [E]."""
+        starts_R, order_R = self.positions_R.sort()
+        run_E = order_R[torch.searchsorted(starts_R, positions_E, right=True) - 1]
+        return self.slots_R[run_E] + positions_E - self.positions_R[run_E]
+
     def inside(self, first: int, length: int, device: torch.device) -> Tensor:
         """Return which of ``length`` neighbouring positions are no padding: bool [length]."""
         inside = torch.ones(length, dtype=torch.bool)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 
 import torch
 
 from optinc.reducers.kernels import cuda
+from optinc.signal.block_quantizer import BlockQuantizer
 from tests.unit.reducers.kernel_cases import (
     CPU,
+    Case,
     check_exchange,
     check_reduce,
     draw,
+    injection_plan,
     with_padding,
 )
 from tests.unit.reducers.kernel_checks import check_short_scales
@@ -31,6 +35,11 @@ def main(cases: int) -> None:
         assert cuda.supports(case.plan)
         check_reduce(cuda, case)
         check_exchange(cuda, case)
+    errors = injection_plan(rate=0.02, values={1: 0.5, -2: 0.5})
+    errors = replace(errors, quantizer=BlockQuantizer(bits=8, block_size=8))
+    assert cuda.supports(errors)
+    check_reduce(cuda, Case(errors, torch.randn(4, 200)))
+    check_exchange(cuda, Case(errors, torch.randn(4, 200)))
     # Several tiles for each block.
     large = draw(0, values=(1600,), block_sizes=(1500,), dtypes=DTYPES[:1])
     check_reduce(cuda, large)

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from optinc.onn.truth_table import ideal_codes
 from optinc.reducers.kernels import cpu_loops as loops
-from optinc.reducers.kernels import cpu_plan
+from optinc.reducers.kernels import cpu_plan, injected
 from optinc.reducers.kernels.cpu_plan import numbers_of, tables_of
 from optinc.signal import preprocessing
 from optinc.signal.scenario import Scenario
@@ -83,19 +83,14 @@ def test_a_noisy_chip_is_looked_up_by_seed_reduction_and_place() -> None:
     assert draws.zero_index == (sums * places).sum()
 
 
-def test_injected_errors_are_those_of_the_switch_in_ascending_places() -> None:
-    plan = injection_plan(rate=0.3, values={1: 0.5, -2: 0.5})
+def test_injected_errors_are_handed_to_the_loops() -> None:
+    plan = injection_plan(rate=0.3, values={1: 0.5, 2: 0.5}, flipped=True)
     assert len(cpu_plan.draws_of(ideal_plan(), reduction=1, chunks=[(0, 100)]).places) == 0
     draws = cpu_plan.draws_of(plan, reduction=1, chunks=[(1000, 50), (0, 100)])
-    codes = torch.full((4, 100), 100, dtype=torch.int32)
-    for first, values in ((0, 100), (1000, 50)):
-        received = plan.switch(codes[:, :values], reduction=1, first=first)
-        inside = (draws.places >= first) & (draws.places < first + values)
-        expected = np.full(values, 100)
-        expected[draws.places[inside] - first] += draws.errors[inside]
-        assert np.array_equal(expected, received)
-    assert np.all(np.diff(draws.places) > 0)
-    assert len(draws.places) > 20
+    places, errors = injected.drawn(plan, [(1000, 50), (0, 100)], reduction=1)
+    assert np.array_equal(draws.places, places)
+    assert np.array_equal(draws.errors, errors)
+    assert (draws.flipped, draws.code_bits) == (1, 8)
     rest = cpu_plan.without(draws, torch.from_numpy(draws.places[::2]))
     assert np.array_equal(rest.places, draws.places[1::2])
     assert np.array_equal(rest.errors, draws.errors[1::2])

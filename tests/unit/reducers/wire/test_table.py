@@ -14,11 +14,11 @@ SIZES = st.lists(st.integers(0, 40), max_size=6)
 
 def table_of(sizes: list[int], block_size: int, **options: int) -> BlockTable:
     """Parameters one after the other in the buffer, from the last to the first in the gradient."""
-    places, start, position = [], 0, 0
+    places, start, position = [], 0, 300 * block_size
     for size in sizes:
-        places.append(Place(start, 1000 - position, size))
+        position -= -(-size // block_size) * block_size
+        places.append(Place(start, position, size))
         start += size
-        position += -(-size // block_size) * block_size
     return BlockTable(places, block_size=block_size, **options)
 
 
@@ -66,6 +66,9 @@ def test_the_shares_hold_every_code_once_at_its_position(
             for i, slot in enumerate(slots)
         }
         assert pieces.items() <= found.items()
+        assert [*runs.spans(8)] == [(first, len(slots)) for first, slots in runs.pieces(8)]
+        positions = torch.tensor([found[slot] for slot in own], dtype=torch.int64)
+        assert runs.slots_of(positions).tolist() == [slot - rank * share for slot in own]
         assert len(pieces) == int(runs.lengths_R.sum())
     assert found == expected
 
