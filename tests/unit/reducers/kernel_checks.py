@@ -29,6 +29,7 @@ from tests.unit.reducers.kernel_cases import (
     check_reduce,
     draw,
     ideal_plan,
+    injection_plan,
     on_device,
     table_plan,
 )
@@ -112,6 +113,28 @@ def check_short_scales(backend: Backend, device: torch.device) -> None:
     assert torch.isfinite(bits_B.view(torch.float32)).tolist() == [True] * 9 + [False] * 5 + [True]
 
 
+def check_injected(
+    backend: Backend, device: torch.device, *, bits: int, flipped: bool, values: int
+) -> None:
+    """Compare injected errors, about one in four blocks, and the measured error with them."""
+    errors = {1: 0.5, 2: 0.5} if flipped else {1: 0.5, -2: 0.5}
+    plan = injection_plan(rate=0.03, values=errors, bits=bits, flipped=flipped)
+    plan = replace(plan, quantizer=BlockQuantizer(bits=bits, block_size=8))
+    assert backend.supports(plan)
+    gradients = torch.randn(4, values)
+    lengths_B = torch.full((-(-values // 8),), 8)
+    lengths_B[len(lengths_B) // 2], lengths_B[-1] = 3, values - 8 * (len(lengths_B) - 1)
+    inside = (torch.arange(8) < lengths_B.unsqueeze(1)).flatten()[:values]
+    check_reduce(backend, Case(plan, gradients), device=device)
+    padded = Case(plan, gradients.where(inside, 0.0), lengths_B=lengths_B)
+    check_reduce(backend, padded, device=device)
+    check_exchange(backend, Case(plan, gradients), device=device)
+    rows, there = gradients.to(device), on_device(plan, device)
+    own = backend.reduce(rows, torch.empty(values, device=device), there)
+    expected = reference.reduce(gradients, torch.empty(values), plan)
+    assert own.squared_error == pytest.approx(expected.squared_error, rel=1e-4)
+
+
 def check_strides(backend: Backend, device: torch.device) -> None:
     """Compare rows that are strided, that overlap and that are transposed."""
     plan, memory = ideal_plan(), torch.randn(4, 3000)
@@ -177,6 +200,10 @@ def fixed_checks() -> dict[str, Check]:
                 )
     for value in EXTREMES:
         checks[f"error of {value:g}"] = partial(check_extreme, value=value)
+    for bits in (8, 16):
+        for flipped in (False, True):
+            name = f"{'flipped' if flipped else 'added'} errors, {bits} bits"
+            checks[name] = partial(check_injected, bits=bits, flipped=flipped, values=30_001)
     checks["strided and overlapping rows"] = check_strides
     checks["scales of two bytes"] = check_short_scales
     return checks
@@ -189,5 +216,6 @@ def small_checks() -> dict[str, Check]:
         "averages": partial(check_averages, servers=3, rounding="half_even", sums=4000),
         "error": partial(check_error, bits=8, magnitude=1.0, block_size=64, values=300),
         "error of the smallest float": partial(check_extreme, value=EXTREMES[0]),
+        "added errors": partial(check_injected, bits=8, flipped=False, values=200),
         "scales of two bytes": check_short_scales,
     }

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import random
 import sys
-from dataclasses import replace
 
 import torch
 
 from optinc.reducers.kernels import cuda
-from optinc.signal.block_quantizer import BlockQuantizer
 from tests.unit.reducers.kernel_cases import (
     CPU,
-    Case,
     check_exchange,
     check_reduce,
     draw,
-    injection_plan,
     with_padding,
 )
-from tests.unit.reducers.kernel_checks import check_short_scales
+from tests.unit.reducers.kernel_checks import check_injected, check_short_scales
 
 VALUES, BLOCK_SIZES = (0, 1, 9, 40), (3, 8, 16)
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.float16)
@@ -35,17 +31,13 @@ def main(cases: int) -> None:
         assert cuda.supports(case.plan)
         check_reduce(cuda, case)
         check_exchange(cuda, case)
-    errors = injection_plan(rate=0.02, values={1: 0.5, -2: 0.5})
-    errors = replace(errors, quantizer=BlockQuantizer(bits=8, block_size=8))
-    assert cuda.supports(errors)
-    check_reduce(cuda, Case(errors, torch.randn(4, 200)))
-    check_exchange(cuda, Case(errors, torch.randn(4, 200)))
     # Several tiles for each block.
     large = draw(0, values=(1600,), block_sizes=(1500,), dtypes=DTYPES[:1])
     check_reduce(cuda, large)
     check_reduce(cuda, with_padding(random.Random(0), large))  # noqa: S311
     check_exchange(cuda, large)
     check_short_scales(cuda, CPU)
+    check_injected(cuda, CPU, bits=8, flipped=False, values=200)
     print("equal")
 
 

@@ -48,6 +48,7 @@ from tests.unit.reducers.kernel_checks import (
     check_averages,
     check_error,
     check_extreme,
+    check_injected,
     check_large,
     check_short_scales,
     check_strides,
@@ -158,6 +159,12 @@ def test_padding_of_a_single_block_counts_nowhere(short: int) -> None:
     out = torch.empty(4800)
     assert reference.reduce(gradients, out, plan, lengths_B=lengths_B).wrong_codes == 4795
     assert not out[8 * short + 3 : 8 * short + 8].any()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_rare_injected_errors_equal_eager(bits: int, flipped: bool) -> None:
+    check_injected(cpu, CPU, bits=bits, flipped=flipped, values=30_001)
 
 
 def test_rounding_to_narrow_gradients_changes_no_injected_error() -> None:
