@@ -109,11 +109,9 @@ def reduce(
     finite = not totals.nonfinite_blocks
     before, _ = squared_norms(rows_NE, before_E, finite=finite)
     after, _ = squared_norms(rows_NE, after_E, finite=finite)
-    return replace(
-        totals,
-        wrong_codes=int((received_E != ideal_E).sum()),
-        squared_error=totals.squared_error + after - before,
-    )
+    # The kernel has added up what ``before`` is part of in another order.
+    error = max(totals.squared_error + after - before, 0.0)
+    return replace(totals, wrong_codes=int((received_E != ideal_E).sum()), squared_error=error)
 
 
 def play(
