@@ -41,7 +41,7 @@ from experiments.common.paired import (
     trained_on,
 )
 from experiments.common.record import save
-from experiments.common.runs import settings_hash, summaries
+from experiments.common.runs import made, settings_hash, summaries
 from experiments.common.small_trainings import COMMON
 from experiments.common.small_trainings import TRAININGS as WHOLE
 from experiments.common.statistics import paired_difference
@@ -196,6 +196,7 @@ def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]
         "bits": int(arm.rpartition("_")[2]) if arm != BASELINE else 32,
         "seed": summary["seed"],
         "settings": settings_hash(folder),
+        **made(summary),
         "metric": training.metric,
         "value": training.value(folder, summary),
         "first_loss": first_loss(folder),

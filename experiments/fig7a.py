@@ -32,8 +32,8 @@ from experiments.common.options import (
     parse_with_overrides,
 )
 from experiments.common.paired import recorded
-from experiments.common.record import conditions, save
-from experiments.common.runs import check_settings, curve, run, settings_hash, summaries
+from experiments.common.record import save
+from experiments.common.runs import check_settings, curve, made, run, settings_hash, summaries
 from experiments.common.tables import columns_of, show
 from optinc.errors import ConfigurationError
 from optinc.runs.summary import SUMMARY_FILE
@@ -202,7 +202,6 @@ def gather(folder: Path, *, experiment: str, scale: str) -> dict[Path, dict[str,
 
 def tabulate(runs: dict[Path, dict[str, Any]], metric: str) -> tuple[Rows, Rows]:
     """Return a row for every run, and a row for every point of the learning curves."""
-    now = conditions()
     rows, curves = [], []
     for folder, summary in runs.items():
         arm, seed = summary["arm"], summary["seed"]
@@ -210,8 +209,7 @@ def tabulate(runs: dict[Path, dict[str, Any]], metric: str) -> tuple[Rows, Rows]
         row = {"arm": arm, "seed": seed, "metric": metric, "value": summary[metric]}
         if metric == "val_loss":
             row["perplexity"] = exp(summary[metric])
-        origin = {"date": now.date, "commit": now.commit}
-        rows.append({**row, **kept, "settings": settings_hash(folder, *HOW), **origin})
+        rows.append({**row, **kept, "settings": settings_hash(folder, *HOW), **made(summary)})
         steps, values = curve(folder, metric)
         curves += [
             {"arm": arm, "seed": seed, "step": step, "value": value}

@@ -38,7 +38,7 @@ from experiments.common.paired import (
     trained_on,
 )
 from experiments.common.record import save
-from experiments.common.runs import settings_hash, summaries
+from experiments.common.runs import made, settings_hash, summaries
 from experiments.common.small_trainings import COMMON, TRAININGS
 from experiments.common.statistics import holm, paired_difference
 from experiments.common.tables import RIGHT, Column, show
@@ -130,6 +130,7 @@ def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]
         "arm": folder.name.rpartition("-")[0],
         "seed": summary["seed"],
         "settings": settings_hash(folder),
+        **made(summary),
         "metric": training.metric,
         "value": training.value(folder, summary),
         "first_loss": first_loss(folder),

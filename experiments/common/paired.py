@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.options import OVERRIDE, add_results, add_runs
-from experiments.common.record import RESULTS, Result, conditions, read
+from experiments.common.record import RESULTS, Result, read
 from experiments.common.runs import check_settings, curve, run, summaries
 from optinc.errors import ConfigurationError
 from optinc.runs.summary import SUMMARY_FILE
@@ -165,14 +165,14 @@ def merged(
     """Add the recorded runs that a folder of runs lacks, and check that all fit together.
 
     Args:
-        rows: Rows of the folder's runs, with ``model``, ``arm``, ``seed``, ``settings``, ``steps``
-            and ``first_loss``.
+        rows: Rows of the folder's runs, with ``model``, ``arm``, ``seed``, ``settings``, ``steps``,
+            ``first_loss``, ``date`` and ``commit``.
         earlier: The same of :func:`recorded`.
         arms: All arms in their order.
         baseline: The arm with which the others are compared.
 
     Returns:
-        All rows by model, seed and arm, each with ``date`` and ``commit``.
+        All rows by model, seed and arm.
 
     Raises:
         ConfigurationError: If arms of a seed did not start alike, runs of a model took different
@@ -181,11 +181,7 @@ def merged(
     """
     if unknown := sorted({row["arm"] for row in earlier} - set(arms)):
         raise ConfigurationError(f"recorded arms that the study does not have: {unknown}")
-    now = conditions()
-    found = {
-        _run_of(row): row
-        for row in (*earlier, *({**row, "date": now.date, "commit": now.commit} for row in rows))
-    }
+    found = {_run_of(row): row for row in (*earlier, *rows)}
     models = list(dict.fromkeys(row["model"] for row in (*earlier, *rows)))
     ordered = sorted(
         found.values(),

@@ -7,18 +7,15 @@ import io
 import json
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from optinc.errors import OptINCError
+from optinc.runs.provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 """Results that the repository keeps."""
@@ -56,12 +53,12 @@ class Conditions:
 
 def conditions() -> Conditions:
     """Return the conditions of this process."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    made = provenance()
     return Conditions(
-        date=date.today().isoformat(),
-        commit=_commit(),
-        hardware=gpu or f"{_processor()}, {torch.get_num_threads()} threads",
-        versions={"torch": torch.__version__.split("+")[0], "Python": platform.python_version()},
+        date=made["date"],
+        commit=made["commit"],
+        hardware=made["machine"],
+        versions={"torch": made["torch"], "Python": platform.python_version()},
     )
 
 
@@ -226,34 +223,3 @@ def _read_origin(path: Path) -> dict[str, Any]:
     if missing:
         raise MalformedResultError(f"{path.name} has no {', '.join(missing)}")
     return origin
-
-
-def _commit() -> str:
-    commit = _git("rev-parse", "--short", "HEAD")
-    # Results are left out: writing one must not make the next one dirty.
-    changed = _git("status", "--porcelain", "--", ":/*.py", ":/*.yaml", ":/*.toml")
-    return f"{commit}-dirty" if changed else commit or "unknown"
-
-
-def _git(*arguments: str) -> str:
-    """Return what git prints; nothing outside a repository or without git."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments],  # noqa: S607
-            cwd=RESULTS.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()

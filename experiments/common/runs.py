@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from experiments.common.record import conditions
 from optinc.errors import ConfigurationError, WrongInputsError
 from optinc.runs.finished_runs import Curve, read_curves
 from optinc.runs.summary import SUMMARY_FILE
@@ -120,6 +121,12 @@ def settings_hash(folder: Path, *others: str) -> str:
     left_out = ("data.root=", "seed=", "hydra.", *(f"{each}=" for each in others))
     kept = sorted(each for each in used if not each.startswith(left_out))
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:12]
+
+
+def made(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``date`` and ``commit`` of a run; those of now where it is older than their record."""
+    now = conditions()
+    return {"date": summary.get("date", now.date), "commit": summary.get("commit", now.commit)}
 
 
 def multirun(folder: Path, *overrides: str) -> None:

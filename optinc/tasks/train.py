@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 
+import optinc
 from optinc.callbacks.checkpoints import RunCheckpoint
 from optinc.callbacks.model_size import ModelSize
 from optinc.callbacks.progress import progress_bar
@@ -28,6 +29,7 @@ from optinc.reducers.base import Reducer
 from optinc.reducers.mixed_bits import MixedBitsReducer
 from optinc.reducers.optinc import OptINCReducer
 from optinc.runs.differing_settings import training_settings
+from optinc.runs.provenance import provenance
 from optinc.runs.resume import check_resume
 from optinc.runs.summary import chosen_options, weights_sha256, write_summary
 from optinc.tasks.config import validate_training
@@ -97,6 +99,8 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             "seconds": seconds,
             **reducer.accounting.summary(),
             "weights_sha256": weights_sha256(model),
+            "version": optinc.__version__,
+            **provenance(),
         }
         if trainer.is_global_zero:
             write_summary(cfg.paths.output_dir, summary)
