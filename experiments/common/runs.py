@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.common.record import conditions
 from optinc.errors import ConfigurationError, WrongInputsError
 from optinc.runs.finished_runs import Curve, read_curves
 from optinc.runs.summary import SUMMARY_FILE
@@ -124,9 +124,11 @@ def settings_hash(folder: Path, *others: str) -> str:
 
 
 def made(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``date`` and ``commit`` of a run; those of now where it is older than their record."""
-    now = conditions()
-    return {"date": summary.get("date", now.date), "commit": summary.get("commit", now.commit)}
+    """Return ``date`` and ``commit`` of a run; today and ``unknown`` where it does not say them."""
+    return {
+        "date": summary.get("date", date.today().isoformat()),
+        "commit": summary.get("commit", "unknown"),
+    }
 
 
 def multirun(folder: Path, *overrides: str) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from experiments.common.runs import ROOT, multirun, python, run, summaries
+from experiments.common.runs import ROOT, made, multirun, python, run, summaries
 
 
 def test_a_command_runs_in_the_repository_with_its_threads(
@@ -57,3 +58,8 @@ def test_summaries_are_those_of_finished_runs(tmp_path: Path) -> None:
     found = summaries(tmp_path)
     assert list(found) == [tmp_path / "a", tmp_path / "b" / "1"]
     assert found[tmp_path / "a"] == {"name": "a"}
+
+
+def test_a_run_that_does_not_say_its_commit_gets_none_of_today() -> None:
+    assert made({"date": "2001-02-03", "commit": "abc"}) == {"date": "2001-02-03", "commit": "abc"}
+    assert made({}) == {"date": date.today().isoformat(), "commit": "unknown"}
