@@ -26,7 +26,7 @@ SCALES = {
     "paper": "the paper's length",
     "day": "**not run: the paper's full length**",
     "lease": "**not run: the paper's full length**",
-    "cpu": "one seed; **not run: the paper's full length**",
+    "cpu": "one seed, so that chance is not known; **not run: the paper's full length**",
     "smoke": "a smoke test, no evidence; **not run: the paper's epochs**",
 }
 """Status of each scale of Fig. 7a, the best scale first; the best recorded one is shown."""
