@@ -14,6 +14,8 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from optinc.errors import OptINCError
 from optinc.runs.provenance import provenance
 
@@ -53,7 +55,7 @@ class Conditions:
 
 def conditions() -> Conditions:
     """Return the conditions of this process."""
-    made = provenance()
+    made = provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return Conditions(
         date=made["date"],
         commit=made["commit"],

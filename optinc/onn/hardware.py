@@ -1,4 +1,4 @@
-"""Names of the hardware that trains an ONN, for its card."""
+"""Names of the hardware that trains an ONN or a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def hardware_name(device: torch.device) -> str:
-    """Return the name of a device, for a CPU with its number of threads.
+    """Return the name of a device, for a CPU with its cores and the threads in use.
 
     Args:
         device: A CPU or CUDA device.
@@ -24,8 +24,9 @@ def _cpu_name() -> str:
     # platform.processor() is empty on Linux.
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+        parts = [line.partition(":") for line in lines]
+        names = [value.strip() for key, _, value in parts if key.strip() == "model name"]
+        if names:
+            return f"{names[0]} ({len(names)} cores)"
     return platform.processor() or platform.machine()

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 from datetime import date
 from pathlib import Path
 
 import torch
 
+from optinc.onn.hardware import hardware_name
+
 CODE = (":/*.py", ":/*.yaml", ":/*.toml")
 """Files that decide what a run does. Results are left out: writing one makes no other dirty."""
 
 
-def provenance() -> dict[str, str]:
-    """Return what made a run that ends now.
+def provenance(device: torch.device) -> dict[str, str]:
+    """Return what makes a run that starts now; the code may be another one when it ends.
+
+    Args:
+        device: Device that computes.
 
     Returns:
-        ``date``, YYYY-MM-DD; ``commit`` and ``machine``, see the functions; ``torch``, its version.
+        ``date``, YYYY-MM-DD; ``commit``, see :func:`commit`; ``torch``, its version; ``machine``,
+        see :func:`hardware_name`.
     """
     return {
         "date": date.today().isoformat(),
         "commit": commit(),
         "torch": torch.__version__.split("+")[0],
-        "machine": machine(),
+        "machine": hardware_name(device),
     }
 
 
@@ -39,14 +44,6 @@ def commit() -> str:
     return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
-def machine() -> str:
-    """Return the name of the GPU; without one the processor's, with its cores and threads."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
 def _git(*arguments: str) -> str:
     """Return what git prints; nothing outside a repository or without git."""
     try:
@@ -60,12 +57,3 @@ def _git(*arguments: str) -> str:
     except FileNotFoundError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()

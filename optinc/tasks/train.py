@@ -68,6 +68,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer = _trainer(cfg, reducer, loggers=loggers, callbacks=callbacks, history=history)
         _log_cards(cfg, reducer, loggers)
         _warn_of_emulated_bf16(trainer)
+        made = provenance(trainer.strategy.root_device)
         start = time.perf_counter()
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
         seconds = time.perf_counter() - start
@@ -100,7 +101,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             **reducer.accounting.summary(),
             "weights_sha256": weights_sha256(model),
             "version": optinc.__version__,
-            **provenance(),
+            **made,
         }
         if trainer.is_global_zero:
             write_summary(cfg.paths.output_dir, summary)

@@ -23,7 +23,7 @@ from torch import Tensor
 from optinc.reducers.blocks import chunk_values
 from optinc.reducers.kernels import cpu_loops as loops
 from optinc.reducers.kernels.cpu_arguments import Draws, Numbers, Tables
-from optinc.reducers.kernels.cpu_plan import draws_of, numbers_of, tables_of, without
+from optinc.reducers.kernels.cpu_plan import draws_of, numbers_of, tables_of
 from optinc.reducers.kernels.injected import spans
 from optinc.reducers.kernels.plan import ReductionPlan, Totals
 from optinc.reducers.wire.table import BlockTable, Runs
@@ -195,7 +195,7 @@ def play(
     """See :meth:`Backend.play`."""
     numbers, tables = numbers_of(plan), tables_of(plan)
     own = runs.spans(chunk_values(plan.quantizer.block_size))
-    draws = without(draws_of(plan, reduction=reduction, chunks=own), runs.padding)
+    draws = draws_of(plan, reduction=reduction, chunks=own, padding=runs.padding)
     codes_NS, codes_S = _array(sent_NS), _array(received_S)
     slots_R, lengths_R, positions_R = (
         each.numpy() for each in runs.cut(PLAYED_CODES, sent_NS.device)

@@ -66,7 +66,12 @@ def numbers_of(plan: ReductionPlan) -> Numbers:
 
 
 def draws_of(
-    plan: ReductionPlan, *, reduction: int, first: int = 0, chunks: Iterable[tuple[int, int]] = ()
+    plan: ReductionPlan,
+    *,
+    reduction: int,
+    first: int = 0,
+    chunks: Iterable[tuple[int, int]] = (),
+    padding: Tensor | None = None,
 ) -> Draws:
     """Convert the seed of a noisy chip, and a place in a reduction, to the types of the loops.
 
@@ -75,6 +80,7 @@ def draws_of(
         reduction: Number of the reduction.
         first: Position in the whole gradient of the first value that the loop sees.
         chunks: First position and number of values of all chunks for which errors are drawn.
+        padding: Positions without an error, see :func:`~.injected.drawn`.
     """
     switch, seed, shift, zero_index = plan.switch, 0, 0, 0
     if isinstance(switch, TabulatedSwitch) and switch.outcomes is not None:
@@ -91,28 +97,23 @@ def draws_of(
         zero_index=np.int32(zero_index),
         code_bits=np.uint32(plan.received_bits),
         screen_shift=np.uint32(shift),
-        **_injected(plan, reduction, chunks),
+        **_injected(plan, reduction, chunks, padding),
     )
 
 
 def _injected(
-    plan: ReductionPlan, reduction: int, chunks: Iterable[tuple[int, int]]
+    plan: ReductionPlan,
+    reduction: int,
+    chunks: Iterable[tuple[int, int]],
+    padding: Tensor | None,
 ) -> dict[str, Any]:
     """Draw the errors of all chunks, ascending by position; none on other paths."""
     if plan.path != "injected":
         return {"places": _NO_PLACES, "errors": _NO_ERRORS, "flipped": np.int64(0)}
     assert isinstance(plan.switch, ErrorInjectionSwitch)
-    places_E, errors_E = injected.drawn(plan, chunks, reduction=reduction)
+    places_E, errors_E = injected.drawn(plan, chunks, reduction=reduction, padding=padding)
     flipped = np.int64(plan.switch.errors.flipped)
     return {"places": places_E.numpy(), "errors": errors_E.numpy(), "flipped": flipped}
-
-
-def without(draws: Draws, padding: Tensor) -> Draws:
-    """Leave out the injected errors at ascending positions that mean nothing, int64 [padding]."""
-    if not len(padding) or not len(draws.places):
-        return draws
-    kept = ~np.isin(draws.places, padding.numpy())
-    return draws._replace(places=draws.places[kept], errors=draws.errors[kept])
 
 
 def _path(plan: ReductionPlan) -> int:

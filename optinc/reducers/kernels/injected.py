@@ -42,7 +42,11 @@ def spans(values: int, *, first: int, block_size: int) -> Iterator[tuple[int, in
 
 
 def drawn(
-    plan: ReductionPlan, chunks: Iterable[tuple[int, int]], *, reduction: int
+    plan: ReductionPlan,
+    chunks: Iterable[tuple[int, int]],
+    *,
+    reduction: int,
+    padding: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw the errors of some chunks, as :mod:`~.reference` does when it plays them.
 
@@ -50,6 +54,7 @@ def drawn(
         plan: A plan that injects errors.
         chunks: First position in the whole gradient and number of values of each chunk.
         reduction: Number of the reduction.
+        padding: Positions that mean nothing, int64; their errors are left out.
 
     Returns:
         Ascending positions in the whole gradient, int64 [E], and errors, int32 [E]; on the CPU.
@@ -61,7 +66,11 @@ def drawn(
         places.append(place_E + first)
         errors.append(error_E)
     places_E, order = torch.cat(places).sort()
-    return places_E, torch.cat(errors)[order]
+    errors_E = torch.cat(errors)[order]
+    if padding is None or not len(padding):
+        return places_E, errors_E
+    kept_E = ~torch.isin(places_E, padding)
+    return places_E[kept_E], errors_E[kept_E]
 
 
 def reduce(
@@ -126,9 +135,8 @@ def play(
     """See :meth:`Backend.play`; ``right`` is that of kernels for a switch without errors."""
     counts_2 = right(sent_NS, received_S, runs, _without_errors(plan), reduction=reduction)
     own = runs.spans(chunk_values(plan.quantizer.block_size))
-    places_E, errors_E = drawn(plan, own, reduction=reduction)
-    kept_E = ~torch.isin(places_E, runs.padding)
-    places_E, errors_E = places_E[kept_E], errors_E[kept_E].to(sent_NS.device)
+    places_E, errors_E = drawn(plan, own, reduction=reduction, padding=runs.padding)
+    errors_E = errors_E.to(sent_NS.device)
     if not len(places_E):
         return counts_2
     slots_E = runs.slots_of(places_E)

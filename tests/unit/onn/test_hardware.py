@@ -26,7 +26,7 @@ def test_a_cpu_is_named_with_its_threads(threads: pytest.MonkeyPatch) -> None:
     threads.setattr(Path, "is_file", lambda _: True)
     threads.setattr(Path, "read_text", lambda *_, **__: CPUINFO)
     cpu = torch.device("cpu")
-    assert hardware_name(cpu) == "Some CPU @ 2.5 GHz: the fast one, 3 threads"
+    assert hardware_name(cpu) == "Some CPU @ 2.5 GHz: the fast one (2 cores), 3 threads"
     threads.setattr(torch, "get_num_threads", lambda: 1)
     assert hardware_name(cpu).endswith(", 1 thread")
 

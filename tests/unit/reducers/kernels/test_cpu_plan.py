@@ -91,6 +91,8 @@ def test_injected_errors_are_handed_to_the_loops() -> None:
     assert np.array_equal(draws.places, places)
     assert np.array_equal(draws.errors, errors)
     assert (draws.flipped, draws.code_bits) == (1, 8)
-    rest = cpu_plan.without(draws, torch.from_numpy(draws.places[::2]))
+    padding = torch.from_numpy(draws.places[::2])
+    chunks = [(1000, 50), (0, 100)]
+    rest = cpu_plan.draws_of(plan, reduction=1, chunks=chunks, padding=padding)
     assert np.array_equal(rest.places, draws.places[1::2])
     assert np.array_equal(rest.errors, draws.errors[1::2])
