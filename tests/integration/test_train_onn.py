@@ -57,7 +57,10 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "overrides",
     [
         ["optinc/approximation=none", "onn_training.optimizer=adam"],
-        ["optinc/approximation=all_layers", "onn_training.projection_interval=5"],
+        pytest.param(
+            ["optinc/approximation=all_layers", "onn_training.projection_interval=5"],
+            marks=pytest.mark.slow,
+        ),
         ["optinc.approximation.layers=[2,3]", "optinc.rounding=floor"],
         [
             "optinc/approximation=none",
