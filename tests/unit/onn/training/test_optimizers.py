@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from optinc.errors import ConfigurationError
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.training.optimizers import make_optimizers, one_cycle
+from optinc.onn.training.optimizers import Muon, make_optimizers, one_cycle
 
 
 def network_of(*structure: int) -> OpticalNetwork:
@@ -22,7 +26,7 @@ def names_of(network: OpticalNetwork, optimizer: torch.optim.Optimizer) -> set[s
 def test_muon_takes_the_weights_between_hidden_layers_and_adam_all_others() -> None:
     network = network_of(2, 8, 8, 8, 2)
     adam, muon = make_optimizers(network, "muon", learning_rate=0.01)
-    assert (type(adam), type(muon)) == (torch.optim.Adam, torch.optim.Muon)
+    assert (type(adam), type(muon)) == (torch.optim.Adam, Muon)
     assert names_of(network, muon) == {"layers.1.weight", "layers.2.weight"}
     every = {name for name, _ in network.named_parameters()}
     assert names_of(network, adam) == every - names_of(network, muon)
@@ -33,6 +37,59 @@ def test_adam_alone_takes_everything_that_muon_cannot() -> None:
         (adam,) = make_optimizers(network, name, learning_rate=0.01)  # type: ignore[arg-type]
         assert isinstance(adam, torch.optim.Adam)
         assert names_of(network, adam) == {name for name, _ in network.named_parameters()}
+
+
+class Dtypes(TorchDispatchMode):
+    """Notes the data types of all results."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen |= {x.dtype for x in tree_leaves(result) if isinstance(x, torch.Tensor)}
+        return result
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_muon_takes_the_steps_of_torch_s_in_float32(nesterov: bool) -> None:
+    """To the rounding of bfloat16, 2^-8, five times; momenta are torch's to the bit."""
+    starts = [torch.randn(24, 16), torch.randn(8, 32)]
+    kinds = {torch.optim.Muon: torch.bfloat16, Muon: torch.float32}
+    trained: dict[type, list[torch.nn.Parameter]] = {}
+    momenta: dict[type, list[torch.Tensor]] = {}
+    for kind, dtype in kinds.items():
+        trained[kind] = [torch.nn.Parameter(start.clone()) for start in starts]
+        optimizer = kind(trained[kind], lr=0.1, weight_decay=0.0, nesterov=nesterov)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            for weight in trained[kind]:
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            with Dtypes() as dtypes:
+                optimizer.step()  # type: ignore[no-untyped-call]
+            assert (torch.bfloat16 in dtypes.seen) == (dtype is torch.bfloat16)
+        momenta[kind] = [optimizer.state[w]["momentum_buffer"] for w in trained[kind]]
+    for ours, theirs, start in zip(trained[Muon], trained[torch.optim.Muon], starts, strict=True):
+        assert (ours - start).norm() > 0.5
+        torch.testing.assert_close(ours - start, theirs - start, rtol=0, atol=0.01)
+    assert all(map(torch.equal, momenta[Muon], momenta[torch.optim.Muon]))
+
+
+def test_a_closure_of_muon_keeps_its_bfloat16() -> None:
+    weight = torch.nn.Parameter(torch.randn(4, 4))
+    seen = []
+
+    def closure() -> float:
+        loss = weight.bfloat16().sum()
+        seen.append(loss.dtype)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return 3.0
+
+    assert Muon([weight], lr=0.1).step(closure) == 3.0
+    assert seen == [torch.bfloat16]
 
 
 def test_an_unknown_optimizer_is_refused() -> None:

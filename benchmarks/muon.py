@@ -1,0 +1,131 @@
+"""Time of a step of an ONN's training whose Muon takes float32, beside torch's Muon in bfloat16.
+
+    python -m benchmarks.muon [--quick] [--save]
+
+Structures of Table I, batches of 1,024 random inputs; one thread, no GPU. Each step by torch's Muon
+follows one by ours. ``--quick`` takes the structure of scenario 1 alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import matplotlib.pyplot as plt
+import torch
+from torch.optim import Optimizer
+
+from benchmarks.record import Row, publish
+from experiments.common.options import command_parser
+from experiments.common.tables import Column
+from optinc.onn import zoo
+from optinc.onn.network import OpticalNetwork
+from optinc.onn.training.optimizers import Muon, make_optimizers
+
+ONNS = {
+    "8 bits, 4 servers": "b8_n4_half_even_dense",
+    "8 bits, 8 servers": "b8_n8_half_even_dense",
+    "16 bits, 4 servers": "b16_n4_half_even_dense",
+}
+"""Shipped ONNs of the paper's structures by scenario."""
+
+BATCH = 1024
+ROUNDS = 7
+
+COLUMNS = [
+    Column("scenario", "scenario"),
+    Column("forward and backward, ms", "passes", ".1f"),
+    Column("Muon in bfloat16, ms", "theirs", ".1f"),
+    Column("Muon in float32, ms", "ours", ".1f"),
+    Column("bfloat16 / float32", "ratio", ".1f"),
+    Column("whole step, bfloat16 / float32", "step_ratio", ".1f"),
+]
+
+
+def milliseconds(step: Optimizer) -> float:
+    """Time one step of an optimiser."""
+    start = perf_counter()
+    step.step()
+    return 1e3 * (perf_counter() - start)
+
+
+def measure(scenario: str, network: OpticalNetwork) -> Row:
+    """Take turns with both optimisers on the weights that Muon trains."""
+    adam, ours = make_optimizers(network, "muon", learning_rate=1e-6)
+    assert isinstance(ours, Muon)
+    weights = [weight for group in ours.param_groups for weight in group["params"]]
+    theirs = torch.optim.Muon(weights, lr=1e-6, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    inputs_PK = torch.rand(
+        BATCH, network.linears[0].in_features, generator=torch.Generator().manual_seed(0)
+    )
+    times: dict[str, list[float]] = {"passes": [], "adam": [], "ours": [], "theirs": []}
+    for _ in range(ROUNDS + 1):
+        start = perf_counter()
+        network.zero_grad()
+        network(inputs_PK).square().mean().backward()
+        times["passes"].append(1e3 * (perf_counter() - start))
+        times["adam"].append(milliseconds(adam))
+        times["ours"].append(milliseconds(ours))
+        times["theirs"].append(milliseconds(theirs))
+    # The first round allocates.
+    middle = {name: median(values[1:]) for name, values in times.items()}
+    same = middle["passes"] + middle["adam"]
+    return {
+        "scenario": scenario,
+        "passes": middle["passes"],
+        "theirs": middle["theirs"],
+        "ours": middle["ours"],
+        "ratio": middle["theirs"] / middle["ours"],
+        "step_ratio": (same + middle["theirs"]) / (same + middle["ours"]),
+    }
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw the time of both beside that of the passes."""
+    figure, axis = plt.subplots(figsize=(7, 1.2 + 0.7 * len(rows)))
+    height = 0.27
+    for k, column in enumerate(COLUMNS[1:4]):
+        bars = axis.barh(
+            [i + k * height for i in range(len(rows))],
+            [float(row[column.key] or 0) for row in rows],
+            height=height,
+            label=column.heading.removesuffix(", ms"),
+        )
+        axis.bar_label(bars, fmt="%.0f", padding=3)
+    axis.set_yticks([i + height for i in range(len(rows))], [str(row["scenario"]) for row in rows])
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.margins(x=0.15)
+    axis.set_xlabel("milliseconds a step of 1,024 inputs")
+    axis.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Print the table; with ``--save`` keep it in ``benchmarks/results``."""
+    parser = command_parser(__doc__)
+    parser.add_argument("--quick", action="store_true", help="scenario 1 alone")
+    parser.add_argument("--save", action="store_true", help="keep table and plot")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    instructions = torch.backends.cpu.get_cpu_capability()
+    rows = []
+    for scenario, name in list(ONNS.items())[: 1 if arguments.quick else None]:
+        network = zoo.load_named(name).network.train().requires_grad_(True)
+        rows.append(measure(scenario, network))
+    publish(
+        "muon",
+        title="Muon in float32 and in bfloat16 on a CPU",
+        columns=COLUMNS,
+        rows=rows,
+        draw=draw,
+        notes=f"Medians of {ROUNDS} steps, on a CPU with {instructions}.",
+        keep=arguments.save,
+    )
+
+
+if __name__ == "__main__":
+    main()
