@@ -13,7 +13,16 @@ import pytest
 from experiments import results_page
 from experiments.common.record import RESULTS, MalformedResultError, write_csv
 from experiments.headlines import BENCHMARKS, Headline, headlines
-from experiments.results_page import BEGIN, END, PAGE, README, SECTIONS, page, with_table
+from experiments.results_page import (
+    BEGIN,
+    END,
+    PAGE,
+    README,
+    SECTIONS,
+    beside_exact,
+    page,
+    with_table,
+)
 
 
 def test_the_page_and_the_readme_hold_what_is_recorded() -> None:
@@ -111,6 +120,20 @@ def test_a_longer_training_is_shown_arm_by_arm(copies: tuple[Path, Path]) -> Non
     assert "--scale cpu" in short.command
     assert "8 bits minus" in short.what
     assert "16 bits minus" in shown("ring", "onn_8", "onn_16").what
+
+
+def test_an_arm_is_compared_with_exact_averaging_of_its_own_seeds() -> None:
+    values = {("ring", 1): 5.0, ("ring", 2): 3.0, ("a", 1): 5.5, ("b", 2): 2.5, ("b", 1): 4.9}
+    rows = [
+        {"arm": arm, "seed": str(seed), "value": str(value), "metric": "val_loss"}
+        for (arm, seed), value in {**values, ("c", 9): 1.0}.items()
+    ]
+    shown = {row["arm"]: row for row in beside_exact(rows)}
+    assert [shown[arm]["seeds"] for arm in "abc"] == ["1", "2", "1"]
+    assert [float(shown[arm]["value"]) for arm in ("ring", "a", "b")] == [4.0, 5.5, 3.7]
+    assert float(shown["a"]["minus exact"]) == 0.5
+    assert float(shown["b"]["minus exact"]) == pytest.approx(-0.3)
+    assert shown["ring"]["minus exact"] == shown["c"]["minus exact"] == ""
 
 
 def test_a_missing_result_is_named_and_other_tables_are_left_out(
