@@ -8,14 +8,14 @@ follows one by ours. ``--quick`` takes the structure of scenario 1 alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import matplotlib.pyplot as plt
 import torch
-from torch.optim import Optimizer
 
+from benchmarks.measure import seconds
 from benchmarks.record import Row, publish
 from experiments.common.options import command_parser
 from experiments.common.tables import Column
@@ -43,13 +43,6 @@ COLUMNS = [
 ]
 
 
-def milliseconds(step: Optimizer) -> float:
-    """Time one step of an optimiser."""
-    start = perf_counter()
-    step.step()
-    return 1e3 * (perf_counter() - start)
-
-
 def measure(scenario: str, network: OpticalNetwork) -> Row:
     """Take turns with both optimisers on the weights that Muon trains."""
     adam, ours = make_optimizers(network, "muon", learning_rate=1e-6)
@@ -59,17 +52,20 @@ def measure(scenario: str, network: OpticalNetwork) -> Row:
     inputs_PK = torch.rand(
         BATCH, network.linears[0].in_features, generator=torch.Generator().manual_seed(0)
     )
-    times: dict[str, list[float]] = {"passes": [], "adam": [], "ours": [], "theirs": []}
-    for _ in range(ROUNDS + 1):
-        start = perf_counter()
+
+    def passes() -> None:
         network.zero_grad()
         network(inputs_PK).square().mean().backward()
-        times["passes"].append(1e3 * (perf_counter() - start))
-        times["adam"].append(milliseconds(adam))
-        times["ours"].append(milliseconds(ours))
-        times["theirs"].append(milliseconds(theirs))
+
+    turns: dict[str, Callable[[], object]] = {
+        "passes": passes,
+        "adam": adam.step,
+        "ours": ours.step,
+        "theirs": theirs.step,
+    }
+    rounds = [{name: seconds(turn) for name, turn in turns.items()} for _ in range(ROUNDS + 1)]
     # The first round allocates.
-    middle = {name: median(values[1:]) for name, values in times.items()}
+    middle = {name: 1e3 * median(each[name] for each in rounds[1:]) for name in turns}
     same = middle["passes"] + middle["adam"]
     return {
         "scenario": scenario,
