@@ -2,7 +2,9 @@
 # optinc/__init__.py, which holds the version, has changed.
 PYTHON ?= python3
 BIN := .venv/bin
-# pip would compile 22,000 modules, a minute of a core; Python compiles the 6,000 that are imported.
+# pip would compile 22,000 modules, a minute of a core; Python compiles the 6,000 that are imported,
+# and keeps them. Where the environment forbids that, every process would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile
 
 .PHONY: demo test test-fast test-oldest test-minimal coverage lint report docs wheel clean

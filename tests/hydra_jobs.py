@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import signal
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -44,14 +46,20 @@ def constant_rate(optimizer: Optimizer, *, total_steps: int, warmup_fraction: fl
 
 def composed(folder: Path, *overrides: str) -> DictConfig:
     """Compose the configuration of a job whose output folder is ``folder``."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    cfg = copy.deepcopy(_composition(overrides))
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = str(folder)
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
+
+
+@cache
+def _composition(overrides: tuple[str, ...]) -> DictConfig:
+    """Compose with Hydra's own node, once for all tests of a process: it takes 0.3 seconds."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides), return_hydra_config=True)
 
 
 def job(folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:

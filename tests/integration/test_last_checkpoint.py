@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ STEPS = ["trainer.val_check_interval=6"]
 EPOCHS = ["trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=1"]
 SECOND_EPOCHS = ["trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=2"]
 
+UNLIMITED = ["trainer.max_steps=-1", "trainer.max_epochs=-1"]
+
 Losses = list[tuple[str, str, str]]
 
 
@@ -37,6 +40,23 @@ def losses(folder: Path) -> Losses:
 def checkpoint_of(folder: Path) -> dict[str, Any]:
     checkpoint: dict[str, Any] = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     return checkpoint
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[list[str]], tuple[dict[str, Any], Losses]]:
+    """Runs a training in one go, each only once: its summary and its losses."""
+    found: dict[tuple[str, ...], tuple[dict[str, Any], Losses]] = {}
+
+    def run(overrides: list[str]) -> tuple[dict[str, Any], Losses]:
+        key = tuple(overrides)
+        if key not in found:
+            folder = tmp_path_factory.mktemp("whole")
+            found[key] = (job(folder, *overrides)[0], losses(folder))
+        return found[key]
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -56,19 +76,22 @@ def checkpoint_of(folder: Path) -> dict[str, Any]:
     ],
 )
 def test_a_longer_training_continues_bit_for_bit(
-    validation: list[str], length: str, step: int, tmp_path: Path
+    validation: list[str],
+    length: str,
+    step: int,
+    tmp_path: Path,
+    uninterrupted: Callable[[list[str]], tuple[dict[str, Any], Losses]],
 ) -> None:
-    unlimited = ["trainer.max_steps=-1", "trainer.max_epochs=-1"]
     long = "trainer.max_steps=12" if "steps" in length else "trainer.max_epochs=3"
-    run = [*RUN, *validation, *unlimited]
-    whole, _ = job(tmp_path / "whole", *run, long)
+    run = [*RUN, *UNLIMITED, *validation]
     short, _ = job(tmp_path / "short", *run, length)
     assert short["steps"] == checkpoint_of(tmp_path / "short")["global_step"] == step
     last = f"ckpt_path={tmp_path / 'short' / 'checkpoints' / 'last.ckpt'}"
     resumed, _ = job(tmp_path / "resumed", *run, long, last)
+    whole, expected = uninterrupted([*run, long])
     for key in ("steps", "weights_sha256", "blocks", "val_loss", "best_val_loss"):
         assert resumed[key] == whole[key], key
-    rest, expected = losses(tmp_path / "resumed"), losses(tmp_path / "whole")
+    rest = losses(tmp_path / "resumed")
     assert rest == expected[-len(rest) :]
     assert len(rest) >= 12 - step
 

@@ -17,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from optinc.errors import OptINCError
 from optinc.runs.differing_settings import changed_settings, training_settings
 from optinc.tasks.main import CONF, run
+from optinc.tasks.schema import Config
+from optinc.tasks.unknown_settings import unknown_settings
 from tests.hydra_jobs import composed
 
 GROUPS = sorted(
@@ -40,8 +42,9 @@ def nodes(cfg: Any) -> list[DictConfig]:
 
 
 @pytest.mark.parametrize("choice", GROUPS)
-def test_every_choice_composes_and_names_real_arguments(choice: str, tmp_path: Path) -> None:
+def test_every_choice_composes_and_has_real_arguments_alone(choice: str, tmp_path: Path) -> None:
     cfg = composed(tmp_path, choice)
+    assert unknown_settings(cfg, Config) == []
     for node in nodes(cfg):
         assert node._target_.startswith(ALLOWED)
         target = hydra.utils.get_object(node._target_)

@@ -6,14 +6,8 @@ import pytest
 
 from optinc.errors import ConfigurationError
 from optinc.tasks.schema import Config
-from optinc.tasks.unknown_settings import check_settings, unknown_settings
+from optinc.tasks.unknown_settings import check_settings
 from tests.hydra_jobs import composed
-from tests.unit.tasks.test_config import GROUPS
-
-
-@pytest.mark.parametrize("choice", GROUPS)
-def test_no_shipped_choice_has_unknown_settings(choice: str, tmp_path: Path) -> None:
-    assert unknown_settings(composed(tmp_path, choice), Config) == []
 
 
 @pytest.mark.parametrize(
