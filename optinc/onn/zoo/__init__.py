@@ -80,8 +80,12 @@ def load(
     return onn
 
 
-def load_named(source: str | Path) -> ONNArtifact:
+def load_named(source: str | Path, *, setting: str = "onn") -> ONNArtifact:
     """Load a shipped ONN by its name, or any ONN from its folder, of any scenario.
+
+    Args:
+        source: Name of a shipped ONN, or an artifact folder.
+        setting: The setting that named it, for the error.
 
     Raises:
         MissingONNError: If there is no such name or folder; lists the names.
@@ -96,7 +100,7 @@ def load_named(source: str | Path) -> ONNArtifact:
     folder = ZOO / source if source in names() else expanded(source)
     if not folder.is_dir():
         raise MissingONNError(
-            f"onn={source} is neither a folder nor a shipped ONN ({', '.join(names())})"
+            f"{setting}={source} is neither a folder nor a shipped ONN ({', '.join(names())})"
         )
     return ONNArtifact.load(folder)
 
@@ -117,7 +121,7 @@ def load_initial(source: str | Path | None, *, design: ONNDesign) -> OpticalNetw
     """
     if source is None:
         return None
-    onn = load_named(source)
+    onn = load_named(source, setting="onn_training.initial")
     found, wanted = (onn.card.scenario, onn.card.structure), (design.scenario, design.structure)
     if found != wanted:
         raise ArtifactError(

@@ -17,7 +17,7 @@ import safetensors.numpy
 from optinc.errors import ArtifactError, MissingONNError
 from optinc.onn import zoo
 from optinc.onn.artifact import ONNArtifact
-from optinc.onn.design import TABLE1_HIDDEN
+from optinc.onn.design import TABLE1_HIDDEN, ONNDesign
 from optinc.signal.scenario import make_scenario
 
 
@@ -212,3 +212,10 @@ def test_an_onn_of_another_scenario_is_refused() -> None:
 def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(MissingONNError, match="b8_n4_half_even_all_layers"):
         load("best")
+
+
+def test_an_unknown_onn_to_start_from_is_refused_by_its_own_setting() -> None:
+    scenario = make_scenario(bits=8, servers=4, onn_inputs="auto", rounding="half_even")
+    design = ONNDesign.from_settings(scenario=scenario, hidden="table1", layers=[])
+    with pytest.raises(MissingONNError, match=r"^onn_training.initial=nothing is neither a folder"):
+        zoo.load_initial("nothing", design=design)
