@@ -132,7 +132,14 @@ THROUGH_CHIPS = [
 ]
 
 
-@pytest.mark.parametrize("random", [["onn_training.noise=0.002"], THROUGH_CHIPS])
+@pytest.mark.parametrize(
+    "random",
+    [
+        ["onn_training.noise=0.002"],
+        ["onn_training.averaging=0.9", "optinc/approximation=all_layers"],
+        THROUGH_CHIPS,
+    ],
+)
 def test_an_interrupted_training_goes_on_to_the_same_onn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: list[str]
 ) -> None:

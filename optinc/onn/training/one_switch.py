@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from optinc.errors import ConfigurationError
@@ -64,7 +66,7 @@ class ONNTraining(pl.LightningModule):
     ``min_margin`` from the receivers' thresholds: an input that is right by less than float32
     rounding could turn wrong on another machine. Otherwise the best evaluated weights are kept, by
     the share of wrong inputs and then by the margin; under noise or through drawn chips, which are
-    trained for another aim, the last ones.
+    trained for another aim, the last ones. With ``averaging`` all of this holds for the average.
 
     Args:
         design: Scenario, structure and approximated layers.
@@ -90,6 +92,9 @@ class ONNTraining(pl.LightningModule):
             ones, and right ones with a margin below ``hard_margin``.
         hard_margin: Margin below which an input is hard, in PAM4 amplitudes.
         seed: Seed of the order of the inputs.
+        averaging: Decay of a running average of the weights, per step, at least 0 and below 1. The
+            average, projected, is then evaluated and kept in place of the weights themselves, which
+            vary by the learning rate around it; 0 for none.
         initial: Network to start from; None for random weights.
         drawn: Chips that every step is played by, errors and noise included; None for the network
             itself. The whole schedule is trained, as with noise. Layers that are attenuators
@@ -122,6 +127,7 @@ class ONNTraining(pl.LightningModule):
         hard_share: float,
         hard_margin: float,
         seed: int,
+        averaging: float = 0.0,
         initial: OpticalNetwork | None = None,
         drawn: FreshChips | None = None,
     ) -> None:
@@ -141,6 +147,7 @@ class ONNTraining(pl.LightningModule):
         check_below("onn_training.min_margin", min_margin, limit=0.5)
         check_below("onn_training.hard_share", hard_share, limit=1)
         check_below("onn_training.noise", noise, limit=1)
+        check_below("onn_training.averaging", averaging, limit=1)
         if noise and drawn is not None:
             raise ConfigurationError(
                 f"onn_training.noise={noise:g} stands for a chip's noise, and onn_training.chips="
@@ -170,7 +177,11 @@ class ONNTraining(pl.LightningModule):
         self.network = new_network(design) if initial is None else initial
         self.network.train().requires_grad_(True)
         self._lit = {} if drawn is None else _lit(self.network, design, drawn.settings)
-        self._project()
+        self._project(self.network)
+        self.average: AveragedModel | None = None
+        if averaging:
+            moving = get_ema_multi_avg_fn(averaging)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.network, multi_avg_fn=moving).requires_grad_(False)
         self.evaluation: Evaluation | None = None
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
 
@@ -201,7 +212,9 @@ class ONNTraining(pl.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
         take_step(self, loss)
         if (batch_idx + 1) % self.projection_interval == 0:
-            self._project()
+            self._project(self.network)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
 
     def _played(self, batch: Samples, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Return the outputs of a batch, and the symbols to be received, [P, M] or [C P, M]."""
@@ -231,15 +244,16 @@ class ONNTraining(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Project, evaluate all possible inputs, and stop if all of them are received right."""
-        self._project()
+        self._project(self.network)
+        network = self._result()
         hard = HardInputs(below=self.hard_margin, limit=MOST_HARD_INPUTS)
         evaluation = evaluate_exhaustively(
-            self.network, self.design.scenario, hard=hard, most_wrong=MOST_WRONG_INPUTS
+            network, self.design.scenario, hard=hard, most_wrong=MOST_WRONG_INPUTS
         )
         self.sampler.hard = hard.index
         self.evaluation = evaluation
         if self._best is None or _rank(evaluation) > _rank(self._best[0]):
-            weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+            weights = {name: value.clone() for name, value in network.state_dict().items()}
             self._best = evaluation, weights
         values = {
             "wrong_inputs": float(evaluation.wrong_inputs),
@@ -252,8 +266,10 @@ class ONNTraining(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Load the best weights; under noise or through drawn chips the last ones stay."""
-        if self._best is not None and not self._whole_schedule:
+        """Load the best weights, or the last ones under noise or through drawn chips."""
+        if self._whole_schedule:
+            self.network.load_state_dict(self._result().state_dict())
+        elif self._best is not None:
             self.evaluation, weights = self._best
             self.network.load_state_dict(weights)
 
@@ -261,7 +277,7 @@ class ONNTraining(pl.LightningModule):
         """Move the network to the CPU, and project it there: a GPU may multiply less precisely."""
         if next(self.network.parameters()).device.type != "cpu":
             self.network.cpu()
-            self._project()
+            self._project(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the hard inputs, which a resumed training draws too, and the best weights."""
@@ -281,16 +297,25 @@ class ONNTraining(pl.LightningModule):
         """Whether inputs that are right on ideal parts are not the aim."""
         return bool(self.noise) or self.drawn is not None
 
+    def _result(self) -> OpticalNetwork:
+        """Return the network that counts: the one that is trained, or its average, projected."""
+        if self.average is None:
+            return self.network
+        network = copy.deepcopy(self.average.module)
+        assert isinstance(network, OpticalNetwork)
+        self._project(network)
+        return network
+
     @torch.no_grad()
-    def _project(self) -> None:
+    def _project(self, network: OpticalNetwork) -> None:
         meshes = [
             index
             for index in self.design.approximated_layers
             if f"layers.{index - 1}.weight" not in self._lit
         ]
-        project_layers(self.network.linears, meshes)
+        project_layers(network.linears, meshes)
         for name, lit in self._lit.items():
-            parameter = self.network.get_parameter(name)
+            parameter = network.get_parameter(name)
             parameter.mul_(lit.to(parameter.device))
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
+from optinc.onn.approximation import project_layers
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.design import ONNDesign
-from optinc.onn.evaluation import Evaluation
+from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.training import one_switch as training_module
 from optinc.onn.training.losses import MarginLoss
@@ -35,6 +36,18 @@ def module_of(design: ONNDesign, **settings: Any) -> ONNTraining:
         "seed": 0,
     }
     return ONNTraining(design=design, loss=MarginLoss(tolerance=0.3), **(defaults | settings))
+
+
+def fit(module: ONNTraining, *callbacks: pl.Callback) -> None:
+    pl.Trainer(
+        accelerator="cpu",
+        max_epochs=module.max_epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    ).fit(module)
 
 
 @pytest.mark.parametrize(
@@ -70,20 +83,44 @@ def test_the_best_weights_are_kept(
 
     monkeypatch.setattr(training_module, "evaluate_exhaustively", evaluate)
     module = module_of(small_design, noise=noise)
-    pl.Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module)
+    fit(module)
     assert module.evaluation is not None
     assert module.evaluation.wrong_inputs == wrong[kept]
     assert module.evaluation.smallest_margin == margins[kept]
     for name, value in module.network.state_dict().items():
         assert torch.equal(value, seen[kept][name])
     assert any(not torch.equal(seen[0][name], seen[2][name]) for name in seen[0])
+
+
+class WeightsOfSteps(pl.Callback):
+    """Keeps the weights after every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Tensor]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        named = pl_module.network.named_parameters()
+        self.seen.append({name: value.detach().double().clone() for name, value in named})
+
+
+# Without noise the best epoch is kept, so there is one alone.
+@pytest.mark.parametrize(("noise", "epochs"), [(0.0, 1), (0.01, 2)])
+def test_the_running_average_counts_in_place_of_the_weights(
+    small_design: ONNDesign, noise: float, epochs: int
+) -> None:
+    module = module_of(small_design, averaging=0.8, noise=noise, max_epochs=epochs)
+    weights = WeightsOfSteps()
+    fit(module, weights)
+    average = weights.seen[0]
+    for seen in weights.seen[1:]:
+        average = {name: 0.8 * average[name] + 0.2 * seen[name] for name in average}
+    expected = new_network(small_design)
+    expected.load_state_dict(expected.state_dict() | average)
+    project_layers(expected.linears, small_design.approximated_layers)
+    for name, value in module.network.named_parameters():
+        torch.testing.assert_close(value, expected.get_parameter(name), rtol=0, atol=1e-5)
+        assert (value.double() - weights.seen[-1][name]).abs().max() > 1e-3
+    assert module.evaluation == evaluate_exhaustively(module.network, small_design.scenario)
 
 
 def test_an_untrained_network_sees_inputs_and_targets_from_minus_1_to_1(
@@ -110,6 +147,7 @@ def test_an_untrained_network_sees_inputs_and_targets_from_minus_1_to_1(
         ({"min_margin": 0.5}, "onn_training.min_margin must be at least 0 and below 0.5, got 0.5"),
         ({"hard_share": 1.0}, "onn_training.hard_share must be at least 0 and below 1, got 1.0"),
         ({"noise": -0.1}, "onn_training.noise must be at least 0 and below 1, got -0.1"),
+        ({"averaging": 1.0}, "onn_training.averaging must be at least 0 and below 1, got 1.0"),
     ],
 )
 def test_illegal_settings_are_named(
