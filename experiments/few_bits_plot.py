@@ -27,20 +27,23 @@ def plot(table: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 
     titles = list(dict.fromkeys(row["training"] for row in table))
-    tallest = max(sum(row["training"] == title for row in table) for title in titles)
+    groups = [[row for row in table if row["training"] == title] for title in titles]
+    # Rows are equally high in all panels.
+    heights = [len(rows) + 1 for rows in groups]
     figure, panels = plt.subplots(
-        1,
         len(titles),
-        figsize=(7 * len(titles), 2 + 0.25 * tallest),
+        figsize=(10, 1 + 0.8 * len(titles) + 0.24 * sum(heights)),
+        height_ratios=heights,
         layout="constrained",
         squeeze=False,
     )
-    for ax, title in zip(panels[0], titles, strict=True):
-        _panel(ax, [row for row in table if row["training"] == title])
+    for ax, title, rows in zip(panels[:, 0], titles, groups, strict=True):
+        _panel(ax, rows)
         ax.set_title(title, fontsize="medium")
+    first = panels[0, 0]
     for bits in SHOWN_BITS:
-        panels[0][0].plot([], [], "o", color=BITS[bits], label=f"{bits} bits")
-    panels[0][0].barh([0], [0], color="#d8dee4", label="within the target of these bits")
+        first.plot([], [], "o", color=BITS[bits], label=f"{bits} bits")
+    first.barh([0], [0], color="#d8dee4", label="within the target of these bits")
     figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
     figure.suptitle("Few bits against exact averaging (mean of pairs, 95 % interval)")
     figure.savefig(path, dpi=110)
@@ -60,7 +63,7 @@ def _panel(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         ax.plot([sign * row["difference"]], [place], "o", color=colour)
     ax.axvline(0, color="#1d2329", linewidth=0.8)
     ax.set_yticks(range(len(rows)), [f"{arm_name(row['arm'])} ({row['seeds']})" for row in rows])
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows), -1)
     ax.set_xscale("symlog", linthresh=max((row["target"] or 0.0) for row in rows) or 0.01)
     ax.set_xlabel(f"worse than exact averaging by, {rows[0]['unit']} (seeds in brackets)")
     ax.grid(axis="x", alpha=0.3)
