@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, Timer
 from pytorch_lightning.loggers import Logger
 
 from optinc.callbacks.checkpoints import every_epoch
@@ -30,7 +31,15 @@ def onn_trainer(
         callbacks=[
             *progress_bar(enabled=cfg.trainer.enable_progress_bar),
             RandomState(),
+            Timer(),
             every_epoch(cfg.paths.output_dir),
         ],
     )
     return trainer
+
+
+def trained_seconds(trainer: pl.Trainer) -> float:
+    """Return the wall time of a training in seconds, of all its starts if it was resumed."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    (timer,) = (callback for callback in callbacks if isinstance(callback, Timer))
+    return timer.time_elapsed()

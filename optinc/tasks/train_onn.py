@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from optinc.runs.summary import write_summary
 from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
-from optinc.tasks.onn_trainer import onn_trainer
+from optinc.tasks.onn_trainer import onn_trainer, trained_seconds
 from optinc.tasks.store_onn import store_onn
 
 logger = logging.getLogger(__name__)
@@ -54,9 +53,8 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer = onn_trainer(
             cfg, cfg.onn_training.trainer, max_epochs=module.max_epochs, loggers=loggers
         )
-        start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
-        seconds = time.perf_counter() - start
+        seconds = trained_seconds(trainer)
         if cfg.onn_training.initial is not None:
             seconds += zoo.load_named(cfg.onn_training.initial).card.seconds
         device = trainer.strategy.root_device

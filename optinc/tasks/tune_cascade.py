@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -31,7 +30,7 @@ from optinc.runs.summary import write_summary
 from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
 from optinc.tasks.loggers import open_loggers
-from optinc.tasks.onn_trainer import onn_trainer
+from optinc.tasks.onn_trainer import onn_trainer, trained_seconds
 from optinc.tasks.store_onn import store_onn
 
 logger = logging.getLogger(__name__)
@@ -63,9 +62,8 @@ def tune_cascade(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer = onn_trainer(
             cfg, cfg.cascade_tuning.trainer, max_epochs=module.max_epochs, loggers=loggers
         )
-        start = time.perf_counter()
         trainer.fit(module, ckpt_path=cfg.ckpt_path)
-        seconds = time.perf_counter() - start
+        seconds = trained_seconds(trainer)
         module.to_cpu()
         module.networks.eval()
         module.evaluate(samples=1, seed=0)

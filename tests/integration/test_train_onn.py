@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from optinc.errors import ArtifactError, ConfigurationError, WrongInputsError
 from optinc.onn.approximation import approximation_error
@@ -132,6 +133,13 @@ THROUGH_CHIPS = [
 ]
 
 
+def seconds_later(path: Path, seconds: float) -> None:
+    """Let the training of a checkpoint have taken longer."""
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"] += seconds
+    torch.save(checkpoint, path)
+
+
 @pytest.mark.parametrize(
     "random",
     [
@@ -165,7 +173,10 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(
         with pytest.raises(RuntimeError, match="no power"):
             job(tmp_path / "half", *SMALL, *TRAINING, *mining)
     checkpoint = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    seconds_later(checkpoint, 1000.0)
     resumed = unfinished(tmp_path / "resumed", *mining, f"ckpt_path={checkpoint}")
+    # The card tells the time of all starts.
+    assert 1000 < resumed["seconds"] < 2000
     assert resumed["epochs"] == whole["epochs"] == 8
     assert resumed["onn_sha256"] == whole["onn_sha256"]
 
