@@ -286,7 +286,18 @@ class ONNTraining(pl.LightningModule):
             checkpoint["best"] = asdict(self._best[0]), self._best[1]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the hard inputs and the best weights."""
+        """Restore the hard inputs and the best weights.
+
+        Raises:
+            ConfigurationError: If only one of checkpoint and training averages the weights.
+        """
+        averaged = any(name.startswith("average.") for name in checkpoint["state_dict"])
+        if averaged != (self.average is not None):
+            raise ConfigurationError(
+                f"the checkpoint was written with{'' if averaged else 'out'} "
+                "onn_training.averaging, and is continued the same way alone; or start from its "
+                "ONN by onn_training.initial"
+            )
         self.sampler.hard = checkpoint["hard_inputs"]
         if "best" in checkpoint:
             evaluation, weights = checkpoint["best"]

@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from optinc.onn.training.one_switch import ONNTraining, new_network
 from optinc.onn.zoo import load_named
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.signal.scenario import Scenario, make_scenario
+from tests.unit.onn.training.fitting import fit
 
 STATIC: dict[str, Any] = {
     "coupler_error": 0.02,
@@ -69,17 +69,6 @@ def training(design: ONNDesign, drawn: FreshChips | None = None, **settings: Any
     }
     loss = MarginLoss(tolerance=0.2)
     return ONNTraining(design=design, loss=loss, drawn=drawn, **(defaults | settings))
-
-
-def fit(module: ONNTraining) -> None:
-    pl.Trainer(
-        accelerator="cpu",
-        max_epochs=module.max_epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module)
 
 
 @pytest.mark.parametrize("hardware", ["mesh", "crossbar"])

@@ -17,6 +17,7 @@ from optinc.onn.training import one_switch as training_module
 from optinc.onn.training.losses import MarginLoss
 from optinc.onn.training.one_switch import ONNTraining, new_network
 from optinc.signal.scenario import make_scenario
+from tests.unit.onn.training.fitting import fit
 
 
 def module_of(design: ONNDesign, **settings: Any) -> ONNTraining:
@@ -36,18 +37,6 @@ def module_of(design: ONNDesign, **settings: Any) -> ONNTraining:
         "seed": 0,
     }
     return ONNTraining(design=design, loss=MarginLoss(tolerance=0.3), **(defaults | settings))
-
-
-def fit(module: ONNTraining, *callbacks: pl.Callback) -> None:
-    pl.Trainer(
-        accelerator="cpu",
-        max_epochs=module.max_epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    ).fit(module)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +112,18 @@ def test_the_running_average_counts_in_place_of_the_weights(
     last = weights.seen[-1]["layers.0.weight"]
     assert (module.network.linears[0].weight.double() - last).abs().max() > 1e-3
     assert module.evaluation == evaluate_exhaustively(module.network, small_design.scenario)
+
+
+@pytest.mark.parametrize(("before", "now", "named"), [(0.8, 0.0, "with"), (0.0, 0.8, "without")])
+def test_a_training_is_not_continued_with_an_average_that_its_checkpoint_lacks(
+    small_design: ONNDesign, before: float, now: float, named: str
+) -> None:
+    written = module_of(small_design, averaging=before)
+    checkpoint: dict[str, Any] = {"state_dict": written.state_dict()}
+    written.on_save_checkpoint(checkpoint)
+    with pytest.raises(ConfigurationError, match=f"written {named} onn_training.averaging"):
+        module_of(small_design, averaging=now).on_load_checkpoint(checkpoint)
+    module_of(small_design, averaging=before).on_load_checkpoint(checkpoint)
 
 
 def test_an_untrained_network_sees_inputs_and_targets_from_minus_1_to_1(
