@@ -270,10 +270,8 @@ def _pass(
         )
         count = _count(integer.sources, held)
         values = _combinations(torch.arange(count), integer.sources, held)
-        low, high = _play(network, held, values, start=start, stop=cut.layer)
-        exact = torch.equal(low[:, neurons], high[:, neurons])
-        played = low[:, neurons]
-        if not exact or not bool(((played == 0) | (played == 1)).all()):
+        played, high = _play(network, held, values, neurons, start=start, stop=cut.layer)
+        if not torch.equal(played, high) or not bool(((played == 0) | (played == 1)).all()):
             raise ProofError(f"a neuron of layer {cut.layer} is neither 0 nor 1")
         index = integer.function(values)
         table = torch.full((integer.size, len(neurons)), torch.nan, dtype=torch.float64)
@@ -300,12 +298,13 @@ def _margin(
         ProofError: If the symbol is received wrong.
     """
     names = sorted(_sources(network, held, start=start, stop=len(network.linears))[symbol - 1])
+    neuron = torch.tensor([symbol - 1])
     worst = 0.0
     for index in torch.split(torch.arange(_count(names, held)), BATCH):
         values = _combinations(index, names, held)
-        low, high = _play(network, held, values, start=start, stop=len(network.linears))
-        right = expected(symbol, values).double()
-        error = torch.maximum(high[:, symbol - 1] - right, right - low[:, symbol - 1])
+        low, high = _play(network, held, values, neuron, start=start, stop=len(network.linears))
+        right = expected(symbol, values).double().unsqueeze(1)
+        error = torch.maximum(high - right, right - low)
         worst = max(worst, float(error.max()))
     if not worst < 0.5:
         raise ProofError(f"symbol {symbol} is off by up to {worst:.3g} amplitudes")
@@ -343,26 +342,35 @@ def _play(
     network: OpticalNetwork,
     held: Mapping[str, _Held],
     values: Values,
+    wanted_m: Tensor,
     *,
     start: int,
     stop: int,
 ) -> tuple[Tensor, Tensor]:
     """Bound what float32 computes for values of integers, the neurons of other ones being dark.
 
+    Only neurons that reach the wanted ones are computed.
+
     A sum of n products, added in any order, fused or not, is off by at most n u / (1 - n u) times
     the sum of their absolute values (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
 
     Returns:
-        Lower and upper bounds of the neurons of layer ``stop``, float64 [P, m].
+        Lower and upper bounds of the wanted neurons of layer ``stop``, float64 [P, m].
     """
+    layers = []
+    reaching = wanted_m
+    for linear in reversed(network.linears[start:stop]):
+        rows = linear.weight[reaching]
+        bias = linear.bias[reaching].double()
+        reaching = (rows != 0).any(0).nonzero().squeeze(1)
+        layers.append((rows[:, reaching].double(), bias))
     combinations = len(next(iter(values.values())))
     low = torch.zeros(combinations, network.linears[start].in_features, dtype=torch.float64)
     for name, each in held.items():
         if name in values:
             low[:, each.neurons] = each.values[values[name]]
-    high = low
-    for i, linear in enumerate(network.linears[start:stop], start=start):
-        weight, bias = linear.weight.double(), linear.bias.double()
+    low = high = low[:, reaching]
+    for i, (weight, bias) in enumerate(reversed(layers), start=start):
         positive, negative = weight.clamp(min=0), weight.clamp(max=0)
         terms = (weight != 0).sum(1) + 2
         # Twice the bound: this program itself rounds to 2^-53.

@@ -91,7 +91,6 @@ def test_the_shipped_onn_of_16_bits_receives_all_inputs_right() -> None:
     assert proved.smallest_margin > 0.49
 
 
-@pytest.mark.slow
 def test_the_lean_onn_of_16_bits_receives_all_inputs_right() -> None:
     onn = load_named("b16_n4_half_even_lean")
     proved = prove(onn.network, onn.card.scenario, lookahead=True)
