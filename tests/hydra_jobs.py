@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -110,3 +111,10 @@ def store(cfg: DictConfig, folder: Path) -> None:
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     choices = {"hydra": {"runtime": {"choices": dict(cfg.choices)}}}
     OmegaConf.save(choices, folder / ".hydra" / "hydra.yaml")
+
+
+def seconds_later(path: Path, seconds: float) -> None:
+    """Let the training of a checkpoint have taken longer."""
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["callbacks"]["TrainingTime"]["seconds"] += seconds
+    torch.save(checkpoint, path)

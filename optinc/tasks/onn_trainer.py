@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, Timer
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from optinc.callbacks.checkpoints import every_epoch
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.random_state import RandomState
+from optinc.callbacks.training_time import TrainingTime
 from optinc.tasks.instantiate import instantiate
 
 
@@ -31,7 +32,7 @@ def onn_trainer(
         callbacks=[
             *progress_bar(enabled=cfg.trainer.enable_progress_bar),
             RandomState(),
-            Timer(),
+            TrainingTime(),
             every_epoch(cfg.paths.output_dir),
         ],
     )
@@ -41,5 +42,5 @@ def onn_trainer(
 def trained_seconds(trainer: pl.Trainer) -> float:
     """Return the wall time of a training in seconds, of all its starts if it was resumed."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    (timer,) = (callback for callback in callbacks if isinstance(callback, Timer))
-    return timer.time_elapsed()
+    (time,) = (callback for callback in callbacks if isinstance(callback, TrainingTime))
+    return time.seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from optinc.callbacks.model_size import ModelSize
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.random_state import RandomState
 from optinc.callbacks.training_settings import TrainingSettings
+from optinc.callbacks.training_time import TrainingTime
 from optinc.callbacks.validation_history import ValidationHistory
 from optinc.errors import ConfigurationError
 from optinc.reducers.base import Reducer
@@ -63,15 +63,13 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     if checkpoint is not None:
         check_weights(model, checkpoint["state_dict"], cfg)
     datamodule.shuffle = not cfg.trainer.get("overfit_batches")
-    history = ValidationHistory()
+    history, time = ValidationHistory(), TrainingTime()
     with open_loggers(cfg) as loggers:
-        trainer = _trainer(cfg, reducer, loggers=loggers, callbacks=callbacks, history=history)
+        trainer = _trainer(cfg, reducer, loggers=loggers, callbacks=[*callbacks, history, time])
         _log_cards(cfg, reducer, loggers)
         _warn_of_emulated_bf16(trainer)
         made = provenance(trainer.strategy.root_device)
-        start = time.perf_counter()
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
-        seconds = time.perf_counter() - start
         if trainer.global_step <= (0 if checkpoint is None else checkpoint["global_step"]):
             if 0 not in (cfg.trainer.max_steps, cfg.trainer.max_epochs):
                 raise ConfigurationError(_why_no_step(cfg, trainer, reducer))
@@ -97,7 +95,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             "precision": trainer.precision,
             "steps": trainer.global_step,
             **history.summary(),
-            "seconds": seconds,
+            "seconds": time.seconds,
             **reducer.accounting.summary(),
             "weights_sha256": weights_sha256(model),
             "version": optinc.__version__,
@@ -161,9 +159,8 @@ def _trainer(
     *,
     loggers: list[Logger],
     callbacks: Sequence[pl.Callback],
-    history: ValidationHistory,
 ) -> pl.Trainer:
-    """Build the trainer, with the callbacks of the configuration and those of every training."""
+    """Build the trainer, with these callbacks and those of every training."""
     settings = cfg.trainer.copy()
     overfit = OmegaConf.select(settings, "overfit_batches")
     if overfit:
@@ -181,7 +178,6 @@ def _trainer(
             *size,
             RandomState(),
             TrainingSettings(training_settings(cfg)),
-            history,
         ],
         # Otherwise Lightning adds a ModelCheckpoint of its own to callbacks=no_checkpoint.
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),

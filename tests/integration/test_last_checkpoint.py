@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.hydra_jobs import CONSTANT_RATE, TINY, job
+from tests.hydra_jobs import CONSTANT_RATE, TINY, job, seconds_later
 from tests.integration.jobs import run_jobs
 
 RUN = [
@@ -86,8 +86,10 @@ def test_a_longer_training_continues_bit_for_bit(
     run = [*RUN, *UNLIMITED, *validation]
     short, _ = job(tmp_path / "short", *run, length)
     assert short["steps"] == checkpoint_of(tmp_path / "short")["global_step"] == step
-    last = f"ckpt_path={tmp_path / 'short' / 'checkpoints' / 'last.ckpt'}"
-    resumed, _ = job(tmp_path / "resumed", *run, long, last)
+    path = tmp_path / "short" / "checkpoints" / "last.ckpt"
+    seconds_later(path, 1000.0)
+    resumed, _ = job(tmp_path / "resumed", *run, long, f"ckpt_path={path}")
+    assert 1000 < resumed["seconds"] < 2000
     whole, expected = uninterrupted([*run, long])
     for key in ("steps", "weights_sha256", "blocks", "val_loss", "best_val_loss"):
         assert resumed[key] == whole[key], key

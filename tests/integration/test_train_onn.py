@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from optinc.errors import ArtifactError, ConfigurationError, WrongInputsError
 from optinc.onn.approximation import approximation_error
 from optinc.onn.artifact import ONNArtifact
 from optinc.onn.training.one_switch import ONNTraining
-from tests.hydra_jobs import TINY, job
+from tests.hydra_jobs import TINY, job, seconds_later
 
 # 4 bits and 2 servers: 49 possible inputs, learnt within seconds.
 SMALL = [
@@ -133,13 +132,6 @@ THROUGH_CHIPS = [
 ]
 
 
-def seconds_later(path: Path, seconds: float) -> None:
-    """Let the training of a checkpoint have taken longer."""
-    checkpoint = torch.load(path, weights_only=True)
-    checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"] += seconds
-    torch.save(checkpoint, path)
-
-
 @pytest.mark.parametrize(
     "random",
     [
@@ -179,6 +171,11 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(
     assert 1000 < resumed["seconds"] < 2000
     assert resumed["epochs"] == whole["epochs"] == 8
     assert resumed["onn_sha256"] == whole["onn_sha256"]
+
+
+def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    summary = unfinished(tmp_path, "+onn_training.trainer.max_time=00:00:00:00")
+    assert summary["steps"] < 5
 
 
 def test_a_training_through_chips_ends_with_chips_that_it_has_not_seen(tmp_path: Path) -> None:
