@@ -45,8 +45,14 @@ def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         The content of ``summary.json``; and the rows of all trials.
 
     Raises:
-        ConfigurationError: If the inputs of the scenario cannot be enumerated.
+        ConfigurationError: If the inputs of the scenario cannot be enumerated, or ``onn_training``
+            trains no ONN from random weights.
     """
+    if cfg.choices.onn_training == "finish":
+        raise ConfigurationError(
+            "task=search_onn trains ONNs from random weights, which onn_training=finish does not: "
+            "choose margin | paper | large | polish"
+        )
     scenario: Scenario = instantiate(cfg.optinc.scenario)
     if not scenario.tabulable:
         raise ConfigurationError(

@@ -17,7 +17,7 @@ from optinc.onn.chip import ChipNetwork, chip_accuracy
 from optinc.onn.design import LARGE
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.training.drawn_chips import FreshChips
-from optinc.onn.training.one_switch import ONNTraining
+from optinc.onn.training.evaluated import EvaluatedTraining
 from optinc.runs.summary import write_summary
 from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
@@ -47,7 +47,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         WrongInputsError: If an input is received wrong, after everything is written.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module: ONNTraining = instantiate(cfg.onn_training.module)
+    module: EvaluatedTraining = instantiate(cfg.onn_training.module)
     folder = expanded(cfg.onn_training.folder)
     with open_loggers(cfg) as loggers:
         trainer = onn_trainer(
@@ -69,7 +69,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             device=device,
             loggers=loggers,
         )
-        steps = trainer.current_epoch * len(module.sampler)
+        steps = trainer.current_epoch * module.epoch_steps
         _log(onn.card, folder, steps=steps, seconds=seconds)
         summary = _summary(onn.card, folder, seed=cfg.seed, steps=steps, seconds=seconds)
         if module.drawn is not None:
@@ -84,7 +84,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return summary, {"trainer": trainer, "module": module, "onn": onn}
 
 
-def _evaluation(module: ONNTraining, device: torch.device) -> Evaluation:
+def _evaluation(module: EvaluatedTraining, device: torch.device) -> Evaluation:
     """Return the evaluation of all inputs on the CPU; a GPU may sum in another order."""
     evaluation = module.evaluation
     if evaluation is not None and evaluation.exhaustive and device.type == "cpu":

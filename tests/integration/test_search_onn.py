@@ -102,3 +102,8 @@ def test_the_experiment_refuses_a_second_setting_of_its_options(
 def test_what_cannot_be_enumerated_is_not_searched(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="task=search_onn evaluates all inputs"):
         job(tmp_path, "task=search_onn", "optinc.bits=16", "optinc.servers=16")
+
+
+def test_a_search_trains_from_random_weights(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="which onn_training=finish does not"):
+        job(tmp_path, "task=search_onn", "onn_training=finish")

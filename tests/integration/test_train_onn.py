@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from optinc.errors import ArtifactError, ConfigurationError, WrongInputsError
 from optinc.onn.approximation import approximation_error
-from optinc.onn.artifact import ONNArtifact
+from optinc.onn.artifact import ONNArtifact, save_artifact
+from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training.one_switch import ONNTraining
 from tests.hydra_jobs import TINY, job, seconds_later
+from tests.unit.onn.training.damaged import damaged
 
 # 4 bits and 2 servers: 49 possible inputs, learnt within seconds.
 SMALL = [
@@ -112,6 +115,37 @@ def test_an_imperfect_onn_s_errors_are_counted(tmp_path: Path) -> None:
     own = f"onn={tmp_path / 'onn' / 'onn'}"
     trained, _ = job(tmp_path / "trained", *TINY, *SMALL, own, "trainer.max_steps=2")
     assert 0 < trained["onn_error_rate"] < 1
+
+
+def test_the_last_wrong_inputs_of_a_training_are_corrected(tmp_path: Path) -> None:
+    network, design = damaged(())
+    begun = evaluate_exhaustively(network, design.scenario)
+    onn = save_artifact(
+        tmp_path / "begun",
+        network=network,
+        design=design,
+        evaluation=begun,
+        seed=0,
+        epochs=1,
+        seconds=1000.0,
+        device=torch.device("cpu"),
+        command="damaged",
+    )
+    assert onn.card.wrong_inputs >= 3
+    hidden = f"optinc.mesh.hidden={list(design.structure[1:-1])}".replace(" ", "")
+    initial = ["optinc/approximation=none", hidden, f"onn_training.initial={tmp_path / 'begun'}"]
+    finish = ["task=train_onn", "onn_training=finish", *initial]
+    finished, objects = job(tmp_path / "finished", *SMALL, *finish)
+    assert finished["wrong_inputs"] == 0
+    assert finished["smallest_margin"] >= 0.005
+    assert 1 <= finished["steps"] == objects["trainer"].global_step <= 60
+    # Those of the training that it began with are counted.
+    assert 1000 < finished["seconds"] < 2000
+    assert (tmp_path / "finished" / "checkpoints" / "last.ckpt").is_file()
+    with (tmp_path / "finished" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == finished["steps"]
+    assert float(rows[-1]["missing_margin"]) < float(rows[0]["missing_margin"]) or len(rows) == 1
 
 
 def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:

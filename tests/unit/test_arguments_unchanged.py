@@ -57,7 +57,7 @@ from optinc.onn.construction.smallest import Smallest
 from optinc.onn.netlist import layer_netlist
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.outcome_table import OutcomeTable, tabulate_outcomes
-from optinc.onn.training import losses, one_switch, optimizers
+from optinc.onn.training import evaluated, gauss_newton, losses, one_switch, optimizers
 from optinc.onn.training.drawn_chips import FreshChips
 from optinc.onn.zoo.families import CascadeONNs, load_onns
 from optinc.photonics import crossbar, decomposition, imperfect_mesh, mzi, netlist
@@ -559,6 +559,23 @@ def training_calls(samples: dataset.Samples) -> Iterator[Call]:
         manual_backward=lambda value: value.backward(),
     )
     yield call(one_switch.take_step, module, trained(samples.averages_PK).sum())
+    design = one_switch.ONNDesign(scenario(), trained.structure, (1,))
+    for kind in (evaluated.EvaluatedTraining, one_switch.ONNTraining):
+        yield call(kind.project, SimpleNamespace(design=design, _lit={}), network())
+    start_R = torch.zeros(5, dtype=torch.float64)
+    wanted = gauss_newton.Wanted(
+        samples.averages_PK[:5],
+        output_R=torch.tensor([0, 1, 0, 1, 0]),
+        sign_R=torch.ones(5),
+        continued_R=torch.ones(5, dtype=torch.bool),
+    )
+    yield call(gauss_newton.OutputGradients, network(), wanted, [2])
+    gradients = gauss_newton.OutputGradients(network(), wanted, ())
+    yield call(gauss_newton.OutputGradients.columns, gradients, torch.tensor([3, 1]))
+    asked_R = torch.full_like(start_R, 0.1)
+    shares = gauss_newton.smallest_shares
+    yield call(shares, gradients, asked_R, damping=0.1, start_R=start_R)
+    yield call(gauss_newton.OutputGradients.apply, gradients, asked_R)
 
 
 def calls_through_chips(averages: torch.Tensor) -> Iterator[Call]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,23 +22,17 @@ from optinc.onn.approximation import (
 )
 from optinc.onn.dataset import ExhaustiveDataset, Samples
 from optinc.onn.design import ONNDesign
-from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
+from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
 from optinc.onn.training.batches import MinedIndexBatches
 from optinc.onn.training.drawn_chips import FreshChips
+from optinc.onn.training.evaluated import EvaluatedTraining
 from optinc.onn.training.losses import ONNLoss
 from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
 from optinc.onn.training.settings import check_below, check_counts, check_positive
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.signal import outputs
-from optinc.signal.scenario import MAX_TABLE_ENTRIES, Scenario
-
-MOST_HARD_INPUTS = 1 << 17
-"""Largest number of hard inputs kept between two evaluations."""
-
-MOST_WRONG_INPUTS = 1 << 14
-"""Number of wrong inputs at which an evaluation between epochs ends; training goes on anyway."""
 
 
 def new_network(design: ONNDesign) -> OpticalNetwork:
@@ -47,26 +40,13 @@ def new_network(design: ONNDesign) -> OpticalNetwork:
     return OpticalNetwork(design.structure, **design.scales)
 
 
-def _check_enumerable(scenario: Scenario) -> None:
-    """Refuse scenarios with too many possible inputs to train on all of them."""
-    if not scenario.tabulable:
-        raise ConfigurationError(
-            f"task=train_onn trains on all possible inputs, and optinc.bits={scenario.bits} with "
-            f"optinc.servers={scenario.servers} has {scenario.combinations} of them; at most "
-            f"{MAX_TABLE_ENTRIES} are legal"
-        )
+class ONNTraining(EvaluatedTraining):
+    """Trains an ONN by gradients until every possible input is received right.
 
-
-class ONNTraining(pl.LightningModule):
-    """Trains an ONN until every possible input is received right.
-
-    The approximated layers are projected onto Sigma U every ``projection_interval`` steps and at
-    the end of every epoch, before the exhaustive evaluation, so that evaluated weights always
-    satisfy eq. (4). Training stops as soon as no input is wrong and every output keeps
-    ``min_margin`` from the receivers' thresholds: an input that is right by less than float32
-    rounding could turn wrong on another machine. Otherwise the best evaluated weights are kept, by
-    the share of wrong inputs and then by the margin; under noise or through drawn chips, which are
-    trained for another aim, the last ones. With ``averaging`` all of this holds for the average.
+    The approximated layers are projected onto Sigma U every ``projection_interval`` steps too.
+    Under noise or through drawn chips, which are trained for another aim, the whole schedule is
+    trained and the last weights are kept, not the best. With ``averaging`` it is the average that
+    is evaluated and kept.
 
     Args:
         design: Scenario, structure and approximated layers.
@@ -87,7 +67,7 @@ class ONNTraining(pl.LightningModule):
             share of the layer's full scale. With noise the whole schedule is trained, since inputs
             that are right without it may be wrong with it.
         epoch_inputs: Inputs per epoch; None for all. All are evaluated after every epoch, up to
-            :data:`MOST_WRONG_INPUTS` wrong ones.
+            16,384 wrong ones.
         hard_share: Share of each batch drawn from the hard inputs of the last evaluation: wrong
             ones, and right ones with a margin below ``hard_margin``.
         hard_margin: Margin below which an input is hard, in PAM4 amplitudes.
@@ -102,11 +82,6 @@ class ONNTraining(pl.LightningModule):
 
     Raises:
         ConfigurationError: If a value is illegal; names the setting and the legal values.
-
-    Attributes:
-        evaluation: Evaluation of the last epoch, and after the training of the weights kept; None
-            before the first epoch ends. Not exhaustive if it ended at too many wrong inputs.
-        max_epochs: Length of the schedule in epochs.
     """
 
     def __init__(
@@ -131,9 +106,6 @@ class ONNTraining(pl.LightningModule):
         initial: OpticalNetwork | None = None,
         drawn: FreshChips | None = None,
     ) -> None:
-        super().__init__()
-        # Lightning steps a single optimiser by itself; here may be two.
-        self.automatic_optimization = False
         check_counts(
             "onn_training",
             batch_size=batch_size,
@@ -144,7 +116,6 @@ class ONNTraining(pl.LightningModule):
             epoch_inputs=epoch_inputs,
         )
         check_positive("onn_training.learning_rate", learning_rate)
-        check_below("onn_training.min_margin", min_margin, limit=0.5)
         check_below("onn_training.hard_share", hard_share, limit=1)
         check_below("onn_training.noise", noise, limit=1)
         check_below("onn_training.averaging", averaging, limit=1)
@@ -154,18 +125,7 @@ class ONNTraining(pl.LightningModule):
                 f"{drawn.chips} plays the chip itself: set onn_training.noise=0, and "
                 "optinc.chip.noise instead"
             )
-        _check_enumerable(design.scenario)
-        self.drawn = drawn
-        self.design = design
-        self.loss = loss
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.projection_interval = projection_interval
-        self.min_margin = min_margin
-        self.noise = noise
-        self.hard_margin = hard_margin
-        self.sampler = MinedIndexBatches(
+        sampler = MinedIndexBatches(
             size=design.scenario.combinations,
             batch_size=batch_size,
             seed=seed,
@@ -173,17 +133,27 @@ class ONNTraining(pl.LightningModule):
             least_batches=epoch_steps,
             hard_share=hard_share,
         )
-        self.max_epochs = max_epochs if max_steps is None else -(-max_steps // len(self.sampler))
-        self.network = new_network(design) if initial is None else initial
-        self.network.train().requires_grad_(True)
+        super().__init__(
+            design=design,
+            network=new_network(design) if initial is None else initial,
+            min_margin=min_margin,
+            hard_margin=hard_margin,
+            max_epochs=max_epochs if max_steps is None else -(-max_steps // len(sampler)),
+        )
+        self.sampler = sampler
+        self.drawn = drawn
+        self.loss = loss
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.projection_interval = projection_interval
+        self.noise = noise
         self._lit = {} if drawn is None else _lit(self.network, design, drawn.settings)
-        self._project(self.network)
+        self.project(self.network)
         self.average: AveragedModel | None = None
         if averaging:
             moving = get_ema_multi_avg_fn(averaging)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=moving).requires_grad_(False)
-        self.evaluation: Evaluation | None = None
-        self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
 
     def train_dataloader(self) -> DataLoader[Samples]:
         """Return the batches of all possible inputs, generated from their indices."""
@@ -200,9 +170,9 @@ class ONNTraining(pl.LightningModule):
         return optimizers, schedules
 
     @property
-    def steps(self) -> int:
-        """Length of the schedule in steps."""
-        return len(self.sampler) * self.max_epochs
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.sampler)
 
     def training_step(self, batch: Samples, batch_idx: int) -> None:
         """Take one step; project the approximated layers every ``projection_interval`` steps."""
@@ -212,7 +182,7 @@ class ONNTraining(pl.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=self.batch_size)
         take_step(self, loss)
         if (batch_idx + 1) % self.projection_interval == 0:
-            self._project(self.network)
+            self.project(self.network)
         if self.average is not None:
             self.average.update_parameters(self.network)
 
@@ -242,48 +212,11 @@ class ONNTraining(pl.LightningModule):
         }
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=self.batch_size)
 
-    def on_train_epoch_end(self) -> None:
-        """Project, evaluate all possible inputs, and stop if all of them are received right."""
-        self._project(self.network)
-        network = self._result()
-        hard = HardInputs(below=self.hard_margin, limit=MOST_HARD_INPUTS)
-        evaluation = evaluate_exhaustively(
-            network, self.design.scenario, hard=hard, most_wrong=MOST_WRONG_INPUTS
-        )
-        self.sampler.hard = hard.index
-        self.evaluation = evaluation
-        if self._best is None or _rank(evaluation) > _rank(self._best[0]):
-            weights = {name: value.clone() for name, value in network.state_dict().items()}
-            self._best = evaluation, weights
-        values = {
-            "wrong_inputs": float(evaluation.wrong_inputs),
-            "accuracy": evaluation.accuracy,
-            "smallest_margin": evaluation.smallest_margin,
-        }
-        self.log_dict(values, prog_bar=True)
-        perfect = evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin
-        if perfect and not self._whole_schedule:
-            self.trainer.should_stop = True
-
-    def on_train_end(self) -> None:
-        """Load the best weights, or the last ones under noise or through drawn chips."""
-        if self._whole_schedule:
-            self.network.load_state_dict(self._result().state_dict())
-        elif self._best is not None:
-            self.evaluation, weights = self._best
-            self.network.load_state_dict(weights)
-
-    def to_cpu(self) -> None:
-        """Move the network to the CPU, and project it there: a GPU may multiply less precisely."""
-        if next(self.network.parameters()).device.type != "cpu":
-            self.network.cpu()
-            self._project(self.network)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the hard inputs, which a resumed training draws too, and the best weights."""
-        checkpoint["hard_inputs"] = self.sampler.hard
-        if self._best is not None:
-            checkpoint["best"] = asdict(self._best[0]), self._best[1]
+    def evaluate(self) -> Evaluation:
+        """Evaluate all possible inputs, and draw from its hard ones from now on."""
+        evaluation = super().evaluate()
+        self.sampler.hard = self.hard
+        return evaluation
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the hard inputs and the best weights.
@@ -298,27 +231,26 @@ class ONNTraining(pl.LightningModule):
                 "onn_training.averaging, and is continued the same way alone; or start from its "
                 "ONN by onn_training.initial"
             )
-        self.sampler.hard = checkpoint["hard_inputs"]
-        if "best" in checkpoint:
-            evaluation, weights = checkpoint["best"]
-            self._best = Evaluation(**evaluation), weights
+        super().on_load_checkpoint(checkpoint)
+        self.sampler.hard = self.hard
 
     @property
-    def _whole_schedule(self) -> bool:
+    def whole_schedule(self) -> bool:
         """Whether inputs that are right on ideal parts are not the aim."""
         return bool(self.noise) or self.drawn is not None
 
-    def _result(self) -> OpticalNetwork:
+    def result(self) -> OpticalNetwork:
         """Return the network that counts: the one that is trained, or its average, projected."""
         if self.average is None:
             return self.network
         network = copy.deepcopy(self.average.module)
         assert isinstance(network, OpticalNetwork)
-        self._project(network)
+        self.project(network)
         return network
 
     @torch.no_grad()
-    def _project(self, network: OpticalNetwork) -> None:
+    def project(self, network: OpticalNetwork) -> None:
+        """Project as :class:`EvaluatedTraining` does, in place, and keep dark ways dark."""
         meshes = [
             index
             for index in self.design.approximated_layers
@@ -357,11 +289,6 @@ def _block_diagonals(layer: nn.Linear) -> Tensor:
     for size, blocks in blocks_by_size(*layer.weight.shape).items():
         put_blocks(lit_mn, blocks, torch.eye(size).expand(len(blocks), -1, -1))
     return lit_mn
-
-
-def _rank(evaluation: Evaluation) -> tuple[float, float]:
-    """Return a sort key of evaluations, larger for better ones."""
-    return evaluation.accuracy, evaluation.smallest_margin
 
 
 def take_step(module: pl.LightningModule, loss: Tensor) -> None:

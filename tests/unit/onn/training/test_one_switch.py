@@ -13,7 +13,7 @@ from optinc.onn.dataset import samples_of_index
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.training import one_switch as training_module
+from optinc.onn.training import evaluated as training_module
 from optinc.onn.training.losses import MarginLoss
 from optinc.onn.training.one_switch import ONNTraining, new_network
 from optinc.signal.scenario import make_scenario

@@ -1,0 +1,193 @@
+"""The end of an ONN's training: the last wrong inputs, by Gauss-Newton steps on margins.
+
+Gradients of a mean over all inputs hardly see the last wrong ones, and a step that is large enough
+for these is too large for the hundreds of thousands of others. A Gauss-Newton step asks for the
+smallest change of all weights that gives every hard output its margin
+(:mod:`optinc.onn.training.gauss_newton`), the nearly wrong ones included, so that they stay right.
+"""
+
+# Shape suffixes: P inputs, K ONN inputs, M outputs, R outputs that are to move.
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from optinc.errors import ConfigurationError
+from optinc.onn.dataset import samples_of_index
+from optinc.onn.design import ONNDesign
+from optinc.onn.network import OpticalNetwork
+from optinc.onn.training.evaluated import EvaluatedTraining
+from optinc.onn.training.gauss_newton import OutputGradients, Wanted, smallest_shares
+from optinc.onn.training.settings import check_below, check_counts, check_positive
+from optinc.signal import outputs
+
+MOST_OUTPUTS = 1 << 15
+"""Largest number of outputs that a step looks at: those with the smallest margins."""
+
+MOST_DAMPINGS = 8
+"""Dampings that a step tries before it gives up."""
+
+STALLED = 0.9
+"""Share of the missing margins that is left by a step after which the next continues outputs."""
+
+BATCH = 1 << 13
+
+
+class ONNFinishing(EvaluatedTraining):
+    """Gives all inputs their margin by damped Gauss-Newton steps, one an epoch.
+
+    A step minimises the sum over outputs of max(``margin`` - m, 0)^2 of their margins m, to first
+    order in the weights. The damping is the one, of several, after which the hard inputs have the
+    smallest true sum. Layers in Sigma U form keep it: their scales and angles move.
+
+    Args:
+        design: Scenario, structure and approximated layers.
+        initial: Network to start from, of which few inputs are wrong.
+        margin: Margin that every output is to have, in PAM4 amplitudes, above 0 and below 0.5.
+        hard_margin: Outputs with a smaller margin are looked at in a step; above ``margin``.
+        damping: Damping of the first step, above 0; later ones begin with that of the step before.
+        max_epochs: Largest number of steps.
+        min_margin: Smallest margin at which training stops, in PAM4 amplitudes, below ``margin``.
+
+    Raises:
+        ConfigurationError: If a value is illegal, or there is no network to start from; names the
+            setting and the legal values.
+    """
+
+    def __init__(
+        self,
+        *,
+        design: ONNDesign,
+        initial: OpticalNetwork | None,
+        margin: float,
+        hard_margin: float,
+        damping: float,
+        max_epochs: int,
+        min_margin: float,
+    ) -> None:
+        check_counts("onn_training", max_epochs=max_epochs)
+        check_positive("onn_training.margin", margin)
+        check_below("onn_training.hard_margin", hard_margin, limit=0.5)
+        check_below("onn_training.margin", margin, limit=hard_margin)
+        check_positive("onn_training.damping", damping)
+        check_below("onn_training.min_margin", min_margin, limit=margin)
+        if initial is None:
+            raise ConfigurationError(
+                "onn_training=finish corrects the last wrong inputs of an ONN that is nearly "
+                "right: set onn_training.initial to a folder with one, or to the name of a shipped "
+                "one (task=list_onns)"
+            )
+        super().__init__(
+            design=design,
+            network=initial,
+            min_margin=min_margin,
+            hard_margin=hard_margin,
+            max_epochs=max_epochs,
+        )
+        self.margin = margin
+        self.first_damping = self.damping = damping
+        self.stalled = False
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return 1
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """Return the number of the step in an epoch: a step takes the hard inputs."""
+        return DataLoader([0])  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return an optimiser that changes nothing: Lightning counts steps by it."""
+        return torch.optim.SGD(self.network.parameters(), lr=0.0)
+
+    def on_train_start(self) -> None:
+        """Look for hard inputs, unless a checkpoint has brought them."""
+        if not len(self.hard):
+            self.evaluate()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the damping too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["damping"], checkpoint["stalled"] = self.damping, self.stalled
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the damping too."""
+        super().on_load_checkpoint(checkpoint)
+        self.damping, self.stalled = checkpoint["damping"], checkpoint["stalled"]
+
+    @torch.no_grad()
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Take a step on the hard inputs of the last evaluation."""
+        averages_PK, symbols_PM = samples_of_index(self.hard.to(self.device), self.design.scenario)
+        margin_PM, sign_PM = self._margins(averages_PK, symbols_PM)
+        self._step(averages_PK, symbols_PM, margin_PM=margin_PM, sign_PM=sign_PM)
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        optimizer.step()
+
+    def _step(
+        self, averages_PK: Tensor, symbols_PM: Tensor, *, margin_PM: Tensor, sign_PM: Tensor
+    ) -> None:
+        missing = self._missing(margin_PM)
+        self.log("missing_margin", missing, on_step=False, on_epoch=True, batch_size=1)
+        small_R = (margin_PM.flatten() < self.hard_margin).nonzero().squeeze(1)
+        if not missing:
+            return
+        count = min(MOST_OUTPUTS, len(small_R))
+        small_R = small_R[margin_PM.flatten()[small_R].topk(count, largest=False).indices]
+        input_R, output_R = small_R // margin_PM.shape[1], small_R % margin_PM.shape[1]
+        margin_R = margin_PM.flatten()[small_R]
+        wanted = Wanted(
+            averages_PK[input_R],
+            output_R=output_R,
+            sign_R=sign_PM.flatten()[small_R],
+            continued_R=(margin_R < self.min_margin) & self.stalled,
+        )
+        gradients = OutputGradients(self.network, wanted, self.design.approximated_layers)
+        residual_R = (self.margin - margin_R - gradients.beyond_R).double()
+        none_R = torch.zeros_like(residual_R)
+        shares: dict[float, Tensor] = {}
+        found: dict[float, float] = {}
+
+        def tried(damping: float) -> float:
+            start_R = next(reversed(shares.values()), none_R)
+            shares[damping] = smallest_shares(
+                gradients, residual_R, damping=damping, start_R=start_R
+            )
+            gradients.apply(shares[damping])
+            margin_PM, _ = self._margins(averages_PK, symbols_PM)
+            found[damping] = self._missing(margin_PM)
+            return found[damping]
+
+        damping = self.first_damping if self.stalled else self.damping
+        if tried(damping) < missing or self.stalled:
+            # Less damping as long as the true margins follow.
+            while len(found) < MOST_DAMPINGS and tried(damping / 3) < found[damping]:
+                damping /= 3
+        else:
+            while len(found) < MOST_DAMPINGS and found[damping] >= missing:
+                damping *= 3
+                tried(damping)
+        best = min(found, key=lambda each: found[each])
+        gradients.apply(shares[best])
+        self.stalled = not self.stalled and found[best] > STALLED * missing
+        # Otherwise it would only ever fall.
+        self.damping = 2 * best
+
+    def _margins(self, averages_PK: Tensor, symbols_PM: Tensor) -> tuple[Tensor, Tensor]:
+        """Return margins and the direction in which they grow, 1 or -1, float32 [P, M]."""
+        amplitudes_PM = torch.cat([self.network(part) for part in torch.split(averages_PK, BATCH)])
+        with torch.enable_grad():
+            amplitudes_PM.requires_grad_(True)
+            margin_PM = outputs.threshold_margin(amplitudes_PM, symbols_PM, self.design.scenario)
+            (sign_PM,) = torch.autograd.grad(margin_PM.sum(), amplitudes_PM)
+        return margin_PM.detach(), sign_PM
+
+    def _missing(self, margin_PM: Tensor) -> float:
+        """Return the sum that a step minimises."""
+        return float((self.margin - margin_PM).clamp(min=0).double().square().sum())
