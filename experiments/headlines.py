@@ -112,7 +112,8 @@ def _accuracy(folder: Path) -> Headline:
         for row in table.rows
     }.values()
     right = sum(row["accuracy %"] == "100" for row in rows)
-    trained = sum(row["made by"] == "training" for row in rows)
+    # The shipped one may be constructed where an exact one was trained too.
+    trained = sum(row["trained wrong"].startswith("0 of ") for row in rows)
     return Headline(
         "inputs received right, Tables I and II",
         "100 % (Table I), 99.98891 to 100 % (Table II)",
