@@ -1,3 +1,8 @@
+"""Training by gradients, and what it shares with every training.
+
+Covers: optinc.onn.training.evaluated
+"""
+
 from __future__ import annotations
 
 from typing import Any
