@@ -204,7 +204,7 @@ SECTIONS = (
         FIG7A,
         beside_exact,
         "WikiText-2, 1,500 steps of 8 sequences. One seed: these differences from exact averaging "
-        "may be chance. The seconds of exact averaging are those of its last 950 steps.",
+        "may be chance. The seconds of exact averaging are those of about its last 950 steps.",
     ),
     Section("ResNet50 (Fig. 7a), smoke", "fig7a_resnet50_smoke", FIG7A, beside_exact, SMOKE),
     Section("LLaMA (Fig. 7a), smoke", "fig7a_llama_smoke", FIG7A, beside_exact, SMOKE),

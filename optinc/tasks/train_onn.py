@@ -18,6 +18,7 @@ from optinc.onn.design import LARGE
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.training.drawn_chips import FreshChips
 from optinc.onn.training.evaluated import EvaluatedTraining
+from optinc.onn.training.one_switch import ONNTraining
 from optinc.runs.summary import write_summary
 from optinc.tasks.end_of_training import end_of_training
 from optinc.tasks.instantiate import instantiate
@@ -72,7 +73,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         steps = trainer.current_epoch * module.epoch_steps
         _log(onn.card, folder, steps=steps, seconds=seconds)
         summary = _summary(onn.card, folder, seed=cfg.seed, steps=steps, seconds=seconds)
-        if module.drawn is not None:
+        if isinstance(module, ONNTraining) and module.drawn is not None:
             summary |= _on_chips(onn, module.drawn)
         write_summary(cfg.paths.output_dir, summary)
     end_of_training(

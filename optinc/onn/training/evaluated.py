@@ -14,7 +14,6 @@ from optinc.onn.approximation import project_layers
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
-from optinc.onn.training.drawn_chips import FreshChips
 from optinc.onn.training.settings import check_below
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
@@ -39,6 +38,7 @@ class EvaluatedTraining(pl.LightningModule):
         min_margin: Smallest margin at which training stops, in PAM4 amplitudes, at least 0 and
             below 0.5.
         hard_margin: Margin below which an input is hard, in PAM4 amplitudes.
+        epoch_steps: Steps of an epoch.
         max_epochs: Length of the training in epochs.
 
     Raises:
@@ -51,9 +51,6 @@ class EvaluatedTraining(pl.LightningModule):
             tensor; the hardest :data:`MOST_HARD_INPUTS`.
     """
 
-    drawn: FreshChips | None = None
-    """Chips that the network is trained through."""
-
     def __init__(
         self,
         *,
@@ -61,6 +58,7 @@ class EvaluatedTraining(pl.LightningModule):
         network: OpticalNetwork,
         min_margin: float,
         hard_margin: float,
+        epoch_steps: int,
         max_epochs: int,
     ) -> None:
         super().__init__()
@@ -78,15 +76,11 @@ class EvaluatedTraining(pl.LightningModule):
         self.network = network.train().requires_grad_(True)
         self.min_margin = min_margin
         self.hard_margin = hard_margin
+        self.epoch_steps = epoch_steps
         self.max_epochs = max_epochs
         self.hard = torch.empty(0, dtype=torch.int64)
         self.evaluation: Evaluation | None = None
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
-
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of an epoch."""
-        raise NotImplementedError
 
     @property
     def steps(self) -> int:
@@ -137,12 +131,24 @@ class EvaluatedTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the hard inputs, which a resumed training takes too, and the best weights."""
+        checkpoint["training"] = type(self).__name__
         checkpoint["hard_inputs"] = self.hard
         if self._best is not None:
             checkpoint["best"] = asdict(self._best[0]), self._best[1]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the hard inputs and the best weights."""
+        """Restore the hard inputs and the best weights.
+
+        Raises:
+            ConfigurationError: If another kind of training wrote the checkpoint.
+        """
+        # Before there were two kinds, checkpoints did not say theirs.
+        written = checkpoint.get("training", "ONNTraining")
+        if written != type(self).__name__:
+            raise ConfigurationError(
+                f"the checkpoint was written by another onn_training ({written}), which alone "
+                "continues it: choose that, or start from its ONN by onn_training.initial"
+            )
         self.hard = checkpoint["hard_inputs"]
         if "best" in checkpoint:
             evaluation, weights = checkpoint["best"]

@@ -1,9 +1,10 @@
 """The end of an ONN's training: the last wrong inputs, by Gauss-Newton steps on margins.
 
 Gradients of a mean over all inputs hardly see the last wrong ones, and a step that is large enough
-for these is too large for the hundreds of thousands of others. A Gauss-Newton step asks for the
-smallest change of all weights that gives every hard output its margin
-(:mod:`optinc.onn.training.gauss_newton`), the nearly wrong ones included, so that they stay right.
+for these is too large for the hundreds of thousands of others. A damped Gauss-Newton step
+(Levenberg-Marquardt) asks for the smallest change of all weights that gives every hard output its
+margin (:mod:`optinc.onn.training.gauss_newton`), the nearly wrong ones included, so that they stay
+right.
 """
 
 # Shape suffixes: P inputs, K ONN inputs, M outputs, R outputs that are to move.
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from optinc.errors import ConfigurationError
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.design import ONNDesign
+from optinc.onn.evaluation import BATCH_SIZE
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.training.evaluated import EvaluatedTraining
 from optinc.onn.training.gauss_newton import OutputGradients, Wanted, smallest_shares
@@ -34,15 +36,16 @@ MOST_DAMPINGS = 8
 STALLED = 0.9
 """Share of the missing margins that is left by a step after which the next continues outputs."""
 
-BATCH = 1 << 13
-
 
 class ONNFinishing(EvaluatedTraining):
     """Gives all inputs their margin by damped Gauss-Newton steps, one an epoch.
 
     A step minimises the sum over outputs of max(``margin`` - m, 0)^2 of their margins m, to first
     order in the weights. The damping is the one, of several, after which the hard inputs have the
-    smallest true sum. Layers in Sigma U form keep it: their scales and angles move.
+    smallest true sum; a step that would only raise it is not taken. After one that hardly lowered
+    it, the next continues outputs that are wrong and dark, see
+    :class:`~optinc.onn.training.gauss_newton.OutputGradients`, and may raise it. Layers in Sigma U
+    form keep it: their scales and angles move.
 
     Args:
         design: Scenario, structure and approximated layers.
@@ -86,16 +89,12 @@ class ONNFinishing(EvaluatedTraining):
             network=initial,
             min_margin=min_margin,
             hard_margin=hard_margin,
+            epoch_steps=1,
             max_epochs=max_epochs,
         )
         self.margin = margin
         self.first_damping = self.damping = damping
         self.stalled = False
-
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of an epoch."""
-        return 1
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return the number of the step in an epoch: a step takes the hard inputs."""
@@ -164,8 +163,10 @@ class ONNFinishing(EvaluatedTraining):
             found[damping] = self._missing(margin_PM)
             return found[damping]
 
-        damping = self.first_damping if self.stalled else self.damping
-        if tried(damping) < missing or self.stalled:
+        # Outputs that become lit may first leave others with less margin than before.
+        continued = bool(gradients.beyond_R.any())
+        damping = self.first_damping if continued else self.damping
+        if tried(damping) < missing or continued:
             # Less damping as long as the true margins follow.
             while len(found) < MOST_DAMPINGS and tried(damping / 3) < found[damping]:
                 damping /= 3
@@ -174,14 +175,16 @@ class ONNFinishing(EvaluatedTraining):
                 damping *= 3
                 tried(damping)
         best = min(found, key=lambda each: found[each])
-        gradients.apply(shares[best])
-        self.stalled = not self.stalled and found[best] > STALLED * missing
+        gradients.apply(shares[best] if found[best] < missing or continued else none_R)
+        self.stalled = not continued and found[best] > STALLED * missing
         # Otherwise it would only ever fall.
         self.damping = 2 * best
 
     def _margins(self, averages_PK: Tensor, symbols_PM: Tensor) -> tuple[Tensor, Tensor]:
         """Return margins and the direction in which they grow, 1 or -1, float32 [P, M]."""
-        amplitudes_PM = torch.cat([self.network(part) for part in torch.split(averages_PK, BATCH)])
+        amplitudes_PM = torch.cat(
+            [self.network(part) for part in torch.split(averages_PK, BATCH_SIZE)]
+        )
         with torch.enable_grad():
             amplitudes_PM.requires_grad_(True)
             margin_PM = outputs.threshold_margin(amplitudes_PM, symbols_PM, self.design.scenario)

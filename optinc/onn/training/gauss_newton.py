@@ -23,6 +23,7 @@ the second term for the angles; c makes an angle count by how far it moves the w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -30,13 +31,11 @@ import torch
 from torch import Tensor, nn
 
 from optinc.onn.approximation import blocks_by_size, factorize, take_blocks
+from optinc.onn.evaluation import BATCH_SIZE
 from optinc.onn.network import OpticalNetwork
 
 MOST_NEWTON_STEPS = 40
 """Semi-smooth Newton steps until the active outputs must have been found; 10 usually are enough."""
-
-BATCH = 1 << 13
-"""Outputs whose gradients are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ class OutputGradients:
         parts = [
             _factors(network, Wanted(*part))
             for part in zip(
-                torch.split(wanted.averages_RK, BATCH),
-                torch.split(wanted.output_R, BATCH),
-                torch.split(wanted.sign_R, BATCH),
-                torch.split(wanted.continued_R, BATCH),
+                torch.split(wanted.averages_RK, BATCH_SIZE),
+                torch.split(wanted.output_R, BATCH_SIZE),
+                torch.split(wanted.sign_R, BATCH_SIZE),
+                torch.split(wanted.continued_R, BATCH_SIZE),
                 strict=True,
             )
         ]
@@ -95,8 +94,7 @@ class OutputGradients:
             form = _SigmaU if i + 1 in approximated_layers else _Dense
             self._layers.append(form(linear, gradients_Rm, signals_Rn))
         # A damping of 1 then weighs as much as a typical gradient.
-        squares_R = torch.stack([layer.squares() for layer in self._layers]).sum(0)
-        self._scale = float(squares_R.mean())
+        self._scale = sum(float(layer.squares().mean()) for layer in self._layers)
         self._columns_RA = self.beyond_R.new_zeros(len(self.beyond_R), 0, dtype=torch.float64)
         self._column: dict[int, int] = {}
 
@@ -111,7 +109,8 @@ class OutputGradients:
             [r for r in numbers if r not in self._column], dtype=torch.int64, device=active_A.device
         )
         if len(new):
-            columns_RA = torch.stack([layer.columns(new) for layer in self._layers]).sum(0)
+            # One layer after the other: together they would not fit.
+            columns_RA = sum((layer.columns(new) for layer in self._layers), start=torch.zeros(()))
             for r in new.tolist():
                 self._column[r] = len(self._column)
             self._columns_RA = torch.cat([self._columns_RA, columns_RA.double() / self._scale], 1)
@@ -204,7 +203,7 @@ def _factors(network: OpticalNetwork, wanted: Wanted) -> tuple[list[tuple[Tensor
     return found[::-1], beyond_R
 
 
-class _Layer:
+class _Layer(ABC):
     """A layer's part of the gradients, with its weights at the start.
 
     Args:
@@ -235,14 +234,17 @@ class _Layer:
         self.linear.bias.copy_(self.bias_m + self.gradients_Rm[active_A].T @ shares_A)
         self.linear.weight.copy_(self._changed(active_A, shares_A))
 
+    @abstractmethod
     def _weight_squares(self) -> Tensor:
-        raise NotImplementedError
+        """Return the weight's part of the diagonal, float32 [R]."""
 
+    @abstractmethod
     def _weight_columns(self, active_A: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the weight's part of columns of the kernel, float32 [R, A]."""
 
+    @abstractmethod
     def _changed(self, active_A: Tensor, shares_A: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the weight plus a sum of gradients, float32 [m, n]."""
 
 
 class _Dense(_Layer):
@@ -285,10 +287,10 @@ class _SigmaU(_Layer):
                 )
 
     def _weight_squares(self) -> Tensor:
-        return torch.stack([each.squares() for each in self._blocks]).sum(0)
+        return sum((each.squares() for each in self._blocks), start=torch.zeros(()))
 
     def _weight_columns(self, active_A: Tensor) -> Tensor:
-        return torch.stack([each.columns(active_A) for each in self._blocks]).sum(0)
+        return sum((each.columns(active_A) for each in self._blocks), start=torch.zeros(()))
 
     def _changed(self, active_A: Tensor, shares_A: Tensor) -> Tensor:
         changed_mn = self.weight_mn.clone()

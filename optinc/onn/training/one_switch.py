@@ -138,6 +138,7 @@ class ONNTraining(EvaluatedTraining):
             network=new_network(design) if initial is None else initial,
             min_margin=min_margin,
             hard_margin=hard_margin,
+            epoch_steps=len(sampler),
             max_epochs=max_epochs if max_steps is None else -(-max_steps // len(sampler)),
         )
         self.sampler = sampler
@@ -168,11 +169,6 @@ class ONNTraining(EvaluatedTraining):
         optimizers = make_optimizers(self.network, self.optimizer, learning_rate=self.learning_rate)
         schedules = one_cycle(optimizers, learning_rate=self.learning_rate, steps=self.steps)
         return optimizers, schedules
-
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of an epoch."""
-        return len(self.sampler)
 
     def training_step(self, batch: Samples, batch_idx: int) -> None:
         """Take one step; project the approximated layers every ``projection_interval`` steps."""
@@ -222,8 +218,10 @@ class ONNTraining(EvaluatedTraining):
         """Restore the hard inputs and the best weights.
 
         Raises:
-            ConfigurationError: If only one of checkpoint and training averages the weights.
+            ConfigurationError: If another kind of training wrote the checkpoint, or only one of the
+                two averages the weights.
         """
+        super().on_load_checkpoint(checkpoint)
         averaged = any(name.startswith("average.") for name in checkpoint["state_dict"])
         if averaged != (self.average is not None):
             raise ConfigurationError(
@@ -231,7 +229,6 @@ class ONNTraining(EvaluatedTraining):
                 "onn_training.averaging, and is continued the same way alone; or start from its "
                 "ONN by onn_training.initial"
             )
-        super().on_load_checkpoint(checkpoint)
         self.sampler.hard = self.hard
 
     @property

@@ -7,29 +7,33 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from optinc.errors import ConfigurationError
 from optinc.onn.approximation import approximation_error
+from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import evaluate_exhaustively
 from optinc.onn.training import finishing as finishing_module
 from optinc.onn.training.finishing import ONNFinishing
 from tests.unit.onn.training.damaged import damaged
 from tests.unit.onn.training.fitting import fit
+from tests.unit.onn.training.test_one_switch import module_of
 
 LAYERS = [(), (2, 3, 5, 6)]
 
 
 def finishing(layers: tuple[int, ...] = (), **settings: Any) -> ONNFinishing:
     """The finishing of a damaged ONN."""
+    network, design = damaged(layers)
     defaults: dict[str, Any] = {
+        "initial": network,
         "margin": 0.03,
         "hard_margin": 0.2,
         "damping": 0.1,
         "max_epochs": 60,
         "min_margin": 0.005,
     }
-    network, design = damaged(layers)
-    return ONNFinishing(design=design, initial=network, **(defaults | settings))
+    return ONNFinishing(design=design, **(defaults | settings))
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
@@ -102,6 +106,32 @@ def test_no_step_leaves_more_missing_than_before(monkeypatch: pytest.MonkeyPatch
     assert missing[-1][0] < 0.5 * missing[0][0]
 
 
+def test_a_step_that_only_raises_what_is_missing_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def backwards(_: object, residual_R: Tensor, **__: object) -> Tensor:
+        return -residual_R.clamp(min=0)
+
+    monkeypatch.setattr(finishing_module, "smallest_shares", backwards)
+    module = finishing(max_epochs=1)
+    before = {name: value.clone() for name, value in module.network.state_dict().items()}
+    fit(module)
+    assert module.stalled
+    assert module.damping > 0.1
+    for name, value in module.network.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_another_training_s_checkpoint_is_not_continued(small_design: ONNDesign) -> None:
+    checkpoint: dict[str, Any] = {"state_dict": {}}
+    finishing().on_save_checkpoint(checkpoint)
+    with pytest.raises(ConfigurationError, match=r"another onn_training \(ONNFinishing\)"):
+        module_of(small_design).on_load_checkpoint(checkpoint)
+    module_of(small_design).on_save_checkpoint(checkpoint)
+    with pytest.raises(ConfigurationError, match=r"\(ONNTraining\).*onn_training\.initial"):
+        finishing().on_load_checkpoint(checkpoint)
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
@@ -113,23 +143,11 @@ def test_no_step_leaves_more_missing_than_before(monkeypatch: pytest.MonkeyPatch
         ("max_epochs", 0, "onn_training.max_epochs must be at least 1"),
     ],
 )
-def test_illegal_settings_are_refused(
-    setting: str,
-    value: float,
-    message: str,
-) -> None:
+def test_illegal_settings_are_refused(setting: str, value: float, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         finishing(**{setting: value})
 
 
 def test_an_onn_to_start_from_is_asked_for() -> None:
     with pytest.raises(ConfigurationError, match=r"set onn_training\.initial"):
-        ONNFinishing(
-            design=damaged(())[1],
-            initial=None,
-            margin=0.03,
-            hard_margin=0.2,
-            damping=0.1,
-            max_epochs=1,
-            min_margin=0.005,
-        )
+        finishing(initial=None)
