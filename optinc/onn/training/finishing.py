@@ -38,7 +38,10 @@ STALLED = 0.9
 
 
 class ONNFinishing(EvaluatedTraining):
-    """Gives all inputs their margin by damped Gauss-Newton steps, one an epoch.
+    """Gives all inputs their margin by damped Gauss-Newton steps.
+
+    All inputs are evaluated after every epoch of ``epoch_steps`` steps. These look at the hard
+    inputs of the evaluation before, and end the epoch early once those have their margin.
 
     A step minimises the sum over outputs of max(``margin`` - m, 0)^2 of their margins m, to first
     order in the weights. The damping is the one, of several, after which the hard inputs have the
@@ -53,7 +56,9 @@ class ONNFinishing(EvaluatedTraining):
         margin: Margin that every output is to have, in PAM4 amplitudes, above 0 and below 0.5.
         hard_margin: Outputs with a smaller margin are looked at in a step; above ``margin``.
         damping: Damping of the first step, above 0; later ones begin with that of the step before.
-        max_epochs: Largest number of steps.
+        epoch_steps: Largest number of steps between two evaluations, at least 1. Where evaluations
+            are long, more than 1 saves time; inputs that turn hard on the way are seen later.
+        max_epochs: Largest number of epochs.
         min_margin: Smallest margin at which training stops, in PAM4 amplitudes, below ``margin``.
 
     Raises:
@@ -69,10 +74,11 @@ class ONNFinishing(EvaluatedTraining):
         margin: float,
         hard_margin: float,
         damping: float,
+        epoch_steps: int,
         max_epochs: int,
         min_margin: float,
     ) -> None:
-        check_counts("onn_training", max_epochs=max_epochs)
+        check_counts("onn_training", epoch_steps=epoch_steps, max_epochs=max_epochs)
         check_positive("onn_training.margin", margin)
         check_below("onn_training.hard_margin", hard_margin, limit=0.5)
         check_below("onn_training.margin", margin, limit=hard_margin)
@@ -89,16 +95,17 @@ class ONNFinishing(EvaluatedTraining):
             network=initial,
             min_margin=min_margin,
             hard_margin=hard_margin,
-            epoch_steps=1,
+            epoch_steps=epoch_steps,
             max_epochs=max_epochs,
         )
         self.margin = margin
         self.first_damping = self.damping = damping
         self.stalled = False
+        self._missing_after = float("inf")
 
     def train_dataloader(self) -> DataLoader[int]:
-        """Return the number of the step in an epoch: a step takes the hard inputs."""
-        return DataLoader([0])  # type: ignore[arg-type]
+        """Return the numbers of an epoch's steps: a step takes the hard inputs."""
+        return DataLoader(range(self.epoch_steps))  # type: ignore[arg-type]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return an optimiser that changes nothing: Lightning counts steps by it."""
@@ -119,6 +126,10 @@ class ONNFinishing(EvaluatedTraining):
         super().on_load_checkpoint(checkpoint)
         self.damping, self.stalled = checkpoint["damping"], checkpoint["stalled"]
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        """End the epoch, by -1, once the hard inputs have their margin."""
+        return -1 if batch_idx and not self._missing_after else None
+
     @torch.no_grad()
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Take a step on the hard inputs of the last evaluation."""
@@ -132,8 +143,8 @@ class ONNFinishing(EvaluatedTraining):
     def _step(
         self, averages_PK: Tensor, symbols_PM: Tensor, *, margin_PM: Tensor, sign_PM: Tensor
     ) -> None:
-        missing = self._missing(margin_PM)
-        self.log("missing_margin", missing, on_step=False, on_epoch=True, batch_size=1)
+        missing = self._missing_after = self._missing(margin_PM)
+        self.log("missing_margin", missing, on_epoch=True, reduce_fx="min", batch_size=1)
         small_R = (margin_PM.flatten() < self.hard_margin).nonzero().squeeze(1)
         if not missing:
             return
@@ -175,7 +186,9 @@ class ONNFinishing(EvaluatedTraining):
                 damping *= 3
                 tried(damping)
         best = min(found, key=lambda each: found[each])
-        gradients.apply(shares[best] if found[best] < missing or continued else none_R)
+        taken = found[best] < missing or continued
+        gradients.apply(shares[best] if taken else none_R)
+        self._missing_after = found[best] if taken else missing
         self.stalled = not continued and found[best] > STALLED * missing
         # Otherwise it would only ever fall.
         self.damping = 2 * best

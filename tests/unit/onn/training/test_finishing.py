@@ -30,6 +30,7 @@ def finishing(layers: tuple[int, ...] = (), **settings: Any) -> ONNFinishing:
         "margin": 0.03,
         "hard_margin": 0.2,
         "damping": 0.1,
+        "epoch_steps": 1,
         "max_epochs": 60,
         "min_margin": 0.005,
     }
@@ -47,6 +48,25 @@ def test_the_last_wrong_inputs_are_corrected(layers: tuple[int, ...]) -> None:
     assert module.evaluation == evaluation
     for index in layers:
         assert approximation_error(module.network.linears[index - 1].weight) < 1e-5
+
+
+def test_several_steps_between_evaluations_end_once_the_hard_inputs_are_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[int] = []
+    module = finishing(epoch_steps=50)
+    training_step = module.training_step
+
+    def counted(batch: Any, batch_idx: int) -> None:
+        steps.append(batch_idx)
+        training_step(batch, batch_idx)
+
+    monkeypatch.setattr(module, "training_step", counted)
+    fit(module)
+    assert max(steps) > 0
+    assert len(steps) < 50
+    assert module.evaluation is not None
+    assert module.evaluation.wrong_inputs == 0
 
 
 def trainer_of(folder: Path, epochs: int) -> pl.Trainer:
@@ -141,6 +161,7 @@ def test_another_training_s_checkpoint_is_not_continued(small_design: ONNDesign)
         ("min_margin", 0.03, "onn_training.min_margin must be at least 0 and below 0.03"),
         ("damping", 0.0, "onn_training.damping must be > 0"),
         ("max_epochs", 0, "onn_training.max_epochs must be at least 1"),
+        ("epoch_steps", 0, "onn_training.epoch_steps must be at least 1"),
     ],
 )
 def test_illegal_settings_are_refused(setting: str, value: float, message: str) -> None:
