@@ -70,16 +70,18 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             device=device,
             loggers=loggers,
         )
-        steps = trainer.current_epoch * module.epoch_steps
+        steps = module.steps_taken
         _log(onn.card, folder, steps=steps, seconds=seconds)
         summary = _summary(onn.card, folder, seed=cfg.seed, steps=steps, seconds=seconds)
         if isinstance(module, ONNTraining) and module.drawn is not None:
             summary |= _on_chips(onn, module.drawn)
         write_summary(cfg.paths.output_dir, summary)
+    by_steps = "max_steps" in cfg.onn_training
+    longer = f"max_steps={2 * steps}" if by_steps else f"max_epochs={2 * onn.card.epochs}"
     end_of_training(
         {"the ONN": onn.card},
         stored=folder,
-        advice=f"train longer, such as onn_training.max_steps={2 * steps}, with a wider "
+        advice=f"train longer, such as onn_training.{longer}, with a wider "
         f"optinc.mesh.hidden, or go on from it with onn_training.initial={folder}",
     )
     return summary, {"trainer": trainer, "module": module, "onn": onn}

@@ -94,11 +94,13 @@ def test_arms_are_trained_alike_and_rows_are_stored(folder: Path) -> None:
     assert ring["steps"] == injected["steps"] == 2
     assert ring["onn_error_rate"] == 0.0 < injected["onn_error_rate"]
     assert arms["step"]["seconds_per_step"] > 0
-    (row,) = content_of(folder, "rows")["rows"]
+    row, finished = content_of(folder, "rows")["rows"]
     assert row["finished"]
-    assert 0 <= row["wrong_inputs"] <= row["exhaustive_inputs"] == 49
+    assert finished["finished"]
+    assert 0 <= finished["wrong_inputs"] < row["wrong_inputs"] <= row["exhaustive_inputs"] == 49
     with tarfile.open(folder / "runs.tar.gz") as packed:
         names = packed.getnames()
     assert "fig7a_resnet50_lease/ring-1/summary.json" in names
     assert "rows/miniature/onn/model.safetensors" in names
     assert "rows/miniature/checkpoints/last.ckpt" in names
+    assert "rows/miniature_finished/onn/model.safetensors" in names

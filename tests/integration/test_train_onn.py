@@ -135,17 +135,30 @@ def test_the_last_wrong_inputs_of_a_training_are_corrected(tmp_path: Path) -> No
     hidden = f"optinc.mesh.hidden={list(design.structure[1:-1])}".replace(" ", "")
     initial = ["optinc/approximation=none", hidden, f"onn_training.initial={tmp_path / 'begun'}"]
     finish = ["task=train_onn", "onn_training=finish", *initial]
-    finished, objects = job(tmp_path / "finished", *SMALL, *finish)
+    several = "onn_training.epoch_steps=50"
+    finished, objects = job(tmp_path / "finished", *SMALL, *finish, several)
     assert finished["wrong_inputs"] == 0
     assert finished["smallest_margin"] >= 0.005
-    assert 1 <= finished["steps"] == objects["trainer"].global_step <= 60
+    # The epochs end once the hard inputs are right.
+    assert finished["epochs"] <= finished["steps"] == objects["trainer"].global_step < 50
     # Those of the training that it began with are counted.
     assert 1000 < finished["seconds"] < 2000
     assert (tmp_path / "finished" / "checkpoints" / "last.ckpt").is_file()
     with (tmp_path / "finished" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == finished["steps"]
+    assert len(rows) == finished["epochs"]
     assert float(rows[-1]["missing_margin"]) < float(rows[0]["missing_margin"]) or len(rows) == 1
+
+
+def test_a_finishing_that_ends_too_early_says_by_which_setting_it_goes_on(tmp_path: Path) -> None:
+    unfinished(tmp_path / "begun", "onn_training.max_epochs=2")
+    begun = f"onn_training.initial={tmp_path / 'begun' / 'onn'}"
+    finish = ["task=train_onn", "onn_training=finish", begun]
+    lengths = ["onn_training.max_epochs=3", "onn_training.epoch_steps=2"]
+    with pytest.raises(WrongInputsError, match=r"onn_training\.max_epochs=6,"):
+        job(tmp_path / "finished", *SMALL, *finish, *lengths)
+    summary = json.loads((tmp_path / "finished" / "summary.json").read_text())
+    assert (summary["epochs"], summary["steps"]) == (3, 6)
 
 
 def test_the_same_seed_trains_the_same_onn(tmp_path: Path) -> None:

@@ -87,6 +87,11 @@ class EvaluatedTraining(pl.LightningModule):
         """Length of the training in steps."""
         return self.epoch_steps * self.max_epochs
 
+    @property
+    def steps_taken(self) -> int:
+        """Number of steps taken so far, those before a checkpoint among them."""
+        return self.trainer.current_epoch * self.epoch_steps
+
     def evaluate(self) -> Evaluation:
         """Project and evaluate the network that counts; keep its hard inputs, and it if best."""
         self.project(self.network)

@@ -103,6 +103,11 @@ class ONNFinishing(EvaluatedTraining):
         self.stalled = False
         self._missing_after = float("inf")
 
+    @property
+    def steps_taken(self) -> int:
+        """Number of steps taken so far: an epoch may end early."""
+        return self.trainer.global_step
+
     def train_dataloader(self) -> DataLoader[int]:
         """Return the numbers of an epoch's steps: a step takes the hard inputs."""
         return DataLoader(range(self.epoch_steps))  # type: ignore[arg-type]
@@ -144,7 +149,9 @@ class ONNFinishing(EvaluatedTraining):
         self, averages_PK: Tensor, symbols_PM: Tensor, *, margin_PM: Tensor, sign_PM: Tensor
     ) -> None:
         missing = self._missing_after = self._missing(margin_PM)
-        self.log("missing_margin", missing, on_epoch=True, reduce_fx="min", batch_size=1)
+        self.log(
+            "missing_margin", missing, on_step=False, on_epoch=True, reduce_fx="min", batch_size=1
+        )
         small_R = (margin_PM.flatten() < self.hard_margin).nonzero().squeeze(1)
         if not missing:
             return
