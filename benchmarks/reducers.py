@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -32,6 +32,13 @@ TABLE2_WORST = ErrorDistribution(rate=1.109e-4, values={1: 0.495, -1: 0.495, 102
 
 SMALL_ERRORS = ErrorDistribution(rate=1.109e-4, values={1: 0.5, -1: 0.5})
 """The same rate for switches of 8 bits."""
+
+REMEDIES: Mapping[str, dict[str, Any]] = {
+    "rotated": {"rotation": "hadamard"},
+    "clipped": {"clip": 1.22},
+    "error feedback": {"error_feedback": True},
+}
+"""Settings for few bits that work on whole gradients in eager torch."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,9 @@ def virtual_entries(cache: str, *, quick: bool) -> Iterator[Entry]:
         yield optinc(f"{name}, errors of Table II", servers, partial(injection, of))
         if (bits, servers) == (8, 4):
             tabulated, wrong = partial(table, of, cache=cache), partial(injection, of)
-            yield optinc(f"{name}, ideal, rotated", servers, partial(IdealSwitch, of), rotated=True)
+            for remedy, settings in REMEDIES.items():
+                ideal = partial(IdealSwitch, of)
+                yield optinc(f"{name}, ideal, {remedy}", servers, ideal, **settings)
             yield optinc(f"{name}, table, eager", servers, tabulated, backend="eager")
             yield optinc(f"{name}, errors of Table II, eager", servers, wrong, backend="eager")
             yield optinc(f"{name}, onn", servers, partial(network, of))
@@ -108,9 +117,9 @@ def optinc(
     switch: Callable[[], OpticalSwitch],
     *,
     backend: Literal["auto", "eager"] = "auto",
-    rotated: bool = False,
+    **remedies: Any,
 ) -> Entry:
-    """Return OptINC through a switch, with or without the rotation of blocks."""
+    """Return OptINC through a switch, with or without remedies for few bits."""
 
     def make() -> Reducer:
         built = switch()
@@ -119,7 +128,7 @@ def optinc(
             switch=built,
             servers=servers,
             backend=backend,
-            rotation="hadamard" if rotated else "none",
+            **remedies,
         )
 
     return Entry(name, servers, make)

@@ -15,7 +15,7 @@ from optinc.reducers.blocks import chunks
 from optinc.reducers.layout import GradientLayout
 from optinc.reducers.senders.error_feedback import ErrorFeedback
 from optinc.signal.block_quantizer import BlockQuantizer
-from optinc.signal.rotation import BlockRotation
+from optinc.signal.rotation import AT_A_TIME, BlockRotation
 
 Rotation = Literal["none", "hadamard"]
 
@@ -105,19 +105,19 @@ class Senders:
             self.errors.begin(len(rows_NP), size, rows_NP.device)
             parameters = list(_within(layout, first, rows_NP.shape[1]))
             self.errors.add(rows_NP, parameters, first=first)
-        if self.rotation is not None:
-            for piece in self._pieces(layout, first, rows_NP.shape[1]):
-                place = first + piece.start
+        for piece in self._pieces(layout, first, rows_NP):
+            place = first + piece.start
+            if self.rotation is not None:
                 self.rotation.rotate(rows_NP[:, piece], reduction=reduction, first=place)
-        if self.clip is not None:
-            self._clip(rows_NP, layout, reduction=reduction, first=first)
+            if self.clip is not None:
+                self._clip(rows_NP[:, piece], reduction=reduction, first=place)
 
     def restore(
         self, reduced: Tensor, layout: GradientLayout | None, *, reduction: int, first: int = 0
     ) -> None:
         """Rotate a result [..., n] back, in place; blocks with NaN become NaN as a whole."""
         if self.rotation is not None:
-            for piece in self._pieces(layout, first, reduced.shape[-1]):
+            for piece in self._pieces(layout, first, reduced):
                 place = first + piece.start
                 self.rotation.undo(reduced[..., piece], reduction=reduction, first=place)
 
@@ -157,30 +157,39 @@ class Senders:
         self.restore(rows_NP, layout, reduction=reduction, first=first)
         self.errors.settle(rows_NP, first=first)
 
-    def _clip(
-        self, rows_NP: Tensor, layout: GradientLayout | None, *, reduction: int, first: int
-    ) -> None:
+    def _clip(self, piece_NP: Tensor, *, reduction: int, first: int) -> None:
         """Clip the blocks of each server, in place; what is cut off is not sent."""
         assert self.clip is not None
-        whole_NP = rows_NP.clone()
-        for piece in self._pieces(layout, first, rows_NP.shape[1]):
-            part_NP = rows_NP[:, piece]
-            limits_NP = self.clip * _root_mean_squares(part_NP, self._quantizer.block_size)
-            # Blocks that are not finite stay as they are, and are found by their scale.
-            limits_NP.nan_to_num_(nan=torch.inf, posinf=torch.inf)
-            beyond_NP = part_NP.abs() > limits_NP
-            part_NP.copy_(limits_NP.copysign(part_NP).where(beyond_NP, part_NP))
+        limits_NP = self.clip * _root_mean_squares(piece_NP, self._quantizer.block_size)
+        # Blocks that are not finite stay as they are, and are found by their scale.
+        limits_NP.nan_to_num_(nan=torch.inf, posinf=torch.inf)
+        clipped_NP = piece_NP.clamp(-limits_NP, limits_NP)
         if self.errors is not None:
-            cut_NP = whole_NP.sub_(rows_NP)
-            self.restore(cut_NP, layout, reduction=reduction, first=first)
+            cut_NP = piece_NP - clipped_NP
+            if self.rotation is not None:
+                self.rotation.undo(cut_NP, reduction=reduction, first=first)
             self.errors.settle(cut_NP, first=first)
+        piece_NP.copy_(clipped_NP)
 
     def commit(self) -> None:
         """Let the errors noted by :meth:`settle` count."""
         if self.errors is not None:
             self.errors.commit()
 
-    def _pieces(self, layout: GradientLayout | None, first: int, length: int) -> Iterator[slice]:
+    def _pieces(self, layout: GradientLayout | None, first: int, values: Tensor) -> Iterator[slice]:
+        """Yield pieces of whole blocks, with at most one shorter block at the end of each.
+
+        Pieces of gradients [..., n] on a CPU fit its cache.
+        """
+        size = self._quantizer.block_size
+        rows = values.shape[:-1].numel()
+        blocks = max(1, AT_A_TIME // (rows * size)) if values.device.type == "cpu" else None
+        for run in self._runs(layout, first, values.shape[-1]):
+            step = run.stop - run.start if blocks is None else blocks * size
+            for start in range(run.start, run.stop, max(1, step)):
+                yield slice(start, min(start + step, run.stop))
+
+    def _runs(self, layout: GradientLayout | None, first: int, length: int) -> Iterator[slice]:
         """Yield runs of whole blocks, each with at most one shorter block at its end."""
         size = self._quantizer.block_size
         if self._quantizer.blocks == "flat":
@@ -201,16 +210,19 @@ def _root_mean_squares(rows_NP: Tensor, block_size: int) -> Tensor:
 
     Sums are taken in a fixed order, whatever lies beside a block.
     """
-    values = rows_NP.shape[1]
+    servers, values = rows_NP.shape
     padded = torch.nn.functional.pad(rows_NP, (0, -values % block_size))
-    blocks = padded.view(len(rows_NP), -1, block_size).square()
-    counts_B = torch.full((blocks.shape[1], 1), float(block_size), device=rows_NP.device)
+    # Side by side, so that every addition reads whole rows of memory.
+    sums_bB = padded.view(-1, block_size).t().contiguous().square_()
+    while len(sums_bB) > 1:
+        half = len(sums_bB) // 2
+        rest_B = sums_bB[2 * half :]
+        sums_bB = torch.cat([sums_bB[:half] + sums_bB[half : 2 * half], rest_B])
+    blocks = padded.shape[1] // block_size
+    counts_B = torch.full((blocks,), float(block_size), device=rows_NP.device)
     counts_B[values // block_size :] = values % block_size or block_size
-    while blocks.shape[-1] > 1:
-        blocks = torch.nn.functional.pad(blocks, (0, blocks.shape[-1] % 2))
-        blocks = blocks[..., 0::2] + blocks[..., 1::2]
-    roots = (blocks / counts_B).sqrt()
-    return roots.expand(-1, -1, block_size).flatten(1)[:, :values]
+    roots_NB = (sums_bB.view(servers, blocks) / counts_B).sqrt()
+    return roots_NB.repeat_interleave(block_size, 1)[:, :values]
 
 
 def _within(layout: GradientLayout | None, first: int, length: int) -> Iterator[slice]:
