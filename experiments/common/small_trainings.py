@@ -47,7 +47,7 @@ TRAININGS: Mapping[str, Training] = {
             "model.label_smoothing=0.1",
             "data=cifar100",
         ),
-        full=("trainer.max_epochs=1",),
+        full=("trainer.max_epochs=1", "trainer.limit_train_batches=130"),
         quick=(
             "trainer.max_epochs=1",
             "trainer.limit_train_batches=5",
