@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,34 +172,27 @@ def run_stage(options: Options) -> int:
         folder = options.runs / "rows" / row.name
         if options.left < (0 if options.miniature else FEWEST_SECONDS):
             break
-        # What is known stays in the results if the training outlasts its time.
-        place = len(results.rows)
-        results.add(row=row.name, **reached(folder))
-        with results.attempt(row.name):
-            overrides = schedule(row, folder, options)
-            run(folder, *overrides, *common(options), wrong_inputs=True)
-        results.rows[place] = {"row": row.name, **reached(folder)}
-        results.write()
-        print(results.rows[place], flush=True)
-        pack_runs(options)
-        if results.rows[place].get("wrong_inputs"):
-            finish(row, folder, results)
-            pack_runs(options)
+        trained = train(row.name, folder, partial(schedule, row, folder, options), results)
+        if trained["finished"] and trained["wrong_inputs"]:
+            name, onn = f"{row.name}_finished", folder / ONN_FOLDER
+            train(name, folder.with_name(name), partial(row.finishing, onn), results)
     return results.finish()
 
 
-def finish(row: TrainedRow, folder: Path, results: StageResults) -> None:
-    """Right the last wrong inputs of a trained row, in a run of its own."""
-    options, name = results.options, f"{row.name}_finished"
-    finished = folder.with_name(name)
+def train(
+    name: str, folder: Path, overrides: Callable[[], list[str]], results: StageResults
+) -> dict[str, Any]:
+    """Train an ONN in a folder, or go on there; return its row of the results."""
+    # What is known stays in the results if the training outlasts its time.
     place = len(results.rows)
-    results.add(row=name, **reached(finished))
+    results.add(row=name, **reached(folder))
     with results.attempt(name):
-        overrides = row.finishing(folder / ONN_FOLDER)
-        run(finished, *overrides, *common(options), wrong_inputs=True)
-    results.rows[place] = {"row": name, **reached(finished)}
+        run(folder, *overrides(), *common(results.options), wrong_inputs=True)
+    row = results.rows[place] = {"row": name, **reached(folder)}
     results.write()
-    print(results.rows[place], flush=True)
+    print(row, flush=True)
+    pack_runs(results.options)
+    return row
 
 
 if __name__ == "__main__":
