@@ -1,4 +1,4 @@
-"""Batches of input indices, with a share of hard inputs."""
+"""Batches of input indices, with shares of hard inputs and of inputs drawn evenly over the sums."""
 
 # Shape suffixes: P samples, K ONN inputs, M symbols.
 
@@ -11,9 +11,38 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from optinc.signal import preprocessing
+from optinc.signal.scenario import Scenario
+
+
+class EvenInputs:
+    """Draws every sum of the servers' codes as often as any other.
+
+    A single input has the smallest sum, and hundreds have one in the middle of the range: drawn one
+    as often as another, the ends of the range are hardly seen.
+
+    Args:
+        scenario: The switch.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        # In parts: the sums of millions of inputs take several times the memory of their totals.
+        parts = torch.split(torch.arange(scenario.combinations), 1 << 20)
+        sums = (preprocessing.sums_of_index(index_P, scenario) for index_P in parts)
+        total_P = torch.cat([preprocessing.code_total(sums_PK, scenario) for sums_PK in sums])
+        self._by_total = torch.argsort(total_P, stable=True)
+        self._counts = torch.unique_consecutive(total_P[self._by_total], return_counts=True)[1]
+        self._starts = self._counts.cumsum(0) - self._counts
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return indices of inputs, int64 tensor [count]."""
+        which = torch.randint(len(self._counts), (count,), generator=generator)
+        place = torch.rand(count, generator=generator, dtype=torch.float64) * self._counts[which]
+        return self._by_total[self._starts[which] + place.long()]
+
 
 class MinedIndexBatches(Sampler[Tensor]):
-    """Sampler of int64 index batches: a share of hard inputs, the others from a permutation.
+    """Sampler of int64 index batches: shares of hard and of even inputs, the others permuted.
 
     An epoch is a function of seed, epoch number and hard inputs. Without hard inputs it is a
     permutation of all inputs, or several of a small set.
@@ -27,6 +56,8 @@ class MinedIndexBatches(Sampler[Tensor]):
         least_batches: Fewest batches of an epoch: where all inputs are fewer, an epoch passes
             through them several times, each time in another order.
         hard_share: Share of each batch drawn from :attr:`hard`, once there are hard inputs.
+        even_share: Share of each batch drawn from ``even``.
+        even: Inputs drawn otherwise than one as often as another; None where ``even_share`` is 0.
 
     Attributes:
         hard: Indices of the hard inputs, int64 tensor; set after an evaluation.
@@ -42,6 +73,8 @@ class MinedIndexBatches(Sampler[Tensor]):
         epoch_inputs: int | None = None,
         least_batches: int = 1,
         hard_share: float = 0.0,
+        even_share: float = 0.0,
+        even: EvenInputs | None = None,
     ) -> None:
         self.size = size
         self.batch_size = batch_size
@@ -49,6 +82,8 @@ class MinedIndexBatches(Sampler[Tensor]):
         self.epoch_inputs = size if epoch_inputs is None else min(epoch_inputs, size)
         self.passes = -(-least_batches // self._batches) if epoch_inputs is None else 1
         self.hard_share = hard_share
+        self.even_share = even_share
+        self.even = even
         self.hard = torch.empty(0, dtype=torch.int64)
         self.epoch = 0
 
@@ -74,9 +109,12 @@ class MinedIndexBatches(Sampler[Tensor]):
         else:
             order = torch.randint(self.size, (self.epoch_inputs,), generator=generator)
         for batch in torch.split(order, self.batch_size):
-            mined = round(self.hard_share * len(batch)) if len(self.hard) else 0
-            if not mined:
-                yield batch
-                continue
-            drawn = torch.randint(len(self.hard), (mined,), generator=generator)
-            yield torch.cat([batch[mined:], self.hard[drawn]])
+            parts = []
+            if len(self.hard):
+                count = round(self.hard_share * len(batch))
+                drawn = torch.randint(len(self.hard), (count,), generator=generator)
+                parts.append(self.hard[drawn])
+            if self.even is not None:
+                parts.append(self.even.draw(round(self.even_share * len(batch)), generator))
+            taken = sum(map(len, parts))
+            yield torch.cat([batch[taken:], *parts]) if taken else batch

@@ -25,7 +25,7 @@ from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.noise import noisy_forward
-from optinc.onn.training.batches import MinedIndexBatches
+from optinc.onn.training.batches import EvenInputs, MinedIndexBatches
 from optinc.onn.training.drawn_chips import FreshChips
 from optinc.onn.training.evaluated import EvaluatedTraining
 from optinc.onn.training.losses import ONNLoss
@@ -71,6 +71,8 @@ class ONNTraining(EvaluatedTraining):
         hard_share: Share of each batch drawn from the hard inputs of the last evaluation: wrong
             ones, and right ones with a margin below ``hard_margin``.
         hard_margin: Margin below which an input is hard, in PAM4 amplitudes.
+        even_share: Share of each batch in which all sums of the servers' codes are drawn equally
+            often; few inputs have a sum near the ends of the range. With ``hard_share`` below 1.
         seed: Seed of the order of the inputs.
         averaging: Decay of a running average of the weights, per step, at least 0 and below 1. The
             average, projected, is then evaluated and kept in place of the weights themselves, which
@@ -102,6 +104,7 @@ class ONNTraining(EvaluatedTraining):
         hard_share: float,
         hard_margin: float,
         seed: int,
+        even_share: float = 0.0,
         averaging: float = 0.0,
         initial: OpticalNetwork | None = None,
         drawn: FreshChips | None = None,
@@ -117,6 +120,7 @@ class ONNTraining(EvaluatedTraining):
         )
         check_positive("onn_training.learning_rate", learning_rate)
         check_below("onn_training.hard_share", hard_share, limit=1)
+        check_below("onn_training.even_share", even_share, limit=1 - hard_share)
         check_below("onn_training.noise", noise, limit=1)
         check_below("onn_training.averaging", averaging, limit=1)
         if noise and drawn is not None:
@@ -132,6 +136,8 @@ class ONNTraining(EvaluatedTraining):
             epoch_inputs=epoch_inputs,
             least_batches=epoch_steps,
             hard_share=hard_share,
+            even_share=even_share,
+            even=EvenInputs(design.scenario) if even_share else None,
         )
         super().__init__(
             design=design,

@@ -154,6 +154,10 @@ def test_an_untrained_network_sees_inputs_and_targets_from_minus_1_to_1(
         ({"learning_rate": 0.0}, "onn_training.learning_rate must be > 0, got 0.0"),
         ({"min_margin": 0.5}, "onn_training.min_margin must be at least 0 and below 0.5, got 0.5"),
         ({"hard_share": 1.0}, "onn_training.hard_share must be at least 0 and below 1, got 1.0"),
+        (
+            {"hard_share": 0.25, "even_share": 0.75},
+            "onn_training.even_share must be at least 0 and below 0.75, got 0.75",
+        ),
         ({"noise": -0.1}, "onn_training.noise must be at least 0 and below 1, got -0.1"),
         ({"averaging": 1.0}, "onn_training.averaging must be at least 0 and below 1, got 1.0"),
     ],
