@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from optinc.errors import ConfigurationError
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.training import optimizers as module
 from optinc.onn.training.optimizers import Muon, make_optimizers, one_cycle
 
 
@@ -52,6 +53,45 @@ class Dtypes(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         self.seen |= {x.dtype for x in tree_leaves(result) if isinstance(x, torch.Tensor)}
         return result
+
+
+class Denormals(TorchDispatchMode):
+    """Counts the denormal numbers in the results of matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.products = self.found = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.products += 1
+            tiny = torch.finfo(result.dtype).tiny
+            self.found += int(((result != 0) & (result.abs() < tiny)).sum())
+        return result
+
+
+def test_no_product_of_muon_is_denormal_where_neurons_die_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Processors may take 50 times as long for them; the momentum of a dead neuron decays there."""
+    faded = 10.0 ** -torch.arange(39.0)  # rows from 1 down to denormals
+    gradient = faded.unsqueeze(1) * torch.randn(39, 24, generator=torch.Generator().manual_seed(0))
+    found, weights = [], []
+    for vanishing in (module.VANISHING, 0.0):
+        monkeypatch.setattr(module, "VANISHING", vanishing)
+        weight = torch.nn.Parameter(torch.zeros(39, 24))
+        weight.grad = gradient.clone()
+        with Denormals() as denormals:
+            Muon([weight], lr=0.1, weight_decay=0.0).step()
+        assert denormals.products == 15
+        found.append(denormals.found)
+        weights.append(weight.detach())
+    assert found[0] == 0 < found[1]
+    assert not weights[0][9:].any()  # less than 1e-8 of the norm
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
