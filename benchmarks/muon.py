@@ -3,7 +3,9 @@
     python -m benchmarks.muon [--quick] [--save]
 
 Structures of Table I, batches of 1,024 random inputs; one thread, no GPU. Each step by torch's Muon
-follows one by ours. ``--quick`` takes the structure of scenario 1 alone.
+follows one by ours. Then a quarter of the hidden neurons is off for all inputs, as in long
+trainings, and their momentum has decayed to denormal numbers: a step of ours as it is, which takes
+them for 0, follows one that multiplies them. ``--quick`` takes the structure of scenario 1 alone.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from experiments.common.options import command_parser
 from experiments.common.tables import Column
 from optinc.onn import zoo
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.training import optimizers
 from optinc.onn.training.optimizers import Muon, make_optimizers
 
 ONNS = {
@@ -40,6 +43,9 @@ COLUMNS = [
     Column("Muon in float32, ms", "ours", ".1f"),
     Column("bfloat16 / float32", "ratio", ".1f"),
     Column("whole step, bfloat16 / float32", "step_ratio", ".1f"),
+    Column("neurons off: Muon in float32, ms", "off", ".1f"),
+    Column("the same, multiplying denormals, ms", "denormal", ".1f"),
+    Column("denormals / without", "off_ratio", ".1f"),
 ]
 
 
@@ -57,16 +63,13 @@ def measure(scenario: str, network: OpticalNetwork) -> Row:
         network.zero_grad()
         network(inputs_PK).square().mean().backward()
 
-    turns: dict[str, Callable[[], object]] = {
-        "passes": passes,
-        "adam": adam.step,
-        "ours": ours.step,
-        "theirs": theirs.step,
-    }
-    rounds = [{name: seconds(turn) for name, turn in turns.items()} for _ in range(ROUNDS + 1)]
-    # The first round allocates.
-    middle = {name: 1e3 * median(each[name] for each in rounds[1:]) for name in turns}
+    middle = _medians(
+        {"passes": passes, "adam": adam.step, "ours": ours.step, "theirs": theirs.step}
+    )
     same = middle["passes"] + middle["adam"]
+    turn_off(network, ours)
+    passes()
+    off = _medians({"off": ours.step, "denormal": lambda: _with_denormals(ours)})
     return {
         "scenario": scenario,
         "passes": middle["passes"],
@@ -74,22 +77,61 @@ def measure(scenario: str, network: OpticalNetwork) -> Row:
         "ours": middle["ours"],
         "ratio": middle["theirs"] / middle["ours"],
         "step_ratio": (same + middle["theirs"]) / (same + middle["ours"]),
+        **off,
+        "off_ratio": off["denormal"] / off["off"],
     }
+
+
+def _medians(turns: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median milliseconds of each, taking turns."""
+    rounds = [{name: seconds(turn) for name, turn in turns.items()} for _ in range(ROUNDS + 1)]
+    # The first round allocates.
+    return {name: 1e3 * median(each[name] for each in rounds[1:]) for name in turns}
+
+
+@torch.no_grad()
+def turn_off(network: OpticalNetwork, muon: Muon) -> None:
+    """Let a quarter of all hidden neurons be off for every input, and their momentum be decayed.
+
+    A neuron is off long before another: momenta of 1e-10 to 1e-40 are left.
+    """
+    generator = torch.Generator().manual_seed(0)
+    layers = network.linears
+    for i, layer in enumerate(layers[:-1]):
+        off = torch.arange(0, layer.out_features, 4)
+        layer.bias[off] = -1e3
+        for weight, place in ((layer.weight, (off,)), (layers[i + 1].weight, (slice(None), off))):
+            if weight in muon.state:
+                momentum = muon.state[weight]["momentum_buffer"]
+                left = 10.0 ** -torch.empty(len(off)).uniform_(10, 40, generator=generator)
+                left = left.unsqueeze(1) if len(place) == 1 else left
+                momentum[place] = left * torch.randn(momentum[place].shape, generator=generator)
+
+
+def _with_denormals(muon: Muon) -> None:
+    """Take a step in which no entry is taken for 0."""
+    share, optimizers.VANISHING = optimizers.VANISHING, 0.0
+    try:
+        muon.step()
+    finally:
+        optimizers.VANISHING = share
 
 
 def draw(rows: list[Row], path: Path) -> None:
     """Draw the time of both beside that of the passes."""
-    figure, axis = plt.subplots(figsize=(7, 1.2 + 0.7 * len(rows)))
-    height = 0.27
-    for k, column in enumerate(COLUMNS[1:4]):
+    figure, axis = plt.subplots(figsize=(7, 1.2 + 1.1 * len(rows)))
+    height = 0.17
+    for k, column in enumerate([*COLUMNS[1:4], *COLUMNS[6:8]]):
         bars = axis.barh(
             [i + k * height for i in range(len(rows))],
             [float(row[column.key] or 0) for row in rows],
             height=height,
-            label=column.heading.removesuffix(", ms"),
+            label=column.heading.removesuffix(", ms").replace("the same", "neurons off"),
         )
         axis.bar_label(bars, fmt="%.0f", padding=3)
-    axis.set_yticks([i + height for i in range(len(rows))], [str(row["scenario"]) for row in rows])
+    axis.set_yticks(
+        [i + 2 * height for i in range(len(rows))], [str(row["scenario"]) for row in rows]
+    )
     axis.invert_yaxis()
     axis.set_xscale("log")
     axis.margins(x=0.15)

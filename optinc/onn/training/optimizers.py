@@ -17,7 +17,7 @@ from optinc.onn.network import OpticalNetwork
 OptimizerName = Literal["muon", "adam"]
 
 VANISHING = 1e-8
-"""Entries of an update below this share of its norm, less than float32 rounds by, are taken for 0."""
+"""Share of an update's norm below which entries are taken for 0: float32 rounds by more."""
 
 
 class Muon(torch.optim.Muon):
@@ -59,8 +59,8 @@ def _without_vanishing(update_mn: Tensor) -> Tensor:
     """Return a float32 copy of an update, which Muon divides in place, without vanishing entries.
 
     The momentum of a neuron that is off for all inputs halves every 14 steps, down to denormal
-    numbers, and products of small entries are denormal long before. Processors that handle these
-    in microcode take 50 times as long for a step (``python -m benchmarks.muon``).
+    numbers, and products of small entries are denormal long before. Some processors take many
+    times as long for these (``python -m benchmarks.muon``).
     """
     copy_mn = update_mn.to(torch.float32, copy=True)
     return copy_mn.masked_fill_(copy_mn.abs() < VANISHING * copy_mn.norm(), 0.0)
