@@ -41,7 +41,7 @@ from experiments.common.paired import (
     trained_on,
 )
 from experiments.common.record import save
-from experiments.common.runs import made, settings_hash, summaries
+from experiments.common.runs import machines, made, settings_hash, summaries
 from experiments.common.small_trainings import COMMON
 from experiments.common.small_trainings import TRAININGS as WHOLE
 from experiments.common.statistics import paired_difference
@@ -306,7 +306,12 @@ def write(
         "95 % confidence interval by Student's t. reached: whether the interval lies within the "
         "target. Short trainings of small models."
     )
-    origin: dict[str, Any] = {"source": "", "command": command, "folder": folder}
+    origin: dict[str, Any] = {
+        "source": "",
+        "command": command,
+        "hardware": machines(rows),
+        "folder": folder,
+    }
     save(name, title="Learning with few bits", rows=table, notes=notes, **origin)
     title = "Runs of learning with few bits"
     save(f"{name}_runs", title=title, rows=rows, notes=trained_on(rows), **origin)

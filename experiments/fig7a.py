@@ -33,7 +33,15 @@ from experiments.common.options import (
 )
 from experiments.common.paired import recorded
 from experiments.common.record import save
-from experiments.common.runs import check_settings, curve, made, run, settings_hash, summaries
+from experiments.common.runs import (
+    check_settings,
+    curve,
+    machines,
+    made,
+    run,
+    settings_hash,
+    summaries,
+)
 from experiments.common.tables import columns_of, show
 from optinc.errors import ConfigurationError
 from optinc.runs.summary import SUMMARY_FILE
@@ -94,6 +102,7 @@ def main() -> None:
             source="Fig. 7a",
             command=_command(arguments, overrides, found[0]),
             rows=rows,
+            hardware=machines(found[0]),
             folder=arguments.results,
             notes=f"4 virtual servers. Table II's errors with one seed. {_settings(found[0])}",
         )

@@ -38,7 +38,7 @@ from experiments.common.paired import (
     trained_on,
 )
 from experiments.common.record import save
-from experiments.common.runs import made, settings_hash, summaries
+from experiments.common.runs import machines, made, settings_hash, summaries
 from experiments.common.small_trainings import COMMON, TRAININGS
 from experiments.common.statistics import holm, paired_difference
 from experiments.common.tables import RIGHT, Column, show
@@ -218,6 +218,7 @@ class Report:
         origin: dict[str, Any] = {
             "source": "Fig. 7a",
             "command": self._command,
+            "hardware": machines(rows),
             "folder": self._folder,
         }
         save(self._name, title=self._title, rows=table, notes=_notes(table), **origin)

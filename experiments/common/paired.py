@@ -118,8 +118,9 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
         overrides: Overrides of all runs of the study that goes on.
 
     Returns:
-        A row for every run, with the ``date`` and ``commit`` of its record, and ``settings``, a
-        hash that is empty where the record is older than hashes; none without a record.
+        A row for every run, with the ``date``, ``commit`` and ``machine`` of its record, and
+        ``settings``, a hash that is empty where the record is older than hashes; none without a
+        record.
 
     Raises:
         ConfigurationError: If the recorded runs had other overrides.
@@ -139,6 +140,7 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
         {
             "date": found.origin["date"],
             "commit": found.origin["commit"],
+            "machine": found.origin["hardware"],
             "settings": "",
             **{column: _cell(found, row, column) for column in found.columns},
         }
@@ -146,7 +148,7 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
     ]
 
 
-WORDS = ("model", "arm", "metric", "date", "commit", "settings", "data", "precision")
+WORDS = ("model", "arm", "metric", "date", "commit", "machine", "settings", "data", "precision")
 WHOLE = ("seed", "steps", "bits", "step", "blocks")
 
 
@@ -166,7 +168,7 @@ def merged(
 
     Args:
         rows: Rows of the folder's runs, with ``model``, ``arm``, ``seed``, ``settings``, ``steps``,
-            ``first_loss``, ``date`` and ``commit``.
+            ``first_loss``, ``date``, ``commit`` and ``machine``.
         earlier: The same of :func:`recorded`.
         arms: All arms in their order.
         baseline: The arm with which the others are compared.

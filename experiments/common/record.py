@@ -89,6 +89,7 @@ def save(
     command: str,
     rows: Sequence[Row],
     notes: str = "",
+    hardware: str | None = None,
     folder: Path,
 ) -> None:
     """Write ``NAME.csv`` and ``NAME.json``.
@@ -101,6 +102,7 @@ def save(
         rows: The data, at least one row. Columns stand in the order of their first appearance;
             values that were not measured are None or missing, and become empty cells.
         notes: Facts that a reader needs to judge the numbers.
+        hardware: Machines that made the data, where they are not the one that saves them.
         folder: Folder of the files; made if missing.
 
     Raises:
@@ -108,6 +110,7 @@ def save(
     """
     write_csv(folder / f"{name}.csv", rows)
     origin = {"title": title, "source": source, "command": command, **asdict(conditions())}
+    origin["hardware"] = hardware or origin["hardware"]
     text = json.dumps({**origin, "notes": notes}, indent=2, ensure_ascii=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 

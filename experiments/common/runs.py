@@ -124,11 +124,17 @@ def settings_hash(folder: Path, *others: str) -> str:
 
 
 def made(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``date`` and ``commit`` of a run; today and ``unknown`` where it does not say them."""
+    """Return ``date``, ``commit`` and ``machine`` of a run; else today and ``unknown``."""
     return {
         "date": summary.get("date", date.today().isoformat()),
         "commit": summary.get("commit", "unknown"),
+        "machine": summary.get("machine", "unknown"),
     }
+
+
+def machines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the machines on which runs were made, those of :func:`made`, in alphabetical order."""
+    return " and ".join(sorted({row["machine"] for row in rows}))
 
 
 def multirun(folder: Path, *overrides: str) -> None:

@@ -122,9 +122,9 @@ def record(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Path:
     runs.started = []
     monkeypatch.setattr(paired, "RESULTS", kept)
     origin = json.loads((kept / "significance_runs.json").read_text())
-    origin |= {"date": "2001-02-03", "commit": "abc1234"}
+    origin |= {"date": "2001-02-03", "commit": "abc1234", "hardware": "an abacus"}
     (kept / "significance_runs.json").write_text(json.dumps(origin))
-    told = {"date": origin["date"], "commit": origin["commit"]}
+    told = {"date": origin["date"], "commit": origin["commit"], "machine": origin["hardware"]}
     write_csv(kept / "significance_runs.csv", [{**row, **told} for row in runs_of(kept)])
     return kept
 
@@ -134,10 +134,10 @@ GOES_ON = ("--with-recorded", "--models", "llama", "--jobs", "1", "data.root=x")
 
 def test_a_study_goes_on_from_its_record(runs: Runs, record: Path) -> None:
     first = {(row["arm"], row["seed"]): row for row in runs_of(record)}
-    # An old record has neither date nor commit of a run: those of the whole record are its runs'.
+    # An old record says no date, commit or machine of a run: its own are those of all runs.
     columns = list(next(iter(first.values())))
     for row in first.values():
-        del row["date"], row["commit"], row["settings"]
+        del row["date"], row["commit"], row["machine"], row["settings"]
     write_csv(record / "significance_runs.csv", list(first.values()))
     runs.command("--seeds", "1", "2", "3", *GOES_ON)
     assert runs.started == [f"llama/{arm}-3" for arm in ARMS]
@@ -147,13 +147,15 @@ def test_a_study_goes_on_from_its_record(runs: Runs, record: Path) -> None:
         (seed, arm) for seed in "123" for arm in ARMS
     ]
     for row in rows[: 2 * len(ARMS)]:
-        told = [row.pop(column) for column in ("date", "commit", "settings")]
-        assert told == ["2001-02-03", "abc1234", ""]
+        told = [row.pop(column) for column in ("date", "commit", "machine", "settings")]
+        assert told == ["2001-02-03", "abc1234", "an abacus", ""]
         assert row == first[row["arm"], row["seed"]]
     assert {row["date"] for row in rows[2 * len(ARMS) :]} == {conditions().date}
     assert set(rows[-1]) == set(columns)
-    notes = json.loads((runs.folder / "results" / "significance_runs.json").read_text())["notes"]
-    assert "2001-02-03 (abc1234)" in notes
+    for name in ("significance", "significance_runs"):
+        told = json.loads((runs.folder / "results" / f"{name}.json").read_text())
+        assert told["hardware"] == f"an abacus and {rows[-1]['machine']}"
+    assert "2001-02-03 (abc1234)" in told["notes"]
 
 
 def test_a_run_of_the_folder_counts_in_place_of_the_recorded(runs: Runs, record: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common.runs import ROOT, made, multirun, python, run, summaries
+from experiments.common.runs import ROOT, machines, made, multirun, python, run, summaries
 
 
 def test_a_command_runs_in_the_repository_with_its_threads(
@@ -61,5 +61,8 @@ def test_summaries_are_those_of_finished_runs(tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_say_its_commit_gets_none_of_today() -> None:
-    assert made({"date": "2001-02-03", "commit": "abc"}) == {"date": "2001-02-03", "commit": "abc"}
-    assert made({}) == {"date": date.today().isoformat(), "commit": "unknown"}
+    told = {"date": "2001-02-03", "commit": "abc", "machine": "an abacus"}
+    assert made(told | {"loss": 1.0}) == told
+    nothing = {"date": date.today().isoformat(), "commit": "unknown", "machine": "unknown"}
+    assert made({}) == nothing
+    assert machines([told, nothing, told]) == "an abacus and unknown"
