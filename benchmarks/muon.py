@@ -1,6 +1,6 @@
 """Time of a step of an ONN's training whose Muon takes float32, beside torch's Muon in bfloat16.
 
-    python -m benchmarks.muon [--quick] [--save]
+    python -m benchmarks.muon [--quick] [--save [NAME]]
 
 Structures of Table I, batches of 1,024 random inputs; one thread, no GPU. Each step by torch's Muon
 follows one by ours. Then a quarter of the hidden neurons is off for all inputs, as in long
@@ -146,7 +146,13 @@ def main() -> None:
     """Print the table; with ``--save`` keep it in ``benchmarks/results``."""
     parser = command_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="scenario 1 alone")
-    parser.add_argument("--save", action="store_true", help="keep table and plot")
+    parser.add_argument(
+        "--save",
+        nargs="?",
+        const="muon",
+        metavar="NAME",
+        help="keep table and plot (as %(const)s, or as NAME: processors differ)",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     instructions = torch.backends.cpu.get_cpu_capability()
@@ -161,7 +167,8 @@ def main() -> None:
         rows=rows,
         draw=draw,
         notes=f"Medians of {ROUNDS} steps, on a CPU with {instructions}.",
-        keep=arguments.save,
+        keep=arguments.save is not None,
+        kept_as=arguments.save,
     )
 
 

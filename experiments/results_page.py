@@ -316,6 +316,22 @@ SECTIONS = (
         "in bfloat16; ours: the same in float32; ratio: of both; step_ratio: of whole steps.",
     ),
     Section(
+        "The same on a processor with AVX-512",
+        "muon_avx512",
+        {
+            "scenario": "s",
+            "passes": ".1f",
+            "theirs": ".1f",
+            "ours": ".1f",
+            "step_ratio": ".1f",
+            "off": ".1f",
+            "denormal": ".1f",
+            "off_ratio": ".1f",
+        },
+        text="off: ours, with a quarter of the neurons off, whose momentum has decayed to denormal "
+        "numbers; denormal: the same without taking these for 0; off_ratio: of both.",
+    ),
+    Section(
         "Time of a training step",
         "step",
         {"model": "s", "servers": "s", "batch": "s", "baseline": "s", "more": "+.1%"},
