@@ -199,8 +199,8 @@ def test_training_through_chips_raises_what_errors_leave_right() -> None:
         tested = ChipNetwork.draw(onn, ChipSettings(**chip), chips=100)
         right.append(float(chip_accuracy(tested, repeats=4).mean()))
     # Measured: 90.6 and 96.5 %. Processors round otherwise; other seeds gained 1.9 to 4.1 points.
-    assert right[1] > right[0] + 0.01
-    assert right[1] > 0.92
+    assert right[0] < 0.92
+    assert right[1] > 0.94
 
 
 def test_attenuators_without_a_mesh_stay_so() -> None:
