@@ -17,8 +17,9 @@ import pytest
 
 from tests.documents import BLOCKS, PYTHON, SHELL, Block, words_of
 from tests.hydra_jobs import command
+from tests.integration.jobs import run_jobs
 from tests.modules import run_module
-from tests.processes import ROOT, python
+from tests.processes import ROOT
 
 FRAMEWORKS = "docs/use_in_your_project.md"
 """Its blocks run in two servers, in tests/integration/test_frameworks.py."""
@@ -29,13 +30,14 @@ TRY_OUT = ["debug=two_batches", "trainer.accelerator=cpu", "trainer.enable_progr
 
 
 def job(arguments: list[str], folder: Path) -> None:
-    """Run ``run.py`` on two batches."""
+    """Run ``run.py`` on two batches; how it starts servers itself is in test_ddp.py."""
     if "--help" not in arguments:
         output = "hydra.sweep.dir" if "-m" in arguments else "hydra.run.dir"
         given = any(argument.startswith(f"{output}=") for argument in arguments)
         arguments = [*arguments, *TRY_OUT, *([] if given else [f"{output}={folder / 'run'}"])]
     if "strategy=ddp" in arguments:
-        python(str(ROOT / "run.py"), *arguments)
+        (servers,) = (int(each.split("=")[1]) for each in arguments if "trainer.devices=" in each)
+        run_jobs(servers, {folder / "run": arguments})
     else:
         # Two batches teach no ONN, which is said by a status of its own.
         status = 3 if "task=train_onn" in arguments else 0
@@ -80,7 +82,7 @@ def test_the_readme_has_commands() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in README if line.startswith("python run.py")])
 def test_the_readme_s_commands_run(line: str, book: Path) -> None:
-    """On two batches; in this process, except for what starts processes of its own."""
+    """On two batches; in this process, except for servers that are processes."""
     job(words_of(line, book)[2:], book)
 
 
