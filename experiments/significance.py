@@ -74,6 +74,11 @@ def main() -> None:
     name = "significance_quick" if arguments.quick else "significance"
     folder: Path = arguments.runs or absolute(f"runs/{name}")
     seeds = arguments.seeds or (TWO_SEEDS if arguments.quick else TEN_SEEDS)
+    if len(set(seeds)) < 2:
+        parser.error(
+            f"--seeds: at least two are compared, not {seeds[0]} alone; runs that --runs holds or, "
+            "with --with-recorded, the record holds are not trained again"
+        )
     report = Report(name, arguments.results, command=_command(arguments, overrides))
     earlier = recorded(f"{name}_runs", overrides) if arguments.with_recorded else []
 

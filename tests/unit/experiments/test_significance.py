@@ -169,7 +169,7 @@ def test_a_run_of_the_folder_counts_in_place_of_the_recorded(runs: Runs, record:
 def test_a_run_of_other_settings_is_refused_though_it_is_recorded(runs: Runs, record: Path) -> None:
     finish(runs.folder / "runs" / "llama" / "ring-2", "trainer.max_steps=7")
     with pytest.raises(ConfigurationError, match="ring-2 was run with other settings"):
-        runs.command("--seeds", "2", *GOES_ON)
+        runs.command("--seeds", "2", "3", *GOES_ON)
     with pytest.raises(ConfigurationError, match="runs of llama, ring had different settings"):
         runs.command("--seeds", "1", "2", *GOES_ON, "--collect")
 
@@ -202,7 +202,7 @@ def test_a_record_of_other_overrides_is_refused_before_anything_is_trained(
     runs: Runs, record: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"other settings \(data.batch_size=8\)"):
-        runs.command("--seeds", "3", *GOES_ON, "data.batch_size=8")
+        runs.command("--seeds", "2", "3", *GOES_ON, "data.batch_size=8")
     assert runs.started == []
 
 
@@ -220,8 +220,17 @@ def test_a_finished_run_of_other_settings_is_refused(runs: Runs) -> None:
 
 def test_less_than_two_seeds_are_no_result(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        runs.command("--models", "llama", "--seeds", "1", "data.root=x")
+        runs.command("--collect", "--models", "llama", "--seeds", "1", "2")
     assert "two seeds complete in all arms" in capsys.readouterr().err
+
+
+def test_one_seed_is_refused_before_anything_is_trained(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        runs.command("--models", "llama", "--seeds", "3", "3", "data.root=x")
+    assert "--seeds: at least two are compared, not 3 alone" in capsys.readouterr().err
+    assert runs.started == []
 
 
 @pytest.mark.parametrize(
