@@ -161,6 +161,22 @@ SECTIONS = (
     Section("Table I", "table1", TABLE),
     Section("Table II", "table2", TABLE),
     Section(
+        "Training by eq. (7) and by ours, in the same time",
+        "recipes",
+        {
+            "onn": "s",
+            "recipe": "s",
+            "weights": "s",
+            "rate": "s",
+            "epochs": ",.0f",
+            "seconds": ".0f",
+            "wrong": ",.0f",
+            "inputs": ",.0f",
+        },
+        text="Scenario 1. weights: W_T of eq. (7), which the paper does not give, as it does not "
+        "give the learning rate (rate: its peak).",
+    ),
+    Section(
         "Inputs received right under noise",
         "noise",
         {

@@ -16,6 +16,7 @@ from experiments.report.fig6 import fig6
 from experiments.report.fig7a import fig7a
 from experiments.report.fig7b import fig7b
 from experiments.report.light import crossbar, link_budget, nonidealities
+from experiments.report.recipes import recipes
 from experiments.report.studies import noise, rounding, search
 
 
@@ -32,6 +33,7 @@ def sections(folder: Path) -> Iterator[Section]:
     yield onn_table(
         folder, "table2", "Table II", "accuracy 99.98891 to 100 % by the layers approximated"
     )
+    yield recipes(folder)
     yield fig6(folder)
     yield from fig7a(folder)
     yield fig7b(folder)

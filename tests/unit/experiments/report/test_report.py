@@ -16,9 +16,9 @@ from experiments.report.page import build
 from experiments.report.sections import sections
 
 KEYS = [
-    *("table1", "table2", "fig6", "significance", "fig7a_resnet50", "fig7a_llama", "fig7b"),
-    *("cascade", "noise", "rounding", "few_bits", "search", "imperfections", "nonidealities"),
-    *("link_budget", "crossbar", "restoring", "error_frontier", "buildable"),
+    *("table1", "table2", "recipes", "fig6", "significance", "fig7a_resnet50", "fig7a_llama"),
+    *("fig7b", "cascade", "noise", "rounding", "few_bits", "search", "imperfections"),
+    *("nonidealities", "link_budget", "crossbar", "restoring", "error_frontier", "buildable"),
 ]
 
 
@@ -80,7 +80,7 @@ def test_an_empty_folder_shows_every_command(tmp_path: Path) -> None:
         *("python -m experiments.table1", "python -m experiments.fig6"),
         *("python -m experiments.fig7b", "python -m experiments.cascade"),
         "python -m experiments.fig7a resnet50 --scale smoke data.root=FOLDER",
-        "python -m experiments.search",
+        *("python -m experiments.search", "python -m experiments.recipes"),
         "python -m experiments.nonidealities",
         "python -m experiments.link_budget",
         "python -m experiments.buildable data.root=FOLDER",
