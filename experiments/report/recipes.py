@@ -23,12 +23,13 @@ def recipes(folder: Path) -> Section:
         command = "python -m experiments.recipes"
         return absent(key, source=source, title=title, paper=paper, command=command)
     result.require("onn", "recipe", "times", "seconds", "wrong", "inputs")
+    onns = dict.fromkeys(row["onn"] for row in result.rows)
     return Section(
         key=key,
         source=source,
         title=title,
         paper=paper,
-        ours=". ".join(_sentence(result, onn) for onn in {row["onn"]: 0 for row in result.rows}),
+        ours=". ".join(_sentence(result, onn) for onn in onns),
         state="measured",
         tables=[shown(title, result)],
         results=[result],
