@@ -87,10 +87,21 @@ def factorize(blocks: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The scales d [B, s], at least 0, and the unitaries U_a [B, s, s].
     """
-    left, _, right = torch.linalg.svd(blocks)
-    unitary = left @ right
+    unitary = _nearest_unitary(blocks)
     scale = (blocks * unitary).sum(-1) / unitary.square().sum(-1)
     return scale, unitary
+
+
+def _nearest_unitary(blocks: Tensor) -> Tensor:
+    """Return U_s V_s^T of square blocks by their SVD, [B, s, s]."""
+    try:
+        left, _, right = torch.linalg.svd(blocks)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        # Near the identity all singular values are alike, and LAPACK's divide and conquer, which
+        # splits them by their differences, does not always converge in float32.
+        left, _, right = torch.linalg.svd(blocks.double())
+    unitary: Tensor = left @ right
+    return unitary.to(blocks.dtype)
 
 
 def approximate(weight: Tensor) -> Tensor:

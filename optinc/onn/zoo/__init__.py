@@ -10,6 +10,7 @@ from optinc.errors import ArtifactError, MissingONNError
 from optinc.folders import expanded
 from optinc.onn.artifact import CARD_FILE, ONNArtifact, ONNCard
 from optinc.onn.design import TABLE1_HIDDEN, ONNDesign
+from optinc.onn.growing import grow, insertion, serves_alike
 from optinc.onn.network import OpticalNetwork
 from optinc.signal.scenario import Scenario
 
@@ -110,7 +111,9 @@ def load_initial(source: str | Path | None, *, design: ONNDesign) -> OpticalNetw
 
     Args:
         source: Name of a shipped ONN, an artifact folder, or None for random weights.
-        design: The design to be trained; its approximated layers may differ from the ONN's.
+        design: The design to be trained. The ONN's approximated layers may differ from it, its
+            number of servers too (:func:`optinc.onn.growing.serves_alike`), and where layers are
+            missing in it they are inserted (:func:`optinc.onn.growing.grow`).
 
     Returns:
         The network; None without ``source``.
@@ -123,13 +126,18 @@ def load_initial(source: str | Path | None, *, design: ONNDesign) -> OpticalNetw
         return None
     onn = load_named(source, setting="onn_training.initial")
     found, wanted = (onn.card.scenario, onn.card.structure), (design.scenario, design.structure)
-    if found != wanted:
-        raise ArtifactError(
-            f"onn_training.initial={source} has the structure {found[1]} for {found[0]}, but "
-            f"{wanted[1]} for {wanted[0]} is to be trained; change optinc.mesh.hidden or the "
-            "scenario"
-        )
-    return onn.network
+    if serves_alike(found[0], wanted[0]):
+        if found[1] == wanted[1]:
+            return onn.network
+        if insertion(found[1], wanted[1]) is not None:
+            return grow(onn.network, wanted[1])
+    raise ArtifactError(
+        f"onn_training.initial={source} has the structure {found[1]} for {found[0]}, but "
+        f"{wanted[1]} for {wanted[0]} is to be trained; change optinc.mesh.hidden or the "
+        "scenario. Legal: this structure, or one that grows into it by layers inserted after a "
+        "hidden layer, none of them narrower and the last as wide; this scenario, or a single "
+        "switch for another number of servers"
+    )
 
 
 def _find(

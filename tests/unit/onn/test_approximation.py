@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from optinc.onn.approximation import approximate, approximation_error, project_layers
 
@@ -63,3 +63,24 @@ def test_only_the_named_layers_are_projected() -> None:
     for index in (0, 2):
         assert not torch.equal(layers[index].weight, before[index])
         assert approximation_error(layers[index].weight.detach()) < 1e-6
+
+
+def test_blocks_whose_singular_values_lapack_does_not_separate_are_taken_in_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weight = torch.eye(6, 12) + 1e-4 * torch.randn(6, 12)
+    expected = approximate(weight)
+    svd = torch.linalg.svd
+
+    def not_in_float32(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if blocks.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("too many repeated singular values")
+        return svd(blocks)
+
+    monkeypatch.setattr(torch.linalg, "svd", not_in_float32)
+    result = approximate(weight)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+    monkeypatch.setattr(torch.linalg, "svd", lambda blocks: not_in_float32(blocks.float()))
+    with pytest.raises(torch.linalg.LinAlgError, match="repeated"):
+        approximate(weight)
