@@ -5,9 +5,9 @@
 Each effect acts alone on drawn chips of scenario 1 (8 bits, 4 servers). Numbers are the share of
 all 28,561 inputs received right, in %, as the mean over chips with its standard error. Effects that
 are the same on every chip are averaged over sets of phases that play the same weights: an SVD does
-not determine the signs of its vectors, and linear algebra libraries choose them differently. The
-first estimates come from another program, whose conventions are not all known. The conventions
-here:
+not determine its vectors, but for those of a singular value without equal up to their sign, and
+linear algebra libraries choose them differently. The first estimates come from another program,
+whose conventions are not all known. The conventions here:
 
 - ``one_arm`` MZIs; a residual phase on every shifter; an attenuator is an MZI with one shifter.
 - Biases by attenuators. Layers that are diagonal have meshes, as the paper counts them, or none
@@ -60,6 +60,9 @@ CHIPS = {"all_layers": 20, "dense": 10}
 
 FIRST_CHIPS = 5
 """Chips of the first estimates: "several", which is taken for five."""
+
+SAME_VALUE = 1e-6
+"""Share of the largest singular value by which equal ones differ at most, as float32 rounds."""
 
 SETS = 20
 """Most sets of phases over which an effect is averaged that is the same on every chip; the first
@@ -154,29 +157,58 @@ def with_meshes(programme: MeshProgramme) -> MeshProgramme:
     return replace(programme, settings=settings, layers=tuple(layers))
 
 
-def with_other_signs(programme: MeshProgramme, seed: int) -> MeshProgramme:
+def with_other_vectors(programme: MeshProgramme, seed: int) -> MeshProgramme:
     """Return a programme that plays the same weights with other phases.
 
-    The two vectors of a singular value may both change their sign, which an SVD does not determine.
+    An SVD does not determine its vectors: the two of a singular value may both change their sign,
+    those of equal singular values may turn together, and what meets no light or nobody listens to
+    may be any basis of the rest.
 
     Args:
         programme: Settings for ideal parts.
-        seed: Seed of the signs.
+        seed: Seed of the rotations.
     """
     settings, generator = dict(programme.settings), torch.Generator().manual_seed(seed)
     for i, layer in enumerate(programme.layers):
         if layer.form != "svd":
             continue
         left, right = f"layers.{i}.left", f"layers.{i}.right"
-        left_1mm, right_1pp = (rebuild(programme.phases(name)) for name in (left, right))
-        longest = max(left_1mm.shape[-1], right_1pp.shape[-1])
-        sign_s = 1.0 - 2.0 * torch.randint(2, (longest,), generator=generator).double()
-        for name, unitary_1ss in (
-            (left, left_1mm * sign_s[: left_1mm.shape[-1]]),
-            (right, sign_s[: right_1pp.shape[-1], None] * right_1pp),
-        ):
-            settings |= _mesh_settings(name, unitary_1ss, programme)
+        left_mm, right_pp = (rebuild(programme.phases(name))[0] for name in (left, right))
+        value_r = settings[f"layers.{i}.attenuation"]
+        dark_r = value_r < SAME_VALUE * value_r.max()
+        for turned in _equal_values(value_r, ~dark_r):
+            turn_gg = _random_rotation(len(turned), generator)
+            left_mm[:, turned] = left_mm[:, turned] @ turn_gg
+            right_pp[turned] = turn_gg.T @ right_pp[turned]
+        for rest_ss in (left_mm.T, right_pp):
+            free = _dark(dark_r, len(rest_ss))
+            rest_ss[free] = _random_rotation(len(free), generator) @ rest_ss[free]
+        settings |= _mesh_settings(left, left_mm[None], programme)
+        settings |= _mesh_settings(right, right_pp[None], programme)
     return replace(programme, settings=settings)
+
+
+def _equal_values(value_r: Tensor, lit_r: Tensor) -> list[Tensor]:
+    """Return the places of singular values that are not 0, those of equal ones together."""
+    order = torch.argsort(value_r, descending=True, stable=True)
+    order = order[lit_r[order]]
+    drop = value_r[order][:-1] - value_r[order][1:]
+    cuts = torch.nonzero(drop > SAME_VALUE * value_r.max()).flatten() + 1
+    return list(torch.tensor_split(order, cuts.tolist()))
+
+
+def _dark(dark_r: Tensor, count: int) -> Tensor:
+    """Return which of all vectors of a side belong to a singular value of 0, or to none."""
+    surplus = torch.ones(count - len(dark_r), dtype=torch.bool)
+    return torch.nonzero(torch.cat([dark_r, surplus])).flatten()
+
+
+def _random_rotation(size: int, generator: torch.Generator) -> Tensor:
+    """Return an orthogonal matrix drawn from all alike (Haar), complex128 [size, size]."""
+    normal_ss = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    orthogonal_ss, upper_ss = torch.linalg.qr(normal_ss)
+    rotation_ss: Tensor = orthogonal_ss * torch.diagonal(upper_ss).sign()
+    return rotation_ss.to(torch.complex128)
 
 
 def _mesh_settings(name: str, unitary_Bss: Tensor, programme: MeshProgramme) -> dict[str, Tensor]:
@@ -200,7 +232,7 @@ def phase_sets(programme: MeshProgramme, count: int) -> list[MeshProgramme]:
     """
     if all(layer.form != "svd" for layer in programme.layers):
         return [programme]
-    return [programme, *(with_other_signs(programme, seed) for seed in range(1, count))]
+    return [programme, *(with_other_vectors(programme, seed) for seed in range(1, count))]
 
 
 def measure(

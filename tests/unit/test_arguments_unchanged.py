@@ -29,6 +29,7 @@ from optinc.onn import (
     crossbar_settings,
     dataset,
     evaluation,
+    growing,
     importing,
     layer_factors,
     mesh_settings,
@@ -344,6 +345,7 @@ def onn_calls(folder: Path) -> Iterator[Call]:
     yield call(importing.fitting_rounding, learned, scenario(), wrong=49)
     yield call(evaluation.evaluate_sampled, learned, scenario(), samples=64)
     yield call(OpticalNetwork.forward, learned, samples.averages_PK)
+    yield call(growing.grow, learned, [2, 8, 16, 8, 2])
     yield call(onn_noise.noisy_forward, learned, samples.averages_PK, noise=0.1)
     yield call(onn_noise.full_scales, learned, scenario())
     yield call(onn_noise.noisy_accuracy, learned, scenario(), noise=0.1)
