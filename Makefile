@@ -68,9 +68,10 @@ lint: .venv/installed-dev
 	$(INSTALL) --editable ".[test]"
 	touch $@
 
-.venv/installed-dev: .venv/installed
+.venv/installed-dev: pyproject.toml optinc/__init__.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(INSTALL) --editable ".[dev]"
-	touch $@
+	touch .venv/installed $@
 
 clean:
 	rm -rf .venv build dist runs

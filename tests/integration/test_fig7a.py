@@ -66,8 +66,8 @@ def train(arm: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
         return original(self, batch, *args, **kwargs)
 
     monkeypatch.setattr(VirtualServersStrategy, "training_step", noting)
-    scale = ["experiment=fig7a_llama", "scale=smoke", "trainer.max_steps=5", f"arm={arm}"]
-    limits = ["trainer.val_check_interval=5", "trainer.limit_val_batches=1"]
+    scale = ["experiment=fig7a_llama", "scale=smoke", "trainer.max_steps=3", f"arm={arm}"]
+    limits = ["trainer.val_check_interval=3", "trainer.limit_val_batches=1"]
     summary, _ = job(folder, *SMALL, *scale, *limits)
     return {"start": start[0], "batches": batches.hexdigest(), **summary}
 
