@@ -48,6 +48,7 @@ class TrainedRow:
         bits, servers: The scenario.
         layers: Override that chooses the approximated layers.
         inputs: Possible inputs.
+        start: ONN that it starts from, in small steps; None for random weights.
     """
 
     name: str
@@ -55,6 +56,7 @@ class TrainedRow:
     servers: int
     layers: str
     inputs: int
+    start: str | None = None
 
     @property
     def many(self) -> bool:
@@ -68,6 +70,7 @@ class TrainedRow:
             *self._scenario,
             *("onn_training=large", "onn_training.batch_size=4096"),
             f"onn_training.epoch_inputs={2 << 20 if self.many else 'null'}",
+            *([] if self.start is None else [f"onn_training.initial={self.start}", *SMALL_STEPS]),
         ]
 
     def finishing(self, trained: Path) -> list[str]:
@@ -84,20 +87,27 @@ class TrainedRow:
         return ["task=train_onn", *numbers, self.layers]
 
 
-SCENARIO_2, SCENARIO_4 = 25**4, 61**4
+SMALL_STEPS = ["onn_training.learning_rate=1e-4", "onn_training.averaging=0.999"]
+"""Peak 3e-4 made the ONN of fewer servers forget what it knew, on a CPU."""
+
+SCENARIO_2, SCENARIO_3, SCENARIO_4 = 25**4, 49**4, 61**4
+ALL_LAYERS = "optinc/approximation=all_layers"
 
 ROWS = [
-    TrainedRow("scenario_2_table1", 8, 8, "optinc/approximation=table1", SCENARIO_2),
     *(
         TrainedRow(
-            f"scenario_4_{''.join(map(str, layers))}",
+            f"scenario_3_{name}",
+            8,
             16,
-            4,
-            f"optinc.approximation.layers=[{','.join(map(str, layers))}]",
-            SCENARIO_4,
+            f"optinc/approximation={approximation}",
+            SCENARIO_3,
+            start=f"b8_n8_half_even_{name}_trained",
         )
-        for layers in ((4, 5, 6), (4, 5, 6, 7), (4, 5, 6, 7, 8), (3, 4, 5, 6), (3, 4, 5, 6, 7))
+        for name, approximation in (("dense", "none"), ("table1", "table1"))
     ),
+    TrainedRow("scenario_2_all_layers", 8, 8, ALL_LAYERS, SCENARIO_2),
+    TrainedRow("scenario_4_all_layers", 16, 4, ALL_LAYERS, SCENARIO_4),
+    TrainedRow("scenario_3_all_layers", 8, 16, ALL_LAYERS, SCENARIO_3),
 ]
 
 MINIATURE = [
