@@ -1,4 +1,4 @@
-"""Stage ``rows``: rows of Tables I and II that no training has reached yet, trained on the GPU.
+"""Stage ``rows``: structures that no training has brought to no wrong input, trained on the GPU.
 
     python -m benchmarks.gpu.rows --out FOLDER --store FOLDER [--seconds 120] [--resume FOLDER]
 
@@ -88,7 +88,7 @@ class TrainedRow:
 
 
 SMALL_STEPS = ["onn_training.learning_rate=1e-4", "onn_training.averaging=0.999"]
-"""Peak 3e-4 made the ONN of fewer servers forget what it knew, on a CPU."""
+"""On a CPU a peak of 3e-4 made an approximated ONN forget what it knew."""
 
 SCENARIO_2, SCENARIO_3, SCENARIO_4 = 25**4, 49**4, 61**4
 ALL_LAYERS = "optinc/approximation=all_layers"
@@ -101,7 +101,7 @@ ROWS = [
             16,
             f"optinc/approximation={approximation}",
             SCENARIO_3,
-            start=f"b8_n8_half_even_{name}_trained",
+            start=f"b8_n16_half_even_{name}_trained",
         )
         for name, approximation in (("dense", "none"), ("table1", "table1"))
     ),
