@@ -29,8 +29,17 @@ TRAINED_BY = (
 )
 """Settings that a training depends on, with all that they refer to."""
 
+ONN_TRAINED_BY = {
+    "train_onn": ("task", "onn_training.module", "seed"),
+    "tune_cascade": ("task", "cascade_tuning.module", "optinc.onn", "seed"),
+}
+"""The same of the tasks that train ONNs."""
+
 NOT_RESULTS = {"root", "cache", "cache_dir", "output_dir", "download", "backend", "on_device"}
 """Last names of settings that say where or how something is done, not what comes out."""
+
+LENGTHS = re.compile(r"(onn_training|cascade_tuning)\.(module\.)?max_(epochs|steps)")
+"""Lengths of the trainings of ONNs, which may go on for longer than was asked for at first."""
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*?)(?=[.]?\$\{|\})")
 """The name of a value that another one repeats, or the part of it before a nested one."""
@@ -74,15 +83,19 @@ def labels(runs: Sequence[FinishedRun], settings: Sequence[Mapping[str, str]]) -
 def training_settings(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that the results of a training depend on, by their dotted names.
 
-    These are the values of :data:`TRAINED_BY` and all values that those refer to, without
-    :data:`NOT_RESULTS` and citations: ``reducer=ring`` depends on no ``optinc.bits``.
+    These are the values of :data:`TRAINED_BY`, or :data:`ONN_TRAINED_BY`, and all values that those
+    refer to, without :data:`NOT_RESULTS`, :data:`LENGTHS` and citations: ``reducer=ring`` depends
+    on no ``optinc.bits``.
     """
     content = OmegaConf.to_container(cfg, resolve=False)
     found: dict[str, Any] = {}
-    todo = list(TRAINED_BY)
+    task = str(value_at(content, "task._target_")).rpartition(".")[2]
+    todo = list(ONN_TRAINED_BY.get(task, TRAINED_BY))
     for path in todo:
         for name, raw in _flatten(value_at(content, path), path).items():
             if name in found or name.split(".")[-1] in NOT_RESULTS or ".sources." in name:
+                continue
+            if LENGTHS.fullmatch(name):
                 continue
             value = raw
             if isinstance(raw, str) and "${" in raw:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 LISTS = ("list_onns",)
 """Tasks that build nothing of the configuration, and check by themselves what they read."""
 
-RESUMABLE = ("train", "train_onn")
+RESUMABLE = ("train", "train_onn", "tune_cascade")
 """Tasks that go on from a checkpoint."""
 
 # The CSV logger finds Hydra's files in the run's folder; it would delete metrics.csv only.

@@ -62,7 +62,7 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         onn = store_onn(
             folder,
             cfg=cfg,
-            evaluation=_evaluation(module, device),
+            evaluation=_evaluation(module, device, resumed=cfg.ckpt_path is not None),
             network=module.network.eval(),
             design=module.design,
             epochs=trainer.current_epoch,
@@ -87,10 +87,11 @@ def train_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return summary, {"trainer": trainer, "module": module, "onn": onn}
 
 
-def _evaluation(module: EvaluatedTraining, device: torch.device) -> Evaluation:
-    """Return the evaluation of all inputs on the CPU; a GPU may sum in another order."""
+def _evaluation(module: EvaluatedTraining, device: torch.device, *, resumed: bool) -> Evaluation:
+    """Return the evaluation of all inputs on this machine's CPU; a GPU may sum in another order."""
     evaluation = module.evaluation
-    if evaluation is not None and evaluation.exhaustive and device.type == "cpu":
+    here = device.type == "cpu" and not resumed
+    if evaluation is not None and evaluation.exhaustive and here:
         return evaluation
     module.to_cpu()
     return evaluate_exhaustively(module.network, module.design.scenario)

@@ -182,6 +182,11 @@ def test_levels_are_tuned_until_light_between_them_is_received_right(
     checkpoint = f"ckpt_path={tmp_path}/half/checkpoints/last.ckpt"
     resumed, _ = job(tmp_path / "resumed", "task=tune_cascade", *SMALL, *short, checkpoint)
     assert resumed["levels"] == summary["levels"]
+    # What Ctrl-C advises; and a training that has ended is no other one after it.
+    again, _ = job(tmp_path / "half", "task=tune_cascade", *SMALL, *short, "resume=auto")
+    assert again["levels"] == summary["levels"]
+    ended, _ = job(tmp_path / "half", "task=tune_cascade", *SMALL, *short, "resume=auto")
+    assert (ended["levels"], ended["epochs"]) == (summary["levels"], summary["epochs"])
 
 
 def test_illegal_cascades_are_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,73 @@ def test_an_interrupted_training_goes_on_to_the_same_onn(
     assert 1000 < resumed["seconds"] < 2000
     assert resumed["epochs"] == whole["epochs"] == 8
     assert resumed["onn_sha256"] == whole["onn_sha256"]
+
+
+def resumed_at(folder: Path, checkpoint: Path, *overrides: str) -> ONNArtifact:
+    """Resume a training from a checkpoint, and return the ONN that it stores."""
+    with suppress(WrongInputsError):
+        job(folder, *SMALL, "task=train_onn", *overrides, f"ckpt_path={checkpoint}")
+    return ONNArtifact.load(folder / "onn")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(
+            ["onn_training.averaging=0.9", "onn_training.max_epochs=8"], id="the schedule is over"
+        ),
+        pytest.param(["optinc/approximation=none"], id="every input is right"),
+    ],
+)
+def test_a_training_that_has_ended_is_resumed_to_the_onn_that_it_kept(
+    tmp_path: Path, overrides: list[str]
+) -> None:
+    """As after a kill between the last checkpoint and the artifact: no step is taken."""
+    with suppress(WrongInputsError):
+        job(tmp_path / "whole", *SMALL, *TRAINING, *overrides)
+    kept = ONNArtifact.load(tmp_path / "whole" / "onn").card
+    last = tmp_path / "whole" / "checkpoints" / "last.ckpt"
+    card = resumed_at(tmp_path / "again", last, *TRAINING[1:], *overrides).card
+    assert card.weights_sha256 == kept.weights_sha256
+    assert (card.epochs, card.wrong_inputs) == (kept.epochs, kept.wrong_inputs)
+
+
+def test_an_onn_is_not_trained_on_with_other_settings(tmp_path: Path, dense: Path) -> None:
+    """The best weights of a checkpoint have the evaluation of its switch, not of another."""
+    last = dense / "checkpoints" / "last.ckpt"
+    floor = [*TRAINING[1:], "optinc/approximation=none", "optinc.rounding=floor"]
+    with pytest.raises(
+        ConfigurationError, match=r"other settings: .*rounding=floor \(before: half"
+    ):
+        resumed_at(tmp_path / "refused", last, *floor)
+    epochs = json.loads((dense / "summary.json").read_text())["epochs"]
+    once = f"onn_training.max_epochs={epochs + 1}"
+    onn = resumed_at(tmp_path / "changed", last, *floor, once, "resume_changed=true")
+    assert (
+        onn.card.wrong_inputs == evaluate_exhaustively(onn.network, onn.card.scenario).wrong_inputs
+    )
+    assert onn.card.wrong_inputs > 0
+
+
+def test_a_longer_training_of_an_onn_takes_the_rates_of_the_longer_schedule(tmp_path: Path) -> None:
+    unfinished(tmp_path / "short", "onn_training.max_epochs=3")
+    last = tmp_path / "short" / "checkpoints" / "last.ckpt"
+    longer = [*TRAINING[1:], "onn_training.max_epochs=6"]
+    assert resumed_at(tmp_path / "longer", last, *longer).card.epochs == 6
+    unfinished(tmp_path / "whole", "onn_training.max_epochs=6")
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("longer", "whole")
+    ]
+    rates = [
+        [
+            group["lr"]
+            for optimizer in state["optimizer_states"]
+            for group in optimizer["param_groups"]
+        ]
+        for state in states
+    ]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-6)
 
 
 def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:

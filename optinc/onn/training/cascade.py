@@ -36,7 +36,12 @@ from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
 from optinc.onn.training.losses import ONNLoss
 from optinc.onn.training.one_switch import take_step
-from optinc.onn.training.optimizers import OptimizerName, make_optimizers, one_cycle
+from optinc.onn.training.optimizers import (
+    OptimizerName,
+    follow_own_schedule,
+    make_optimizers,
+    one_cycle,
+)
 from optinc.onn.training.settings import check_below, check_counts, check_positive
 from optinc.signal import outputs, pam4
 from optinc.signal.tree import Tree
@@ -259,11 +264,23 @@ class CascadeTraining(pl.LightningModule):
             },
             prog_bar=True,
         )
-        if not wrong and self.cascade_evaluation.smallest_margin >= self.min_margin:
+        if self._perfect(rank):
             self.trainer.should_stop = True
 
-    def on_train_end(self) -> None:
-        """Load the best weights."""
+    def _perfect(self, rank: tuple[float, float]) -> bool:
+        """Whether nothing is left to train."""
+        return not rank[0] and rank[1] >= self.min_margin
+
+    def on_fit_start(self) -> None:
+        """Stop at once if the checkpoint's training had ended since every input was right."""
+        if self._best is not None and self._perfect(self._best[0]):
+            self.trainer.should_stop = True
+
+    def on_fit_end(self) -> None:
+        """Load the best weights; a training that is resumed at its end has no end of its own."""
+        epochs = self.trainer.fit_loop.epoch_progress.current
+        # A checkpoint counts the epoch that it was written in as processed only.
+        epochs.completed = epochs.processed
         if self._best is not None:
             self.networks.load_state_dict(self._best[1])
 
@@ -275,13 +292,19 @@ class CascadeTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the epoch, the hard inputs and the best weights."""
+        checkpoint["designs"] = repr(self.designs)
         checkpoint["batches"] = self.batches.epoch, self.batches.hard
         checkpoint["best"] = self._best
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the epoch, the hard inputs and the best weights."""
-        self.batches.epoch, self.batches.hard = checkpoint["batches"]
-        self._best = checkpoint["best"]
+        """Restore the epoch, the hard inputs and the best weights, unless of other designs.
+
+        The learning rates become those of this schedule, whose length may be another.
+        """
+        follow_own_schedule(checkpoint)
+        self.batches.epoch, hard = checkpoint["batches"]
+        if checkpoint.get("designs", repr(self.designs)) == repr(self.designs):
+            self.batches.hard, self._best = hard, checkpoint["best"]
 
     def evaluate(self, *, samples: int, seed: int) -> None:
         """Evaluate every level and the cascade, and collect the hard inputs of the cascade.

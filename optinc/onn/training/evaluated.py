@@ -14,6 +14,7 @@ from optinc.onn.approximation import project_layers
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, HardInputs, evaluate_exhaustively
 from optinc.onn.network import OpticalNetwork
+from optinc.onn.training.optimizers import follow_own_schedule
 from optinc.onn.training.settings import check_below
 from optinc.signal.scenario import MAX_TABLE_ENTRIES
 
@@ -116,17 +117,32 @@ class EvaluatedTraining(pl.LightningModule):
             "smallest_margin": evaluation.smallest_margin,
         }
         self.log_dict(values, prog_bar=True)
-        perfect = evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin
-        if perfect and not self.whole_schedule:
+        if self._perfect(evaluation):
             self.trainer.should_stop = True
 
-    def on_train_end(self) -> None:
-        """Load the weights that are kept: the best, or the last of a whole schedule."""
+    def on_fit_end(self) -> None:
+        """Load the weights that are kept: the best, or the last of a whole schedule.
+
+        A training that is resumed at its end takes no step, and has no end of its own.
+        """
+        epochs = self.trainer.fit_loop.epoch_progress.current
+        # A checkpoint counts the epoch that it was written in as processed only.
+        epochs.completed = epochs.processed
         if self.whole_schedule:
             self.network.load_state_dict(self.result().state_dict())
         elif self._best is not None:
             self.evaluation, weights = self._best
             self.network.load_state_dict(weights)
+
+    def _perfect(self, evaluation: Evaluation) -> bool:
+        """Whether nothing is left to train."""
+        right = evaluation.wrong_inputs == 0 and evaluation.smallest_margin >= self.min_margin
+        return right and not self.whole_schedule
+
+    def on_fit_start(self) -> None:
+        """Stop at once if the checkpoint's training had ended since every input was right."""
+        if self._best is not None and self._perfect(self._best[0]):
+            self.trainer.should_stop = True
 
     def to_cpu(self) -> None:
         """Move the network to the CPU, and project it there: a GPU may multiply less precisely."""
@@ -137,12 +153,15 @@ class EvaluatedTraining(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the hard inputs, which a resumed training takes too, and the best weights."""
         checkpoint["training"] = type(self).__name__
+        checkpoint["design"] = repr(self.design)
         checkpoint["hard_inputs"] = self.hard
         if self._best is not None:
             checkpoint["best"] = asdict(self._best[0]), self._best[1]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the hard inputs and the best weights.
+        """Restore the hard inputs and the best weights, unless they are of another design.
+
+        The learning rates become those of this schedule, whose length may be another.
 
         Raises:
             ConfigurationError: If another kind of training wrote the checkpoint.
@@ -154,6 +173,10 @@ class EvaluatedTraining(pl.LightningModule):
                 f"the checkpoint was written by another onn_training ({written}), which alone "
                 "continues it: choose that, or start from its ONN by onn_training.initial"
             )
+        follow_own_schedule(checkpoint)
+        # What another switch receives right says nothing of this one.
+        if checkpoint.get("design", repr(self.design)) != repr(self.design):
+            return
         self.hard = checkpoint["hard_inputs"]
         if "best" in checkpoint:
             evaluation, weights = checkpoint["best"]

@@ -118,3 +118,14 @@ def one_cycle(
         )
         for optimizer in optimizers
     ]
+
+
+def follow_own_schedule(checkpoint: dict[str, Any]) -> None:
+    """Let the schedules of a resumed training keep their length, not that of the checkpoint's.
+
+    Args:
+        checkpoint: Lightning's, with the states of :func:`one_cycle`; changed.
+    """
+    for state in checkpoint.get("lr_schedulers", []):
+        for name in ("total_steps", "_schedule_phases"):
+            state.pop(name, None)
