@@ -72,6 +72,8 @@ class DDPAttachment:
         self._model = ref(model)
         self._armed = self._local = self._reduced = False
         self._arrived: set[int] = set()
+        self._kept: set[int] = set()
+        self._accumulated = False
         self._end = EndOfBackward(self._check)
         model.register_comm_hook(None, self._hook)
         self._follow(model)
@@ -149,9 +151,13 @@ class DDPAttachment:
         if model is None:
             return
         if self._armed:
+            if not self._arrived:
+                self._kept = self._left_from_before(model, parameter)
             self._arrived.add(id(parameter))
             self._end.expect()
-        elif not self._local and model.require_backward_grad_sync:
+        elif self._local:
+            self._accumulated = True
+        elif model.require_backward_grad_sync:
             clear_gradients(model)
             name = self._names({id(parameter)})
             raise ConfigurationError(
@@ -166,7 +172,10 @@ class DDPAttachment:
         arrived, self._arrived = self._arrived, set()
         reduced, self._reduced = self._reduced, False
         if reduced:
+            stale, self._kept, self._accumulated = self._kept - arrived, set(), False
             self._finish()
+            if stale:
+                self._refuse_stale(stale)
         elif self._armed and arrived:
             self._refuse_missing(self._known - arrived)
 
@@ -188,6 +197,30 @@ class DDPAttachment:
             clear_gradients(model)
             raise
         self._servers.note(skipped=skipped)
+
+    def _left_from_before(self, model: DistributedDataParallel, first: Tensor) -> set[int]:
+        """Return the parameters with a gradient of an earlier reduction, if that is no good.
+
+        DDP sends it once more for a parameter that gets none in this pass, and throws the result
+        away; a server would take its errors for sent.
+        """
+        if not self.reducer.feeds_back or not model.find_unused_parameters or self._accumulated:
+            return set()
+        return {
+            id(parameter)
+            for parameter in self._layout.parameters
+            if parameter is not first and parameter.grad is not None and parameter.grad.any()
+        }
+
+    def _refuse_stale(self, stale: set[int]) -> None:
+        model = self._model()
+        assert model is not None
+        clear_gradients(model)
+        raise ConfigurationError(
+            f"{self._names(stale)} got no gradient in this backward pass and still had that of an "
+            "earlier one, with which its fed-back errors would be lost: call zero_grad() of every "
+            "optimiser after its step(), not before backward()"
+        )
 
     def _refuse_missing(self, missing: set[int]) -> None:
         """Raise on all servers, also on those that wait to reduce, what this one lacks."""

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
+from random import Random
 from typing import Any, Protocol
 
 import torch
@@ -251,9 +252,22 @@ class Reducer(nn.Module, ABC):
         """
         self._reduce(group.all_gather(gradient_P), gradient_P)
 
+    @property
+    def _measures(self) -> bool:
+        """Whether real servers measure the error of the next reduction.
+
+        One of every ``error_every``, the first and then any of them: where a step has several
+        reductions (units of FSDP, several optimisers), all of them take their turn.
+        """
+        every, number = self.error_every, self.accounting.reductions
+        if not every:
+            return False
+        window, place = divmod(number, every)
+        return place == (Random(window).randrange(every) if window else 0)  # noqa: S311  (no secret)
+
     def _sample(self, gradient_P: Tensor, group: ServerGroup) -> Tensor | None:
         """Return the exact mean of a sample of this reduction; None where none is measured."""
-        if not self.error_every or self.accounting.reductions % self.error_every:
+        if not self._measures:
             return None
         return mean_of_samples(gradient_P, group, distance=self._distance(gradient_P))
 

@@ -280,9 +280,8 @@ class MixedBitsReducer(PartwiseReducer):
         except Exception:
             self.forget_parts()
             raise
+        self.accounting.measured += self._measures
         self._conclude(done)
-        measured = self.error_every and not (self.accounting.reductions - 1) % self.error_every
-        self.accounting.measured += bool(measured)
 
     def _conclude(self, done: Sequence[tuple[OptINCReducer, int, int, Totals]]) -> None:
         """Let the work of both switches count."""

@@ -436,20 +436,18 @@ class OptINCReducer(GroupwiseReducer):
 
     def _send_part(self, part: Part, group: ServerGroup) -> Receive:
         number = self.accounting.reductions
-        measures = self.error_every and not number % self.error_every
         work = Work(
             plan=self.plan,
             backend=self._backend(part.buffer_V),
             layout=self.layout,
             number=number,
-            distance=self._distance(part.buffer_V) if measures else None,
+            distance=self._distance(part.buffer_V) if self._measures else None,
         )
         return self._exchange.send(part, group, work)
 
     def _end(self, parts: Sequence[Part], group: ServerGroup) -> None:
         totals = self.gather(parts, group)
-        measured = self.error_every and not self.accounting.reductions % self.error_every
-        self.accounting.measured += bool(measured)
+        self.accounting.measured += self._measures
         self.conclude(*sizes_of(parts), totals, finite=not totals.nonfinite_blocks)
         self.accounting.reductions += 1
 

@@ -46,9 +46,9 @@ def restore_reducer(
     if entry is None:
         return
     reducer.accounting.load_state_dict(entry["accounting"])
-    if entry["servers"]:
-        held = {name: value[servers].clone() for name, value in entry["servers"].items()}
-        reducer.load_server_state(held)
+    # Also where it holds none: the reducer may have some of a later step, or of another training.
+    held = {name: value[servers].clone() for name, value in entry["servers"].items()}
+    reducer.load_server_state(held)
     if entry["shared"]:
         reducer.load_shared_state(entry["shared"])
 

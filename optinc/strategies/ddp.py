@@ -43,7 +43,7 @@ from optinc.strategies.lightning_package import CheckpointIO, pl, register
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
 from optinc.strategies.trainable import is_current, listed, released_within_step
-from optinc.strategies.unsupported import check_trainable
+from optinc.strategies.unsupported import check_trainable, claim
 
 START_SECONDS = 120.0
 """Least time in which the processes can meet, since starting and reading data takes time."""
@@ -188,6 +188,8 @@ class OptINCDDPStrategy(HookedDDPStrategy):
             )
         scaler = getattr(self.precision_plugin, "scaler", None)
         check_trainable(self._module(), self.reducer, scaler=scaler)
+        if trainer.state.fn == "fit":
+            claim(self.reducer, self._module())
         self._exchange = self._accumulated = None
         replace_sigterm_handler(trainer, self._note_stopping)
         share_evaluations(trainer, self._gather)
@@ -334,10 +336,11 @@ class OptINCDDPStrategy(HookedDDPStrategy):
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Restore the reducer from a checkpoint that holds one."""
+        """Restore the reducer from a checkpoint that holds one, if a training goes on from it."""
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
-        mine = slice(self.global_rank, self.global_rank + 1)
-        restore_reducer(self.reducer, checkpoint, servers=mine)
+        if self._module().trainer.state.fn == "fit":
+            mine = slice(self.global_rank, self.global_rank + 1)
+            restore_reducer(self.reducer, checkpoint, servers=mine)
         return checkpoint
 
     def on_exception(self, exception: BaseException) -> None:

@@ -81,7 +81,10 @@ class FlatParameters:
                     row_P[part].zero_()
                 continue
             view = row_P[part].view_as(gradient)
-            if add:
+            if add and view.dtype != gradient.dtype:
+                # Autograd would add in the parameter's dtype; the row holds its values exactly.
+                view.copy_(view.to(gradient.dtype).add_(gradient))
+            elif add:
                 view.add_(gradient)
             else:
                 view.copy_(gradient)

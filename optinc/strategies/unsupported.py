@@ -1,8 +1,9 @@
-"""Models that no strategy can train: gradients that cannot be sent as symbols, loss scaling."""
+"""What no strategy can train: gradients that cannot be sent, scaled losses, used reducers."""
 
 from __future__ import annotations
 
 from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -20,7 +21,7 @@ def check_trainable(module: nn.Module, reducer: Reducer, *, scaler: Any | None) 
 
     Raises:
         ConfigurationError: If a trained parameter is complex or has sparse gradients (names it), or
-            the loss is scaled and the reducer does not let infinity pass.
+            the loss is scaled and the reducer does not let infinity pass, or keeps errors.
     """
     check_gradients(module)
     if scaler is not None and not reducer.propagates_nonfinite:
@@ -28,6 +29,33 @@ def check_trainable(module: nn.Module, reducer: Reducer, *, scaler: Any | None) 
             "trainer.precision=16-mixed scales the loss until gradients overflow, and skips "
             "such steps itself; it needs optinc.quantization.nonfinite=propagate"
         )
+    if scaler is not None and reducer.feeds_back:
+        raise ConfigurationError(
+            "trainer.precision=16-mixed scales the loss by a factor that changes, and the reducer "
+            "would add errors of one scale to gradients of another: choose bf16-mixed, or "
+            "optinc.quantization.error_feedback=false (reducer.error_feedback of thc; powersgd "
+            "always keeps errors)"
+        )
+
+
+_models: WeakKeyDictionary[Reducer, ReferenceType[nn.Module]] = WeakKeyDictionary()
+"""The model that every reducer has worked for."""
+
+
+def claim(reducer: Reducer, model: nn.Module) -> None:
+    """Note the model that a reducer works for.
+
+    Raises:
+        ConfigurationError: If it has reduced gradients of another one, whose errors and counts
+            would be taken for this one's.
+    """
+    used = reducer in _models and reducer.accounting.reductions > 0
+    if used and _models[reducer]() is not model:
+        raise ConfigurationError(
+            f"this reducer averaged {reducer.accounting.reductions} gradients of another model, "
+            "whose counts and errors it holds: build a reducer, and a strategy, for every model"
+        )
+    _models[reducer] = ref(model)
 
 
 def check_gradients(module: nn.Module) -> None:

@@ -45,7 +45,7 @@ from optinc.strategies.server_states import ServerStates, TrainedWeights
 from optinc.strategies.sharding import check_shards, loader_rows, split_batch
 from optinc.strategies.single_rows import SingleRows, explained
 from optinc.strategies.step_guard import StepGuard
-from optinc.strategies.unsupported import check_trainable
+from optinc.strategies.unsupported import check_trainable, claim
 from optinc.strategies.virtual_ranks import VirtualRanks, refuse_synchronised_batchnorm
 
 
@@ -188,6 +188,8 @@ class VirtualServersStrategy(SingleDeviceStrategy):
             )
         scaler = getattr(self.precision_plugin, "scaler", None)
         check_trainable(module, self.reducer, scaler=scaler)
+        if trainer.state.fn == "fit":
+            claim(self.reducer, module)
         self._ranks = VirtualRanks(self.servers)
         if self.servers > 1:
             asked = asks_for_synchronised_batchnorm(trainer)
@@ -275,9 +277,10 @@ class VirtualServersStrategy(SingleDeviceStrategy):
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Restore the reducer from a checkpoint that holds one."""
+        """Restore the reducer from a checkpoint that holds one, if a training goes on from it."""
         checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
-        restore_reducer(self.reducer, checkpoint)
+        if self._module().trainer.state.fn == "fit":
+            restore_reducer(self.reducer, checkpoint)
         return checkpoint
 
     @contextmanager

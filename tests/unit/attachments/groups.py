@@ -25,8 +25,11 @@ def alone(folder: Path) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def ideal(*, bits: int = 8, servers: int = 1, nonfinite: str = "raise") -> OptINCReducer:
+def ideal(
+    *, bits: int = 8, servers: int = 1, nonfinite: str = "raise", error_feedback: bool = False
+) -> OptINCReducer:
     """A reducer with an ideal switch."""
     scenario = make_scenario(bits=bits, servers=servers, onn_inputs="auto", rounding="half_even")
     quantizer = BlockQuantizer(bits=bits, nonfinite=nonfinite)  # type: ignore[arg-type]
-    return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
+    switch = IdealSwitch(scenario)
+    return OptINCReducer(quantizer=quantizer, switch=switch, error_feedback=error_feedback)

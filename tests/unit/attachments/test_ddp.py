@@ -115,6 +115,36 @@ def test_every_backward_pass_leaves_the_reduced_gradient(settings: dict[str, Any
     assert reducer.accounting.reductions == 3
 
 
+def test_fed_back_errors_are_not_sent_with_a_gradient_of_an_earlier_pass() -> None:
+    """DDP sends it once more for a parameter without a new one, and throws the result away."""
+    for clear in (True, False):
+        feedback = attached(ideal(error_feedback=True), find_unused_parameters=True)
+        plain = attached(find_unused_parameters=True)
+        for model, reducer in (feedback, plain):
+            loss(model).backward()
+            if clear:
+                model.zero_grad()
+            else:
+                model.module.head.zero_grad()
+                model.module.body.zero_grad()
+            model.module.skip = True
+            if clear or not reducer.feeds_back:
+                loss(model).backward()
+                continue
+            with pytest.raises(ConfigurationError, match=r"first\.weight.* and still had that of"):
+                loss(model).backward()
+            assert gradients(model) == [None] * 6
+
+
+def test_gradients_that_are_accumulated_are_no_gradients_of_an_earlier_pass() -> None:
+    model, reducer = attached(ideal(error_feedback=True), find_unused_parameters=True)
+    with model.no_sync():
+        loss(model).backward()
+    model.module.skip = True
+    loss(model).backward()
+    assert reducer.accounting.reductions == 1
+
+
 def test_without_a_reducer_a_shipped_onn_is_taken() -> None:
     model = DistributedDataParallel(Layers())
     with pytest.warns(UserWarning, match="1 servers on a switch with optinc.servers=2 inputs"):

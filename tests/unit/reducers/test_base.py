@@ -91,3 +91,16 @@ def test_a_reducer_without_codes_or_state_says_so() -> None:
     assert reducer.propagates_nonfinite
     reducer.connect(3)
     assert reducer.identity()["servers"] == 3
+
+
+@pytest.mark.parametrize("per_step", [2, 5, 9, 17, 25, 50])
+def test_all_reductions_of_a_step_are_measured_in_turn(per_step: int) -> None:
+    """Units of FSDP, or networks with an optimiser each, of which one would be measured alone."""
+    reducer, seen, measured = RingReducer(servers=2), set(), 0
+    assert reducer.error_every == 50
+    for number in range(50 * 400):
+        reducer.accounting.reductions = number
+        if reducer._measures:
+            seen.add(number % per_step)
+            measured += 1
+    assert (measured, seen) == (400, set(range(per_step)))

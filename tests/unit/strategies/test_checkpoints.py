@@ -13,9 +13,18 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from optinc.errors import OptINCError, OutputError
+from optinc.reducers.optinc import OptINCReducer
 from optinc.reducers.ring import RingReducer
-from optinc.strategies.checkpoints import AtomicCheckpointIO
+from optinc.signal.block_quantizer import BlockQuantizer
+from optinc.signal.scenario import make_scenario
+from optinc.strategies.checkpoints import (
+    CHECKPOINT_KEY,
+    AtomicCheckpointIO,
+    reducer_state,
+    restore_reducer,
+)
 from optinc.strategies.virtual_servers import VirtualServersStrategy
+from optinc.switches.single import IdealSwitch
 
 FULL_DISK = """
 import resource, sys, torch
@@ -171,3 +180,17 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(Exception, match=r"weights_only|Weights only"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_from_before_the_first_reduction_clears_the_errors() -> None:
+    """As Lightning's search for a learning rate restores it after a training that diverged."""
+    scenario = make_scenario(bits=8, servers=2, onn_inputs="auto", rounding="half_even")
+    reducer = OptINCReducer(
+        quantizer=BlockQuantizer(bits=8), switch=IdealSwitch(scenario), error_feedback=True
+    )
+    before = {CHECKPOINT_KEY: reducer_state(reducer, reducer.server_state())}
+    reducer(torch.randn(2, 256, generator=torch.Generator().manual_seed(0)))
+    assert reducer.server_state()["error"].any()
+    restore_reducer(reducer, before)
+    assert not reducer.server_state()
+    assert reducer.accounting.reductions == 0

@@ -48,6 +48,23 @@ def test_empty_parameters_and_mixed_dtypes() -> None:
     assert module.scalar.grad.shape == ()
 
 
+def test_half_precision_gradients_add_up_as_autograd_adds_them() -> None:
+    """In their own dtype, though parameters of a wider one make rows wider."""
+    module = nn.Sequential(nn.Linear(64, 64).to(torch.bfloat16), nn.Linear(2, 2))
+    flat, weight = FlatParameters(module), module[0].weight
+    row = torch.zeros(flat.size, dtype=flat.dtype)
+    batches = torch.randn(5, 8, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for batch in batches:
+        module[0](batch).square().sum().backward()
+    expected = weight.grad.clone()
+    weight.grad = module[0].bias.grad = None
+    for number, batch in enumerate(batches):
+        module[0](batch).square().sum().backward()
+        flat.take_gradients(row, add=number > 0)
+    assert torch.equal(row[flat.slices[0]].view(64, 64).bfloat16(), expected)
+    assert row.dtype == torch.float32
+
+
 def test_sparse_gradients_are_refused_by_name() -> None:
     module = nn.Embedding(4, 2, sparse=True)
     module(torch.tensor([1])).sum().backward()

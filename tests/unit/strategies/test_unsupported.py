@@ -20,10 +20,11 @@ from optinc.strategies.virtual_servers import VirtualServersStrategy
 from optinc.switches.single import IdealSwitch
 
 
-def ideal(nonfinite: str) -> OptINCReducer:
+def ideal(nonfinite: str, *, error_feedback: bool = False) -> OptINCReducer:
     scenario = make_scenario(bits=8, servers=2, onn_inputs="auto", rounding="half_even")
     quantizer = BlockQuantizer(bits=8, nonfinite=nonfinite)
-    return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
+    switch = IdealSwitch(scenario)
+    return OptINCReducer(quantizer=quantizer, switch=switch, error_feedback=error_feedback)
 
 
 class Complex(nn.Module):
@@ -60,6 +61,15 @@ def test_a_scaled_loss_needs_a_reducer_that_lets_infinity_pass() -> None:
         check_trainable(module, ideal(nonfinite), scaler=None)
     for reducer in (ideal("propagate"), RingReducer(servers=2)):
         check_trainable(module, reducer, scaler=scaler)
+
+
+def test_errors_are_not_kept_in_units_of_a_changing_scale() -> None:
+    reducer = ideal("propagate", error_feedback=True)
+    check_trainable(nn.Linear(2, 1), reducer, scaler=None)
+    with pytest.raises(
+        ConfigurationError, match=r"bf16-mixed, or optinc\.quantization\.error_feed"
+    ):
+        check_trainable(nn.Linear(2, 1), reducer, scaler=object())
 
 
 class Scaled(pl.LightningModule):
@@ -111,3 +121,14 @@ def test_virtual_servers_train_with_a_scaled_loss_whose_overflow_skips_the_step(
     refused = MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu"))
     with pytest.raises(ConfigurationError, match="nonfinite=propagate"):
         fit(Scaled(), ideal("raise"), plugins=[refused])
+
+
+def test_a_reducer_works_for_one_model() -> None:
+    """Its errors and its counts are of that one."""
+    reducer, model = ideal("raise", error_feedback=True), Scaled()
+    trainer = fit(model, reducer)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(model, DataLoader(torch.randn(24, 3), batch_size=8))
+    assert reducer.accounting.reductions == 6
+    with pytest.raises(ConfigurationError, match="averaged 6 gradients of another model"):
+        fit(Scaled(), reducer)

@@ -77,10 +77,13 @@ def fit(
     return trainer
 
 
-def ideal(servers: int = 4, nonfinite: str = "raise") -> OptINCReducer:
+def ideal(
+    servers: int = 4, nonfinite: str = "raise", *, error_feedback: bool = False
+) -> OptINCReducer:
     scenario = make_scenario(bits=8, servers=servers, onn_inputs="auto", rounding="half_even")
     quantizer = BlockQuantizer(bits=8, nonfinite=nonfinite)
-    return OptINCReducer(quantizer=quantizer, switch=IdealSwitch(scenario))
+    switch = IdealSwitch(scenario)
+    return OptINCReducer(quantizer=quantizer, switch=switch, error_feedback=error_feedback)
 
 
 class ZeroReducer(Reducer):
@@ -90,6 +93,26 @@ class ZeroReducer(Reducer):
         self.received = gradients_NP.clone()
         self.accounting.reductions += 1
         out_P.zero_()
+
+
+class WithTest(Regression):
+    """The same, with a test."""
+
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.used(batch[0])
+
+
+def test_a_test_of_an_older_checkpoint_leaves_the_reducer_as_it_is(tmp_path: Path) -> None:
+    """Its counts and its errors are those of the training, not of the best step."""
+    reducer, model = ideal(error_feedback=True), WithTest()
+    trainer = fit(model, reducer)
+    trainer.save_checkpoint(tmp_path / "best.ckpt")
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(model, batches())
+    errors = reducer.server_state()["error"].clone()
+    trainer.test(model, batches(), ckpt_path=tmp_path / "best.ckpt", verbose=False)
+    assert reducer.accounting.reductions == 9
+    assert torch.equal(reducer.server_state()["error"], errors)
 
 
 def test_exact_averaging_equals_training_on_the_whole_batch() -> None:
