@@ -34,6 +34,7 @@ from experiments.common.paired import (
     add_paired_options,
     first_loss,
     merged,
+    overrides_of,
     recorded,
     repeating,
     run_names,
@@ -41,7 +42,13 @@ from experiments.common.paired import (
     trained_on,
 )
 from experiments.common.record import save
-from experiments.common.runs import machines, made, settings_hash, summaries
+from experiments.common.runs import (
+    machines,
+    made,
+    other_overrides,
+    settings_hash,
+    summaries,
+)
 from experiments.common.small_trainings import COMMON
 from experiments.common.small_trainings import TRAININGS as WHOLE
 from experiments.common.statistics import paired_difference
@@ -136,11 +143,16 @@ def main() -> None:
     models = arguments.models or (["llama"] if arguments.quick else list(TRAININGS))
     chosen = arguments.arms or (QUICK_ARMS if arguments.quick else tuple(ARMS))
     seeds = arguments.seeds or ((1, 2) if arguments.quick else (1, 2, 3))
-    command = _command(arguments, overrides)
     earlier = recorded(f"{name}_runs", overrides) if arguments.with_recorded else []
 
     def written() -> list[dict[str, Any]]:
-        rows = merged(gather(folder, models), earlier, arms=list(ARMS), baseline=BASELINE)
+        rows = merged(
+            gather(folder, models, quick=arguments.quick),
+            earlier,
+            arms=list(ARMS),
+            baseline=BASELINE,
+        )
+        command = _command(rows, seeds, quick=arguments.quick)
         return write(name, rows, seeds=seeds, folder=arguments.results, command=command)
 
     for model in [] if arguments.collect else models:
@@ -163,9 +175,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
-    options = {name: getattr(arguments, name) for name in ("models", "arms", "seeds")}
-    return repeating("few_bits", options, overrides, quick=arguments.quick)
+def _command(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], *, quick: bool) -> str:
+    """Return the command that trains these runs, whatever part of them this process has trained."""
+    counted = [row for row in rows if row["seed"] in seeds]
+    options = {
+        "models": list(dict.fromkeys(row["model"] for row in counted)),
+        "arms": [arm for arm in ARMS if arm in {row["arm"] for row in counted}],
+        "seeds": list(seeds),
+    }
+    return repeating("few_bits", options, overrides_of(counted), quick=quick)
 
 
 def run_settings(
@@ -176,19 +194,21 @@ def run_settings(
     return {f"{arm}-{seed}": [*shared, *COMMON, *ARMS[arm], f"seed={seed}"] for arm in chosen}
 
 
-def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
+def gather(folder: Path, models: Sequence[str], *, quick: bool = False) -> list[dict[str, Any]]:
     """Return a row for every finished run in a folder."""
     return [
-        _row(model, path, summary)
+        _row(model, path, summary, quick=quick)
         for model in models
         for path, summary in summaries(folder / model).items()
         if path.name.rpartition("-")[0] in ARMS
     ]
 
 
-def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+def _row(model: str, folder: Path, summary: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
     training = TRAININGS[model]
     arm = folder.name.rpartition("-")[0]
+    of_seed = run_settings(model, seed=summary["seed"], quick=quick, chosen=[arm])
+    [wanted] = of_seed.values()
     sent, ring = summary["bytes_sent"], summary["bytes_ring"]
     return {
         "model": model,
@@ -196,6 +216,7 @@ def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]
         "bits": int(arm.rpartition("_")[2]) if arm != BASELINE else 32,
         "seed": summary["seed"],
         "settings": settings_hash(folder),
+        "overrides": other_overrides(folder, wanted),
         **made(summary),
         "metric": training.metric,
         "value": training.value(folder, summary),

@@ -38,6 +38,7 @@ from experiments.common.runs import (
     curve,
     machines,
     made,
+    other_overrides,
     run,
     settings_hash,
     summaries,
@@ -78,6 +79,9 @@ ALIKE = ("data", "precision", "steps", "settings")
 HOW = ("arm", "resume", "trainer.enable_progress_bar")
 """Settings that may differ between the runs of a table."""
 
+OF_A_RUN = ("experiment=", "scale=", "arm=", "seed=", "resume=", "trainer.enable_progress_bar=")
+"""Overrides that the command gives by itself."""
+
 OPTIONS = ["trainer.enable_progress_bar=false", "resume=auto"]
 
 Rows = list[dict[str, Any]]
@@ -88,7 +92,7 @@ def main() -> None:
     parser = _parser()
     arguments, overrides = parse_with_overrides(parser)
     try:
-        found = _train_and_gather(arguments, overrides)
+        *found, used = _train_and_gather(arguments, overrides)
     except ConfigurationError as error:
         parser.error(str(error))
     experiment, scale = f"fig7a_{arguments.model}", arguments.scale
@@ -100,7 +104,7 @@ def main() -> None:
             f"{experiment}_{scale}{part}",
             title=f"Fig. 7a, {arguments.model}, scale {scale}{of_part}",
             source="Fig. 7a",
-            command=_command(arguments, overrides, found[0]),
+            command=_command(arguments, used, found[0]),
             rows=rows,
             hardware=machines(found[0]),
             folder=arguments.results,
@@ -108,8 +112,10 @@ def main() -> None:
         )
 
 
-def _train_and_gather(arguments: argparse.Namespace, overrides: Sequence[str]) -> tuple[Rows, Rows]:
-    """Train the missing arms; return the rows of all runs, and those of their curves."""
+def _train_and_gather(
+    arguments: argparse.Namespace, overrides: Sequence[str]
+) -> tuple[Rows, Rows, list[str]]:
+    """Train the missing arms; return the rows of all runs, those of their curves, and overrides."""
     experiment, scale = f"fig7a_{arguments.model}", arguments.scale
     name, folder, earlier, curves = f"{experiment}_{scale}", _folder(arguments), [], []
     if arguments.with_recorded:
@@ -127,7 +133,15 @@ def _train_and_gather(arguments: argparse.Namespace, overrides: Sequence[str]) -
     rows = joined(rows, earlier)
     check_alike(rows, folder)
     points = [{key: row[key] for key in ("arm", "seed", "step", "value")} for row in curves]
-    return rows, joined(curves_of_runs, points)
+    used = {each for folder in runs for each in _overrides(folder)}
+    used |= {each for row in earlier for each in shlex.split(row["overrides"])}
+    return rows, joined(curves_of_runs, points), sorted(used)
+
+
+def _overrides(folder: Path) -> list[str]:
+    """Return the overrides of a finished run beside those that are every run's, or its arm's."""
+    used = shlex.split(other_overrides(folder, OPTIONS))
+    return [each for each in used if not each.startswith(OF_A_RUN)]
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
@@ -142,11 +156,10 @@ def _command(arguments: argparse.Namespace, overrides: Sequence[str], rows: Rows
     usual_arms, usual_seeds = _usual(arguments.scale)
     chosen = ["--arms", *arms] if set(arms) != set(usual_arms) else []
     chosen += ["--seeds", *map(str, seeds)] if set(seeds) != set(usual_seeds) else []
-    kept = [each for each in overrides if not each.startswith("data.root=")]
-    if len(kept) < len(overrides):
-        kept.append("data.root=FOLDER")
+    # These two need no folder.
+    place = [] if rows[0].get("data") in ("pydocs", "digits") else ["data.root=FOLDER"]
     line = ["python", "-m", "experiments.fig7a", arguments.model, "--scale", arguments.scale]
-    return shlex.join([*line, *chosen, *kept])
+    return shlex.join([*line, *chosen, *overrides, *place])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,8 +225,14 @@ def gather(folder: Path, *, experiment: str, scale: str) -> dict[Path, dict[str,
 def tabulate(runs: dict[Path, dict[str, Any]], metric: str) -> tuple[Rows, Rows]:
     """Return a row for every run, and a row for every point of the learning curves."""
     rows, curves = [], []
+    first: dict[tuple[str, int], Path] = {}
     for folder, summary in runs.items():
         arm, seed = summary["arm"], summary["seed"]
+        if (other := first.setdefault((arm, seed), folder)) != folder:
+            raise ConfigurationError(
+                f"{other} and {folder} are both runs of arm {arm} with seed {seed}; choose a "
+                "folder that holds one of them"
+            )
         kept = {column: summary.get(column) for column in COLUMNS}
         row = {"arm": arm, "seed": seed, "metric": metric, "value": summary[metric]}
         if metric == "val_loss":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -77,17 +78,17 @@ def means(*, by: str, over: str, of: Sequence[str]) -> Callable[[Rows], Rows]:
     return chosen
 
 
-def beside_exact(rows: Rows) -> Rows:
+def beside_exact(rows: Rows, *, value: str = "value", of: Sequence[str] = ()) -> Rows:
     """Return the means of every arm, and of its differences from exact averaging, seed by seed.
 
     An arm with fewer seeds is compared with those of exact averaging alone: seeds differ by more
     than arms do.
     """
-    exact = {row["seed"]: float(row["value"]) for row in rows if row["arm"] == "ring"}
+    exact = {row["seed"]: float(row[value]) for row in rows if row["arm"] == "ring"}
     shown = []
-    for mean in means(by="arm", over="seed", of=("value",))(rows):
+    for mean in means(by="arm", over="seed", of=(value, *of))(rows):
         differences = [
-            float(row["value"]) - exact[row["seed"]]
+            float(row[value]) - exact[row["seed"]]
             for row in rows
             if row["arm"] == mean["arm"] != "ring" and row["seed"] in exact
         ]
@@ -255,10 +256,11 @@ SECTIONS = (
             "arm": "s",
             "seeds": "s",
             "loss": ".4f",
+            "minus exact": "+.4f",
             "differing %": ".2f",
             "quantisation error %": ".2f",
         },
-        means(by="arm", over="seed", of=("loss", "differing %", "quantisation error %")),
+        partial(beside_exact, value="loss", of=("differing %", "quantisation error %")),
     ),
     Section(
         "Chips that work",

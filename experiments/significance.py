@@ -31,6 +31,7 @@ from experiments.common.paired import (
     add_paired_options,
     first_loss,
     merged,
+    overrides_of,
     recorded,
     repeating,
     run_names,
@@ -38,7 +39,13 @@ from experiments.common.paired import (
     trained_on,
 )
 from experiments.common.record import save
-from experiments.common.runs import machines, made, settings_hash, summaries
+from experiments.common.runs import (
+    machines,
+    made,
+    other_overrides,
+    settings_hash,
+    summaries,
+)
 from experiments.common.small_trainings import COMMON, TRAININGS
 from experiments.common.statistics import holm, paired_difference
 from experiments.common.tables import RIGHT, Column, show
@@ -79,12 +86,12 @@ def main() -> None:
             f"--seeds: at least two are compared, not {seeds[0]} alone; runs that --runs holds or, "
             "with --with-recorded, the record holds are not trained again"
         )
-    report = Report(name, arguments.results, command=_command(arguments, overrides))
     earlier = recorded(f"{name}_runs", overrides) if arguments.with_recorded else []
 
     def write(*, shown: bool = False) -> bool:
-        rows = gather(folder, arguments.models)
+        rows = gather(folder, arguments.models, quick=arguments.quick)
         rows = merged(rows, earlier, arms=list(ARMS), baseline=BASELINE)
+        report = Report(name, arguments.results, command=_command(rows, seeds, arguments.quick))
         return report.write(rows, seeds=seeds, shown=shown)
 
     for model in [] if arguments.collect else arguments.models:
@@ -104,10 +111,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
-    models = [] if arguments.models == list(TRAININGS) else arguments.models
-    options = {"models": models, "seeds": arguments.seeds}
-    return repeating("significance", options, overrides, quick=arguments.quick)
+def _command(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], quick: bool) -> str:
+    """Return the command that trains the runs that count, whoever trained them."""
+    counted = {
+        (row["model"], seed)
+        for row in rows
+        for seed in complete([each for each in rows if each["model"] == row["model"]], seeds)
+    }
+    models = [model for model in TRAININGS if model in {each for each, _ in counted}]
+    used = sorted({seed for _, seed in counted})
+    options = {
+        "models": [] if models == list(TRAININGS) else models,
+        "seeds": [] if used == list(TWO_SEEDS if quick else TEN_SEEDS) else used,
+    }
+    return repeating("significance", options, overrides_of(rows), quick=quick)
 
 
 def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:
@@ -118,23 +135,26 @@ def run_settings(model: str, *, seed: int, quick: bool) -> dict[str, list[str]]:
     }
 
 
-def gather(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
+def gather(folder: Path, models: Sequence[str], *, quick: bool = False) -> list[dict[str, Any]]:
     """Return a row for every finished run in a folder."""
     return [
-        _row(model, path, summary)
+        _row(model, path, summary, quick=quick)
         for model in models
         for path, summary in summaries(folder / model).items()
         if path.name.rpartition("-")[0] in ARMS
     ]
 
 
-def _row(model: str, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+def _row(model: str, folder: Path, summary: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
     training = TRAININGS[model]
+    arm = folder.name.rpartition("-")[0]
+    wanted = run_settings(model, seed=summary["seed"], quick=quick)[f"{arm}-{summary['seed']}"]
     return {
         "model": model,
         "arm": folder.name.rpartition("-")[0],
         "seed": summary["seed"],
         "settings": settings_hash(folder),
+        "overrides": other_overrides(folder, wanted),
         **made(summary),
         "metric": training.metric,
         "value": training.value(folder, summary),
@@ -167,7 +187,10 @@ def tabulate(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[di
         title = f"{training.title}, {of_model[0]['steps']} steps"
         values = {(row["arm"], row["seed"]): row["value"] for row in of_model}
         columns = {arm: [values[arm, seed] for seed in whole] for arm in ARMS}
-        found = [paired_difference(columns[arm], columns[base]) for arm, base in COMPARISONS]
+        found = [
+            paired_difference(columns[arm], columns[base], comparisons=len(COMPARISONS))
+            for arm, base in COMPARISONS
+        ]
         adjusted = holm([each.p for each in found])
         for (arm, base), each, p_holm in zip(COMPARISONS, found, adjusted, strict=True):
             table.append(
@@ -241,11 +264,11 @@ def _notes(table: Sequence[Mapping[str, Any]]) -> str:
     counted = "; ".join(f"{training}: {number} seeds" for training, number in seeds.items())
     return (
         f"{counted}. 4 virtual servers; weights, batches and their order are those of the seed in "
-        "every arm. low and high: 95 % confidence interval by Student's t. smallest seen: the true "
-        "difference that this test finds with a chance of 80 %, at the spread that was measured. "
-        "p Holm: adjusted for all comparisons of a model. Short trainings of small models: they "
-        "say how gradients through the switch act on the first steps of learning, not what the "
-        "paper's trainings end at."
+        "every arm. low and high: 95 % confidence interval by Student's t. p Holm: adjusted for "
+        "all comparisons of a model. smallest seen: the true difference that is found so with a "
+        "chance of 80 % at the spread that was measured, if the other arms have none. Short "
+        "trainings of small models: they say how gradients through the switch act on the first "
+        "steps of learning, not what the paper's trainings end at."
     )
 
 

@@ -185,11 +185,14 @@ def compare(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for model in dict.fromkeys(str(row["model"]) for row in rows):
         of_model = [row for row in rows if row["model"] == model]
         exact_of = {row["seed"]: row["value"] for row in of_model if row["arm"] == BASELINE}
-        compared = []
-        for arm in dict.fromkeys(str(row["arm"]) for row in of_model if row["arm"] != BASELINE):
-            pairs = [row for row in of_model if row["arm"] == arm and row["seed"] in exact_of]
-            if len(pairs) >= 2:
-                compared.append(_difference(pairs, exact_of, model=model))
+        paired = [
+            [row for row in of_model if row["arm"] == arm and row["seed"] in exact_of]
+            for arm in dict.fromkeys(str(row["arm"]) for row in of_model if row["arm"] != BASELINE)
+        ]
+        paired = [pairs for pairs in paired if len(pairs) >= 2]
+        compared = [
+            _difference(pairs, exact_of, model=model, comparisons=len(paired)) for pairs in paired
+        ]
         for row, p in zip(compared, holm([row["p"] for row in compared]), strict=True):
             row["p Holm"] = p
         table += compared
@@ -237,11 +240,13 @@ def noticed(table: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def _difference(pairs: Sequence[Row], exact_of: Mapping[Any, Any], *, model: str) -> dict[str, Any]:
+def _difference(
+    pairs: Sequence[Row], exact_of: Mapping[Any, Any], *, model: str, comparisons: int
+) -> dict[str, Any]:
     training = TRAININGS[model]
     values = _numbers(pairs, "value")
     partners = [float(exact_of[row["seed"]]) for row in pairs]
-    found = paired_difference(values, partners)
+    found = paired_difference(values, partners, comparisons=comparisons)
     return {
         "model": model,
         "unit": training.unit,

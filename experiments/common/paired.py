@@ -88,6 +88,11 @@ def add_paired_options(parser: argparse.ArgumentParser, name: str, *, seeds: Seq
     )
 
 
+def overrides_of(rows: Sequence[Row]) -> list[str]:
+    """Return the overrides of runs beside those of their study, sorted."""
+    return sorted({each for row in rows for each in shlex.split(row["overrides"])})
+
+
 def repeating(
     name: str,
     options: Mapping[str, Sequence[object] | None],
@@ -119,8 +124,8 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
 
     Returns:
         A row for every run, with the ``date``, ``commit`` and ``machine`` of its record, and
-        ``settings``, a hash that is empty where the record is older than hashes; none without a
-        record.
+        ``settings``, a hash that is empty where the record is older than hashes, and its
+        ``overrides`` beside those of the study; none without a record.
 
     Raises:
         ConfigurationError: If the recorded runs had other overrides.
@@ -142,13 +147,25 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
             "commit": found.origin["commit"],
             "machine": found.origin["hardware"],
             "settings": "",
+            "overrides": shlex.join(sorted(kept[0])),
             **{column: _cell(found, row, column) for column in found.columns},
         }
         for row in found.rows
     ]
 
 
-WORDS = ("model", "arm", "metric", "date", "commit", "machine", "settings", "data", "precision")
+WORDS = (
+    "model",
+    "arm",
+    "metric",
+    "date",
+    "commit",
+    "machine",
+    "settings",
+    "overrides",
+    "data",
+    "precision",
+)
 WHOLE = ("seed", "steps", "bits", "step", "blocks")
 
 
@@ -205,6 +222,12 @@ def merged(
                     f"(hashes {', '.join(sorted(of_arm - {''}))}), so that their seeds cannot be "
                     "counted together; leave --with-recorded out, or choose another --runs"
                 )
+        if len(others := {row["overrides"] for row in of_model}) > 1:
+            told = " and ".join(f"({each})" for each in sorted(others))
+            raise ConfigurationError(
+                f"runs of {model} had different overrides {told}, so that their arms cannot be "
+                "compared; choose another --runs, or leave --with-recorded out"
+            )
     return ordered
 
 

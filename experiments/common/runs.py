@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,13 @@ def check_settings(folder: Path, wanted: Sequence[str]) -> None:
         raise ConfigurationError(
             f"{folder} was run with other settings ({', '.join(differing)}); choose another --runs"
         )
+
+
+def other_overrides(folder: Path, settings: Sequence[str]) -> str:
+    """Return the overrides of a finished run beside these, without its data's place."""
+    used = map(str, OmegaConf.load(folder / OVERRIDES))
+    kept = {each for each in used if not each.startswith(("data.root=", "hydra."))}
+    return shlex.join(sorted(kept - set(settings)))
 
 
 def settings_hash(folder: Path, *others: str) -> str:

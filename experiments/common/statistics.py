@@ -44,12 +44,15 @@ class PairedDifference:
     smallest: float
 
 
-def paired_difference(values: Sequence[float], partners: Sequence[float]) -> PairedDifference:
+def paired_difference(
+    values: Sequence[float], partners: Sequence[float], *, comparisons: int = 1
+) -> PairedDifference:
     """Compare values with their partners, such as two arms of an experiment seed by seed.
 
     Args:
         values: Values, at least two.
         partners: As many, in the same order.
+        comparisons: How many comparisons are judged together, by :func:`holm`.
 
     Raises:
         ValueError: If there are fewer than two pairs, or values without partner.
@@ -57,7 +60,7 @@ def paired_difference(values: Sequence[float], partners: Sequence[float]) -> Pai
     differences = [a - b for a, b in zip(values, partners, strict=True)]
     if len(differences) < 2:
         raise ValueError(f"a paired difference needs at least two pairs, got {len(differences)}")
-    smallest = smallest_difference(stdev(differences), len(differences))
+    smallest = smallest_difference(stdev(differences), len(differences), comparisons=comparisons)
     if smallest == 0:  # every pair differs alike, where t is infinite or not defined
         same = mean(differences)
         return PairedDifference(len(differences), same, same, same, float(same == 0), smallest)
@@ -73,15 +76,16 @@ def paired_difference(values: Sequence[float], partners: Sequence[float]) -> Pai
     )
 
 
-def smallest_difference(deviation: float, pairs: int) -> float:
-    """Return the true mean difference that a two-sided paired t test finds with ``POWER``.
+def smallest_difference(deviation: float, pairs: int, *, comparisons: int = 1) -> float:
+    """Return the true mean difference that a two-sided paired t test finds with ``POWER`` or more.
 
     Args:
         deviation: Standard deviation of the differences.
         pairs: Number of pairs n, at least two.
+        comparisons: How many are judged together: :func:`holm` multiplies the smallest p by it.
     """
     freedom = pairs - 1
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    critical = stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), freedom)
     # Quantiles of the measured over the true deviation. With a few pairs, scipy's noncentral t is
     # not a number where it is needed.
     parts = (np.arange(QUANTILES) + 0.5) / QUANTILES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 
@@ -84,15 +85,23 @@ def _overhead(result: Result) -> str:
 
 
 def _training_plots(result: Result) -> list[Plot]:
-    """Return final losses and errors of the gradient, by arm."""
+    """Return final losses beside those of exact averaging, and errors of the gradient, by arm."""
     result.require("arm", "seed", "loss", "quantisation error %")
     colours = arm_colours(row["arm"] for row in result.rows)
+    exact = {row["seed"]: result.number(row, "loss") for row in result.rows if row["arm"] == "ring"}
 
-    def ranges(column: str) -> list[plots.Interval]:
+    def cost(row: Mapping[str, str]) -> float | None:
+        of_ring = row["arm"] == "ring" or row["seed"] not in exact
+        return None if of_ring else result.number(row, "loss") - exact[row["seed"]]
+
+    def error(row: Mapping[str, str]) -> float | None:
+        return result.number(row, "quantisation error %") if row["quantisation error %"] else None
+
+    def ranges(value_of: Callable[[Mapping[str, str]], float | None]) -> list[plots.Interval]:
         found = []
         for arm, colour in colours.items():
-            rows = [row for row in result.rows if row["arm"] == arm and row[column]]
-            values = [result.number(row, column) for row in rows]
+            all_values = [value_of(row) for row in result.rows if row["arm"] == arm]
+            values = [value for value in all_values if value is not None]
             if values:
                 name = f"{arm_name(arm)} ({len(values)})"
                 value, ends = mean(values), (min(values), max(values))
@@ -102,12 +111,12 @@ def _training_plots(result: Result) -> list[Plot]:
     seeds = "mean, and from the lowest to the highest of the seeds (their number in brackets)"
     return [
         Plot(
-            f"Final validation loss: {seeds}",
-            plots.intervals(ranges("loss"), x="nats", zero=False),
+            f"Final validation loss minus that of exact averaging of the same seed: {seeds}",
+            plots.intervals(ranges(cost), x="nats"),
         ),
         Plot(
             f"Error of the reduced gradient, relative L2: {seeds}",
-            plots.intervals(ranges("quantisation error %"), x="%"),
+            plots.intervals(ranges(error), x="%"),
         ),
     ]
 

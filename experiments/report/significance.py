@@ -19,11 +19,11 @@ NEEDED = ("training", "unit", "better", "arm", "minus", "seeds", "mean", "differ
 SAYS = (
     "All arms of a seed start from the same weights and see the same batches. A dot is the mean "
     "difference over the seeds, a line its 95 % confidence interval, and grey is what is too small "
-    "for this number of seeds to be seen four times in five. Worse: than what it is compared with, "
-    "also after a correction for the number of comparisons (Holm). No difference found is no "
-    "proof of none: it may be as large as the interval. Models and trainings are small and short: "
-    "this says how gradients through the switch act early in learning, not what the paper's "
-    "trainings end at."
+    "for this number of seeds and comparisons to be found four times in five. Worse: than what it "
+    "is compared with, also after a correction for the number of comparisons (Holm). No "
+    "difference found is no proof of none: it may be as large as the interval. Models and "
+    "trainings are small and short: this says how gradients through the switch act early in "
+    "learning, not what the paper's trainings end at."
 )
 QUICK = " These are the two short seeds of --quick, which see only large differences."
 UNSEEN = "too small for this test to see"

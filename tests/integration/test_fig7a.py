@@ -287,6 +287,28 @@ def test_runs_of_other_settings_do_not_share_a_table(
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_two_runs_of_an_arm_and_seed_do_not_share_a_table(
+    tmp_path: Path, command: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sweeps of a day: each page would show another mean of them."""
+    for sweep in ("first", "second"):
+        finished(tmp_path / "day" / sweep, arm="ring", seed=1)
+    with pytest.raises(SystemExit, match="2"):
+        command("one", "--collect", str(tmp_path / "day"))
+    assert re.search("are both runs of arm ring with seed 1", capsys.readouterr().err)
+
+
+def test_the_command_of_gathered_runs_repeats_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]
+) -> None:
+    finished(tmp_path / "one", arm="ring", seed=1, more=["data=text", "data.batch_size=8"])
+    places = ["--collect", str(tmp_path / "one"), "--results", str(tmp_path / "record")]
+    monkeypatch.setattr(sys, "argv", ["fig7a", "llama", "--scale", "cpu", *places])
+    fig7a.main()
+    told = json.loads((tmp_path / "record" / "fig7a_llama_cpu.json").read_text())["command"]
+    assert "--arms ring data.batch_size=8 data=text data.root=FOLDER" in told
+
+
 def test_gathering_nothing_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,33 @@ def test_it_goes_on_where_it_was_stopped_and_writes_what_there_is(
     assert len(shown.tables[0].rows) == 3
 
 
+OF_TWO_SEEDS = ["--models", "llama", "--jobs", "1", "--seeds", "1", "2"]
+SLOW = "model.optimizer.lr=0.0001"
+
+
+def test_arms_are_not_compared_that_had_other_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str]
+) -> None:
+    """A forgotten override would be taken for what the arm costs."""
+    with pytest.raises(SystemExit):
+        command(monkeypatch, tmp_path, *OF_TWO_SEEDS, "--arms", "ring", "data.root=x", SLOW)
+    with pytest.raises(ConfigurationError, match=rf"overrides \(\) and \({SLOW}\)"):
+        command(monkeypatch, tmp_path, *OF_TWO_SEEDS, "--arms", "plain_2", "data.root=x")
+
+
+@pytest.mark.parametrize("last", [["--collect"], ["--arms", "decimal_2", SLOW, "data.root=x"]])
+def test_the_command_repeats_the_whole_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str], last: list[str]
+) -> None:
+    first = [*OF_TWO_SEEDS, "--arms", "ring", "plain_2", "data.root=x", SLOW]
+    command(monkeypatch, tmp_path, *first)
+    command(monkeypatch, tmp_path, "--models", "llama", "--seeds", "1", "2", *last)
+    told = json.loads((tmp_path / "results" / "few_bits.json").read_text())["command"]
+    assert SLOW in told
+    assert "--arms ring plain_2" in told
+    assert ("decimal_2" in told) == (last[0] != "--collect")
+
+
 def test_without_exact_averaging_there_is_nothing_to_compare(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:

@@ -122,6 +122,38 @@ def test_a_longer_training_is_shown_arm_by_arm(copies: tuple[Path, Path]) -> Non
     assert "16 bits minus" in shown("ring", "onn_8", "onn_16").what
 
 
+def test_the_headline_of_an_arm_compares_the_seeds_that_it_shares(
+    copies: tuple[Path, Path],
+) -> None:
+    """Seeds differ by more than arms do."""
+    results, benchmarks = copies
+    target = results / "fig7a_resnet50_cpu.csv"
+    for suffix in (".csv", ".json"):
+        shutil.copy(RESULTS / f"fig7a_resnet50_cpu{suffix}", target.with_suffix(suffix))
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def shown(*more: dict[str, str]) -> Headline:
+        write_csv(target, [*rows, *more])
+        return next(each for each in headlines(results, benchmarks) if "top-1" in each.what)
+
+    before = shown()
+    assert "one seed" in before.status
+    ring = next(row for row in rows if row["arm"] == "ring")
+    ours = next(row for row in rows if row["arm"] == "onn_16")
+    assert shown({**ring, "seed": "2", "value": "0.5"}) == before
+    both = [{**ring, "seed": "2", "value": "0.5"}, {**ours, "seed": "2", "value": "0.5"}]
+    assert "one seed" not in shown(*both).status
+    assert shown(*both).ours != before.ours
+
+
+def test_cascades_stand_beside_exact_averaging_of_their_seeds() -> None:
+    """Rounding down was trained with the first seed only, whose loss is the lowest."""
+    lines = page().splitlines()
+    [line] = [each for each in lines if each.startswith("| decimal part kept, rounded down | 1 |")]
+    assert "| +0.0042 |" in line
+
+
 def test_an_arm_is_compared_with_exact_averaging_of_its_own_seeds() -> None:
     values = {("ring", 1): 5.0, ("ring", 2): 3.0, ("a", 1): 5.5, ("b", 2): 2.5, ("b", 1): 4.9}
     rows = [

@@ -15,12 +15,14 @@ from experiments import significance
 from experiments.common import paired
 from experiments.common.paired import merged
 from experiments.common.record import conditions, write_csv
+from experiments.common.statistics import verdict
 from experiments.significance import ARMS, gather, run_settings, tabulate
 from experiments.significance_plot import plot
 from optinc.errors import ConfigurationError
 from optinc.tasks.config import validate
 from tests.hydra_jobs import TINY, composed, stored_job
 
+QUIET = "no difference found"
 OFFSETS = {arm: 0.001 * place for place, arm in enumerate(ARMS)}
 
 
@@ -313,3 +315,10 @@ def test_arms_start_alike(tmp_path: Path) -> None:
     assert ring["first_loss"] == four["first_loss"]
     assert ring["value"] != four["value"]
     assert four["quantization_error"] > 0
+
+
+def test_a_recorded_difference_that_the_test_could_see_is_found() -> None:
+    """A grey band of what is too small to see would otherwise lie under one that is not found."""
+    for row in tabulate(paired.recorded("significance_runs", []), range(1, 11)):
+        if abs(row["difference"]) > row["smallest seen"]:
+            assert verdict(row["difference"], row["p Holm"], better=row["better"]) != QUIET, row
