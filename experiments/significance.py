@@ -120,7 +120,7 @@ def _command(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], quick: boo
     }
     models = [model for model in TRAININGS if model in {each for each, _ in counted}]
     used = sorted({seed for _, seed in counted})
-    options = {
+    options: dict[str, Sequence[object]] = {
         "models": [] if models == list(TRAININGS) else models,
         "seeds": [] if used == list(TWO_SEEDS if quick else TEN_SEEDS) else used,
     }

@@ -88,7 +88,7 @@ def add_paired_options(parser: argparse.ArgumentParser, name: str, *, seeds: Seq
     )
 
 
-def overrides_of(rows: Sequence[Row]) -> list[str]:
+def overrides_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the overrides of runs beside those of their study, sorted."""
     return sorted({each for row in rows for each in shlex.split(row["overrides"])})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
@@ -90,14 +90,14 @@ def _training_plots(result: Result) -> list[Plot]:
     colours = arm_colours(row["arm"] for row in result.rows)
     exact = {row["seed"]: result.number(row, "loss") for row in result.rows if row["arm"] == "ring"}
 
-    def cost(row: Mapping[str, str]) -> float | None:
+    def cost(row: dict[str, str]) -> float | None:
         of_ring = row["arm"] == "ring" or row["seed"] not in exact
         return None if of_ring else result.number(row, "loss") - exact[row["seed"]]
 
-    def error(row: Mapping[str, str]) -> float | None:
+    def error(row: dict[str, str]) -> float | None:
         return result.number(row, "quantisation error %") if row["quantisation error %"] else None
 
-    def ranges(value_of: Callable[[Mapping[str, str]], float | None]) -> list[plots.Interval]:
+    def ranges(value_of: Callable[[dict[str, str]], float | None]) -> list[plots.Interval]:
         found = []
         for arm, colour in colours.items():
             all_values = [value_of(row) for row in result.rows if row["arm"] == arm]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
+from typing import Any, Literal
 
 from optinc.atomic_file import reason, write_atomically
+from optinc.callbacks.validation_history import more_is_better
 from optinc.errors import OutputError
 from optinc.strategies.lightning_internals import ValidationCheckpoint, ready_for_next_batch
 from optinc.strategies.lightning_package import ModelCheckpoint, pl
@@ -16,7 +19,24 @@ class RunCheckpoint(ValidationCheckpoint):
     Lightning's callback (``save_last``) writes it only where the monitored value is among the best,
     so that the weights a training ends with may be lost. From this ``last.ckpt`` a longer training
     continues bit for bit.
+
+    Args:
+        monitor: Value of the validation by which the best one is chosen.
+        mode: Whether its highest or its lowest is the best; None for the highest of accuracies.
+        **settings: Of Lightning's ``ModelCheckpoint``.
     """
+
+    # Settings are looked up in the signature, where all of Lightning's shall stand.
+    @wraps(ModelCheckpoint.__init__)  # type: ignore[misc]
+    def __init__(
+        self,
+        *,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        **settings: Any,
+    ) -> None:
+        usual = "max" if monitor is not None and more_is_better(monitor) else "min"
+        super().__init__(monitor=monitor, mode=mode or usual, **settings)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last checkpoint, whether this validation is the best or not."""

@@ -46,10 +46,15 @@ class ValidationHistory(pl.Callback):
         return self.final | {f"best_{name}": value for name, value in self.best.items()}
 
 
+def more_is_better(name: str) -> bool:
+    """Tell whether a value is the better the higher it is: an accuracy, no loss."""
+    return name.endswith("acc")
+
+
 def _better(name: str, best: float, value: float) -> float:
     """Return the better of two values; a comparison with NaN would keep NaN for ever."""
     if math.isnan(best):
         return value
     if math.isnan(value):
         return best
-    return max(best, value) if name.endswith("acc") else min(best, value)
+    return max(best, value) if more_is_better(name) else min(best, value)

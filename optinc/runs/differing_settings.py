@@ -10,6 +10,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from optinc.folders import expanded
 from optinc.runs.finished_runs import FinishedRun
 from optinc.runs.summary import CHOICES
 
@@ -19,7 +20,10 @@ SUMMARY_SETTINGS = (
 )
 """Settings that a summary holds."""
 
-NOT_SETTINGS = {"choices", "paths", "logger", "runs", "scales", "hydra"}
+NOT_SETTINGS = {
+    *("choices", "paths", "logger", "runs", "scales", "hydra"),
+    *("resume", "resume_changed", "objective"),
+}
 """Parts of the configuration that do not change the results."""
 
 TRAINED_BY = (
@@ -35,8 +39,11 @@ ONN_TRAINED_BY = {
 }
 """The same of the tasks that train ONNs."""
 
-NOT_RESULTS = {"root", "cache", "cache_dir", "output_dir", "download", "backend", "on_device"}
+NOT_RESULTS = {"cache", "cache_dir", "output_dir", "download", "backend", "on_device"}
 """Last names of settings that say where or how something is done, not what comes out."""
+
+ROOT = ".root"
+"""Last name of a folder of data, whatever way leads there."""
 
 LENGTHS = re.compile(r"(onn_training|cascade_tuning)\.(module\.)?max_(epochs|steps)")
 """Lengths of the trainings of ONNs, which may go on for longer than was asked for at first."""
@@ -63,10 +70,14 @@ def differing_settings(runs: Sequence[FinishedRun]) -> list[dict[str, str]]:
         name for each in stored for name in each.choices if name.split("/")[0] not in NOT_SETTINGS
     }
     settings = []
-    for each in stored:
+    for run, each in zip(runs, stored, strict=True):
         content = OmegaConf.to_container(each.config, resolve=False)
         assert isinstance(content, dict)
         values = _flatten({k: v for k, v in content.items() if k not in NOT_SETTINGS})
+        # A run that was stopped in between, and went on from its own checkpoint, is no other one.
+        checkpoint = values.get("ckpt_path")
+        if checkpoint and expanded(checkpoint).resolve().is_relative_to(run.folder.resolve()):
+            values["ckpt_path"] = None
         settings.append({name: each.choices.get(name) for name in sorted(groups)} | values)
     return _differing(settings, groups=groups)
 
@@ -101,10 +112,19 @@ def training_settings(cfg: DictConfig) -> dict[str, Any]:
             if isinstance(raw, str) and "${" in raw:
                 todo += REFERENCE.findall(raw)
                 value = OmegaConf.select(cfg, name, throw_on_missing=False)
+            if name.endswith(ROOT) and isinstance(value, str):
+                value = str(expanded(value).resolve())
             # The values inside a node that is referred to stand under its own name.
             if not isinstance(value, DictConfig) and name.split(".")[0] not in ("scale", "scales"):
                 found[name] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
     return found
+
+
+def command_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return all settings that tell two commands apart, length and limits too, as they stand."""
+    content = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(content, dict)
+    return _flatten({k: v for k, v in content.items() if k not in NOT_SETTINGS | {"ckpt_path"}})
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -121,7 +141,9 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     for name in dict.fromkeys([*now, *before]):
         owner = f"{name.rpartition('.')[0]}._target_"
         of_both = owner in now and _text(now[owner]) == _text(before.get(owner))
-        if not of_both and (name not in now or name not in before):
+        # Older runs do not tell where their data lay.
+        told = name in now and name in before
+        if not told and (not of_both or name.endswith(ROOT)):
             continue
         default = "-" if name in now and name in before else _default(now[owner], name)
         change = _text(now.get(name, default)), _text(before.get(name, default))

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optinc.atomic_file import reason
 from optinc.errors import ConfigurationError, OptINCError, OutputError
 from optinc.runs import locks
-from optinc.runs.differing_settings import changed_settings, training_settings
+from optinc.runs.differing_settings import changed_settings, command_settings
 from optinc.runs.processes import (
     launch_id,
     process_rank,
@@ -166,7 +166,7 @@ def _of_earlier_start(config: DictConfig, pattern: str) -> Path | None:
         stored = read_configuration(folder)
         if stored is None or stored.choices.get("task") != config.hydra.runtime.choices.get("task"):
             continue
-        if not changed_settings(training_settings(stored.config), training_settings(config)):
+        if not changed_settings(command_settings(stored.config), command_settings(config)):
             return folder
     return None
 

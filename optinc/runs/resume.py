@@ -134,6 +134,23 @@ def refuse_changes(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     logger.warning("%s; the state of the optimiser, with its rates, is the checkpoint's", text)
 
 
+def check_written_by_its_run(path: Path | str, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint that a later run in its folder has left there.
+
+    Raises:
+        ConfigurationError: Names the settings by which the runs differ.
+    """
+    state = checkpoint.get("callbacks", {}).get(SETTINGS_CALLBACK)
+    stored = next(filter(None, map(read_configuration, Path(path).resolve().parents[:2])), None)
+    if state is None or stored is None:
+        return
+    if changes := changed_settings(state["settings"], training_settings(stored.config)):
+        raise ConfigurationError(
+            f"ckpt_path={path} is of an earlier training in its folder, whose configuration is now "
+            f"that of another run: {', '.join(changes)}"
+        )
+
+
 def _settings_of(cfg: DictConfig, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     """Return the settings of a checkpoint's training, from its run's folder if it is an old one."""
     state = checkpoint.get("callbacks", {}).get(SETTINGS_CALLBACK)

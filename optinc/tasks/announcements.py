@@ -154,7 +154,7 @@ def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
     """Return commands that go on from the run."""
     task, commands = summary.get("task"), []
     if task == "train":
-        commands = [*_evaluation(folder), _comparison(folder, "OTHER_RUN")]
+        commands = [*_evaluation(cfg, folder), _comparison(folder, "OTHER_RUN")]
     elif task == "evaluate":
         commands = [_comparison(*Path(summary["checkpoint"]).parents[1:2], folder)]
     elif task in ("train_onn", "construct_onn", "import_onn"):
@@ -175,9 +175,10 @@ def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
     return commands
 
 
-def _evaluation(folder: Path) -> list[str]:
+def _evaluation(cfg: DictConfig, folder: Path) -> list[str]:
     last = folder / "checkpoints" / "last.ckpt"
-    if not last.is_file():
+    # A run without checkpoints may stand beside those of the one that it has replaced.
+    if not last.is_file() or "checkpoint" not in (cfg.get("callbacks") or {}):
         return []
     return [run_command(["task=evaluate", path_override("ckpt_path", _short(last))])]
 

@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from optinc.errors import ConfigurationError
+from optinc.onn.chip.direct import PLAYED
 from optinc.photonics.chip_settings import ChipSettings, numbers
 from optinc.runs.differing_settings import training_settings
 from optinc.tasks.instantiate import instantiate
@@ -58,6 +59,7 @@ def validate_training(cfg: DictConfig) -> None:
             "construct_onn, import_onn and evaluate_onn; it must be null for task=train"
         )
     _check_chip_is_played(cfg)
+    _check_switch_reads(cfg)
     _check_senders(cfg)
     check_accelerator(cfg.trainer.accelerator)
     check_trainer(cfg.trainer)
@@ -88,11 +90,34 @@ def _check_chip_is_played(cfg: DictConfig) -> None:
     for each in numbers():
         value = getattr(chip, each.name)
         if value != getattr(ideal, each.name):
+            players = "chip and direct" if each.name in PLAYED else "chip alone"
             raise ConfigurationError(
-                f"optinc.chip.{each.name}={value} is played by optinc/fidelity=chip alone, not by "
+                f"optinc.chip.{each.name}={value} is played by optinc/fidelity={players}, not by "
                 f"optinc/fidelity={cfg.choices.get('optinc/fidelity')}; optinc/chip=ideal has no "
                 "errors"
             )
+
+
+def _check_switch_reads(cfg: DictConfig) -> None:
+    """Refuse an ONN, or errors of an ONN, that the switch would not play.
+
+    Raises:
+        ConfigurationError: Names the setting and the fidelities that play it.
+    """
+    read, fidelity = training_settings(cfg), cfg.choices.get("optinc/fidelity")
+    if not any(name.startswith("optinc.fidelity.") for name in read):
+        return
+    if cfg.onn is not None and "onn" not in read:
+        raise ConfigurationError(
+            f"onn={cfg.onn} is not read by optinc/fidelity={fidelity}; it is by optinc/fidelity="
+            "table, onn and chip, and by error_injection with optinc/errors=measured"
+        )
+    errors = cfg.choices.get("optinc/errors")
+    if errors != "measured" and not any(name.startswith("optinc.errors.") for name in read):
+        raise ConfigurationError(
+            f"optinc/errors={errors} is drawn by optinc/fidelity=error_injection alone, not by "
+            f"optinc/fidelity={fidelity}"
+        )
 
 
 def _check_senders(cfg: DictConfig) -> None:

@@ -6,13 +6,13 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from optinc.callbacks.progress import progress_bar
 from optinc.callbacks.validation_history import ValidationHistory
+from optinc.runs.resume import check_written_by_its_run, load_checkpoint
 from optinc.runs.stored_configuration import configuration_of_checkpoint, overridden
 from optinc.runs.summary import chosen_options, weights_sha256, write_summary
 from optinc.tasks.instantiate import instantiate
@@ -33,14 +33,15 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         The content of ``summary.json``; and trainer, model and datamodule.
 
     Raises:
-        ConfigurationError: If there is no checkpoint, its run's configuration cannot be found, or
-            its weights do not fit the model configured.
+        ConfigurationError: If there is no checkpoint, its run's configuration cannot be found or
+            is another one's, or its weights do not fit the model configured.
         DatasetNotFoundError: If the data are no longer where the run found them.
     """
     run = configuration_of_checkpoint(cfg)
     check_settings(run, Config, only=overridden())
+    checkpoint = load_checkpoint(cfg.ckpt_path)
+    check_written_by_its_run(cfg.ckpt_path, checkpoint)
     model, datamodule = model_and_data(run)
-    checkpoint = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     check_weights(model, checkpoint["state_dict"], run)
     model.load_state_dict(checkpoint["state_dict"])
     history = ValidationHistory()

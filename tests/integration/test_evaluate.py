@@ -169,6 +169,18 @@ def test_a_checkpoint_of_an_onn_s_training_is_refused(trained: Path, tmp_path: P
         evaluate(tmp_path / "x", copied / "checkpoints" / "last.ckpt")
 
 
+def test_a_checkpoint_that_an_earlier_run_left_is_refused(trained: Path, tmp_path: Path) -> None:
+    """Its weights would be told to be those of the later run's seed."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    later = [*RUN, "seed=5", "callbacks=no_checkpoint", "trainer.max_steps=1"]
+    shutil.rmtree(folder / ".hydra")
+    stored_job(folder, *later)
+    with pytest.raises(ConfigurationError, match=r"earlier training .*seed=5 \(before: 1\)"):
+        evaluate(tmp_path / "evaluation", last)
+
+
 def test_code_in_a_checkpoint_is_not_run(trained: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(trained, copied)

@@ -280,7 +280,7 @@ class CascadeTraining(pl.LightningModule):
         """Load the best weights; a training that is resumed at its end has no end of its own."""
         epochs = self.trainer.fit_loop.epoch_progress.current
         # A checkpoint counts the epoch that it was written in as processed only.
-        epochs.completed = epochs.processed
+        epochs.completed = epochs.processed  # type: ignore[attr-defined]
         if self._best is not None:
             self.networks.load_state_dict(self._best[1])
 

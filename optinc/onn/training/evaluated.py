@@ -127,7 +127,7 @@ class EvaluatedTraining(pl.LightningModule):
         """
         epochs = self.trainer.fit_loop.epoch_progress.current
         # A checkpoint counts the epoch that it was written in as processed only.
-        epochs.completed = epochs.processed
+        epochs.completed = epochs.processed  # type: ignore[attr-defined]
         if self.whole_schedule:
             self.network.load_state_dict(self.result().state_dict())
         elif self._best is not None:

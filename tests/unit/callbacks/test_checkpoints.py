@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -66,6 +67,17 @@ def fit(checkpoint: pl.Callback, folder: Path, **settings: Any) -> SavedSteps:
 
 def run_checkpoint(folder: Path) -> RunCheckpoint:
     return RunCheckpoint(dirpath=folder, monitor="val_loss", filename="best", save_last=True)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "given", "mode"),
+    [("val_loss", {}, "min"), ("val_acc", {}, "max"), ("val_acc", {"mode": "min"}, "min")],
+)
+def test_the_best_accuracy_is_the_highest(
+    monitor: str, given: dict[str, Any], mode: str, tmp_path: Path
+) -> None:
+    """Lightning's own default is the lowest value, of accuracies too."""
+    assert RunCheckpoint(dirpath=tmp_path, monitor=monitor, **given).mode == mode
 
 
 def step_of_best(folder: Path) -> int:

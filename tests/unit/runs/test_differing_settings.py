@@ -98,3 +98,15 @@ def test_an_argument_that_an_older_version_lacks_had_its_default() -> None:
     # One without a default cannot have been left out.
     given = older | {"scenario.servers": 4}
     assert changed_settings(older, given) == ["scenario.servers=4 (before: -)"]
+
+
+def test_a_run_that_went_on_from_its_own_checkpoint_is_no_other_one() -> None:
+    plain = {"resume": "requeue", "resume_changed": False, "ckpt_path": None, "rate": 0.5}
+    resumed = {"resume": "auto", "resume_changed": True, "ckpt_path": "b/checkpoints/last.ckpt"}
+    runs = [
+        run("a", choices={}, config=plain),
+        run("b", choices={}, config={**plain, **resumed}),
+        run("c", choices={}, config={**plain, "ckpt_path": "b/checkpoints/last.ckpt"}),
+    ]
+    assert differing_settings(runs[:2]) == [{}, {}]
+    assert differing_settings(runs)[2] == {"ckpt_path": "b/checkpoints/last.ckpt"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from hydra.core.utils import setup_globals
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from optinc.errors import OutputError
 from optinc.runs import locks
@@ -153,3 +154,28 @@ def test_auto_needs_a_folder_that_can_be_found_again(
     with pytest.raises(SystemExit):
         OutputFolder().on_run_start(configuration(f"{tmp_path}/${{now:%H}}", resume="auto"))
     assert "name the folder, for example hydra.run.dir=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "other", ["data.root=b", "trainer.max_steps=8", "trainer.limit_train_batches=3", "seed=2"]
+)
+def test_a_requeued_command_finds_its_own_folder(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trainings of one SLURM job, whatever they differ in."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    base = ("model=llama", "data=text", "data.root=a", "trainer.max_steps=4")
+    task = OmegaConf.create({"hydra": {"runtime": {"choices": {"task": "train"}}}})
+    configurations = {}
+    for name, settings in (("first", base), ("second", (*base, other))):
+        configurations[name] = composed(tmp_path, *settings)
+        hydra_s = tmp_path / name / ".hydra"
+        hydra_s.mkdir(parents=True)
+        OmegaConf.save(configurations[name], hydra_s / "config.yaml")
+        OmegaConf.save(task, hydra_s / "hydra.yaml")
+        (tmp_path / name / ".run.json").write_text(json.dumps({"job": "7"}))
+    for name, cfg in configurations.items():
+        whole = OmegaConf.merge(OmegaConf.to_container(cfg, resolve=False), task)
+        assert isinstance(whole, DictConfig)
+        found = output._of_earlier_start(whole, f"{tmp_path}/${{now:%H}}")
+        assert found == tmp_path / name

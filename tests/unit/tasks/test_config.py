@@ -82,6 +82,20 @@ def test_scales_of_other_bytes_are_another_training_and_float32_the_one_from_bef
     assert changed_settings(before, short) == changed_settings(now, short) == named
 
 
+def test_texts_of_another_folder_are_another_training(tmp_path: Path) -> None:
+    now, other = (
+        training_settings(composed(tmp_path, "model=llama", "data=text", f"data.root={root}"))
+        for root in (tmp_path / "a", tmp_path / "b")
+    )
+    named = [f"data.root={tmp_path}/b (before: {tmp_path}/a)"]
+    assert changed_settings(now, other) == named
+    around = f"data.root={tmp_path}/b/../a"
+    same = training_settings(composed(tmp_path, "model=llama", "data=text", around))
+    assert changed_settings(now, same) == []
+    # Checkpoints of before do not tell theirs.
+    assert changed_settings({k: v for k, v in now.items() if k != "data.root"}, other) == []
+
+
 @pytest.mark.parametrize("override", ["optinc.bits=eight", "seed=x", "optinc.servers=2.5"])
 def test_wrong_types_are_refused(override: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigCompositionException, match="Error merging override"):
