@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def _onn(folder: Path, summary: dict[str, Any]) -> str:
     hashes = str(summary.get("onn_sha256")).split("+")
     # A run before in this folder may have left cards of other ONNs.
     texts = [
-        f"{shipped_name(card['weights_sha256']) or card['weights_sha256'][:12]}, "
+        f"{shipped_name(card) or card['weights_sha256'][:12]}, "
         f"{wrong_text(card['wrong_inputs'], card['evaluated_inputs'])}"
         for card in cards
         if card["weights_sha256"] in hashes
@@ -143,11 +143,26 @@ def onn_text(described: dict[str, Any]) -> str:
     return f"{name}{structure}, {described['mzi_count']:,} MZIs{share}"
 
 
-def shipped_name(sha256: str) -> str | None:
-    """Return the name of the shipped ONN with these weights, None if there is none."""
+def shipped_name(described: Mapping[str, Any]) -> str | None:
+    """Return the name of a shipped ONN, None if it is none.
+
+    Args:
+        described: ``weights_sha256`` or ``onn_sha256``, and ``approximated_layers``: the same
+            weights may be of Sigma U form in more layers than their area counts.
+    """
     from optinc.onn import zoo  # noqa: PLC0415  (torch, which the task has imported by now)
 
-    return next((name for name in zoo.names() if zoo.card(name).weights_sha256 == sha256), None)
+    sha256 = described.get("weights_sha256") or described.get("onn_sha256")
+    layers = tuple(described.get("approximated_layers") or ())
+    cards = ((name, zoo.card(name)) for name in zoo.names())
+    return next(
+        (
+            name
+            for name, card in cards
+            if (card.weights_sha256, tuple(card.approximated_layers)) == (sha256, layers)
+        ),
+        None,
+    )
 
 
 def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
@@ -162,7 +177,7 @@ def _next(cfg: DictConfig, folder: Path, summary: dict[str, Any]) -> list[str]:
         commands = [run_command([f"task={each}", onn]) for each in ("evaluate_onn", "map_onn")]
     elif task == "evaluate_onn":
         # The name of a shipped ONN needs no quotes, whatever a path needs.
-        shipped = shipped_name(summary["onn_sha256"])
+        shipped = shipped_name(summary)
         if shipped is not None or cfg.onn is not None:
             onn = path_override("onn", cfg.onn) if shipped is None else f"onn={shipped}"
             commands = [run_command(["task=map_onn", onn])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 from omegaconf import DictConfig
@@ -35,7 +36,7 @@ def evaluate_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         logger.info("received minus ideal code -> inputs: %s", evaluation.error_values)
     summary = {
         "task": "evaluate_onn",
-        "name": shipped_name(onn.card.weights_sha256) or cfg.onn,
+        "name": shipped_name(asdict(onn.card)) or cfg.onn,
         "structure": list(onn.card.structure),
         "approximated_layers": list(onn.card.approximated_layers),
         "mzi_count": onn.card.mzi_count,

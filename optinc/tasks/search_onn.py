@@ -30,7 +30,14 @@ from optinc.tasks.store_onn import store_onn
 
 logger = logging.getLogger(__name__)
 
+NOT_SEARCHED = {"initial": None, "max_steps": None, "chips": 0}
+"""Settings of ``onn_training`` that a search has none of, with what they are left at."""
+
+NOT_A_RECIPE = ("folder", "module", "trainer", "max_epochs", "max_steps", "noise", "initial")
+"""Entries of ``onn_training`` that a trial does not depend on: some it has of its own."""
+
 TRIAL_FILE = "trial.json"
+SETTINGS_FILE = "settings.json"
 CSV_FILE = "search.csv"
 PLOT_FILE = "pareto.png"
 
@@ -45,14 +52,22 @@ def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         The content of ``summary.json``; and the rows of all trials.
 
     Raises:
-        ConfigurationError: If the inputs of the scenario cannot be enumerated, or ``onn_training``
-            trains no ONN from random weights.
+        ConfigurationError: If the inputs of the scenario cannot be enumerated, ``onn_training``
+            trains no ONN from random weights or has settings that a search has none of, or
+            ``search.folder`` holds trials of other settings.
     """
     if cfg.choices.onn_training == "finish":
         raise ConfigurationError(
             "task=search_onn trains ONNs from random weights, which onn_training=finish does not: "
             "choose margin | paper | large | polish"
         )
+    for name, unset in NOT_SEARCHED.items():
+        if (value := cfg.onn_training.get(name)) != unset:
+            raise ConfigurationError(
+                f"task=search_onn does not read onn_training.{name}={value}: trials start from "
+                "random weights or a construction, have search.epochs epochs, and no chips; leave "
+                f"it {'null' if unset is None else unset}"
+            )
     scenario: Scenario = instantiate(cfg.optinc.scenario)
     if not scenario.tabulable:
         raise ConfigurationError(
@@ -63,6 +78,7 @@ def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = expanded(settings.pop("folder"))
     noises, epochs = settings.pop("noise"), settings.pop("epochs")
     trials = SearchSpace(**settings).trials(scenario)
+    _check_folder(folder, _what_trials_depend_on(cfg, scenario, epochs=epochs, noises=noises))
     rows = []
     for number, trial in enumerate(trials, start=1):
         rows.append(_row(cfg, trial, folder / trial.name, epochs=epochs, noises=noises))
@@ -82,6 +98,37 @@ def search_onn(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     write_summary(cfg.paths.output_dir, summary)
     return summary, {"rows": rows, "front": front}
+
+
+def _what_trials_depend_on(
+    cfg: DictConfig, scenario: Scenario, *, epochs: int, noises: list[float]
+) -> dict[str, Any]:
+    """Return what decides the result of a trial besides its name."""
+    training = OmegaConf.to_container(cfg.onn_training, resolve=True)
+    assert isinstance(training, dict)
+    kept = {name: value for name, value in training.items() if name not in NOT_A_RECIPE}
+    found = {"scenario": repr(scenario), "epochs": epochs, "noise": noises, "seed": cfg.seed}
+    return {**found, "onn_training": kept}
+
+
+def _check_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Note the settings of the trials in a folder, or compare them.
+
+    Raises:
+        ConfigurationError: If it holds trials of other settings; names these.
+    """
+    path = folder / SETTINGS_FILE
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if differing := [name for name in settings if before.get(name) != settings[name]]:
+            told = ", ".join(f"{name} {before.get(name)}" for name in differing)
+            raise ConfigurationError(
+                f"search.folder={folder} holds trials of other settings ({told}), whose results "
+                "would be told to be those of this search: choose another folder"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _row(
@@ -145,6 +192,8 @@ def _training(
         epoch_inputs=settings.epoch_inputs,
         hard_share=settings.hard_share,
         hard_margin=settings.hard_margin,
+        even_share=settings.even_share,
+        averaging=settings.averaging,
         seed=cfg.seed,
         initial=initial,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from experiments import search
 from experiments.common.record import read
 from optinc.errors import ConfigurationError
 from optinc.onn.artifact import ONNArtifact
+from optinc.tasks import search_onn
 from tests.hydra_jobs import job
 
 SMALL = [
@@ -107,3 +109,54 @@ def test_what_cannot_be_enumerated_is_not_searched(tmp_path: Path) -> None:
 def test_a_search_trains_from_random_weights(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="which onn_training=finish does not"):
         job(tmp_path, "task=search_onn", "onn_training=finish")
+
+
+NONE_TRAINED = ["search.shipped=false", "search.copies=[]", "search.fine_tune_noise=[]"]
+CONSTRUCTED = [*NONE_TRAINED, "search.widths=[]", "search.max_steps=[3]", "search.noise=[0.01]"]
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ("optinc.bits=4", "scenario"),
+        ("search.epochs=300", "epochs 150"),
+        ("search.noise=[0.02]", "noise"),
+        ("seed=2", "seed 1"),
+        ("onn_training.even_share=0.1", "onn_training"),
+    ],
+)
+def test_trials_of_another_search_are_not_told_to_be_those_of_this_one(
+    other: str, named: str, tmp_path: Path
+) -> None:
+    search_of = ["task=search_onn", "optinc.servers=2", *CONSTRUCTED]
+    search_of.append(f"search.folder={tmp_path / 'search'}")
+    summary, _ = job(tmp_path / "first", *search_of, "optinc.bits=2")
+    assert summary["trials"] == 1
+    assert job(tmp_path / "again", *search_of, "optinc.bits=2")[0]["front"] == summary["front"]
+    with pytest.raises(ConfigurationError, match=f"search.folder=.* other settings .*{named}"):
+        job(tmp_path / "second", *search_of, "optinc.bits=2", other)
+
+
+@pytest.mark.parametrize(
+    "setting", ["onn_training.chips=2", "onn_training.max_steps=9", "onn_training.initial=x"]
+)
+def test_settings_that_no_trial_has_are_refused(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"does not read {setting}"):
+        job(tmp_path, *SMALL, setting)
+
+
+def test_trials_have_the_recipe_that_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {}
+
+    def note(**given: Any) -> None:
+        settings.update(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_onn, "ONNTraining", note)
+    trained = ["search.max_steps=[]", "search.shipped=false", "search.copies=[]"]
+    recipe = ["onn_training=large", "onn_training.averaging=0.9"]
+    with pytest.raises(KeyboardInterrupt):
+        job(tmp_path, *SMALL, *trained, *recipe)
+    assert (settings["even_share"], settings["averaging"]) == (0.1, 0.9)

@@ -118,5 +118,14 @@ def test_every_task_ends_with_its_folder_and_commands_hydra_reads(
 
 
 def test_shipped_onns_are_known_by_their_weights() -> None:
-    assert shipped_name(zoo.card(ONN).weights_sha256) == ONN
-    assert shipped_name("0" * 64) is None
+    assert shipped_name(asdict(zoo.card(ONN))) == ONN
+    assert shipped_name({"onn_sha256": "0" * 64, "approximated_layers": []}) is None
+
+
+def test_shipped_onns_of_the_same_weights_keep_their_names() -> None:
+    """Of Table II, which count the area of different layers."""
+    for name in zoo.names():
+        card = zoo.card(name)
+        layers = list(card.approximated_layers)
+        described = {"onn_sha256": card.weights_sha256, "approximated_layers": layers}
+        assert shipped_name(described) == name
