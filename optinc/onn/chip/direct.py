@@ -30,6 +30,7 @@ from optinc.onn.chip.servers import Servers, symbol_levels
 from optinc.photonics.chip_settings import ChipSettings
 from optinc.photonics.parts.laser import intensity_noise
 from optinc.photonics.parts.modulator import Modulator
+from optinc.photonics.parts.units import power_of_loss
 from optinc.signal import outputs, preprocessing
 from optinc.signal.scenario import Scenario
 
@@ -90,11 +91,15 @@ class DirectReceivers(ChipsBehindServers):
         }.items():
             self.register_buffer(name, buffer.float())
         self._intensities = settings.averaging == "incoherent"
+        extinction = settings.modulator_extinction
+        self._dark = 0.0 if extinction is None else power_of_loss(extinction)
         self._variance_back = self._variance = detected_variance(settings)
         self._relative_back = self._relative = relative_noise(settings)
         if self._intensities:
             diodes = replace(settings, detection="direct", common_mode_rejection=None)
-            self._variance = detected_variance(diodes)
+            floor, slope = detected_variance(diodes)
+            # Currents of N diodes, of which each has all light of a server, enter one amplifier.
+            self._variance = floor / scenario.servers**2, slope / scenario.servers
             self._relative = _noise_of_many(settings, lasers=scenario.servers)
 
     @classmethod
@@ -136,6 +141,9 @@ class DirectReceivers(ChipsBehindServers):
         signal = light.abs() if moduli else light.real
         if self.settings.laser_power is not None:
             signal = self._detected(signal, generator)
+        if self._intensities:
+            # Amplifiers subtract what dark modulators leave, and make up for the smaller swing.
+            signal = (signal - self._dark * self.full_scale_K) / (1 - self._dark)
         signal = signal * self.gain_CK.unsqueeze(1)
         if self.settings.receiver_noise:
             sigma_K = self.settings.receiver_noise * self.full_scale_K
@@ -171,6 +179,9 @@ class DirectReceivers(ChipsBehindServers):
                 settings=self.settings,
                 generator=generator,
             )
+        if self._dark and self.settings.detection == "direct":
+            share = (signal / self.top_M).square()
+            signal = self.top_M * ((share - self._dark) / (1 - self._dark)).clamp(min=0).sqrt()
         if self.settings.receiver_noise:
             sigma_M = self.settings.receiver_noise * self.top_M
             signal = signal + sigma_M * normal(signal, generator)

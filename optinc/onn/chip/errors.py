@@ -104,13 +104,16 @@ def draw_errors(
         passed[name] = drawing.of("attenuator_error", name, shape, settings.attenuator_error)
     # A port has one beam for all outputs; attenuators err one by one.
     beams = (1 if layer.bias == "port" else m,)
+    beam = drawing.of("bias_error", "bias", beams, settings.bias_error)
+    if layer.bias == "attenuator" and settings.splitter_imbalance and m > 1:
+        beam = (1 + beam) * drawing.reference(m) - 1
     imbalance = None
     if layer.form != "svd" and settings.splitter_imbalance and not layer.bare:
         imbalance = drawing.imbalance(m, n)
     return LayerErrors(
         parts=parts,
         passed=passed,
-        beam=drawing.of("bias_error", "bias", beams, settings.bias_error),
+        beam=beam,
         gain_Cm=drawing.of("gain_error", "gain", (m,), settings.gain_error),
         imbalance_Cmn=imbalance,
         column=drawing.column,
@@ -179,6 +182,13 @@ class _Drawing:
             phase_bits=settings.phase_bits,
             crosstalk=settings.crosstalk,
         )
+
+    def reference(self, m: int) -> Tensor:
+        """Return what the uneven splitter of the reference beam multiplies shares by, [C, m]."""
+        splitter = Splitter(ways=m, imbalance=self.settings.splitter_imbalance)
+        place = f"{self.layer}.reference"
+        random = self.draws.standard("splitter_imbalance", place, (m - 1,))
+        return math.sqrt(m) * splitter.amplitudes(random)
 
     def imbalance(self, m: int, n: int) -> Tensor:
         """Return what uneven splitters and combiners of blocks multiply weights by, [C, m, n].

@@ -252,6 +252,28 @@ def test_splitters_of_blocks_divide_the_light_of_each_input_unevenly() -> None:
     assert float(decibels.std()) == pytest.approx(0.1, rel=0.15)
 
 
+@pytest.mark.parametrize("bias", ["attenuator", "port"])
+def test_the_reference_beam_of_attenuators_is_divided_unevenly(bias: BiasForm) -> None:
+    """Also where each output has its attenuator since the layer has no second mesh."""
+    meshes = programme("b8_n4_half_even_robust", bias=bias)
+    settings, divided = ChipSettings(splitter_imbalance=0.1), 0
+    for index, layer in enumerate(meshes.layers):
+        errors = draw_errors(layer, settings, Draws(0, 400), index=index)
+        power = (1 + errors.beam).square()
+        # Passive: the powers behind all stages have the same sum.
+        torch.testing.assert_close(power.mean(-1), torch.ones(len(power)).double())
+        if layer.bias == "port" or layer.outputs == 1:
+            assert power.eq(1).all()
+            continue
+        divided += 1
+        spread = 0.1 / 2 * math.sqrt(math.log2(layer.outputs))
+        assert float((10 * power.log10()).std()) == pytest.approx(spread, rel=0.2)
+        played = draw_layer(settings, Draws(0, 3), meshes, index)
+        used = played.bias_Cm[0].abs() > 1e-3
+        assert not used.any() or not played.bias_Cm[0, used].equal(played.bias_Cm[1, used])
+    assert divided > 3
+
+
 def test_combiners_weigh_the_blocks_of_each_output_unevenly() -> None:
     # 4 x 10: two blocks of 4 x 4 and a rest of 4 x 2, two blocks of 2 x 2; combined 3:1, split 1:2.
     settings = ChipSettings(splitter_imbalance=0.1)

@@ -24,6 +24,7 @@ from optinc.photonics.chip_settings import ChipSettings, numbers
 from optinc.photonics.parts.laser import intensity_noise
 from optinc.photonics.parts.photodetector import Photodetector
 from optinc.photonics.parts.units import watts
+from optinc.signal.outputs import ideal_average
 from optinc.signal.preprocessing import inputs_of_values, sums_of_index
 from optinc.signal.rounding import ROUNDINGS
 from optinc.signal.scenario import Scenario, make_scenario
@@ -134,9 +135,10 @@ def test_shot_and_thermal_noise_are_those_of_the_detectors(averaging: Any) -> No
     back = homodyne.noise(pam4.double(), full_scale=power)
     arriving = homodyne.noise(level.double(), full_scale=power)
     if averaging == "incoherent":
-        settings["laser_power"], power = -6.0, watts(-6.0)
+        settings["laser_power"], power = -12.0, watts(-12.0)
         diode = replace(homodyne, detection="direct")
-        arriving = diode.noise(level.double().sqrt(), full_scale=power)
+        # The currents of four diodes, each with the light of one server, enter one amplifier.
+        arriving = diode.noise(level.double().sqrt(), full_scale=4 * power)
         back = homodyne.noise(pam4.double(), full_scale=power)
     expected = expected_right(arriving, back)
     assert 0.5 < expected < 0.99
@@ -246,3 +248,13 @@ def test_what_a_lower_level_sends_up_is_not_received_in_between() -> None:
         steps = outputs[0, :, -1] * 4
         assert torch.equal(steps, steps.round()) == (not chip.sends_back)
     assert share[0] > share[1] + 0.05
+
+
+@pytest.mark.parametrize("servers", [4, 8])
+def test_what_dark_modulators_leave_is_subtracted(servers: int) -> None:
+    """A constant of the design, as a crossbar of intensities subtracts it."""
+    scenario = make_scenario(bits=8, servers=servers, onn_inputs=4, rounding="half_even")
+    settings = ChipSettings(modulator_extinction=15.0, averaging="incoherent", detection="direct")
+    codes = torch.randint(0, 256, (servers, 5000), generator=torch.Generator().manual_seed(0))
+    chip = DirectReceivers.draw(scenario, settings)
+    assert torch.equal(chip.receive(chip.emit(codes))[0], ideal_average(codes, scenario))

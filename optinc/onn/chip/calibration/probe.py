@@ -179,6 +179,7 @@ class ProbedLayer:
         played = play(self.layer, phases, self.__errors, shifters=self._settings.shifters)
         weight = played.weight.real
         weight = torch.diag_embed(weight) if self.layer.bare else weight
+        self._arriving_Cm1 = played.gain_Cm.unsqueeze(-1)
         return torch.cat([weight, played.bias_Cm.real.unsqueeze(-1)], dim=-1)
 
     def _slopes(self) -> dict[str, Tensor]:
@@ -236,7 +237,8 @@ class ProbedLayer:
         floor, slope = detected_variance(settings)
         receiver = (settings.receiver_noise * unit) ** 2
         dark = inputs + relative * bias.square() + receiver
-        dark = dark + floor * unit**2 + slope * bias.square()
+        # Their power is given: what the layer loses, its detectors have more noise for.
+        dark = dark + floor * (self._arriving_Cm1 * scale) ** 2 + slope * bias.square()
         sent = dark + (relative + slope) * (weight * scale).square()
         # A weight is the difference of two readings, in full scales of its input.
         return torch.cat([(sent + dark).sqrt() / scale, dark.sqrt()], dim=-1)

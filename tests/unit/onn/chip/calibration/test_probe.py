@@ -167,3 +167,14 @@ def test_steps_are_those_of_the_shifters() -> None:
 def test_a_quiet_chip_has_the_design_and_no_errors() -> None:
     noisy = ChipSettings(**ERRORS, shifters="one_arm", bias="attenuator", noise=0.1)
     assert quiet(noisy) == ChipSettings(shifters="one_arm", bias="attenuator")
+
+
+def test_noise_of_detectors_grows_with_what_the_layer_loses() -> None:
+    """As on the chip: a detector behind 20 dB has ten times the thermal noise, of the outputs."""
+    sigmas = []
+    for loss in (0.0, 20.0 / SVD.parts.optical_depth):
+        lossy = ChipSettings(mzi_loss=loss, laser_power=-20.0, thermal_noise=10.0)
+        probe = probed(SVD, lossy, chips=4000)
+        probe.set(phases_of(SVD))
+        sigmas.append(probe.measure(symbols=1)[..., -1].std(0))
+    torch.testing.assert_close(sigmas[1], 10 * sigmas[0], rtol=0.1, atol=0)
