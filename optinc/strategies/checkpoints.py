@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from optinc.atomic_file import reason, write_atomically
@@ -29,6 +30,7 @@ def reducer_state(reducer: Reducer, server_state: dict[str, Tensor]) -> dict[str
         "accounting": reducer.accounting.state_dict(),
         "servers": server_state,
         "shared": reducer.shared_state(),
+        "onn_sha256": reducer.describe()["onn_sha256"],
     }
 
 
@@ -36,6 +38,8 @@ def restore_reducer(
     reducer: Reducer, checkpoint: dict[str, Any], *, servers: slice = slice(None)
 ) -> None:
     """Restore the reducer from a checkpoint; without an entry of a reducer, change nothing.
+
+    Warns where its ONN is another one, such as one trained anew in the same folder.
 
     Args:
         reducer: The reducer to restore.
@@ -45,6 +49,12 @@ def restore_reducer(
     entry = checkpoint.get(CHECKPOINT_KEY)
     if entry is None:
         return
+    before, now = entry.get("onn_sha256"), reducer.describe()["onn_sha256"]
+    if before and now and before != now:
+        rank_zero_warn(
+            "the training goes on through another ONN than its checkpoint's: its weights have the "
+            f"SHA-256 {str(now)[:12]}, had {before[:12]}"
+        )
     reducer.accounting.load_state_dict(entry["accounting"])
     # Also where it holds none: the reducer may have some of a later step, or of another training.
     held = {name: value[servers].clone() for name, value in entry["servers"].items()}

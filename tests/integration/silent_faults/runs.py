@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from optinc.errors import ConfigurationError, OptINCError
 from optinc.reducers.base import Reducer
@@ -200,6 +201,11 @@ def test_a_requeued_job_continues_in_its_folder(
     first, other = sorted(tmp_path.glob("runs/*/*"), key=lambda path: path.stat().st_mtime_ns)[:2]
     if json.loads((first / "summary.json").read_text())["seed"] != 1:
         first, other = other, first
+    # As it would be if five steps had been asked for, and three taken when the job ended.
+    (first / "summary.json").unlink()
+    stored = OmegaConf.load(first / ".hydra" / "config.yaml")
+    OmegaConf.update(stored, "trainer.max_steps", 5)
+    OmegaConf.save(stored, first / ".hydra" / "config.yaml")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     # The newest checkpoint was being written when the job ended.
     damaged = first / "hpc_ckpt_1.ckpt"

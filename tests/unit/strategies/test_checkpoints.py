@@ -194,3 +194,16 @@ def test_a_checkpoint_from_before_the_first_reduction_clears_the_errors() -> Non
     restore_reducer(reducer, before)
     assert not reducer.server_state()
     assert reducer.accounting.reductions == 0
+
+
+def test_a_training_that_goes_on_through_another_onn_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was trained anew in its folder: a configuration knows the path alone."""
+    reducer = RingReducer(servers=2)
+    monkeypatch.setattr(reducer, "describe", lambda: {"onn_sha256": "a" * 64})
+    before = {CHECKPOINT_KEY: reducer_state(reducer, {})}
+    restore_reducer(reducer, before)
+    monkeypatch.setattr(reducer, "describe", lambda: {"onn_sha256": "b" * 64})
+    with pytest.warns(UserWarning, match=r"another ONN .* SHA-256 b{12}, had a{12}"):
+        restore_reducer(reducer, before)
