@@ -42,7 +42,12 @@ from optinc.strategies.lightning_internals import (
 from optinc.strategies.lightning_package import CheckpointIO, pl, register
 from optinc.strategies.lost_servers import Attendance
 from optinc.strategies.step_guard import StepGuard
-from optinc.strategies.trainable import is_current, listed, released_within_step
+from optinc.strategies.trainable import (
+    is_current,
+    left_from_before,
+    listed,
+    released_within_step,
+)
 from optinc.strategies.unsupported import check_trainable, claim
 
 START_SECONDS = 120.0
@@ -136,6 +141,7 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         self._stopping = False
         # The parameters of the gradients that wait for a later batch, None where none do.
         self._accumulated: FlatParameters | None = None
+        self._waiting = False
 
     @property
     def reducer(self) -> Reducer:
@@ -270,8 +276,9 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         """Compute this server's gradient; DDP's hook reduces it if an optimiser step follows.
 
         Raises:
-            ConfigurationError: On all servers, if a parameter of one of them got no gradient, or
-                one that was frozen when the step began got one; names server and parameter.
+            ConfigurationError: On all servers, if a parameter of one of them got no gradient, one
+                that was frozen when the step began got one, or fed-back errors would be lost with a
+                gradient of an earlier pass; names server and parameter.
             NonFiniteGradientError: On all servers, if one server's gradient holds NaN or infinity
                 and the policy is ``raise``; names server and parameter.
             ServerLostError: If a server died or did not answer within ``timeout_seconds``.
@@ -285,12 +292,17 @@ class OptINCDDPStrategy(HookedDDPStrategy):
         with self._watch():
             if synchronise:
                 exchange.stopping = self._stopping
-                exchange.begin(released_within_step(self._layout, module, closure_loss))
+                problem = released_within_step(self._layout, module, closure_loss)
+                lossy = self.reducer.feeds_back and self.model.find_unused_parameters
+                if problem is None and lossy and not self._waiting:
+                    problem = left_from_before(self._layout, closure_loss)
+                exchange.begin(problem)
             self.precision_plugin.backward(closure_loss, module, optimizer, *args, **kwargs)
             if synchronise:
                 self._finish_exchange(exchange, closure_loss)
             else:
                 self._accumulated = self._accumulated or self._layout
+            self._waiting = not synchronise
         closure_loss = self.precision_plugin.post_backward(closure_loss, module)
         self.post_backward(closure_loss)
         return closure_loss

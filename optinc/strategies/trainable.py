@@ -58,3 +58,26 @@ def released_within_step(layout: FlatParameters, module: nn.Module, loss: Tensor
         f"{listed(names)} became trainable inside training_step, and the servers have not laid out "
         "their gradients for it; set requires_grad before, for example in on_train_batch_start"
     )
+
+
+def left_from_before(layout: FlatParameters, loss: Tensor) -> str | None:
+    """Say which parameters, unused by a loss, have a gradient of an earlier pass, if any have.
+
+    DDP sends such a gradient once more and throws the result away, with which a server would take
+    its fed-back errors for sent.
+
+    Args:
+        layout: The trainable parameters.
+        loss: The loss, before its backward pass.
+    """
+    named = zip(layout.names, layout.parameters, strict=True)
+    kept = [(name, id(p)) for name, p in named if p.grad is not None and p.grad.any()]
+    used = parameters_of(loss) if kept else set()
+    names = [name for name, identity in kept if identity not in used]
+    if not names:
+        return None
+    return (
+        f"{listed(names)} would get no gradient in this backward pass and still has that of an "
+        "earlier one, with which fed-back errors would be lost: call zero_grad() of every "
+        "optimiser after its step(), not before backward()"
+    )
