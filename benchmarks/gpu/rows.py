@@ -90,7 +90,7 @@ class TrainedRow:
 SMALL_STEPS = ["onn_training.learning_rate=1e-4", "onn_training.averaging=0.999"]
 """On a CPU a peak of 3e-4 made an approximated ONN forget what it knew."""
 
-SCENARIO_2, SCENARIO_3, SCENARIO_4 = 25**4, 49**4, 61**4
+SCENARIO_2, SCENARIO_3 = 25**4, 49**4
 ALL_LAYERS = "optinc/approximation=all_layers"
 
 ROWS = [
@@ -106,7 +106,6 @@ ROWS = [
         for name, approximation in (("dense", "none"), ("table1", "table1"))
     ),
     TrainedRow("scenario_2_all_layers", 8, 8, ALL_LAYERS, SCENARIO_2),
-    TrainedRow("scenario_4_all_layers", 16, 4, ALL_LAYERS, SCENARIO_4),
     TrainedRow("scenario_3_all_layers", 8, 16, ALL_LAYERS, SCENARIO_3),
 ]
 
