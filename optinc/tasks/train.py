@@ -79,6 +79,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
                 cfg.trainer.max_steps,
                 cfg.trainer.max_epochs,
             )
+        _warn_of_fewer_steps(trainer)
         if history.step != trainer.global_step:
             # The last step did not fall on a validation.
             trainer.validate(model, datamodule=datamodule, verbose=False)
@@ -105,6 +106,20 @@ def train(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
             write_summary(cfg.paths.output_dir, summary)
     objects = {"trainer": trainer, "model": model, "datamodule": datamodule, "reducer": reducer}
     return summary, objects
+
+
+def _warn_of_fewer_steps(trainer: pl.Trainer) -> None:
+    # The steps that were asked for would be looked for in vain: epochs have a limit by default.
+    steps, epochs = trainer.max_steps, trainer.max_epochs
+    over = epochs not in (None, -1) and trainer.current_epoch >= epochs
+    if over and steps not in (None, -1) and trainer.global_step < steps:
+        logger.warning(
+            "trainer.max_epochs=%s ended the training at step %d of trainer.max_steps=%d; "
+            "trainer.max_epochs=-1 trains for all of them",
+            epochs,
+            trainer.global_step,
+            steps,
+        )
 
 
 def _warn_of_emulated_bf16(trainer: pl.Trainer) -> None:

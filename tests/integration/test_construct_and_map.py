@@ -25,9 +25,10 @@ def test_sixteen_bits_for_sixteen_servers_are_constructed_and_train_a_network(
     assert built["evaluated_inputs"] == 2**20 < built["exhaustive_inputs"] == 241**4
     onn = ONNArtifact.load(tmp_path / "built" / "onn")
     assert onn.card.accuracy == 1.0
-    own = [f"onn={tmp_path / 'built' / 'onn'}", *scenario, "trainer.max_steps=2"]
-    through, _ = job(tmp_path / "through", *TINY, *own, "optinc/fidelity=onn")
-    ideal, _ = job(tmp_path / "ideal", *TINY, *own, "optinc/fidelity=ideal")
+    own = f"onn={tmp_path / 'built' / 'onn'}"
+    short = [*TINY, *scenario, "trainer.max_steps=2"]
+    through, _ = job(tmp_path / "through", *short, own, "optinc/fidelity=onn")
+    ideal, _ = job(tmp_path / "ideal", *short, "optinc/fidelity=ideal")
     assert through["weights_sha256"] == ideal["weights_sha256"]
     assert through["onn_error_rate"] == 0
 

@@ -319,12 +319,12 @@ def test_parameters_may_not_change_while_gradients_are_accumulated(manual: bool)
 
 @pytest.mark.usefixtures("alone")
 def test_a_second_training_begins_anew_with_the_same_parameters() -> None:
-    reducer = Forgetful()
+    reducer, model = Forgetful(), Line()
     strategy = OptINCDDPStrategy(reducer)
-    trainer = fit(Line(), strategy)
+    trainer = fit(model, strategy)
     trainer.fit_loop.max_epochs = 2
     data: Any = torch.randn(5, 4, 3)
-    trainer.fit(Line(), DataLoader(data, batch_size=None))
+    trainer.fit(model, DataLoader(data, batch_size=None))
     assert reducer.accounting.reductions == 10
     assert reducer.forgotten == []
 

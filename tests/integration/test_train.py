@@ -6,6 +6,7 @@ Covers: optinc.tasks.train
 from __future__ import annotations
 
 import csv
+import logging
 import socket
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,19 @@ def test_a_resumed_run_ends_in_the_weights_of_an_uninterrupted_one(
     assert resumed["blocks"] == whole["blocks"]
     assert resumed["best_val_loss"] == whole["best_val_loss"]
     assert metrics(tmp_path / "resumed")[-1] == metrics(tmp_path / "whole")[-1]
+
+
+@pytest.mark.parametrize(("epochs", "steps", "told"), [(1, 9, True), (-1, 3, False), (1, 2, False)])
+def test_a_training_that_its_epochs_end_before_its_steps_says_so(
+    epochs: int, steps: int, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lengths = [f"trainer.max_epochs={epochs}", f"trainer.max_steps={steps}"]
+    short = ["trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
+    with caplog.at_level(logging.WARNING):
+        summary, _ = job(tmp_path, *DIGITS, *short, *lengths)
+    assert summary["steps"] == (2 if told else steps)
+    warned = "trainer.max_epochs=1 ended the training at step 2 of trainer.max_steps=9"
+    assert (warned in caplog.text) == told
 
 
 def test_images_are_classified_and_their_accuracy_reported(tmp_path: Path) -> None:
