@@ -185,6 +185,7 @@ class CascadeTraining(pl.LightningModule):
         self.evaluations: list[Evaluation] = []
         self.cascade_evaluation: Evaluation | None = None
         self._best: tuple[tuple[float, float], dict[str, Tensor]] | None = None
+        self._trained_on = "cpu"
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return the batches of codes of all servers."""
@@ -273,6 +274,7 @@ class CascadeTraining(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Stop at once if the checkpoint's training had ended since every input was right."""
+        self._trained_on = self.device.type
         if self._best is not None and self._perfect(self._best[0]):
             self.trainer.should_stop = True
 
@@ -285,8 +287,8 @@ class CascadeTraining(pl.LightningModule):
             self.networks.load_state_dict(self._best[1])
 
     def to_cpu(self) -> None:
-        """Move the networks to the CPU, and project there: a GPU may multiply less precisely."""
-        if next(self.networks.parameters()).device.type != "cpu":
+        """Project networks of a GPU on the CPU, where Lightning leaves them; it may round more."""
+        if self._trained_on != "cpu":
             self.networks.cpu()
             self._project()
 

@@ -82,6 +82,7 @@ class EvaluatedTraining(pl.LightningModule):
         self.hard = torch.empty(0, dtype=torch.int64)
         self.evaluation: Evaluation | None = None
         self._best: tuple[Evaluation, dict[str, Tensor]] | None = None
+        self._trained_on = "cpu"
 
     @property
     def steps(self) -> int:
@@ -141,12 +142,13 @@ class EvaluatedTraining(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Stop at once if the checkpoint's training had ended since every input was right."""
+        self._trained_on = self.device.type
         if self._best is not None and self._perfect(self._best[0]):
             self.trainer.should_stop = True
 
     def to_cpu(self) -> None:
-        """Move the network to the CPU, and project it there: a GPU may multiply less precisely."""
-        if next(self.network.parameters()).device.type != "cpu":
+        """Project a network of a GPU on the CPU, where Lightning leaves it; it may round more."""
+        if self._trained_on != "cpu":
             self.network.cpu()
             self.project(self.network)
 

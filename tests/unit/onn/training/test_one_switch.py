@@ -5,6 +5,7 @@ Covers: optinc.onn.training.evaluated
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from optinc.errors import ConfigurationError
-from optinc.onn.approximation import project_layers
+from optinc.onn.approximation import approximation_error, project_layers
 from optinc.onn.dataset import samples_of_index
 from optinc.onn.design import ONNDesign
 from optinc.onn.evaluation import Evaluation, evaluate_exhaustively
@@ -197,3 +198,18 @@ def test_too_many_inputs_to_enumerate_are_refused() -> None:
     design = ONNDesign.from_settings(scenario=scenario, hidden=[8], layers="none")
     with pytest.raises(ConfigurationError, match=r"bits=16 with optinc.servers=16 has 337\d+ of"):
         module_of(design)
+
+
+def test_a_network_of_a_gpu_is_projected_where_it_is_stored(small_design: ONNDesign) -> None:
+    """Lightning has moved it to the CPU by then, rounded as a GPU rounds."""
+    layers = tuple(range(1, len(small_design.structure)))
+    module = module_of(dataclasses.replace(small_design, approximated_layers=layers))
+    with torch.no_grad():
+        module.network.linears[0].weight += 0.01
+    rounded = module.network.linears[0].weight.detach().clone()
+    module.to_cpu()
+    assert torch.equal(module.network.linears[0].weight, rounded)
+    module._trained_on = "cuda"
+    module.to_cpu()
+    for layer in module.network.linears:
+        assert approximation_error(layer.weight.detach()) < 1e-6
