@@ -48,7 +48,8 @@ class TrainedRow:
         bits, servers: The scenario.
         layers: Override that chooses the approximated layers.
         inputs: Possible inputs.
-        start: ONN that it starts from, in small steps; None for random weights.
+        start: ONN that it starts from, maybe of fewer servers, in small steps; None for random
+            weights.
     """
 
     name: str
@@ -90,8 +91,7 @@ class TrainedRow:
 SMALL_STEPS = ["onn_training.learning_rate=1e-4", "onn_training.averaging=0.999"]
 """On a CPU a peak of 3e-4 made an approximated ONN forget what it knew."""
 
-SCENARIO_2, SCENARIO_3 = 25**4, 49**4
-ALL_LAYERS = "optinc/approximation=all_layers"
+SCENARIO_3 = 49**4
 
 ROWS = [
     *(
@@ -105,8 +105,14 @@ ROWS = [
         )
         for name, approximation in (("dense", "none"), ("table1", "table1"))
     ),
-    TrainedRow("scenario_2_all_layers", 8, 8, ALL_LAYERS, SCENARIO_2),
-    TrainedRow("scenario_3_all_layers", 8, 16, ALL_LAYERS, SCENARIO_3),
+    TrainedRow(
+        "scenario_3_all_layers",
+        8,
+        16,
+        "optinc/approximation=all_layers",
+        SCENARIO_3,
+        start="b8_n8_half_even_all_layers_trained",
+    ),
 ]
 
 MINIATURE = [
