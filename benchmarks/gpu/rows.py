@@ -48,7 +48,7 @@ class TrainedRow:
         bits, servers: The scenario.
         layers: Override that chooses the approximated layers.
         inputs: Possible inputs.
-        start: ONN that it starts from, maybe of fewer servers, in small steps; None for random
+        start: ONN that it starts from, in small steps; None for random
             weights.
     """
 
@@ -111,7 +111,7 @@ ROWS = [
         16,
         "optinc/approximation=all_layers",
         SCENARIO_3,
-        start="b8_n8_half_even_all_layers_trained",
+        start="b8_n16_half_even_all_layers_trained",
     ),
 ]
 
