@@ -48,8 +48,7 @@ class TrainedRow:
         bits, servers: The scenario.
         layers: Override that chooses the approximated layers.
         inputs: Possible inputs.
-        start: ONN that it starts from, in small steps; None for random
-            weights.
+        start: ONN that it starts from, in small steps; None for random weights.
     """
 
     name: str
@@ -94,25 +93,19 @@ SMALL_STEPS = ["onn_training.learning_rate=1e-4", "onn_training.averaging=0.999"
 SCENARIO_3 = 49**4
 
 ROWS = [
-    *(
-        TrainedRow(
-            f"scenario_3_{name}",
-            8,
-            16,
-            f"optinc/approximation={approximation}",
-            SCENARIO_3,
-            start=f"b8_n16_half_even_{name}_trained",
-        )
-        for name, approximation in (("dense", "none"), ("table1", "table1"))
-    ),
     TrainedRow(
-        "scenario_3_all_layers",
+        f"scenario_3_{name}",
         8,
         16,
-        "optinc/approximation=all_layers",
+        f"optinc/approximation={approximation}",
         SCENARIO_3,
-        start="b8_n16_half_even_all_layers_trained",
-    ),
+        start=f"b8_n16_half_even_{name}_trained",
+    )
+    for name, approximation in (
+        ("dense", "none"),
+        ("table1", "table1"),
+        ("all_layers", "all_layers"),
+    )
 ]
 
 MINIATURE = [
