@@ -196,10 +196,8 @@ def _resnet50(folder: Path) -> Headline:
     shared = [seed for seed in ours if seed in exact]
     if not shared:
         raise MalformedResultError(f"{result.name}.csv: ring and onn_{bits} share no seed")
-    difference, mean = (
-        _mean([ours[seed] - exact[seed] for seed in shared]),
-        _mean([exact[seed] for seed in shared]),
-    )
+    difference = _mean([ours[seed] - exact[seed] for seed in shared])
+    mean = _mean([exact[seed] for seed in shared])
     steps = max(int(row["steps"]) for row in result.rows)
     return Headline(
         f"ResNet50, CIFAR-100, top-1, {bits} bits minus exact averaging",

@@ -155,16 +155,8 @@ def recorded(name: str, overrides: Sequence[str]) -> list[Row]:
 
 
 WORDS = (
-    "model",
-    "arm",
-    "metric",
-    "date",
-    "commit",
-    "machine",
-    "settings",
-    "overrides",
-    "data",
-    "precision",
+    *("model", "arm", "metric", "data", "precision"),
+    *("date", "commit", "machine", "settings", "overrides"),
 )
 WHOLE = ("seed", "steps", "bits", "step", "blocks")
 

@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 RECORD = "--record"
 """Option to write there."""
+
+RUNS = "--runs"
+"""Option of a folder of runs."""
 
 ORIGIN = {"title", "source", "command", "date", "commit", "hardware", "versions", "notes"}
 """Keys of ``NAME.json``."""
@@ -68,15 +72,15 @@ def command_line(module: str) -> str:
     """Return the command that runs a module with the arguments of this process.
 
     Without ``--record``: who repeats the command is not to replace the recorded result. Folders of
-    data are left out, since they are those of this machine.
+    data and of runs are left out, since they are those of this machine.
 
     Args:
         module: Full name, such as ``experiments.fig6``.
     """
     arguments = [
         f"{argument.split('=')[0]}=FOLDER" if argument.startswith("data.root=") else argument
-        for argument in sys.argv[1:]
-        if argument != RECORD
+        for before, argument in pairwise(sys.argv)
+        if RUNS not in (before, argument.split("=")[0]) and argument != RECORD
     ]
     return shlex.join(["python", "-m", module, *arguments])
 

@@ -18,7 +18,7 @@ from optinc.errors import ConfigurationError, NonFiniteGradientError, SkipStep
 from optinc.reducers.base import Reducer
 from optinc.strategies.bucket_exchange import BucketExchange, exchange_groups
 from optinc.strategies.flat_parameters import FlatParameters
-from optinc.strategies.trainable import listed
+from optinc.strategies.trainable import listed, with_gradient, would_lose_errors
 
 
 class DDPAttachment:
@@ -206,21 +206,13 @@ class DDPAttachment:
         """
         if not self.reducer.feeds_back or not model.find_unused_parameters or self._accumulated:
             return set()
-        return {
-            id(parameter)
-            for parameter in self._layout.parameters
-            if parameter is not first and parameter.grad is not None and parameter.grad.any()
-        }
+        return with_gradient(self._layout) - {id(first)}
 
     def _refuse_stale(self, stale: set[int]) -> None:
         model = self._model()
         assert model is not None
         clear_gradients(model)
-        raise ConfigurationError(
-            f"{self._names(stale)} got no gradient in this backward pass and still had that of an "
-            "earlier one, with which its fed-back errors would be lost: call zero_grad() of every "
-            "optimiser after its step(), not before backward()"
-        )
+        raise ConfigurationError(would_lose_errors(self._layout, stale))
 
     def _refuse_missing(self, missing: set[int]) -> None:
         """Raise on all servers, also on those that wait to reduce, what this one lacks."""

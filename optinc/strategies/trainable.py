@@ -70,14 +70,22 @@ def left_from_before(layout: FlatParameters, loss: Tensor) -> str | None:
         layout: The trainable parameters.
         loss: The loss, before its backward pass.
     """
+    kept = with_gradient(layout)
+    stale = kept - parameters_of(loss) if kept else kept
+    return would_lose_errors(layout, stale) if stale else None
+
+
+def with_gradient(layout: FlatParameters) -> set[int]:
+    """Return the identities of the parameters that have a gradient which is not zero."""
+    return {id(p) for p in layout.parameters if p.grad is not None and p.grad.any()}
+
+
+def would_lose_errors(layout: FlatParameters, stale: set[int]) -> str:
+    """Say which parameters without a new gradient have one of an earlier backward pass."""
     named = zip(layout.names, layout.parameters, strict=True)
-    kept = [(name, id(p)) for name, p in named if p.grad is not None and p.grad.any()]
-    used = parameters_of(loss) if kept else set()
-    names = [name for name, identity in kept if identity not in used]
-    if not names:
-        return None
+    names = [name for name, parameter in named if id(parameter) in stale]
     return (
-        f"{listed(names)} would get no gradient in this backward pass and still has that of an "
-        "earlier one, with which fed-back errors would be lost: call zero_grad() of every "
-        "optimiser after its step(), not before backward()"
+        f"{listed(names)} got no gradient in this backward pass and still had that of an earlier "
+        "one, with which fed-back errors would be lost: call zero_grad() of every optimiser after "
+        "its step(), not before backward()"
     )

@@ -127,6 +127,11 @@ def _check_folder(folder: Path, settings: dict[str, Any]) -> None:
                 "would be told to be those of this search: choose another folder"
             )
         return
+    if any(folder.glob(f"*/{TRIAL_FILE}")):
+        raise ConfigurationError(
+            f"search.folder={folder} holds trials that do not tell their settings, maybe others "
+            "than these: choose another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 

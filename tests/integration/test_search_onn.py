@@ -135,6 +135,10 @@ def test_trials_of_another_search_are_not_told_to_be_those_of_this_one(
     assert job(tmp_path / "again", *search_of, "optinc.bits=2")[0]["front"] == summary["front"]
     with pytest.raises(ConfigurationError, match=f"search.folder=.* other settings .*{named}"):
         job(tmp_path / "second", *search_of, "optinc.bits=2", other)
+    # As an older version left them.
+    (tmp_path / "search" / "settings.json").unlink()
+    with pytest.raises(ConfigurationError, match="trials that do not tell their settings"):
+        job(tmp_path / "third", *search_of, "optinc.bits=2", other)
 
 
 @pytest.mark.parametrize(

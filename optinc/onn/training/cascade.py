@@ -287,7 +287,7 @@ class CascadeTraining(pl.LightningModule):
             self.networks.load_state_dict(self._best[1])
 
     def to_cpu(self) -> None:
-        """Project networks of a GPU on the CPU, where Lightning leaves them; it may round more."""
+        """Project on the CPU what was trained on a GPU, which may round more, if it was."""
         if self._trained_on != "cpu":
             self.networks.cpu()
             self._project()

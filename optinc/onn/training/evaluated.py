@@ -147,7 +147,7 @@ class EvaluatedTraining(pl.LightningModule):
             self.trainer.should_stop = True
 
     def to_cpu(self) -> None:
-        """Project a network of a GPU on the CPU, where Lightning leaves it; it may round more."""
+        """Project on the CPU what was trained on a GPU, which may round more, if it was."""
         if self._trained_on != "cpu":
             self.network.cpu()
             self.project(self.network)

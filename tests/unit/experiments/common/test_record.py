@@ -49,3 +49,11 @@ def test_conditions_fit_on_a_line() -> None:
 def test_the_command_holds_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fig0.py", "--results", "two words"])
     assert command_line("experiments.fig0") == "python -m experiments.fig0 --results 'two words'"
+
+
+@pytest.mark.parametrize("runs", [["--runs", "/here/x"], ["--runs=/here/x"]])
+def test_the_command_names_no_folder_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, runs: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fig0.py", "a", "--record", *runs, "data.root=/there", "b"])
+    assert command_line("experiments.fig0") == "python -m experiments.fig0 a data.root=FOLDER b"
